@@ -1,0 +1,1 @@
+"""What workers run: PTransforms over pure modules that know no Beam."""
