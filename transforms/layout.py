@@ -1,0 +1,99 @@
+"""Where things lie below a root: every path that pixdex reads or writes, relative to the root, is made here.
+
+Names of data files contain the hash of their content; names of markers and manifests are fixed, and whoever creates
+one first decides (see `transforms.store`).
+"""
+
+FOLDER_SIZE = 4096
+"""Shards a folder, so that no folder grows without bound."""
+
+GENERATIONS = "generations"
+PLANS = "plans"
+TABLES = "tables"
+SCRATCH = ".scratch"
+"""Temporary files of running workers, on roots that are folders; dead ones are swept by the next run."""
+
+
+def generation(number: int) -> str:
+    """The manifest of a generation."""
+    return f"{GENERATIONS}/{number:06d}.json"
+
+
+def plan_folder(number: int) -> str:
+    """Everything about the run that makes generation `number`: request, plan, markers."""
+    return f"{PLANS}/{number:06d}"
+
+
+def request(number: int) -> str:
+    """The request of a run."""
+    return f"{plan_folder(number)}/request.json"
+
+
+def plan(number: int) -> str:
+    """The plan of a run."""
+    return f"{plan_folder(number)}/plan.json"
+
+
+def abandoned(number: int) -> str:
+    """Exists when a run was given up: its generation and shard numbers are burned."""
+    return f"{plan_folder(number)}/abandoned.json"
+
+
+def marker_folder(number: int, stage: str) -> str:
+    """The markers of one stage of a run, one a task."""
+    return f"{plan_folder(number)}/{stage}"
+
+
+def marker(number: int, stage: str, task: int) -> str:
+    """The marker of one task of a stage: a shard, a block or a piece."""
+    return f"{marker_folder(number, stage)}/{task:010d}.json"
+
+
+def stage_marker(number: int, stage: str) -> str:
+    """Exists when every task of a stage is done."""
+    return f"{marker_folder(number, 'stages')}/{stage}.json"
+
+
+def items_folder(number: int) -> str:
+    """The item tables of a plan."""
+    return f"{plan_folder(number)}/items"
+
+
+def sample_folder(number: int) -> str:
+    """The training sample of a run, one `.ivf` file a block."""
+    return f"{plan_folder(number)}/sample"
+
+
+def embeddings_folder(shard: int) -> str:
+    """The folder of a shard's embeddings."""
+    return f"embeddings/{shard // FOLDER_SIZE:04d}"
+
+
+def rejects_folder(shard: int) -> str:
+    """The folder of a shard's rejects."""
+    return f"rejects/{shard // FOLDER_SIZE:04d}"
+
+
+def shard_stem(shard: int) -> str:
+    """The first part of the name of a shard's files."""
+    return f"shard-{shard:010d}"
+
+
+def trained_folder(fingerprint: str) -> str:
+    """A trained index: `index.faiss` and `training.json`."""
+    return f"trained/{fingerprint}"
+
+
+def lists_folder(fingerprint: str) -> str:
+    """The shard indexes made with a trained index."""
+    return f"lists/{fingerprint}"
+
+
+def block_stem(block: int) -> str:
+    """The first part of the name of a block's files."""
+    return f"block-{block:010d}"
+
+
+def merged_index(number: int) -> str:
+    """The merged index of a generation."""
+    return f"index/{number:06d}/index.faiss"

@@ -1,0 +1,345 @@
+"""The data model: what is asked for, planned, written and published, as frozen records.
+
+Words are those of the README: an *item* has a *key* and becomes one or more *rows*; rows fill *shards*; shards are
+grouped into *blocks*; a *generation* names everything that a search needs. Records travel between workers and lie on
+storage as JSON with sorted keys (`encode` and `decode`); none of them holds a vector or a picture.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.errors import PixdexError
+
+FORMAT_VERSION = 1
+"""Version of every record on storage; a reader refuses a higher one."""
+
+ROW_BITS = 16
+ROWS_PER_SHARD = 1 << ROW_BITS
+"""A shard holds at most this many rows, so that `id = shard << 16 | row` is arithmetic and not a join."""
+
+Modality = Literal["image", "text", "keyword"]
+MODALITIES: tuple[Modality, ...] = ("image", "text", "keyword")
+"""In the order in which a shard stores them: the rows of one modality are consecutive."""
+
+T = TypeVar("T")
+
+
+def row_ids(shard: int, rows: int) -> NDArray[np.int64]:
+    """Returns the ids, int64 `(rows,)`, of the first `rows` rows of a shard.
+
+    >>> row_ids(2, 3).tolist()
+    [131072, 131073, 131074]
+    """
+    return (shard << ROW_BITS) + np.arange(rows, dtype=np.int64)
+
+
+def split_ids(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the shard and the row, each int64, of every id.
+
+    >>> [part.tolist() for part in split_ids(np.array([5, 131074]))]
+    [[0, 2], [5, 2]]
+    """
+    return ids >> ROW_BITS, ids & (ROWS_PER_SHARD - 1)
+
+
+# --- what the user asked for --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that items come from: a glob or folder of pictures, or a CSV file.
+
+    Attributes:
+        kind: `images` (each file an item) or `csv` (each row an item).
+        pattern: absolute URL of a file, a folder or a glob.
+        image_column, text_column, keyword_column: CSV columns that are embedded; at least one is set for `csv`.
+        key_column: CSV column of the primary key; without one a row is named by the hash of its content.
+        keyword_separator: what the cells of `keyword_column` are split on.
+        key_pattern: regular expression (RE2 syntax) whose named groups, matched against a picture's file name without
+            its ending, become columns.
+    """
+
+    kind: Literal["images", "csv"]
+    pattern: str
+    image_column: str | None = None
+    text_column: str | None = None
+    keyword_column: str | None = None
+    key_column: str | None = None
+    keyword_separator: str = ","
+    key_pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """The encoder of a root and how it is run.
+
+    `fingerprint` covers weights, preprocessing (with `image_fit`) and dimension: it decides whether two roots can be
+    compared. `batch` and `threads` change the last bits of a vector, so they belong to the request too.
+    """
+
+    spec: str
+    fingerprint: str
+    dim: int
+    modalities: tuple[str, ...]
+    image_fit: Literal["crop", "pad"] = "crop"
+    device: str = "auto"
+    batch: int = 64
+    threads: int = 1
+    pixel_limit: int = 179_000_000
+    normalize: bool = True
+    precision: Literal["float16", "full"] = "float16"
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """The index that was asked for: a faiss factory string of the IVF family, `Flat`, or `auto`; and its metric."""
+
+    key: str = "auto"
+    metric: Literal["ip", "l2"] = "ip"
+    max_memory: int = 16 << 30
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a launcher commits: the same request on the same root is the same run."""
+
+    sources: tuple[Source, ...]
+    encoder: EncoderSettings
+    index: IndexSettings
+    seed: int = 0
+    format_version: int = FORMAT_VERSION
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FileReference:
+    """One file of a root: its path relative to the root, its size, and a checksum `scheme:hex`."""
+
+    path: str
+    bytes: int
+    checksum: str
+
+
+# --- the plan -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ItemSlice:
+    """Items `start` to `stop` (exclusive) of one item table."""
+
+    table: FileReference
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One shard's slice of the plan: what one call embeds.
+
+    Attributes:
+        shard: number of the shard, never reused in a root.
+        block: number of the block that the shard belongs to.
+        rows: planned rows; rejects can only lower it.
+    """
+
+    shard: int
+    block: int
+    slices: tuple[ItemSlice, ...]
+    items: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The immutable list of a run's work, committed once, before anything is embedded."""
+
+    generation: int
+    request_digest: str
+    partitions: FileReference
+    first_shard: int
+    shards: int
+    blocks: int
+    items: int
+    rows: int
+    index_key: str
+    format_version: int = FORMAT_VERSION
+
+
+# --- markers: small files under fixed names that say "this part is done" ---------------------------------------------
+
+
+@dataclass(frozen=True)
+class ShardMarker:
+    """A shard is embedded: its file (none when every item was rejected), its rejects, and its counts."""
+
+    shard: int
+    block: int
+    digest: str
+    items: int
+    rejected: int
+    rows: int
+    images: int
+    texts: int
+    keywords: int
+    embeddings: FileReference | None
+    rejects: FileReference | None
+    seconds: float
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class ListsMarker:
+    """One `.ivf` file is written: a block's part of the training sample, or its shard index."""
+
+    number: int
+    digest: str
+    rows: int
+    lists: FileReference
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class TrainedIndex:
+    """A trained index without vectors, named by its fingerprint: sha256 over its files.
+
+    `sample_rows` is how many rows it was trained on; `nprobe` is the default number of lists that a search probes.
+    """
+
+    fingerprint: str
+    key: str
+    metric: Literal["ip", "l2"]
+    dim: int
+    nlist: int
+    code_size: int
+    nprobe: int
+    index: FileReference
+    training: FileReference
+
+
+@dataclass(frozen=True)
+class TrainMarker:
+    """The index of a run is trained."""
+
+    digest: str
+    trained: TrainedIndex
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class PieceMarker:
+    """Lists `first_list` to `last_list` (exclusive) stand at `offset` of the merged index, `bytes` long."""
+
+    number: int
+    digest: str
+    first_list: int
+    last_list: int
+    offset: int
+    bytes: int
+    checksum: str
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class StageMarker:
+    """Every task of a stage is done; `finished` is in seconds since the epoch."""
+
+    stage: str
+    tasks: int
+    finished: float
+    format_version: int = FORMAT_VERSION
+
+
+# --- what is published ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts of a generation: `items = embedded + rejected`; `vectors` are the rows that can be found."""
+
+    items: int
+    embedded: int
+    rejected: int
+    vectors: int
+    tombstones: int
+    images: int
+    texts: int
+    keywords: int
+    shards: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The parquet files that list what a generation is made of."""
+
+    shards: FileReference
+    blocks: FileReference
+    segments: FileReference
+    rejects: FileReference
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An immutable manifest that names everything a search needs."""
+
+    generation: int
+    request: Request
+    request_digest: str
+    totals: Totals
+    trained: TrainedIndex
+    index: FileReference
+    tables: Tables
+    next_shard: int
+    format_version: int = FORMAT_VERSION
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+class _Versioned(msgspec.Struct):
+    format_version: int = FORMAT_VERSION
+
+
+def encode(record: object) -> bytes:
+    """Returns a record as JSON with sorted keys: equal records give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(record, order="sorted"), indent=1) + b"\n"
+
+
+def decode(data: bytes, kind: type[T], name: str) -> T:
+    """Reads a record back.
+
+    Args:
+        data: what `encode` returned.
+        kind: class of the record.
+        name: where the bytes came from, for the message.
+
+    Raises:
+        PixdexError: the bytes are not such a record, or a newer version of it.
+    """
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).format_version
+        if version > FORMAT_VERSION:
+            raise PixdexError(
+                f"{name} has format version {version}, this pixdex reads up to {FORMAT_VERSION}: upgrade pixdex"
+            )
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise PixdexError(
+            f"{name} is not a readable {kind.__name__} ({error}): restore it, or use another root"
+        ) from error
+
+
+def digest(*parts: object) -> str:
+    """Returns the sha256, in hexadecimal, of records and plain values; equal parts give equal digests.
+
+    >>> digest(1, "a") == digest(1, "a") != digest(1, "b")
+    True
+    """
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()

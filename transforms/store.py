@@ -1,0 +1,296 @@
+"""A root: any fsspec URL, with the two operations that make every commit safe.
+
+*Upload* puts a finished local file under a name that contains its hash. *Create* makes a small file only if no file of
+that name is there: the first one wins, and whoever comes second adopts what stands. A retried, doubled or zombie worker
+can therefore do no harm. Nothing else ever writes below a root.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+import fsspec
+
+from transforms import layout
+from transforms.errors import PixdexError, UsageError
+from transforms.records import FileReference, decode, encode
+
+T = TypeVar("T")
+
+CREATE_ONLY_PROTOCOLS = ("file", "memory", "s3", "gs")
+"""Where a conditional create exists and is used: `link`, a lock, `If-None-Match`, generation 0."""
+
+_PROTOCOL_ALIASES = {"local": "file", "s3a": "s3", "gcs": "gs"}
+_EXTRAS = {"s3": "s3", "gs": "gcp"}
+_HASH_CHUNK = 1 << 20
+_MEMORY_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Store:
+    """The files of one root.
+
+    Attributes:
+        url: absolute fsspec URL of the root, without a slash at its end (`Store.at` makes it so).
+    """
+
+    url: str
+
+    @classmethod
+    def at(cls, location: str) -> "Store":
+        """Opens the root at a path or URL; a plain path is made absolute.
+
+        Raises:
+            UsageError: the protocol is unknown, needs an extra, or has no create-only write.
+        """
+        protocol, separator, rest = location.partition("://")
+        if not separator:
+            return cls("file://" + os.path.abspath(os.path.expanduser(location)))  # noqa: PTH100 - resolves no links
+        protocol = _PROTOCOL_ALIASES.get(protocol, protocol)
+        if protocol not in CREATE_ONLY_PROTOCOLS:
+            raise UsageError(
+                f"--root {location}: no create-only write is known for {protocol}://; "
+                f"use a folder, or one of {', '.join(p + '://' for p in CREATE_ONLY_PROTOCOLS)}"
+            )
+        store = cls(f"{protocol}://{rest.rstrip('/')}")
+        try:
+            store.filesystem  # noqa: B018 - the import behind it is what can fail
+        except ImportError as error:
+            raise UsageError(f"--root {location} needs: pip install 'pixdex[{_EXTRAS[protocol]}]'") from error
+        return store
+
+    @cached_property
+    def filesystem(self) -> Any:  # fsspec is untyped
+        """The fsspec filesystem of the root."""
+        return fsspec.core.url_to_fs(self.url)[0]
+
+    @cached_property
+    def _base(self) -> str:
+        return cast(str, fsspec.core.url_to_fs(self.url)[1]).rstrip("/")
+
+    @property
+    def local(self) -> Path | None:
+        """The root as a folder of this machine, or None when it is not one."""
+        return Path(self._base) if self.url.startswith("file://") else None
+
+    def full(self, path: str) -> str:
+        """Returns what the filesystem calls a path of this root."""
+        return f"{self._base}/{path}"
+
+    def local_path(self, path: str) -> Path:
+        """Returns a file of this root as a path of this machine.
+
+        Raises:
+            PixdexError: the root is on an object store.
+        """
+        if self.local is None:
+            raise PixdexError(f"{self.url}/{path} is not on a local filesystem: copy the root to a folder first")
+        return self.local / path
+
+    # --- reading ---
+
+    def exists(self, path: str) -> bool:
+        """Tells whether a file is there now (no cached listing is asked)."""
+        self.filesystem.invalidate_cache()
+        return bool(self.filesystem.exists(self.full(path)))
+
+    def names(self, folder: str) -> list[str]:
+        """Returns the names, sorted, of what lies in a folder; none when there is no such folder."""
+        self.filesystem.invalidate_cache()
+        try:
+            entries = self.filesystem.ls(self.full(folder), detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+        return sorted(name for name in names if not name.startswith("."))
+
+    def read(self, path: str) -> bytes:
+        """Returns the content of a file.
+
+        Raises:
+            PixdexError: there is no such file.
+        """
+        try:
+            return cast(bytes, self.filesystem.cat_file(self.full(path)))
+        except FileNotFoundError as error:
+            raise missing(self, path) from error
+
+    def open(self, path: str) -> BinaryIO:
+        """Opens a file for reading, seekable.
+
+        Raises:
+            PixdexError: there is no such file.
+        """
+        try:
+            return cast(BinaryIO, self.filesystem.open(self.full(path), "rb"))
+        except FileNotFoundError as error:
+            raise missing(self, path) from error
+
+    def read_record(self, path: str, kind: type[T]) -> T:
+        """Reads a JSON record.
+
+        Raises:
+            PixdexError: there is no such file, or it holds something else.
+        """
+        return decode(self.read(path), kind, f"{self.url}/{path}")
+
+    def find_record(self, path: str, kind: type[T]) -> T | None:
+        """Reads a JSON record, or returns None when there is no such file."""
+        try:
+            data = self.filesystem.cat_file(self.full(path))
+        except FileNotFoundError:
+            return None
+        return decode(data, kind, f"{self.url}/{path}")
+
+    # --- writing ---
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Creates a file with this content unless one of that name is there. Returns whether this call created it.
+
+        The file is whole, and on disk, when it becomes visible.
+        """
+        if self.local is not None:
+            return _create_by_link(self.local / path, data)
+        guard = _MEMORY_LOCK if self.url.startswith("memory://") else contextlib.nullcontext()
+        with guard:
+            try:
+                self.filesystem.pipe_file(self.full(path), data, mode="create")
+            except (FileExistsError, OSError) as error:
+                if isinstance(error, FileExistsError) or error.errno == errno.EEXIST:
+                    return False
+                raise
+        return True
+
+    def commit(self, path: str, record: T) -> T:
+        """Creates a JSON record, or adopts the one that is there. Returns the record that stands."""
+        if self.create(path, encode(record)):
+            return record
+        return self.read_record(path, type(record))
+
+    def upload(self, file: Path, folder: str, stem: str) -> FileReference:
+        """Puts a finished local file under `folder/stem-<hash><ending>`; the local file may be moved away.
+
+        Twice the same file is the same name, so that a repeated upload changes nothing.
+        """
+        checksum = sha256_of(file)
+        path = f"{folder}/{stem}-{checksum[:16]}{file.suffix}"
+        size = file.stat().st_size
+        self._place(file, path)
+        return FileReference(path, size, f"sha256:{checksum}")
+
+    def upload_as(self, file: Path, path: str, checksum: str) -> FileReference:
+        """Puts a finished local file under a name whose folder is already named by its content."""
+        size = file.stat().st_size
+        self._place(file, path)
+        return FileReference(path, size, checksum)
+
+    def _place(self, file: Path, path: str) -> None:
+        if self.local is None:
+            self.filesystem.put_file(str(file), self.full(path))
+            return
+        target = self.local / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.stat().st_dev != target.parent.stat().st_dev:
+            raise PixdexError(f"{file} is not on the filesystem of {target.parent}: write it in Store.scratch()")
+        _sync(file)
+        os.replace(file, target)  # noqa: PTH105 - the atomic primitive, by its own name
+        _sync(target.parent)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A temporary folder for files to be uploaded; on a local root it is on the same filesystem."""
+        parent = None
+        if self.local is not None:
+            parent = self.local / layout.SCRATCH
+            parent.mkdir(parents=True, exist_ok=True)
+        prefix = f"{socket.gethostname()}-{os.getpid()}-"
+        with tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    def sweep_scratch(self) -> None:
+        """Removes temporary folders that dead processes of this machine left in a local root."""
+        if self.local is None or not (parent := self.local / layout.SCRATCH).is_dir():
+            return
+        mine = socket.gethostname() + "-"
+        for folder in parent.iterdir():
+            if folder.name.startswith(mine):
+                pid = folder.name.removeprefix(mine).partition("-")[0]
+                if pid.isdigit() and not _alive(int(pid)):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def probe(self) -> None:
+        """Checks that a new root can be written and that creating a file twice is noticed.
+
+        Raises:
+            UsageError: it cannot, or the store ignores the condition (and would lose commits).
+        """
+        path = f"{layout.PLANS}/.probe-{uuid.uuid4().hex}"
+        try:
+            first, second = self.create(path, b"1"), self.create(path, b"2")
+            kept = self.read(path)
+            self.filesystem.rm_file(self.full(path))
+        except OSError as error:
+            raise UsageError(f"--root {self.url} cannot be written ({error.strerror or error}): choose another") from error
+        if not (first and not second and kept == b"1"):
+            raise UsageError(
+                f"--root {self.url} ignores create-only writes, so that two runs could overwrite each other: "
+                "use a store that honours If-None-Match, or a folder"
+            )
+
+
+def sha256_of(file: Path) -> str:
+    """Returns the sha256 of a local file in hexadecimal (about 1.2 GB/s)."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def missing(store: Store, path: str) -> PixdexError:
+    """The error for a file that should be below a root and is not."""
+    return PixdexError(f"{store.url}/{path} is missing: restore it from a backup, or build into a new root")
+
+
+def _create_by_link(target: Path, data: bytes) -> bool:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(temporary, target)  # noqa: PTH200 - fails if the target exists, which rename does not
+        except FileExistsError:
+            return False
+        _sync(target.parent)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
