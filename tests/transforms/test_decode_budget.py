@@ -1,0 +1,73 @@
+"""The budget bounds what is in flight, and lets everyone through in the end."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from transforms.decode_budget import DecodeBudget
+
+
+class _Watched:
+    """Counts how much is in flight, and remembers the most."""
+
+    def __init__(self, budget: DecodeBudget) -> None:
+        self.budget, self.lock, self.now, self.most, self.together = budget, threading.Lock(), 0, 0, 0
+        self.inside = 0
+
+    def work(self, amount: int) -> None:
+        with self.budget.take(amount):
+            with self.lock:
+                self.now, self.inside = self.now + amount, self.inside + 1
+                self.most = max(self.most, self.now if self.inside > 1 else 0)
+                self.together = max(self.together, self.inside)
+            time.sleep(0.001)
+            with self.lock:
+                self.now, self.inside = self.now - amount, self.inside - 1
+
+
+def test_what_is_in_flight_stays_under_the_budget() -> None:
+    watched = _Watched(DecodeBudget(100))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(watched.work, [10, 60, 30, 45] * 30))
+
+    assert watched.most <= 100
+    assert watched.together > 1
+
+
+def test_what_exceeds_the_whole_budget_goes_alone() -> None:
+    watched = _Watched(DecodeBudget(100))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(watched.work, [1000, 20, 20, 20] * 20))
+
+    assert watched.most <= 100
+
+
+def test_small_ones_do_not_overtake_a_large_one_for_ever() -> None:
+    budget = DecodeBudget(100)
+    order: list[str] = []
+
+    def take(name: str, amount: int) -> None:
+        with budget.take(amount):
+            order.append(name)
+
+    with budget.take(50):
+        threads = [threading.Thread(target=take, args=job) for job in [("large", 100), ("small", 1)]]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+        assert order == []
+    for thread in threads:
+        thread.join()
+
+    assert order == ["large", "small"]
+
+
+def test_a_failure_gives_its_share_back() -> None:
+    budget = DecodeBudget(100)
+    with pytest.raises(OSError, match="broken"), budget.take(100):
+        raise OSError("broken")
+
+    with budget.take(100):
+        pass

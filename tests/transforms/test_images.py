@@ -1,0 +1,428 @@
+"""What `decode` and `fit` promise, on pictures drawn here and on a collection of odd ones where that is at hand."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import EpsImagePlugin, Image, ImageDraw, UnidentifiedImageError
+
+from transforms.images import PICTURE_ENDINGS, PictureTooLargeError, decode, fit
+
+REPOSITORY = Path(__file__).parents[2]
+ODD = REPOSITORY.parent / "shared" / "data" / "odd-images"
+needs_odd = pytest.mark.skipif(not ODD.is_dir(), reason=f"no collection of odd pictures at {ODD}")
+
+
+def encoded(image: Image.Image, name: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, name, **options)
+    return file.getvalue()
+
+
+def drawn(width: int = 60, height: int = 40) -> Image.Image:
+    """A different colour in each corner, so that every turn of it looks different."""
+    image = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, 0, width // 2 - 1, height // 2 - 1), "red")
+    pen.rectangle((width // 2, 0, width, height // 2 - 1), "lime")
+    pen.rectangle((0, height // 2, width // 2 - 1, height), "blue")
+    return image
+
+
+def pixels(image: Image.Image) -> npt.NDArray[np.int64]:
+    return np.asarray(image).astype(np.int64)
+
+
+def distance(one: Image.Image, other: Image.Image) -> float:
+    assert one.size == other.size
+    return float(np.abs(pixels(one) - pixels(other)).mean())
+
+
+def turned(image: Image.Image, orientation: int) -> tuple[Image.Image, Image.Exif]:
+    """The picture as a camera stores it that notes this orientation."""
+    stored = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    exif = Image.Exif()
+    exif[274] = orientation
+    return (image.transpose(stored[orientation]) if orientation in stored else image), exif
+
+
+# -- formats
+
+
+@pytest.mark.parametrize(
+    "name", ["PNG", "BMP", "TIFF", "TGA", "PPM", "QOI", "GIF", "PCX", "SGI", "DDS", "ICO", "WEBP", "JPEG2000"]
+)
+def test_formats_without_loss_give_the_pixels_that_were_drawn(name: str) -> None:
+    image = drawn(32, 32)
+    options = {"lossless": True} if name == "WEBP" else {"sizes": [(32, 32)]} if name == "ICO" else {}
+
+    assert distance(decode(encoded(image, name, **options)), image) == 0
+
+
+@pytest.mark.parametrize("name", ["JPEG", "AVIF"])
+def test_formats_with_loss_come_close(name: str) -> None:
+    assert distance(decode(encoded(drawn(), name, quality=95)), drawn()) < 4
+
+
+def test_adobe_cmyk_is_not_inverted() -> None:
+    assert distance(decode(encoded(drawn().convert("CMYK"), "JPEG", quality=95)), drawn()) < 6
+
+
+@pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_an_animation_is_its_first_frame(name: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+
+    image = decode(encoded(frames[0], name, save_all=True, append_images=frames[1:]))
+
+    assert distance(image, frames[0]) < 4
+
+
+def test_the_result_holds_neither_metadata_nor_the_file() -> None:
+    exif = Image.Exif()
+    exif[270] = "a description"
+
+    image = decode(encoded(drawn(), "JPEG", exif=exif, comment=b"hello", icc_profile=b"x" * 200))
+
+    assert type(image) is Image.Image
+    assert image.info == {"size": (60, 40)}
+
+
+def test_programs_and_other_files_are_never_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("Ghostscript was asked")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
+
+    with pytest.raises(UnidentifiedImageError):
+        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+
+
+def test_endings_are_lower_case_and_belong_to_formats_that_are_read() -> None:
+    assert all(ending == ending.lower() and ending.startswith(".") for ending in PICTURE_ENDINGS)
+    assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".avif"} <= PICTURE_ENDINGS
+    assert not PICTURE_ENDINGS & {".hdr", ".exr", ".ff", ".eps", ".svg", ".txt", ".json", ".csv", ".pdf"}
+
+
+# -- orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_exif_orientation_is_applied(name: str, orientation: int) -> None:
+    stored, exif = turned(drawn(), orientation)
+
+    image = decode(encoded(stored, name, exif=exif, **({"quality": 95} if name in {"JPEG", "WEBP"} else {})))
+
+    assert distance(image, drawn()) < 6
+    assert image.info["size"] == (60, 40)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_to_a_jpeg_that_is_shrunk_while_decoding(orientation: int) -> None:
+    stored, exif = turned(drawn(1200, 800), orientation)
+
+    image = decode(encoded(stored, "JPEG", exif=exif, quality=95), target=50)
+
+    assert distance(image, drawn(1200, 800).resize(image.size, Image.Resampling.BOX)) < 6
+    assert image.size == (150, 100)
+    assert image.info["size"] == (1200, 800)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*"])
+def test_broken_exif_does_not_lose_the_picture(exif: bytes) -> None:
+    assert decode(encoded(drawn(), "JPEG", exif=exif)).size == (60, 40)
+
+
+@needs_odd
+@pytest.mark.parametrize("shape", ["Landscape", "Portrait"])
+@pytest.mark.parametrize("target", [None, 64])
+def test_the_same_photograph_in_every_orientation_is_the_same_picture(shape: str, target: int | None) -> None:
+    files = [ODD / "exif-orientation" / f"{shape}_{orientation}.jpg" for orientation in range(9)]
+    first, *others = (decode(file.read_bytes(), target=target) for file in files)
+    assert (first.width > first.height) == (shape == "Landscape")
+
+    for other in others:
+        small = [image.resize((90, 60)) for image in (first, other)]
+        assert distance(*small) < 12  # each is stored with a numeral of its own, drawn in the middle
+
+
+# -- limits and refusals
+
+
+def png_that_declares(width: int, height: int) -> bytes:
+    """A PNG whose header, with a right checksum, lies about its size."""
+    data = bytearray(encoded(drawn(), "PNG"))
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def test_a_picture_over_the_limit_is_refused_from_its_header_with_value_and_limit() -> None:
+    started = time.perf_counter()
+    with pytest.raises(PictureTooLargeError, match=r"100000 x 90000 = 9000000000 pixels, the limit is 179000000"):
+        decode(png_that_declares(100_000, 90_000))
+    assert time.perf_counter() - started < 1
+
+
+def test_the_limit_itself_is_allowed() -> None:
+    assert decode(encoded(drawn(), "PNG"), pixel_limit=2400).size == (60, 40)
+    with pytest.raises(PictureTooLargeError):
+        decode(encoded(drawn(), "PNG"), pixel_limit=2399)
+
+
+def test_the_picture_inside_an_icon_counts_not_what_the_icon_says() -> None:
+    icon = bytearray(encoded(drawn(32, 32), "ICO", sizes=[(32, 32)]))
+    icon[22:] = png_that_declares(5000, 4000)
+
+    with pytest.raises(PictureTooLargeError, match="20000000"):
+        decode(bytes(icon), pixel_limit=1_000_000)
+
+
+def test_pillows_own_limit_neither_refuses_nor_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+
+    assert decode(encoded(drawn(1000, 1000), "PNG")).size == (1000, 1000)
+    assert Image.MAX_IMAGE_PIXELS == 100_000
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 7), (7, 0)])
+@pytest.mark.parametrize("name", ["PNG", "GIF"])
+def test_a_picture_without_pixels_is_an_error(name: str, size: tuple[int, int]) -> None:
+    if name == "PNG":
+        data = png_that_declares(*size)
+    else:
+        data = b"GIF89a" + b"".join(side.to_bytes(2, "little") for side in size) + b"\0\0\0;"
+    with pytest.raises((ValueError, OSError, EOFError)):
+        decode(data)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "QOI", "PPM", "JPEG2000", "AVIF"])
+def test_a_truncated_file_is_an_error(name: str) -> None:
+    noise = Image.effect_noise((64, 64), 80).convert("RGB")
+    data = encoded(noise, name)
+
+    with pytest.raises(Exception):  # noqa: B017 - Pillow raises what it likes
+        decode(data[: len(data) * 2 // 3])
+
+
+@given(
+    st.binary(max_size=64), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"\xff\xd8\xff"])
+)
+def test_rubbish_is_an_error(rubbish: bytes, beginning: bytes) -> None:
+    try:
+        decode(beginning + rubbish, pixel_limit=10_000)
+    except Exception as error:  # noqa: BLE001 - any exception is a reject; a hang or a crash is not
+        assert str(error)
+
+
+def test_a_file_that_begins_like_a_format_is_refused_in_its_name() -> None:
+    with pytest.raises(UnidentifiedImageError, match="PNG"):
+        decode(b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0junk")
+
+
+# -- shrinking
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "JPEG2000", "WEBP"])
+@pytest.mark.parametrize("size", [(1000, 700), (700, 1000), (449, 448), (447, 900), (3001, 600), (100, 30)])
+def test_shrinking_leaves_at_least_twice_the_target_on_the_short_side(name: str, size: tuple[int, int]) -> None:
+    full = drawn(*size)
+
+    image = decode(encoded(full, name, **({} if name in {"PNG", "JPEG2000"} else {"quality": 95})), target=50)
+
+    assert min(*size, 100) <= min(image.size) <= 200
+    assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.02)
+    assert distance(image, full.resize(image.size, Image.Resampling.BOX)) < 8
+    assert image.info["size"] == size
+
+
+def test_for_padding_the_long_side_counts() -> None:
+    assert decode(encoded(drawn(3000, 300), "PNG"), target=50, mode="pad").size == (100, 10)
+    assert decode(encoded(drawn(3000, 300), "PNG"), target=50, mode="crop").size == (1000, 100)
+
+
+def test_of_a_strip_that_will_be_cropped_only_the_middle_is_kept() -> None:
+    strip = Image.new("RGB", (100_000, 10), "red")
+    strip.paste("blue", (49_920, 0, 50_080, 10))
+
+    image = decode(encoded(strip, "PNG"), target=224)
+
+    assert image.size == (160, 10)
+    assert image.getcolors() == [(1600, (0, 0, 255))]
+    assert image.info["size"] == (100_000, 10)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_decoding_twice_gives_the_same_pixels(progressive: bool) -> None:
+    data = encoded(Image.effect_noise((900, 700), 60).convert("RGB"), "JPEG", progressive=progressive)
+
+    assert decode(data, target=64).tobytes() == decode(data, target=64).tobytes()
+
+
+# -- fit
+
+
+def test_crop_leaves_the_picture_to_the_encoder() -> None:
+    image = drawn()
+    assert fit(image, "crop") is image
+
+
+@given(st.integers(1, 90), st.integers(1, 90))
+def test_pad_centres_the_untouched_picture_in_a_white_square(width: int, height: int) -> None:
+    image = Image.effect_noise((width, height), 60).convert("RGB")
+
+    square = fit(image, "pad")
+
+    side = max(width, height)
+    left, top = (side - width) // 2, (side - height) // 2
+    assert square.size == (side, side)
+    assert square.crop((left, top, left + width, top + height)).tobytes() == image.tobytes()
+    assert pixels(square).sum() == pixels(image).sum() + 3 * 255 * (side * side - width * height)
+
+
+def test_a_strip_too_long_to_pad_is_refused() -> None:
+    with pytest.raises(PictureTooLargeError, match="decode it with a target size"):
+        fit(Image.new("RGB", (100_000, 10)), "pad")
+
+
+# -- many at once
+
+
+def memory_growth(body: str) -> float:
+    """Peak resident memory that a program adds, in bytes, from its line `start()` on."""
+    program = textwrap.dedent("""
+        import io, re, sys
+        from concurrent.futures import ThreadPoolExecutor
+        from pathlib import Path
+        from PIL import Image
+        from transforms.decode_budget import DecodeBudget
+        from transforms.images import decode
+        def peak():
+            return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+    """)
+    program += textwrap.dedent(body) + "\nprint(peak() - before)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": "."},
+        cwd=REPOSITORY,
+    )
+    assert done.stderr == ""
+    return float(done.stdout)
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
+
+
+@linux
+def test_huge_pictures_that_come_together_stay_within_the_budget(tmp_path: Path) -> None:
+    Image.new("RGBA", (4000, 4000), (10, 200, 30, 128)).save(tmp_path / "huge.png", compress_level=1)
+
+    growth = memory_growth(f"""
+        data = Path({str(tmp_path / "huge.png")!r}).read_bytes()
+        budget = DecodeBudget(max_bytes=130 << 20)  # two of 61 MiB
+        before = peak()
+        with ThreadPoolExecutor(8) as pool:
+            sizes = set(pool.map(lambda _: decode(data, target=224, budget=budget).size, range(8)))
+        assert sizes == {{(500, 500)}}, sizes
+    """)
+
+    assert growth < 300 << 20  # eight at once would be 500
+
+
+@linux
+def test_a_huge_jpeg_is_never_in_memory_at_full_size(tmp_path: Path) -> None:
+    Image.new("RGB", (8000, 8000), "teal").save(tmp_path / "huge.jpg")
+
+    growth = memory_growth(f"""
+        data = Path({str(tmp_path / "huge.jpg")!r}).read_bytes()
+        before = peak()
+        decode(data, target=224)
+    """)
+
+    assert growth < 40 << 20  # 244 MiB in full
+
+
+@needs_odd
+@linux
+def test_every_odd_file_passes_a_pool_of_threads_quietly_quickly_and_in_little_memory() -> None:
+    growth = memory_growth(f"""
+        import time, warnings
+        warnings.simplefilter("error")
+        files = sorted(file for file in Path({str(ODD)!r}).rglob("*") if file.is_file())
+        budget = DecodeBudget()
+        def attempt(file):
+            started = time.perf_counter()
+            try:
+                decode(file.read_bytes(), target=224, budget=budget)
+                decoded = True
+            except Exception:
+                decoded = False
+            assert time.perf_counter() - started < 5, file
+            return decoded
+        before = peak()
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(attempt, files)) > 300
+    """)
+
+    assert growth < 300 << 20
+
+
+@pytest.mark.parametrize("attempts", [200])
+def test_threads_decode_what_one_thread_decodes(attempts: int) -> None:
+    files = [encoded(drawn(200 + size, 100), name) for size in range(5) for name in ("JPEG", "PNG", "GIF", "WEBP")]
+    expected = [decode(file, target=30).tobytes() for file in files]
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda n: decode(files[n % len(files)], target=30).tobytes(), range(attempts)))
+
+    assert results == [expected[n % len(files)] for n in range(attempts)]
+
+
+def test_pillows_warnings_neither_show_nor_raise() -> None:
+    data = encoded(drawn().quantize(8), "PNG", transparency=bytes([0] * 8))
+    outcomes: list[str] = []
+
+    def attempt(work: Callable[[], object]) -> None:
+        try:
+            work()
+            outcomes.append("fine")
+        except Warning as warning:
+            outcomes.append(repr(warning))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        threads = [threading.Thread(target=attempt, args=(lambda: decode(data),)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with pytest.raises(UserWarning, match="ours"):  # everyone else's still do
+            warnings.warn("ours", UserWarning, stacklevel=1)
+
+    assert outcomes == ["fine"] * 4

@@ -1,0 +1,111 @@
+"""From any Pillow mode to 8-bit RGB on white, tile by tile, so that a huge picture is never in memory twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+Box = tuple[int, int, int, int]
+"""(left, top, right, bottom) in pixels, as in Pillow."""
+
+_TILE = 256  # small enough for the processor's cache, which makes it faster too
+_DEEP = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
+# Modes that Pillow converts to RGBA in one step, or not at all, by way of the mode beside them.
+_STRAIGHT_ALPHA = {"La": "LA", "RGBa": "RGBA"}
+
+
+def to_rgb(image: Image.Image, box: Box | None = None, factor: int = 1) -> Image.Image:
+    """A region of a picture as 8-bit RGB, averaged over blocks of factor x factor pixels.
+
+    Transparency, of whatever kind, is laid on white before averaging. Grey of more than 8 bits is scaled, not clipped:
+    integers within 0..65535 count as 16 bit, floats within 0..1 as shares of white, and anything else is stretched from
+    the picture's own minimum (black) to its maximum (white); what is not finite is black. Colour profiles are ignored,
+    as the usual preprocessing of encoders does.
+
+    Args:
+        image: any mode; it is loaded and not changed.
+        box: the region, by default all of it.
+        factor: at least 1. The result measures ceil(width / factor) x ceil(height / factor); blocks at the right and
+            lower edge average the pixels there are. The result equals conversion of the whole followed by `reduce`.
+
+    Returns:
+        A new picture of mode RGB without metadata. It costs 4 bytes a pixel (Pillow keeps RGB in 32 bits), and the work
+        on the way a few tiles of 256 x 256 (or of one block, where factor is larger).
+
+    Raises:
+        ValueError: Pillow knows no way from this mode to RGB.
+    """
+    image.load()
+    left, top, right, bottom = box or (0, 0, *image.size)
+    depth = _depth(image) if image.mode in _DEEP else None
+    result = Image.new("RGB", (-(-(right - left) // factor), -(-(bottom - top) // factor)))
+    for tile in _tiles((left, top, right, bottom), max(factor, _TILE // factor * factor)):
+        flat = _flat(image.crop(tile), depth)
+        if factor > 1:
+            flat = flat.reduce(factor)
+        result.paste(flat, ((tile[0] - left) // factor, (tile[1] - top) // factor))
+    return result
+
+
+def _tiles(box: Box, side: int) -> Iterator[Box]:
+    left, top, right, bottom = box
+    for y in range(top, bottom, side):
+        for x in range(left, right, side):
+            yield x, y, min(x + side, right), min(y + side, bottom)
+
+
+@dataclass(frozen=True)
+class _Depth:
+    """Which value is black and which is white, in a picture of more than 8 bits."""
+
+    black: float
+    white: float
+
+
+def _depth(image: Image.Image) -> _Depth:
+    if image.mode not in {"I", "F"}:
+        return _Depth(0, 65535)
+    low, high = np.inf, -np.inf
+    for tile in _tiles((0, 0, *image.size), _TILE):
+        values = np.asarray(image.crop(tile))
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    white = 65535.0 if image.mode == "I" else 1.0
+    return _Depth(0, white) if low >= 0 and high <= white else _Depth(low, high)
+
+
+def _flat(tile: Image.Image, depth: _Depth | None) -> Image.Image:
+    """One tile as L or RGB, with nothing transparent left."""
+    if depth is not None:
+        return _from_deep(tile, depth)
+    if not tile.has_transparency_data:
+        return tile if tile.mode in {"L", "RGB"} else tile.convert("L" if tile.mode == "1" else "RGB")
+    if tile.mode in _STRAIGHT_ALPHA:
+        tile = tile.convert(_STRAIGHT_ALPHA[tile.mode])
+    return _on_white(tile.convert("RGBA"))
+
+
+def _on_white(tile: Image.Image) -> Image.Image:
+    white = Image.new("RGB", tile.size, "white")
+    white.paste(tile.convert("RGB"), mask=tile.getchannel("A"))
+    return white
+
+
+def _from_deep(tile: Image.Image, depth: _Depth) -> Image.Image:
+    values = np.asarray(tile)
+    scaled = np.nan_to_num(values.astype(np.float64), nan=depth.black, posinf=depth.black, neginf=depth.black)
+    span = (depth.white - depth.black) or 1.0
+    grey: npt.NDArray[np.uint8] = np.rint((scaled - depth.black) * (255 / span)).clip(0, 255).astype(np.uint8)
+    clear = tile.info.get("transparency")
+    if isinstance(clear, int):  # one 16-bit grey level that a PNG declares transparent
+        grey = np.where(values == clear, np.uint8(255), grey)
+    return Image.fromarray(grey)
