@@ -1,1 +1,6 @@
 """Encoders turn pictures and texts into vectors of one space; `transforms.encoders.load` opens one by its name."""
+
+from transforms.encoders.encoder import Encoder
+from transforms.encoders.loading import load
+
+__all__ = ["Encoder", "load"]

@@ -1,0 +1,204 @@
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import PIL.Image
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from transforms import demo
+from transforms.demo.drawing import draw, sample_scenes
+from transforms.encoders import Encoder, load
+from transforms.errors import UsageError
+
+WEIGHTS = Path(demo.__file__).parent / "weights.safetensors"
+MODEL = "pixdex-demo"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[PIL.Image.Image]:
+    rng = np.random.default_rng(0)
+    return [draw(scene, rng) for scene in sample_scenes(16, rng)]
+
+
+def test_the_demo_encoder_opens_offline_and_says_what_it_is(encoder: Encoder) -> None:
+    assert encoder.dim == 64
+    assert encoder.modalities == {"image", "text"}
+    assert encoder.device == "cpu"
+    assert len(bytes.fromhex(encoder.fingerprint)) == 32
+
+
+def test_vectors_are_float32_of_the_stated_dimension(encoder: Encoder, pictures: list[PIL.Image.Image]) -> None:
+    pixels = np.stack([encoder.preprocess(picture) for picture in pictures])
+    assert pixels.dtype == np.float32
+    for vectors, count in (
+        (encoder.encode_images(pixels), 16),
+        (encoder.encode_texts(["a red circle", ""]), 2),
+        (encoder.encode_images(pixels[:0]), 0),
+        (encoder.encode_texts([]), 0),
+    ):
+        assert vectors.shape == (count, encoder.dim)
+        assert vectors.dtype == np.float32
+        assert np.isfinite(vectors).all()
+
+
+def test_the_vector_of_a_slot_does_not_depend_on_the_other_slots(
+    encoder: Encoder, pictures: list[PIL.Image.Image]
+) -> None:
+    pixels = np.stack([encoder.preprocess(picture) for picture in pictures])
+    texts = ["a red circle", "two small blue squares", "something else altogether"]
+    whole, whole_texts = encoder.encode_images(pixels), encoder.encode_texts(texts)
+    for slot in range(len(pixels)):
+        alone = np.zeros_like(pixels)
+        alone[slot] = pixels[slot]
+        np.testing.assert_array_equal(encoder.encode_images(alone)[slot], whole[slot])
+    for slot, text in enumerate(texts):
+        padded = ["" for _ in texts]
+        padded[slot] = text
+        np.testing.assert_array_equal(encoder.encode_texts(padded)[slot], whole_texts[slot])
+
+
+def test_equal_pictures_get_equal_vectors_and_others_get_others(encoder: Encoder) -> None:
+    rng = np.random.default_rng(1)
+    noise = [PIL.Image.fromarray(rng.integers(0, 255, (90, 120, 3), dtype=np.uint8)) for _ in range(3)]
+    pixels = np.stack([encoder.preprocess(picture) for picture in (*noise, noise[0].copy())])
+    vectors = encoder.encode_images(pixels)
+    np.testing.assert_array_equal(vectors[0], vectors[3])
+    assert len(np.unique(vectors, axis=0)) == 3
+
+
+def test_unknown_words_still_tell_texts_apart(encoder: Encoder) -> None:
+    vectors = encoder.encode_texts(["grilled aubergine", "mountain railway", "grilled aubergine"])
+    np.testing.assert_array_equal(vectors[0], vectors[2])
+    assert not np.array_equal(vectors[0], vectors[1])
+
+
+def test_read_only_pixels_are_encoded_without_a_warning(
+    encoder: Encoder, pictures: list[PIL.Image.Image], recwarn: pytest.WarningsRecorder
+) -> None:
+    pixels = np.stack([encoder.preprocess(picture) for picture in pictures])
+    pixels.setflags(write=False)
+    encoder.encode_images(pixels)
+    assert not recwarn.list
+
+
+def test_preprocessing_in_many_threads_gives_the_same_pixels(encoder: Encoder, pictures: list[PIL.Image.Image]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        threaded = list(pool.map(encoder.preprocess, pictures * 4))
+    np.testing.assert_array_equal(np.stack(threaded), np.stack([encoder.preprocess(p) for p in pictures] * 4))
+
+
+def test_the_fingerprint_is_of_the_weights_and_not_of_their_container(encoder: Encoder, tmp_path: Path) -> None:
+    state = load_file(WEIGHTS)
+    single = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    save_file(single, tmp_path / "single.safetensors")
+    torch.save(state, tmp_path / "plain.pt")
+    torch.save(
+        {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "run.pt"
+    )
+    torch.save(state, tmp_path / "legacy.bin", _use_new_zipfile_serialization=False)
+    for name in ("single.safetensors", "plain.pt", "run.pt", "legacy.bin"):
+        assert load(f"open_clip:{MODEL}@{tmp_path / name}", device="cpu").fingerprint == encoder.fingerprint
+
+
+def test_one_changed_weight_changes_the_fingerprint(encoder: Encoder, tmp_path: Path) -> None:
+    state = load_file(WEIGHTS)
+    state["token_embedding.weight"][0, 0] += 0.5
+    save_file(state, tmp_path / "other.safetensors")
+    other = load(f"open_clip:{MODEL}@{tmp_path / 'other.safetensors'}", device="cpu")
+    assert other.fingerprint != encoder.fingerprint
+
+
+def test_another_preprocessing_changes_the_fingerprint(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = open_clip.create_model_and_transforms
+
+    def build_with_other_mean(*arguments: object, **options: object) -> object:
+        return build(*arguments, **options, image_mean=(0.5, 0.5, 0.5))
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", build_with_other_mean)
+    assert load("demo", device="cpu").fingerprint != encoder.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("open_clip:ViT-B32/openai", "did you mean ViT-B-32"),
+        ("open_clip:vit-b-32/openai", "did you mean ViT-B-32"),
+        ("open_clip:qqqqqq/openai", "open_clip has no model 'qqqqqq'"),
+        ("open_clip:ViT-B-32/laion2b", "laion2b_s34b_b79k"),
+        (f"open_clip:{MODEL}/openai", "none are published"),
+        ("open_clip:ViT-B-32@/no/such/file.pt", "does not exist"),
+        ("open_clip:ViT-B-32@/", "is not a file"),
+        (f"open_clip:ViT-B-32@{WEIGHTS}", "does not open as ViT-B-32"),
+    ],
+)
+def test_a_model_or_weights_that_are_not_there_are_refused_in_one_line(spec: str, says: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        load(spec, device="cpu")
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["broken.safetensors", "broken.pt", "cut.safetensors", "cut.pt", "empty.pt", "text.txt"]
+)
+def test_a_broken_checkpoint_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    content = {"broken": os.urandom(1000), "empty": b"", "text": b"hello"}
+    if path.stem == "cut":
+        whole = tmp_path / f"whole{path.suffix}"
+        tensors = load_file(WEIGHTS)
+        if path.suffix == ".pt":
+            torch.save(tensors, whole)
+        else:
+            save_file(tensors, whole)
+        content["cut"] = whole.read_bytes()[:-5000]
+    path.write_bytes(content[path.stem])
+    with pytest.raises(UsageError) as refused:
+        load(f"open_clip:{MODEL}@{path}", device="cpu")
+    assert name in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_its_code_not_run(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.mkdir, (tmp_path / "was-run",)
+
+    torch.save({"weight": torch.zeros(1), "payload": Payload()}, tmp_path / "zip.pt")
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps(Payload()))
+    for name in ("zip.pt", "pickle.pt"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            load(f"open_clip:{MODEL}@{tmp_path / name}", device="cpu")
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_weights_that_cannot_be_downloaded_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> str:
+        raise OSError("Name or service not known\nand more")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", offline)
+    with pytest.raises(
+        UsageError, match="cannot download the weights 'openai' of ViT-B-32: Name or service not known and more"
+    ):
+        load("open_clip:ViT-B-32/openai", device="cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "CPU", ""])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(device: str) -> None:
+    with pytest.raises(UsageError, match=r"choose auto or one of cpu"):
+        load("demo", device=device)
+
+
+def test_auto_takes_a_device_of_this_machine() -> None:
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert load("demo", device="auto").device == best

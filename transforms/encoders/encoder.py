@@ -1,0 +1,37 @@
+"""What an encoder is: the one interface between the batch jobs and any model."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+
+class Encoder(Protocol):
+    """Turns RGB pictures and texts into vectors of one space (float32, not normalised by the encoder).
+
+    Bring your own as `module:Class`: any class with these members whose constructor needs no argument. Among batches of
+    one size, the vector of a slot must not depend on what the other slots hold: jobs pad their batches and rely on it.
+
+    Attributes:
+        dim: components of a vector.
+        modalities: what it encodes, a subset of {"image", "text"}; the methods of the others are never called.
+        fingerprint: sha256 in hex over weights, preprocessing and dim, and not over device, dtype or batch size:
+            encoders with one fingerprint may index and search the same root.
+        device: where it computes, for instance "cpu" or "cuda:0".
+    """
+
+    dim: int
+    modalities: frozenset[str]
+    fingerprint: str
+    device: str
+
+    def preprocess(self, image: PIL.Image.Image) -> NDArray[np.float32]:
+        """One RGB picture of any size → an array of one fixed shape. Called from many threads at once."""
+
+    def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, *shape) preprocessed pictures → (n, dim)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """n strings → (n, dim). What exceeds the model's context is cut off at its end."""

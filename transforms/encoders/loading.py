@@ -1,0 +1,128 @@
+"""Opens an encoder by its spec, and says in one line what is wrong with a spec that opens nothing.
+
+| spec                         | opens                                                                             |
+|------------------------------|-----------------------------------------------------------------------------------|
+| `demo`                       | the small encoder shipped with pixdex: coloured shapes, offline                   |
+| `open_clip:MODEL/PRETRAINED` | open_clip's model with the weights of that tag, downloaded once                   |
+| `open_clip:MODEL@CHECKPOINT` | open_clip's model with the weights of a local file (.safetensors, .pt, .pth, .bin) |
+| `module:Class`               | your own `Encoder`, constructed without arguments                                 |
+
+torch is imported only when an open_clip model (the demo is one) is opened: an encoder in numpy starts in no time.
+"""
+
+import difflib
+import importlib
+import re
+from typing import cast
+
+from transforms.encoders.encoder import Encoder
+from transforms.errors import UsageError
+
+_FORMS = "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT or module:Class"
+_EXAMPLE = "open_clip:ViT-B-32/laion2b_s34b_b79k"
+_OPEN_CLIP = "open_clip"
+_METHODS = {"image": ("preprocess", "encode_images"), "text": ("encode_texts",)}
+
+
+def load(spec: str, *, device: str = "auto") -> Encoder:
+    """Opens the encoder that `spec` names, on `device` (auto, cpu, cuda, cuda:N or mps); the module lists the specs.
+
+    Raises UsageError, one line with the way out, for anything that cannot be opened as asked: no other model, no other
+    weights and no other device are ever taken instead. Cost: seconds and the weights in memory; open it once a process.
+    """
+    if spec == "demo":
+        from transforms.encoders.open_clip_encoder import open_demo  # noqa: PLC0415 - imports torch
+
+        return open_demo(device)
+    kind, _, rest = spec.partition(":")
+    if kind == _OPEN_CLIP:
+        return _load_open_clip(spec, rest, device)
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", spec) and not _nearest_kind(kind):
+        return _load_own(spec, kind, rest, device)
+    raise UsageError(f"unknown encoder {spec!r}{_suggestion(kind, rest)}: an encoder is {_FORMS}")
+
+
+def _load_open_clip(spec: str, rest: str, device: str) -> Encoder:
+    model, separator, weights = re.fullmatch(r"([^/@]*)([/@]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]  # matches any text
+    if not model or not weights:
+        raise UsageError(
+            f"encoder {spec!r} names no {'weights' if model else 'model'}: write {_EXAMPLE}, "
+            "or open_clip:MODEL@CHECKPOINT for a file"
+        )
+    from transforms.encoders.open_clip_encoder import open_checkpoint, open_pretrained  # noqa: PLC0415 - imports torch
+
+    return open_checkpoint(model, weights, device) if separator == "@" else open_pretrained(model, weights, device)
+
+
+def _load_own(spec: str, module: str, name: str, device: str) -> Encoder:
+    try:
+        imported = importlib.import_module(module)
+    except Exception as error:  # whatever the user's module raises is reported, not only ImportError
+        raise UsageError(
+            f"encoder {spec!r}: cannot import {module}: {_one_line(error)}: install it, or put its folder on PYTHONPATH"
+        ) from error
+    constructor = getattr(imported, name, None)
+    if not callable(constructor):
+        known = [other for other, value in vars(imported).items() if isinstance(value, type)]
+        nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        raise UsageError(
+            f"encoder {spec!r}: {module} has no class {name}: {_did_you_mean(nearest) or 'check its spelling'}"
+        )
+    try:
+        encoder = constructor()
+    except Exception as error:  # likewise
+        raise UsageError(
+            f"encoder {spec!r}: {name}() failed: {_one_line(error)}: its constructor must work without arguments"
+        ) from error
+    problem = _problem(encoder)
+    if problem:
+        raise UsageError(f"encoder {spec!r} {problem}: transforms.encoders.Encoder says what an encoder has")
+    if device not in ("auto", encoder.device):
+        raise UsageError(
+            f"encoder {spec!r} computes on {encoder.device!r}, not on {device!r} as asked: leave the device at 'auto', "
+            "or let the class choose it"
+        )
+    return cast(Encoder, encoder)
+
+
+def _problem(encoder: object) -> str:
+    """What keeps the object from being an encoder, or nothing."""
+    modalities = getattr(encoder, "modalities", None)
+    if not isinstance(modalities, frozenset) or not modalities or modalities - set(_METHODS):
+        return f"has modalities {modalities!r}, not a frozenset of 'image' and 'text'"
+    dim = getattr(encoder, "dim", None)
+    if not isinstance(dim, int) or dim < 1:
+        return f"has dim {dim!r}, not a positive int"
+    missing = [name for name in ("fingerprint", "device") if not isinstance(getattr(encoder, name, None), str)]
+    missing += [
+        method
+        for modality in sorted(modalities)
+        for method in _METHODS[modality]
+        if not callable(getattr(encoder, method, None))
+    ]
+    return f"lacks {', '.join(missing)}" if missing else ""
+
+
+def _nearest_kind(kind: str) -> list[str]:
+    """The kind of spec that a spelling such as `openclip` or `Demo` means: it must not be taken for a module's name."""
+    plain = kind.strip().lower().replace("-", "_")
+    return [
+        known for known in (_OPEN_CLIP, "demo") if plain.replace("_", "") == known.replace("_", "") and kind != known
+    ]
+
+
+def _suggestion(kind: str, rest: str) -> str:
+    nearest = _nearest_kind(kind) or difflib.get_close_matches(kind.lower(), (_OPEN_CLIP, "demo"), n=1, cutoff=0.6)
+    if not nearest:
+        return ""
+    if nearest == ["demo"]:
+        return "; did you mean 'demo'?"
+    return f"; did you mean '{_OPEN_CLIP}:{rest}'?" if rest else f"; did you mean '{_EXAMPLE}'?"
+
+
+def _did_you_mean(names: list[str]) -> str:
+    return f"did you mean {' or '.join(names)}?" if names else ""
+
+
+def _one_line(error: BaseException, most: int = 200) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:most]
