@@ -56,7 +56,7 @@ class Store:
         """
         protocol, separator, rest = location.partition("://")
         if not separator:
-            return cls("file://" + os.path.abspath(os.path.expanduser(location)))  # noqa: PTH100 - resolves no links
+            return cls("file://" + os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - follows no links
         protocol = _PROTOCOL_ALIASES.get(protocol, protocol)
         if protocol not in CREATE_ONLY_PROTOCOLS:
             raise UsageError(
@@ -241,7 +241,9 @@ class Store:
             kept = self.read(path)
             self.filesystem.rm_file(self.full(path))
         except OSError as error:
-            raise UsageError(f"--root {self.url} cannot be written ({error.strerror or error}): choose another") from error
+            raise UsageError(
+                f"--root {self.url} cannot be written ({error.strerror or error}): choose another"
+            ) from error
         if not (first and not second and kept == b"1"):
             raise UsageError(
                 f"--root {self.url} ignores create-only writes, so that two runs could overwrite each other: "
@@ -269,7 +271,7 @@ def _create_by_link(target: Path, data: bytes) -> bool:
             stream.flush()
             os.fsync(stream.fileno())
         try:
-            os.link(temporary, target)  # noqa: PTH200 - fails if the target exists, which rename does not
+            os.link(temporary, target)  # fails if the target exists, which a rename does not
         except FileExistsError:
             return False
         _sync(target.parent)

@@ -1,0 +1,70 @@
+"""All that a person sees: results on stdout, the way there and errors on stderr, and exit codes."""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from transforms.errors import PixdexError, UsageError
+
+DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+Main = Callable[[Sequence[str]], int]
+T = TypeVar("T")
+
+_WORKER_ERROR = re.compile(r"transforms\.errors\.(UsageError|PixdexError): (.+?)(?: \[while running .*)?$", re.MULTILINE)
+
+
+def say(text: str) -> None:
+    """Tells how the work goes, on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place
+
+
+def show(text: str) -> None:
+    """Prints a result, on stdout."""
+    print(text, flush=True)  # noqa: T201 - the one place
+
+
+def show_json(record: object) -> None:
+    """Prints the last line of stdout: one JSON object."""
+    show(json.dumps(record, ensure_ascii=False, sort_keys=False))
+
+
+def run(main: Callable[[], int]) -> int:
+    """Runs a job and turns its errors into one line on stderr and an exit code.
+
+    0 done; 1 failed; 2 bad usage or bad input; 130 interrupted. An error that nobody foresaw keeps its traceback.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    # Workers log every error with its traceback before the job reports it in one line.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    try:
+        return main()
+    except UsageError as error:
+        say(f"pixdex: {_one_line(error)}")
+        return BAD_USAGE
+    except PixdexError as error:
+        say(f"pixdex: {_one_line(error)}")
+        return FAILED
+    except KeyboardInterrupt:
+        say("pixdex: interrupted; run the same command again to go on from here")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def from_worker(error: BaseException) -> PixdexError | None:
+    """Returns the error that a worker raised, from the text in which a runner hands it on; None for any other."""
+    found = _WORKER_ERROR.findall(str(error))
+    if not found:
+        return None
+    kind, message = found[-1]
+    return UsageError(message) if kind == "UsageError" else PixdexError(message)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,237 @@
+"""Every option of every job, declared once, as Beam `PipelineOptions`.
+
+So each flag shows in Flink's and Dataflow's consoles, and Beam's own flags pass through. Workers never read options: the
+graph carries typed records that are made of them here.
+"""
+
+import argparse
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from typing import NoReturn
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from transforms.errors import UsageError
+from transforms.images import PIXEL_LIMIT
+from transforms.records import IndexSettings, Source
+from transforms.sources import uris
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
+_FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size(text: str) -> int:
+    """Reads a number of bytes as autofaiss writes it.
+
+    >>> size("16G"), size("512 MB"), size("1000")
+    (17179869184, 536870912, 1000)
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 16G or 512M")
+    return int(float(match[1]) * _FACTOR[match[2].upper()])
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _ratio(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def _add(parser: argparse.ArgumentParser, flag: str, **kwargs: object) -> None:
+    """Adds a flag under both spellings, `--index-key` and `--index_key`."""
+    spellings = [flag] if "_" not in (other := flag.replace("-", "_").replace("__", "--", 1)) else [flag, other]
+    parser.add_argument(*spellings, **kwargs)  # type: ignore[arg-type]  # argparse's own overloads are wider
+
+
+class RootOptions(PipelineOptions):
+    """Where everything lies."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        _add(parser, "--root", help="folder or fsspec URL that holds everything a search needs")
+
+
+class SourceOptions(PipelineOptions):
+    """What is indexed."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        _add(parser, "--images", action="append", metavar="GLOB", help="pictures: a glob, or a folder; repeatable")
+        _add(parser, "--csv", action="append", metavar="FILE", help="a CSV file, each row an item; repeatable")
+        _add(parser, "--image-column", metavar="NAME", help="CSV column with paths of pictures, relative to the CSV")
+        _add(parser, "--text-column", metavar="NAME", help="CSV column with texts, embedded whole")
+        _add(parser, "--keyword-column", metavar="NAME", help="CSV column with keywords, embedded one by one")
+        _add(parser, "--keyword-separator", default=",", metavar="TEXT", help="what separates keywords (default ,)")
+        _add(parser, "--key-column", metavar="NAME", help="CSV column with the primary key (default: hash of the row)")
+        _add(
+            parser,
+            "--key-pattern",
+            metavar="REGEX",
+            help="its named groups, matched against a picture's file name without ending, become columns",
+        )
+
+
+class EncoderOptions(PipelineOptions):
+    """How pictures and texts become vectors."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        _add(
+            parser,
+            "--encoder",
+            default="demo",
+            metavar="SPEC",
+            help="demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT or module:Class (default demo)",
+        )
+        _add(parser, "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+        _add(parser, "--encoder-batch", type=_positive, default=64, help="pictures or texts encoded at once (default 64)")
+        _add(
+            parser,
+            "--encoder-threads",
+            type=_positive,
+            default=min(4, os.cpu_count() or 1),
+            help="CPU threads of the encoder (default: the cores, at most 4); another number changes last bits",
+        )
+        _add(
+            parser,
+            "--image-fit",
+            choices=("crop", "pad"),
+            default="crop",
+            help="crop: the centre square; pad: all of it on a white square (default crop)",
+        )
+        _add(parser, "--pixel-limit", type=_positive, default=PIXEL_LIMIT, help="larger pictures are rejected")
+        _add(
+            parser,
+            "--precision",
+            choices=("float16", "full"),
+            default="float16",
+            help="stored vectors are rounded to float16, or kept (default float16)",
+        )
+        _add(parser, "--no-normalize", action="store_true", help="keep the length of vectors (default: make it 1)")
+
+
+class IndexOptions(PipelineOptions):
+    """Which index is built."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        _add(
+            parser,
+            "--index-key",
+            default="auto",
+            metavar="KEY",
+            help="auto, Flat, or a faiss factory string such as IVF1024,Flat or OPQ16_64,IVF1024,PQ16 (default auto)",
+        )
+        _add(parser, "--metric-type", choices=("ip", "l2"), default="ip", help="inner product or squared L2 (default ip)")
+        _add(parser, "--max-index-memory", type=size, default=16 << 30, help="the index auto chooses fits it (default 16G)")
+        _add(parser, "--seed", type=int, default=0, help="of sampling and training (default 0)")
+
+
+class RunOptions(PipelineOptions):
+    """How a run goes; none of these changes a byte of the result."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        _add(
+            parser,
+            "--max-reject-ratio",
+            type=_ratio,
+            default=0.5,
+            help="a run with a larger share of rejected items publishes nothing (default 0.5)",
+        )
+        _add(parser, "--abandon-plan", action="store_true", help="give up the unfinished run of another request")
+        _add(parser, "--no-progress", action="store_true", help="show no progress bar")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see pixdex {self.prog.split()[-1]} --help")
+
+
+def parse(
+    job: str, manual: str, argv: Sequence[str], groups: Sequence[type[PipelineOptions]]
+) -> tuple[argparse.Namespace, list[str]]:
+    """Reads a job's command line.
+
+    Args:
+        job: name of the command.
+        manual: what `--help` prints before the options.
+        argv: words after the name of the command.
+        groups: the options of this job.
+
+    Returns:
+        The job's own options, and the flags left for Beam.
+
+    Raises:
+        UsageError: an unknown flag (with the nearest one) or a value that cannot be.
+    """
+    parser = _Parser(
+        prog=f"pixdex {job}", description=manual, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    for group in groups:
+        section = parser.add_argument_group((group.__doc__ or "").strip().rstrip("."))
+        group._add_argparse_args(section)  # type: ignore[arg-type]  # noqa: SLF001 - Beam's own way to collect them
+    own, beam_flags = parser.parse_known_args(list(argv))
+    _refuse_unknown(parser, beam_flags)
+    return own, beam_flags
+
+
+def _refuse_unknown(parser: argparse.ArgumentParser, beam_flags: Sequence[str]) -> None:
+    beam = _Parser(allow_abbrev=False, add_help=False, prog=parser.prog)
+    for group in PipelineOptions.__subclasses__():
+        if group.__module__.startswith("apache_beam."):
+            group._add_argparse_args(beam)  # noqa: SLF001 - likewise
+    _, unknown = beam.parse_known_args(list(beam_flags))
+    if not unknown:
+        return
+    word = unknown[0].partition("=")[0]
+    if not word.startswith("-"):
+        raise UsageError(f"{word!r} is not expected here: every source has its flag (--images, --csv)")
+    known = [*parser._option_string_actions, *beam._option_string_actions]  # noqa: SLF001 - no public way
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    raise UsageError(f"unknown flag {word}{f', did you mean {near[0]}?' if near else ''}; see {parser.prog} --help")
+
+
+def sources(options: argparse.Namespace) -> tuple[Source, ...]:
+    """Returns the sources that the options name, each once, in the order of kinds and flags.
+
+    Raises:
+        UsageError: none is named, or CSV columns without a CSV.
+    """
+    columns = {
+        "image_column": options.image_column,
+        "text_column": options.text_column,
+        "keyword_column": options.keyword_column,
+        "key_column": options.key_column,
+    }
+    lonely = [name for name, value in columns.items() if value is not None and not options.csv]
+    if lonely:
+        raise UsageError(f"--{lonely[0].replace('_', '-')} names a column of a CSV: give the file with --csv")
+    pictures = [
+        Source("images", uris.absolute(pattern), key_pattern=options.key_pattern) for pattern in options.images or ()
+    ]
+    rows = [
+        Source("csv", uris.absolute(file), keyword_separator=options.keyword_separator, **columns)
+        for file in options.csv or ()
+    ]
+    if not pictures and not rows:
+        raise UsageError("name what to index: --images GLOB or FOLDER, --csv FILE")
+    return tuple(dict.fromkeys([*pictures, *rows]))
+
+
+def index_settings(options: argparse.Namespace) -> IndexSettings:
+    """Returns the index that the options ask for."""
+    return IndexSettings(options.index_key, options.metric_type, options.max_index_memory)

@@ -1,0 +1,91 @@
+"""The embed stage: every partition of the plan becomes one shard of embeddings, on any worker."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection
+from apache_beam.utils.shared import Shared
+
+from transforms import planning
+from transforms.embedding import check_rejects, embed_partition, partition_digest
+from transforms.encoders import Encoder
+from transforms.open_encoder import open_encoder
+from transforms.records import Partition, ShardMarker, StageMarker
+from transforms.run import Run
+from transforms.stage import FinishStage
+
+
+@dataclass(frozen=True)
+class EmbedPartitions(beam.PTransform):
+    """Embeds every partition of the plan that has no shard yet, and checks the share of rejects where all meet.
+
+    Cost: one element a partition; pictures and vectors stay in the worker that made them. Memory of a worker is the
+    encoder, one shard's vectors (at most 65,536 rows) and three batches of pictures.
+    """
+
+    run: Run
+    max_reject_ratio: float = 0.5
+
+    def expand(self, planned: PCollection[StageMarker]) -> PCollection[StageMarker]:
+        """Takes the marker of the plan stage."""
+        return (
+            planned
+            | "Partitions" >> beam.ParDo(_ReadPartitions(self.run))
+            # Breaks the fusion with the one reader of the plan: partitions are embedded on all workers.
+            | "SpreadPartitions" >> beam.Reshuffle()
+            | "EmbedPartition" >> beam.ParDo(EmbedPartition(self.run))
+            | "EmbedDone" >> FinishStage(self.run, "embed")
+            | "CheckRejects" >> beam.ParDo(_CheckRejects(self.run, self.max_reject_ratio))
+        )
+
+
+class EmbedPartition(beam.DoFn):
+    """Embeds one partition into one shard and commits it; a partition that has its shard is left alone."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._shared = Shared()
+        self._embedded = Metrics.counter("pixdex", "embedded_rows")
+        self._rejected = Metrics.counter("pixdex", "rejected_items")
+        self._skipped = Metrics.counter("pixdex", "shards_already_embedded")
+
+    def process(self, partition: Partition) -> Iterator[int]:
+        """Yields the number of the shard that stands."""
+        digest = partition_digest(self._run, partition)
+        marker = self._run.marker("embed", partition.shard, ShardMarker, digest)
+        if marker is None:
+            marker = embed_partition(self._run, partition, self._encoder())
+            marker = self._run.commit("embed", partition.shard, marker)
+            self._embedded.inc(marker.rows)
+            self._rejected.inc(marker.rejected)
+        else:
+            self._skipped.inc()
+        yield partition.shard
+
+    def _encoder(self) -> Encoder:
+        """The encoder, loaded once a process, and only where something is left to embed."""
+        settings = self._run.request.encoder
+        return self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
+
+
+class _ReadPartitions(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, planned: StageMarker) -> Iterator[Partition]:
+        if self._run.stage_marker("embed") is None:
+            yield from planning.read_partitions(self._run.store, self._run.plan.partitions)
+
+
+class _CheckRejects(beam.DoFn):
+    """Lets the run go on unless too many items were rejected; runs every time, since the limit may have changed."""
+
+    def __init__(self, run: Run, limit: float) -> None:
+        self._run = run
+        self._limit = limit
+
+    def process(self, embedded: StageMarker) -> Iterator[StageMarker]:
+        check_rejects(self._run, self._limit)
+        yield embedded

@@ -1,0 +1,196 @@
+"""Generations: which one is current, which run comes next, and publishing one.
+
+The highest number below `generations/` is the current generation. A run claims the next free number by creating its
+request; a run that was abandoned keeps its number, and the shard numbers of its plan, for ever.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms import layout
+from transforms.errors import PixdexError
+from transforms.records import (
+    FileReference,
+    Generation,
+    ListsMarker,
+    PieceMarker,
+    Plan,
+    Request,
+    ShardMarker,
+    Tables,
+    Totals,
+    digest,
+)
+from transforms.run import Run
+from transforms.store import Store
+
+_SHARDS = pa.schema(
+    [
+        *((name, pa.int64()) for name in ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")),
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+    ]
+)
+_LISTS = pa.schema(
+    [("block", pa.int64()), ("rows", pa.int64()), ("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
+)
+_SEGMENTS = pa.schema(
+    [
+        *((name, pa.int64()) for name in ("first_list", "last_list", "offset", "bytes")),
+        ("path", pa.string()),
+        ("checksum", pa.string()),
+    ]
+)
+_REJECTS = pa.schema(
+    [("shard", pa.int64()), ("rejected", pa.int64()), ("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
+)
+
+
+def numbers(store: Store) -> list[int]:
+    """Returns the numbers of the published generations, ascending."""
+    names = (name.removesuffix(".json") for name in store.names(layout.GENERATIONS))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def current(store: Store) -> Generation | None:
+    """Returns the current generation, or None when nothing is published yet."""
+    published = numbers(store)
+    return store.read_record(layout.generation(published[-1]), Generation) if published else None
+
+
+def runs(store: Store) -> list[int]:
+    """Returns the numbers of all runs that were ever begun, ascending."""
+    return sorted(int(name) for name in store.names(layout.PLANS) if name.isdigit())
+
+
+def unfinished(store: Store) -> Run | None:
+    """Returns the run that is begun, not published and not abandoned; there is at most one."""
+    published = set(numbers(store))
+    for number in reversed(runs(store)):
+        run = Run(store, number)
+        begun = store.exists(layout.request(number))
+        if begun and number not in published and not store.exists(layout.abandoned(number)):
+            return run
+    return None
+
+
+def next_number(store: Store) -> int:
+    """Returns the first generation number that no run has used."""
+    return max([0, *numbers(store), *runs(store)]) + 1
+
+
+def next_shard(store: Store) -> int:
+    """Returns the first shard number that no plan, abandoned ones too, has used."""
+    plans = (store.find_record(layout.plan(number), Plan) for number in runs(store))
+    return max([0, *(plan.first_shard + plan.shards for plan in plans if plan)])
+
+
+def begin(store: Store, request: Request) -> Run:
+    """Commits a request under the next number, or adopts the same request that someone else commits at this moment.
+
+    Raises:
+        PixdexError: another request was committed first.
+    """
+    number = next_number(store)
+    if store.commit(layout.request(number), request) != request:
+        raise PixdexError(f"another run has just begun on {store.url}: wait for it, then run again")
+    return Run(store, number)
+
+
+def abandon(run: Run) -> None:
+    """Gives up an unfinished run: its numbers are burned, its files wait to be collected."""
+    run.store.create(layout.abandoned(run.generation), b"{}\n")
+
+
+def publish(run: Run) -> Generation:
+    """Writes the tables of a finished run and creates its generation, the last step of all.
+
+    Raises:
+        PixdexError: the counts of shards, blocks and merged index do not agree.
+    """
+    store, plan, trained = run.store, run.plan, run.trained().trained
+    shards = run.shards()
+    blocks = run.markers("add", range(plan.blocks), ListsMarker)
+    pieces = merged_pieces(run)
+    rows = sum(marker.rows for marker in shards)
+    if sum(marker.rows for marker in blocks) != rows:
+        raise PixdexError(
+            f"{store.url}: shards hold {rows} rows, their shard indexes {sum(marker.rows for marker in blocks)}: "
+            "start again with --abandon-plan"
+        )
+    path = layout.merged_index(run.generation)
+    segments = [
+        {"first_list": p.first_list, "last_list": p.last_list, "offset": p.offset, "bytes": p.bytes, "path": path, "checksum": p.checksum}
+        for p in pieces
+    ]
+    rejects = [
+        {"shard": marker.shard, "rejected": marker.rejected, **asdict(marker.rejects)} for marker in shards if marker.rejects
+    ]
+    table_of_shards = [
+        {**{name: getattr(marker, name) for name in _SHARDS.names[:8]}, **(asdict(marker.embeddings) if marker.embeddings else {})}
+        for marker in shards
+    ]
+    table_of_blocks = [{"block": marker.number, "rows": marker.rows, **asdict(marker.lists)} for marker in blocks]
+    images, texts, keywords = (sum(getattr(m, name) for m in shards) for name in ("images", "texts", "keywords"))
+    items, rejected = sum(marker.items for marker in shards), sum(marker.rejected for marker in shards)
+    generation = Generation(
+        generation=run.generation,
+        request=run.request,
+        request_digest=digest(run.request),
+        totals=Totals(
+            items=items,
+            embedded=items - rejected,
+            rejected=rejected,
+            vectors=rows,
+            tombstones=0,
+            images=images,
+            texts=texts,
+            keywords=keywords,
+            shards=len(shards),
+            blocks=len(blocks),
+        ),
+        trained=trained,
+        index=FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}"),
+        tables=Tables(
+            shards=_write(store, table_of_shards, _SHARDS),
+            blocks=_write(store, table_of_blocks, _LISTS),
+            segments=_write(store, segments, _SEGMENTS),
+            rejects=_write(store, rejects, _REJECTS),
+        ),
+        next_shard=plan.first_shard + plan.shards,
+    )
+    return store.commit(layout.generation(run.generation), generation)
+
+
+def merged_pieces(run: Run) -> list[PieceMarker]:
+    """Reads the markers of the merged index, its head (number 0) and every range of lists, in order of offset."""
+    names = run.store.names(layout.marker_folder(run.generation, "merge"))
+    return run.markers("merge", (int(name.removesuffix(".json")) for name in names), PieceMarker)
+
+
+def read_table(store: Store, reference: FileReference) -> pa.Table:
+    """Reads one of a generation's tables."""
+    with store.open(reference.path) as stream:
+        return pq.ParquetFile(stream).read()
+
+
+def files(store: Store, generation: Generation) -> list[str]:
+    """Returns the paths, sorted, of every file that a generation needs, itself included."""
+    tables = generation.tables
+    named = [generation.trained.index, generation.trained.training, tables.shards, tables.blocks, tables.segments, tables.rejects]
+    paths = {layout.generation(generation.generation), generation.index.path, *(reference.path for reference in named)}
+    for table in (tables.shards, tables.blocks, tables.rejects):
+        paths.update(path for path in read_table(store, table)["path"].to_pylist() if path)
+    return sorted(paths)
+
+
+def _write(store: Store, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> FileReference:
+    with store.scratch() as scratch:
+        file = scratch / "table.parquet"
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file, compression="zstd")
+        return store.upload(file, layout.TABLES, "table")

@@ -1,0 +1,40 @@
+"""Opens the encoder of a request on a worker and checks that it is the one that was planned with."""
+
+import hashlib
+
+from transforms import encoders
+from transforms.encoders import Encoder
+from transforms.errors import PixdexError
+from transforms.records import EncoderSettings
+
+
+def fingerprint_of(encoder: Encoder, image_fit: str) -> str:
+    """Returns what decides whether vectors can be compared: the encoder's own fingerprint and how pictures are fitted."""
+    if "image" not in encoder.modalities:
+        return encoder.fingerprint
+    return hashlib.sha256(f"{encoder.fingerprint} {image_fit}".encode()).hexdigest()
+
+
+def open_encoder(settings: EncoderSettings) -> Encoder:
+    """Loads the encoder and sets its threads.
+
+    Raises:
+        PixdexError: it is another one than the request names, for example because the checkpoint was replaced.
+    """
+    encoder = encoders.load(settings.spec, device=settings.device)
+    found = fingerprint_of(encoder, settings.image_fit)
+    if found != settings.fingerprint:
+        raise PixdexError(
+            f"encoder {settings.spec} has fingerprint {found[:12]}…, the root was made with "
+            f"{settings.fingerprint[:12]}…: restore the weights it was made with, or build into a new root"
+        )
+    _use_threads(settings.threads)
+    return encoder
+
+
+def _use_threads(threads: int) -> None:
+    import sys  # noqa: PLC0415
+
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)

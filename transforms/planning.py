@@ -1,0 +1,183 @@
+"""Cuts listed items into partitions and blocks, and numbers them. Pure arithmetic over counts; no item is read."""
+
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.errors import UsageError
+from transforms.records import ROWS_PER_SHARD, FileReference, ItemSlice, Partition, Plan
+from transforms.store import Store
+
+MIN_PARTITION_ROWS = 4096
+"""Below this, opening a shard would cost more than reading it."""
+
+PARTITIONS_WANTED = 256
+"""Partitions that a run is cut into while they stay between the smallest and the largest size."""
+
+MAX_BLOCK_ROWS = 4 << 20
+BLOCKS_WANTED = 32
+ROWS_PER_LIST_AND_BLOCK = 8
+"""A block has at least this many planned rows a list, so that a list's bytes in a block are worth a read."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What one container holds: its item table, and (items, rows) of runs of about a thousand items."""
+
+    source: int
+    container: str
+    table: FileReference
+    chunks: tuple[tuple[int, int], ...]
+
+
+def partition_rows(rows: int) -> int:
+    """Returns how many planned rows a partition gets, for so many in all.
+
+    >>> partition_rows(3_000), partition_rows(2_000_000), partition_rows(10**9)
+    (4096, 7813, 65536)
+    """
+    return min(max(-(-rows // PARTITIONS_WANTED), MIN_PARTITION_ROWS), ROWS_PER_SHARD)
+
+
+def block_rows(rows: int, nlist: int) -> int:
+    """Returns how many planned rows a block gets at most: at least 8 a list, at most 4 Mi (but for that floor).
+
+    >>> block_rows(3_000, 1), block_rows(10**6, 4096), block_rows(10**9, 262_144)
+    (65536, 65536, 4194304)
+    """
+    wanted = max(-(-rows // BLOCKS_WANTED), ROWS_PER_SHARD)
+    return max(min(wanted, MAX_BLOCK_ROWS), ROWS_PER_LIST_AND_BLOCK * nlist)
+
+
+def cut(listings: Sequence[Listing], first_shard: int, nlist: int) -> list[Partition]:
+    """Cuts everything that was listed into partitions, in plan order (source, container, position).
+
+    A partition may span containers; so small ones do not make small shards.
+    """
+    ordered = sorted(listings, key=lambda listing: (listing.source, listing.container))
+    total = sum(rows for listing in ordered for _, rows in listing.chunks)
+    limit, block_limit = partition_rows(total), block_rows(total, nlist)
+    partitions: list[Partition] = []
+    block = in_block = 0
+    for slices, items, rows in _fill(ordered, limit):
+        if in_block and in_block + rows > block_limit:
+            block, in_block = block + 1, 0
+        in_block += rows
+        partitions.append(Partition(first_shard + len(partitions), block, tuple(slices), items, rows))
+    return partitions
+
+
+def _fill(listings: Iterable[Listing], limit: int) -> Iterator[tuple[list[ItemSlice], int, int]]:
+    slices: list[ItemSlice] = []
+    items = rows = 0
+    for listing in listings:
+        start = stop = 0
+        for chunk_items, chunk_rows in listing.chunks:
+            if items and (rows + chunk_rows > limit or items + chunk_items > ROWS_PER_SHARD):
+                if stop > start:
+                    slices.append(ItemSlice(listing.table, start, stop))
+                yield slices, items, rows
+                slices, items, rows, start = [], 0, 0, stop
+            stop += chunk_items
+            items, rows = items + chunk_items, rows + chunk_rows
+        if stop > start:
+            slices.append(ItemSlice(listing.table, start, stop))
+    if items:
+        yield slices, items, rows
+
+
+_SLICE = pa.struct(
+    [
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+    ]
+)
+_PARTITIONS = pa.schema(
+    [
+        ("shard", pa.int64()),
+        ("block", pa.int64()),
+        ("items", pa.int64()),
+        ("rows", pa.int64()),
+        ("slices", pa.list_(_SLICE)),
+    ]
+)
+
+
+def write_partitions(store: Store, folder: str, partitions: Sequence[Partition]) -> FileReference:
+    """Writes the table of a plan's partitions."""
+    rows = [
+        {
+            "shard": partition.shard,
+            "block": partition.block,
+            "items": partition.items,
+            "rows": partition.rows,
+            "slices": [
+                {
+                    "path": piece.table.path,
+                    "bytes": piece.table.bytes,
+                    "checksum": piece.table.checksum,
+                    "start": piece.start,
+                    "stop": piece.stop,
+                }
+                for piece in partition.slices
+            ],
+        }
+        for partition in partitions
+    ]
+    with store.scratch() as scratch:
+        file = scratch / "partitions.parquet"
+        pq.write_table(pa.Table.from_pylist(rows, schema=_PARTITIONS), file, compression="zstd")
+        return store.upload(file, folder, "partitions")
+
+
+def read_partitions(store: Store, table: FileReference) -> Iterator[Partition]:
+    """Reads a plan's partitions back, in order, a thousand at a time."""
+    with store.open(table.path) as stream:
+        for batch in pq.ParquetFile(stream).iter_batches(batch_size=1000):
+            for row in batch.to_pylist():
+                slices = tuple(
+                    ItemSlice(
+                        FileReference(piece["path"], piece["bytes"], piece["checksum"]), piece["start"], piece["stop"]
+                    )
+                    for piece in row["slices"]
+                )
+                yield Partition(row["shard"], row["block"], slices, row["items"], row["rows"])
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of consecutive shards: what one call adds."""
+
+    number: int
+    first_shard: int
+    stop_shard: int
+
+    @property
+    def shards(self) -> range:
+        """The numbers of its shards."""
+        return range(self.first_shard, self.stop_shard)
+
+
+def read_blocks(store: Store, plan: Plan) -> Iterator[Block]:
+    """Reads the blocks of a plan, in order."""
+    partitions = read_partitions(store, plan.partitions)
+    for number, members in itertools.groupby(partitions, key=operator.attrgetter("block")):
+        shards = [partition.shard for partition in members]
+        yield Block(number, shards[0], shards[-1] + 1)
+
+
+def check_not_empty(listings: Iterable[Listing]) -> None:
+    """Refuses a plan without work.
+
+    Raises:
+        UsageError: no source has an item.
+    """
+    if not any(listing.chunks for listing in listings):
+        raise UsageError("the sources hold no item: a CSV needs rows below its header, a folder needs pictures")

@@ -1,0 +1,31 @@
+"""The last stage: creates the generation that names all the others made."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+
+from transforms import generations
+from transforms.records import StageMarker
+from transforms.run import Run
+from transforms.stage import FinishStage
+
+
+@dataclass(frozen=True)
+class PublishGeneration(beam.PTransform):
+    """Checks the counts and publishes the generation; readers see all of it or nothing."""
+
+    run: Run
+
+    def expand(self, merged: PCollection[StageMarker]) -> PCollection[StageMarker]:
+        """Takes the marker of the merge stage."""
+        return merged | "Publish" >> beam.ParDo(_Publish(self.run)) | "PublishDone" >> FinishStage(self.run, "publish")
+
+
+class _Publish(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, merged: StageMarker) -> Iterator[int]:
+        yield generations.publish(self._run).generation

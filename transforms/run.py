@@ -1,0 +1,80 @@
+"""A run: one request on one root, on its way to becoming a generation.
+
+Every stage reads what it needs from the store — the request, the plan, the markers of the stage before — so that all
+that travels between stages is the word "done".
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeVar
+
+from transforms import layout
+from transforms.errors import PixdexError
+from transforms.records import Plan, Request, ShardMarker, StageMarker, TrainMarker
+from transforms.store import Store
+
+Stage = Literal["plan", "embed", "sample", "train", "add", "merge", "publish"]
+STAGES: tuple[Stage, ...] = ("plan", "embed", "sample", "train", "add", "merge", "publish")
+
+T = TypeVar("T")
+
+_READERS = 16
+"""Markers are small files, often far away: read this many at a time."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run that makes generation `generation` of a root."""
+
+    store: Store
+    generation: int
+
+    @cached_property
+    def request(self) -> Request:
+        """What was asked for."""
+        return self.store.read_record(layout.request(self.generation), Request)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The committed plan; the plan stage must be done."""
+        return self.store.read_record(layout.plan(self.generation), Plan)
+
+    def stage_marker(self, stage: Stage) -> StageMarker | None:
+        """Returns the marker of a stage, or None while some of its tasks are not done."""
+        return self.store.find_record(layout.stage_marker(self.generation, stage), StageMarker)
+
+    def trained(self) -> TrainMarker:
+        """The trained index of the run; the train stage must be done."""
+        return self.store.read_record(layout.marker(self.generation, "train", 0), TrainMarker)
+
+    def marker(self, stage: Stage, task: int, kind: type[T], digest: str) -> T | None:
+        """Returns the marker of a task that is already done, or None.
+
+        Raises:
+            PixdexError: the marker answers another task: the root was written by something else.
+        """
+        path = layout.marker(self.generation, stage, task)
+        found = self.store.find_record(path, kind)
+        if found is not None and (stands := getattr(found, "digest", None)) != digest:
+            raise PixdexError(
+                f"{self.store.url}/{path} answers {str(stands)[:12]}…, this run asks for {digest[:12]}…: "
+                "start again with --abandon-plan"
+            )
+        return found
+
+    def commit(self, stage: Stage, task: int, marker: T) -> T:
+        """Commits the marker of a task, or adopts the one that another worker committed first."""
+        return self.store.commit(layout.marker(self.generation, stage, task), marker)
+
+    def markers(self, stage: Stage, tasks: Iterable[int], kind: type[T]) -> list[T]:
+        """Reads the markers of tasks that are done, in the order of the tasks."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            paths = (layout.marker(self.generation, stage, task) for task in tasks)
+            return list(pool.map(lambda path: self.store.read_record(path, kind), paths))
+
+    def shards(self) -> list[ShardMarker]:
+        """Reads the marker of every shard of the run, in order; the embed stage must be done."""
+        plan = self.plan
+        return self.markers("embed", range(plan.first_shard, plan.first_shard + plan.shards), ShardMarker)

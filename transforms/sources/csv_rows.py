@@ -1,0 +1,268 @@
+"""CSV files: each row is an item, with a picture, a text, keywords, or several of them.
+
+Cells are strings and stay as they are spelled (`007` stays `007`). The other columns become metadata. A row that does
+not fit the header is kept as an item that cannot be embedded, so that counts add up.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import xxhash
+
+from transforms.errors import UsageError
+from transforms.records import Source
+from transforms.sources import items, uris
+
+_BLOCK_BYTES = 16 << 20
+_LIST_FROM = 8
+"""From how many pictures of one folder on the folder is listed instead of asking for each."""
+_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True)
+class CsvListing:
+    """Lists the rows of one CSV file.
+
+    Cost: the file is read once, in blocks of 16 MiB. Without a key column, one small entry a row is held in memory.
+    """
+
+    source: Source
+
+    @cached_property
+    def _filesystem(self) -> tuple[Any, str]:  # fsspec is untyped
+        filesystem, path = fsspec.core.url_to_fs(self.source.pattern)
+        return filesystem, str(path)
+
+    @property
+    def _delimiter(self) -> str:
+        return "\t" if self.source.pattern.lower().endswith((".tsv", ".tab")) else ","
+
+    def header(self) -> list[str]:
+        """Returns the column names as the file spells them.
+
+        Raises:
+            UsageError: the file is missing, empty or no UTF-8.
+        """
+        filesystem, path = self._filesystem
+        try:
+            with filesystem.open(path, "rb") as stream:
+                text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+                return next(csv.reader(text, delimiter=self._delimiter, strict=True), [])
+        except UnicodeDecodeError as error:
+            raise self._not_utf8() from error
+        except csv.Error as error:
+            raise UsageError(f"--csv {self.source.pattern}: the header cannot be read ({error}): mend the file") from error
+        except OSError as error:
+            raise UsageError(f"--csv {self.source.pattern}: {error.strerror or 'cannot be opened'}") from error
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Reads the rows as item batches, in the order of the file.
+
+        Raises:
+            UsageError: the file is no CSV or no UTF-8.
+        """
+        header = self.header()
+        seen: Counter[str] = Counter()
+        for rows, problems in self._blocks(header):
+            if len(rows):
+                yield self._table(header, rows, None, seen)
+            if problems:
+                first = pa.array([text for text, _ in problems], pa.string())
+                cells = [first, *(pa.nulls(len(problems), pa.string()) for _ in header[1:])]
+                broken = pa.array([problem for _, problem in problems], pa.string())
+                yield self._table(header, pa.Table.from_arrays(cells, names=_positions(header)), broken, seen)
+
+    def _blocks(self, header: Sequence[str]) -> Iterator[tuple[pa.Table, list[tuple[str, str]]]]:
+        """Reads blocks of rows with every cell a string, and the rows that do not fit, each with its problem."""
+        problems: list[tuple[str, str]] = []
+
+        def keep(row: pa_csv.InvalidRow) -> str:
+            problem = f"WrongNumberOfCells: the row has {row.actual_columns} cells, the header {row.expected_columns}"
+            problems.append((row.text, problem))
+            return "skip"
+
+        names = _positions(header)
+        filesystem, path = self._filesystem
+        try:
+            with filesystem.open(path, "rb") as stream:
+                reader = pa_csv.open_csv(
+                    stream,
+                    read_options=pa_csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES, use_threads=False),
+                    parse_options=pa_csv.ParseOptions(
+                        delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=keep
+                    ),
+                    convert_options=pa_csv.ConvertOptions(
+                        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+                    ),
+                )
+                skip = 1  # the header is the first row that Arrow reads
+                for batch in reader:
+                    rows = pa.Table.from_batches([batch]).slice(skip)
+                    skip = max(0, skip - len(batch))
+                    found, problems[:] = list(problems), []
+                    yield rows, found
+                if problems:
+                    yield pa.Table.from_batches([], reader.schema), problems
+        except pa.ArrowInvalid as error:
+            if "UTF8" in str(error):
+                raise self._not_utf8() from error
+            raise UsageError(f"--csv {self.source.pattern} cannot be read as CSV ({error}): mend the file") from error
+
+    def _table(
+        self, header: Sequence[str], rows: pa.Table, problem: pa.Array | None, seen: Counter[str]
+    ) -> pa.Table:
+        cells = dict(zip(header, (column.combine_chunks() for column in rows.columns), strict=True))
+        source = self.source
+        content = _content_hashes(rows)
+        uri = pa.array([source.pattern] * len(rows), pa.string())
+        version = pc.binary_join_element_wise("row:", content, "")
+        image = text = keywords = None
+        if problem is None:
+            if source.image_column:
+                image, picture_version = self._pictures(cells[source.image_column])
+                version = pc.if_else(
+                    pc.is_valid(image),
+                    pc.binary_join_element_wise(version, "+", picture_version, "", null_handling="replace"),
+                    version,
+                )
+                uri = pc.coalesce(image, uri)
+            text = _filled(cells[source.text_column]) if source.text_column else None
+            if source.keyword_column:
+                keywords = split_keywords(cells[source.keyword_column], source.keyword_separator)
+        name = self._numbered(content, seen)
+        if source.key_column and problem is None:
+            name = pc.coalesce(_filled(cells[source.key_column]), name)
+        stored = items.column_names(header)
+        return items.table_of(
+            key=uris.nfc(pc.binary_join_element_wise(source.pattern, name, "#")),
+            uri=uri,
+            version=version,
+            image=image,
+            text=text,
+            keywords=keywords,
+            problem=problem,
+            columns=dict(zip(stored, (column.combine_chunks() for column in rows.columns), strict=True)),
+        )
+
+    def _pictures(self, cells: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """Returns the URI (null for an empty cell) and the version of every picture that the cells name."""
+        image = [uris.join(self.source.pattern, cell.strip()) if cell and cell.strip() else None for cell in cells.to_pylist()]
+        versions = picture_versions([uri for uri in image if uri])
+        return pa.array(image, pa.string()), pa.array([versions.get(uri or "") for uri in image], pa.string())
+
+    def _numbered(self, content: pa.Array, seen: Counter[str]) -> pa.Array:
+        """Names rows by content: the hash and, for rows that are alike, how many came before."""
+        names = []
+        for value in content.to_pylist():
+            names.append(f"{value}#{seen[value]}")
+            seen[value] += 1
+        return pa.array(names, pa.string())
+
+    def _not_utf8(self) -> UsageError:
+        return UsageError(
+            f"--csv {self.source.pattern} is not UTF-8: convert it, for example with "
+            "iconv -f CP949 -t UTF-8 (Korean) or iconv -f LATIN1 -t UTF-8"
+        )
+
+
+def check(source: Source) -> None:
+    """Refuses a CSV source that cannot work, before any work is done.
+
+    Raises:
+        UsageError: the file is missing or unreadable, a named column is not there (the message lists those that are),
+            or no column is named to be embedded.
+    """
+    header = CsvListing(source).header()
+    if not header:
+        raise UsageError(f"--csv {source.pattern} is empty: its first line must name the columns")
+    named = {
+        "--image-column": source.image_column,
+        "--text-column": source.text_column,
+        "--keyword-column": source.keyword_column,
+        "--key-column": source.key_column,
+    }
+    for flag, column in named.items():
+        if column is not None and column not in header:
+            raise UsageError(f"{flag} {column}: {source.pattern} has no such column; it has {', '.join(header)}")
+    if not (source.image_column or source.text_column or source.keyword_column):
+        raise UsageError(
+            f"--csv {source.pattern}: name what to embed with --image-column, --text-column or --keyword-column; "
+            f"the columns are {', '.join(header)}"
+        )
+    if source.keyword_separator == "":
+        raise UsageError("--keyword-separator is empty: give the character between keywords")
+
+
+def split_keywords(cells: pa.Array, separator: str) -> pa.Array:
+    """Splits cells into lists of keywords, trimmed, without empty ones; a cell without any becomes null."""
+    parts = pc.split_pattern(pc.fill_null(cells, ""), separator)
+    owner = pc.list_parent_indices(parts)
+    words = pc.utf8_trim_whitespace(parts.flatten())
+    kept = pc.not_equal(words, "")
+    counts = np.bincount(pc.filter(owner, kept).to_numpy(zero_copy_only=False), minlength=len(cells))
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), pc.filter(words, kept))
+    return pc.if_else(pa.array(counts > 0), lists, pa.nulls(len(cells), lists.type))
+
+
+def picture_versions(pictures: Sequence[str]) -> dict[str, str]:
+    """Returns the version of every picture; one that is not there, or lies on the web, has a version of its own.
+
+    Folders that hold many of the pictures are listed once instead of asking for each.
+    """
+    folders = Counter(picture.rpartition("/")[0] for picture in pictures)
+    listed: dict[str, dict[str, str]] = {}
+    versions: dict[str, str] = {}
+    for picture in pictures:
+        if picture.startswith(("http://", "https://")):
+            versions[picture] = "url:" + picture
+            continue
+        folder, _, name = picture.rpartition("/")
+        if folders[folder] >= _LIST_FROM and folder not in listed:
+            listed[folder] = _folder_versions(folder)
+        versions[picture] = listed.get(folder, {}).get(name) or _version_of(picture)
+    return versions
+
+
+def _folder_versions(folder: str) -> dict[str, str]:
+    filesystem, path = fsspec.core.url_to_fs(folder)
+    try:
+        entries = filesystem.ls(path, detail=True)
+    except OSError:
+        return {}
+    return {entry["name"].rpartition("/")[2]: uris.version(entry) for entry in entries if not entry.get("islink")}
+
+
+def _version_of(picture: str) -> str:
+    protocol, _, path = picture.partition("://")
+    try:
+        filesystem, name = fsspec.core.url_to_fs(picture)
+        return uris.version(filesystem.info(uris.existing_path(path) if protocol == "file" else name))
+    except (OSError, ValueError, ImportError):
+        return "missing:"
+
+
+def _filled(cells: pa.Array) -> pa.Array:
+    """Returns cells with those that hold nothing but white space made null."""
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(cells), ""), pa.nulls(len(cells), pa.string()), cells)
+
+
+def _positions(header: Sequence[str]) -> list[str]:
+    return [str(position) for position in range(len(header))]
+
+
+def _content_hashes(rows: pa.Table) -> pa.Array:
+    """Returns a 128-bit hash, in hexadecimal, of the cells of every row."""
+    cells = [column.combine_chunks() for column in rows.columns]
+    whole = pc.binary_join_element_wise(*cells, _SEPARATOR, null_handling="replace")
+    return pa.array([xxhash.xxh3_128_hexdigest(text) for text in whole.to_pylist()], pa.string())

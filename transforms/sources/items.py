@@ -1,0 +1,158 @@
+"""Item tables: what a plan knows of every item, as Arrow batches.
+
+An item table is a parquet file below `plans/`, one a container (a folder, a CSV file), in the order of its source:
+
+| column | type | what |
+|---|---|---|
+| `key`, `uri`, `version` | string | as in the README |
+| `pixdex.image` | string, null | URI of the picture to embed |
+| `pixdex.text` | string, null | text to embed whole; the caption of the picture |
+| `pixdex.keywords` | list<string>, null | keywords to embed one by one |
+| `pixdex.rows` | int32 | rows that the item will fill |
+| `pixdex.problem` | string, null | why it cannot be embedded, known before any work: `Type: message` |
+| any other | string | the source's own columns, unchanged |
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.records import FileReference, ItemSlice
+from transforms.store import Store
+
+IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM = (
+    f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem")
+)
+
+CORE_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("uri", pa.string()),
+        ("version", pa.string()),
+        (IMAGE, pa.string()),
+        (TEXT, pa.string()),
+        (KEYWORDS, pa.list_(pa.string())),
+        (ROWS, pa.int32()),
+        (PROBLEM, pa.string()),
+    ]
+)
+
+SHARD_COLUMNS = (
+    "id", "key", "uri", "modality", "part", "caption", "version", "width", "height", "embedding",
+)  # fmt: skip
+"""Names that a shard's parquet keeps for itself; a source's column of such a name gets a prefix."""
+
+ITEMS_PER_GROUP = 8192
+"""Rows of a parquet row group of an item table: what a partition reads at least."""
+
+KEYWORDS_PER_ITEM = 4096
+"""An item with more keywords is rejected, so that a few items always fit one shard."""
+
+
+def column_names(names: Sequence[str]) -> list[str]:
+    """Returns the names under which a source's columns are stored: unique, and none that a shard keeps for itself.
+
+    >>> column_names(["name", "key", "name", ""])
+    ['name', 'source_key', 'name_2', 'column_4']
+    """
+    reserved = {*SHARD_COLUMNS, *CORE_SCHEMA.names}
+    stored: list[str] = []
+    for position, name in enumerate(names, start=1):
+        base = name or f"column_{position}"
+        base = f"source_{base}" if base in reserved else base
+        unique, count = base, 1
+        while unique in stored:
+            count += 1
+            unique = f"{base}_{count}"
+        stored.append(unique)
+    return stored
+
+
+def table_of(
+    *,
+    key: pa.Array,
+    uri: pa.Array,
+    version: pa.Array,
+    image: pa.Array | None = None,
+    text: pa.Array | None = None,
+    keywords: pa.Array | None = None,
+    problem: pa.Array | None = None,
+    columns: dict[str, pa.Array],
+) -> pa.Table:
+    """Returns a batch of items; an item that has nothing to embed, or too much, gets its problem here."""
+    count = len(key)
+
+    def column(values: pa.Array | None, kind: pa.DataType) -> pa.Array:
+        return pa.nulls(count, kind) if values is None else values.cast(kind)
+
+    image, text = column(image, pa.string()), column(text, pa.string())
+    keywords = column(keywords, pa.list_(pa.string()))
+    problem = column(problem, pa.string())
+    parts = pc.fill_null(pc.list_value_length(keywords), 0)
+    rows = pc.add(pc.add(pc.is_valid(image).cast(pa.int32()), pc.is_valid(text).cast(pa.int32())), parts)
+    empty = "Empty: the item has neither a picture nor a text"
+    many = f"TooManyKeywords: the item has more than {KEYWORDS_PER_ITEM} keywords"
+    problem = pc.if_else(pc.and_(pc.is_null(problem), pc.equal(rows, 0)), empty, problem)
+    problem = pc.if_else(pc.and_(pc.is_null(problem), pc.greater(parts, KEYWORDS_PER_ITEM)), many, problem)
+    rows = pc.if_else(pc.is_null(problem), rows, 0)
+    return pa.table(
+        [key, uri, version, image, text, keywords, rows, problem, *columns.values()],
+        schema=pa.schema([*CORE_SCHEMA, *((name, pa.string()) for name in columns)]),
+    )
+
+
+def chunks_of(rows: np.ndarray[tuple[int], np.dtype[np.int32]], limit: int = 1024) -> list[tuple[int, int]]:
+    """Cuts items into runs of at most `limit` items and, but for a single larger item, about `limit` rows.
+
+    Args:
+        rows: int32 `(items,)`, the planned rows of every item.
+
+    Returns:
+        (items, rows) of every run: what cutting partitions needs to know, at a thousandth of the size.
+    """
+    if len(rows) == 0:
+        return []
+    ends = np.cumsum(rows, dtype=np.int64)
+    weight = np.maximum(ends - rows, np.arange(len(rows)))  # where an item starts, in rows or in items
+    bounds = np.flatnonzero(np.diff(weight // limit, prepend=-1))
+    starts = np.concatenate(([0], ends))[bounds]
+    items = np.diff(np.append(bounds, len(rows)))
+    return list(zip(items.tolist(), np.diff(np.append(starts, ends[-1])).tolist(), strict=True))
+
+
+def write(batches: Iterable[pa.Table], file: Path) -> None:
+    """Writes item batches of one schema as one parquet file with row groups of `ITEMS_PER_GROUP` items."""
+    writer: pq.ParquetWriter | None = None
+    held: list[pa.Table] = []
+    try:
+        for batch in batches:
+            writer = writer or pq.ParquetWriter(file, batch.schema, compression="zstd")
+            held.append(batch)
+            if sum(map(len, held)) >= ITEMS_PER_GROUP:
+                whole = pa.concat_tables(held)
+                ready = len(whole) - len(whole) % ITEMS_PER_GROUP
+                writer.write_table(whole.slice(0, ready), row_group_size=ITEMS_PER_GROUP)
+                held = [whole.slice(ready)]
+        if writer and (rest := pa.concat_tables(held)):
+            writer.write_table(rest, row_group_size=ITEMS_PER_GROUP)
+    finally:
+        if writer:
+            writer.close()
+
+
+def read(store: Store, piece: ItemSlice) -> pa.Table:
+    """Reads the items of a slice; only the row groups that hold them are read."""
+    first, last = piece.start // ITEMS_PER_GROUP, (piece.stop - 1) // ITEMS_PER_GROUP
+    with store.open(piece.table.path) as stream:
+        table = pq.ParquetFile(stream).read_row_groups(range(first, last + 1))
+    return table.slice(piece.start - first * ITEMS_PER_GROUP, piece.stop - piece.start)
+
+
+def key_at(store: Store, table: FileReference, position: int) -> tuple[str, str]:
+    """Returns the key and the URI of one item, for a message that names it."""
+    row = read(store, ItemSlice(table, position, position + 1))
+    return row["key"][0].as_py(), row["uri"][0].as_py()

@@ -1,0 +1,161 @@
+"""Pictures by folder or glob: each file is an item.
+
+A glob means exactly the files it matches; a folder means every file with a picture's ending below it, hidden ones left
+out. Links to files are followed, links to folders are not (they can lead in circles).
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from fsspec.utils import glob_translate
+
+from transforms.errors import UsageError
+from transforms.images import PICTURE_ENDINGS
+from transforms.records import Source
+from transforms.sources import items, uris
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class PictureListing:
+    """Lists the pictures of one source.
+
+    Cost: one listing call a folder; memory is one folder's listing.
+    """
+
+    source: Source
+
+    @cached_property
+    def _filesystem(self) -> tuple[Any, str]:  # fsspec is untyped
+        filesystem, path = fsspec.core.url_to_fs(self.source.pattern)
+        return filesystem, str(path)
+
+    @cached_property
+    def _is_glob(self) -> bool:
+        filesystem, path = self._filesystem
+        return bool(_MAGIC.search(path)) and not filesystem.exists(path)
+
+    @cached_property
+    def _base(self) -> str:
+        """The folder (or the one file) below which everything lies that the source can mean."""
+        path = self._filesystem[1]
+        if not self._is_glob:
+            return path
+        return path[: _MAGIC.search(path).start()].rpartition("/")[0] or "/"  # type: ignore[union-attr]  # it is a glob
+
+    @cached_property
+    def _matches(self) -> re.Pattern[str]:
+        return re.compile(glob_translate(self._filesystem[1]))
+
+    def containers(self) -> list[str]:
+        """Returns the parts that can be listed side by side: the files of the base, and each folder in it.
+
+        A part that ends in `/` is listed with all that lies below it, any other without.
+        """
+        folders, _ = self._entries(self._base)
+        return [self._base, *(folder + "/" for folder in folders)]
+
+    def first(self) -> str | None:
+        """Returns the path of any one picture, or None: enough to refuse a source that has none."""
+        for container in self.containers():
+            for batch in self._files(container):
+                return str(batch[0]["name"])
+        return None
+
+    def batches(self, container: str) -> Iterator[pa.Table]:
+        """Lists one container as item batches, folder by folder, by name within a folder."""
+        for files in self._files(container):
+            yield self._table(files)
+
+    def accepts(self, path: str) -> bool:
+        """Tells whether a file of this path belongs to the source."""
+        if self._is_glob:
+            return bool(self._matches.match(path))
+        if path == self._base:
+            return True
+        name = path.rpartition("/")[2]
+        below = path.startswith(self._base.rstrip("/") + "/")
+        return below and not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_ENDINGS
+
+    def _files(self, container: str) -> Iterator[list[dict[str, Any]]]:
+        waiting = [container.rstrip("/") or "/"]
+        while waiting:
+            folders, files = self._entries(waiting.pop())
+            if container.endswith("/"):
+                waiting.extend(reversed(folders))
+            if accepted := [file for file in files if self.accepts(file["name"])]:
+                yield accepted
+
+    def _entries(self, folder: str) -> tuple[list[str], list[dict[str, Any]]]:
+        """Returns the folders and the regular files directly in a folder, each in order of name."""
+        filesystem, _ = self._filesystem
+        filesystem.invalidate_cache()
+        try:
+            found = filesystem.ls(folder, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return [], []
+        except PermissionError as error:
+            raise UsageError(f"--images {self.source.pattern}: {folder} may not be read: mend its permissions") from error
+        folders, files = [], []
+        for entry in sorted(found, key=lambda entry: str(entry["name"])):
+            if entry.get("islink"):
+                try:
+                    entry = {**filesystem.info(entry["name"]), "name": entry["name"], "linked": True}  # noqa: PLW2901
+                except OSError:
+                    entry = {**entry, "type": "file"}  # noqa: PLW2901 - a dangling link becomes a reject, by name
+            hidden = entry["name"].rpartition("/")[2].startswith(".") and not self._is_glob
+            if entry["type"] == "directory" and not entry.get("linked") and not hidden and entry["name"] != folder:
+                folders.append(entry["name"].rstrip("/"))
+            elif entry["type"] == "file":
+                files.append(entry)
+        return folders, files
+
+    def _table(self, files: list[dict[str, Any]]) -> pa.Table:
+        protocol = self.source.pattern.partition("://")[0]
+        uri = pa.array([uris.from_path(protocol, file["name"]) for file in files], pa.string())
+        version = pa.array([uris.version(file) for file in files], pa.string())
+        return items.table_of(
+            key=uris.nfc(uri), uri=uri, version=version, image=uri, columns=self._named_groups(uris.nfc(uri))
+        )
+
+    def _named_groups(self, uri: pa.Array) -> dict[str, pa.Array]:
+        """Columns from the file names, by `key_pattern`; null where a name does not match."""
+        if not self.source.key_pattern:
+            return {}
+        stem = pc.replace_substring_regex(pc.replace_substring_regex(uri, "^.*/", ""), r"(.)\.[^.]*$", r"\1")
+        found = pc.extract_regex(stem, f"^(?:{self.source.key_pattern})$")
+        names = [field.name for field in found.type]
+        return dict(zip(items.column_names(names), found.flatten(), strict=True))
+
+
+def check(source: Source) -> None:
+    """Refuses a picture source that cannot work, before any work is done.
+
+    Raises:
+        UsageError: nothing matches, or `key_pattern` is no regular expression with named groups.
+    """
+    pattern = source.key_pattern
+    if pattern:
+        try:
+            groups = list(pc.extract_regex(pa.array([""]), f"^(?:{pattern})$").type)
+        except pa.ArrowInvalid as error:
+            raise UsageError(f"--key-pattern {pattern}: {error}; use RE2 syntax with (?P<name>…) groups") from error
+        if not groups:
+            raise UsageError(f"--key-pattern {pattern} names no group: write (?P<name>…) for each column")
+    try:
+        found = PictureListing(source).first()
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"--images {source.pattern}: {error}") from error
+    if found is None:
+        raise UsageError(
+            f"--images {source.pattern} matches no file: a glob means exactly what it matches, "
+            "a folder every picture below it"
+        )

@@ -1,0 +1,127 @@
+"""Names of objects: the URI that opens, the key that stays the same, and opening one as it is spelled.
+
+A URI is absolute and opens as spelled: nothing in it is quoted, so that `a b#1.png` stays `a b#1.png`. Only bytes of a
+local name that are no UTF-8 are percent-encoded, since no table can hold them. A key is the URI in Unicode's composed
+form (NFC): the name that macOS stores decomposed and the one a Korean CSV spells composed are one key.
+"""
+
+import codecs
+import os
+import stat
+import unicodedata
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+OBJECT_BYTES_LIMIT = 1 << 30
+"""A larger object is not read into memory: it would take more than a picture within the pixel limit can need."""
+
+
+def _percent(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)  # noqa: S101 - registered for decoding only
+    return "".join(f"%{byte:02X}" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("pixdex-percent", _percent)
+
+
+def absolute(location: str) -> str:
+    """Returns a path or URL as an absolute URL; `~` and relative paths are resolved, links are not followed.
+
+    >>> absolute("/tmp/../data/a b.png")
+    'file:///data/a b.png'
+    >>> absolute("s3://bucket/x")
+    's3://bucket/x'
+    """
+    if "://" in location:
+        return location
+    trailing = "/" if location.endswith("/") else ""
+    path = os.path.abspath(os.path.expanduser(location))  # noqa: PTH100, PTH111 - a glob is not a path
+    return "file://" + _decodable(path) + (trailing if path != "/" else "")
+
+
+def from_path(protocol: str, path: str) -> str:
+    """Returns the URI of what a filesystem of this protocol calls `path`."""
+    return f"{protocol}://{_decodable(path)}"
+
+
+def join(base: str, reference: str) -> str:
+    """Returns the URI of `reference`, as a CSV at `base` names it: a URL, an absolute path, or relative to the CSV.
+
+    >>> join("file:///data/rows.csv", "images/a.png"), join("s3://b/rows.csv", "/x.png"), join("s3://b/r.csv", "c.png")
+    ('file:///data/images/a.png', 'file:///x.png', 's3://b/c.png')
+    """
+    if "://" in reference:
+        return reference
+    if reference.startswith("/"):
+        return "file://" + os.path.normpath(reference)
+    protocol, _, path = base.partition("://")
+    return f"{protocol}://" + os.path.normpath(f"{path.rpartition('/')[0]}/{reference}")
+
+
+def nfc(values: pa.Array) -> pa.Array:
+    """Returns strings in Unicode's composed form."""
+    return pc.utf8_normalize(values, form="NFC")
+
+
+def read(uri: str) -> bytes:
+    """Returns the content of the object that a URI names.
+
+    A local name that does not exist as spelled is tried in Unicode's composed and decomposed forms, and with its
+    percent-encoded bytes decoded.
+
+    Raises:
+        OSError: it cannot be opened or read, is no regular file, or is over 1 GiB.
+    """
+    protocol, _, path = uri.partition("://")
+    if protocol == "file":
+        return _read_local(existing_path(path))
+    filesystem, name = fsspec.core.url_to_fs(uri)
+    size = filesystem.info(name).get("size") or 0
+    if size > OBJECT_BYTES_LIMIT:
+        raise OSError(f"the object is {size} bytes, the limit is {OBJECT_BYTES_LIMIT}")
+    data: bytes = filesystem.cat_file(name)
+    return data
+
+
+def existing_path(path: str) -> str:
+    """Returns the spelling of a local path that exists, else the path itself."""
+    if os.path.lexists(path):
+        return path
+    for form in ("NFC", "NFD"):
+        if os.path.lexists(spelling := unicodedata.normalize(form, path)):  # type: ignore[arg-type]  # a literal
+            return spelling
+    if "%" in path and os.path.lexists(spelling := os.fsdecode(unquote_to_bytes(path))):
+        return spelling
+    return path
+
+
+def version(info: dict[str, Any]) -> str:
+    """Returns the version of an object from what a listing says of it: its ETag, else its size and time."""
+    for name in ("ETag", "etag", "md5Hash", "content_md5"):
+        if info.get(name):
+            return "etag:" + str(info[name]).strip('"')
+    changed = info.get("mtime", info.get("LastModified", info.get("created", "")))
+    return f"stat:{info.get('size')}-{changed}"
+
+
+def _decodable(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path).decode("utf-8", "pixdex-percent")
+    return path
+
+
+def _read_local(path: str) -> bytes:
+    # A pipe or a device that a CSV names would block for ever: look before reading.
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("not a regular file")
+    if status.st_size > OBJECT_BYTES_LIMIT:
+        raise OSError(f"the file is {status.st_size} bytes, the limit is {OBJECT_BYTES_LIMIT}")
+    with open(path, "rb") as stream:  # noqa: PTH123 - the path may hold undecodable bytes
+        return stream.read()

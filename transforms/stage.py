@@ -1,0 +1,41 @@
+"""The barrier between two stages: it waits for every task of one, through data and never through the launcher."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+
+from transforms import layout
+from transforms.records import StageMarker
+from transforms.run import Run, Stage
+
+
+@dataclass(frozen=True)
+class FinishStage(beam.PTransform):
+    """Counts the finished tasks of a stage and, when all are in, commits its marker: the one element that goes on.
+
+    Cost: one small element a task; nothing of what the tasks made passes through.
+    """
+
+    run: Run
+    stage: Stage
+
+    def expand(self, done: PCollection[int]) -> PCollection[StageMarker]:
+        """Takes one number for each task that is done."""
+        return (
+            done
+            | "Count" >> beam.combiners.Count.Globally()
+            | "Commit" >> beam.ParDo(_CommitStage(self.run, self.stage))
+        )
+
+
+class _CommitStage(beam.DoFn):
+    def __init__(self, run: Run, stage: Stage) -> None:
+        self._run = run
+        self._stage = stage
+
+    def process(self, tasks: int) -> Iterator[StageMarker]:
+        marker = StageMarker(self._stage, tasks, time.time())
+        yield self._run.store.commit(layout.stage_marker(self._run.generation, self._stage), marker)
