@@ -259,6 +259,17 @@ def test_shrinking_leaves_at_least_twice_the_target_on_the_short_side(name: str,
     assert image.info["size"] == size
 
 
+@pytest.mark.parametrize("levels", [1, 2, 6])
+@pytest.mark.parametrize("no_jp2", [False, True])
+def test_a_jpeg_2000_shrinks_whether_or_not_it_holds_its_half(levels: int, no_jp2: bool) -> None:
+    full = drawn(1000, 500)
+
+    image = decode(encoded(full, "JPEG2000", num_resolutions=levels, no_jp2=no_jp2), target=62)
+
+    assert image.size == (250, 125)
+    assert distance(image, full.resize(image.size, Image.Resampling.BOX)) < 2
+
+
 def test_for_padding_the_long_side_counts() -> None:
     assert decode(encoded(drawn(3000, 300), "PNG"), target=50, mode="pad").size == (100, 10)
     assert decode(encoded(drawn(3000, 300), "PNG"), target=50, mode="crop").size == (1000, 100)
