@@ -416,7 +416,12 @@ def test_threads_decode_what_one_thread_decodes(attempts: int) -> None:
 
 
 def test_pillows_warnings_neither_show_nor_raise() -> None:
-    data = encoded(drawn().quantize(8), "PNG", transparency=bytes([0] * 8))
+    plain = encoded(drawn(), "PNG")
+    control = b"acTL" + bytes(8)  # an animation of no frames, at which Pillow warns
+    chunk = struct.pack(">I", 8) + control + struct.pack(">I", zlib.crc32(control))
+    data = plain[:33] + chunk + plain[33:]
+    with pytest.warns(UserWarning, match="Invalid APNG"):
+        Image.open(io.BytesIO(data))
     outcomes: list[str] = []
 
     def attempt(work: Callable[[], object]) -> None:
