@@ -13,6 +13,7 @@ torch is imported only when an open_clip model (the demo is one) is opened: an e
 import difflib
 import importlib
 import re
+import textwrap
 from typing import cast
 
 from transforms.encoders.encoder import Encoder
@@ -39,7 +40,7 @@ def load(spec: str, *, device: str = "auto") -> Encoder:
         return _load_open_clip(spec, rest, device)
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", spec) and not _nearest_kind(kind):
         return _load_own(spec, kind, rest, device)
-    raise UsageError(f"unknown encoder {spec!r}{_suggestion(kind, rest)}: an encoder is {_FORMS}")
+    raise UsageError(f"unknown encoder {spec!r}: {_suggestion(kind, rest)}an encoder is {_FORMS}")
 
 
 def _load_open_clip(spec: str, rest: str, device: str) -> Encoder:
@@ -116,13 +117,13 @@ def _suggestion(kind: str, rest: str) -> str:
     if not nearest:
         return ""
     if nearest == ["demo"]:
-        return "; did you mean 'demo'?"
-    return f"; did you mean '{_OPEN_CLIP}:{rest}'?" if rest else f"; did you mean '{_EXAMPLE}'?"
+        return "did you mean 'demo'? "
+    return f"did you mean '{_OPEN_CLIP}:{rest}'? " if rest else f"did you mean '{_EXAMPLE}'? "
 
 
 def _did_you_mean(names: list[str]) -> str:
     return f"did you mean {' or '.join(names)}?" if names else ""
 
 
-def _one_line(error: BaseException, most: int = 200) -> str:
-    return " ".join(f"{type(error).__name__} {error}".split())[:most]
+def _one_line(error: BaseException) -> str:
+    return textwrap.shorten(f"{type(error).__name__} {error}", 200, placeholder=" …")

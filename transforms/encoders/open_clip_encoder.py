@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import pickle
+import textwrap
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from transforms.encoders.device import choose_device, inference_dtype
+from transforms.encoders.preprocessing import Preprocessing
 from transforms.errors import UsageError
 
 _LOG = logging.getLogger(__name__)
@@ -68,13 +70,12 @@ class OpenClipEncoder:
         self._dtype = inference_dtype(device)
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._model = model.eval().requires_grad_(False).to(device)
-        self._transform = transform
+        self._preprocess = Preprocessing(transform.transforms)
         self._tokenize = open_clip.get_tokenizer(name)
 
     def preprocess(self, image: PIL.Image.Image) -> NDArray[np.float32]:
         """One RGB picture → (3, height, width) float32. Safe to call from many threads."""
-        pixels: torch.Tensor = self._transform(image)
-        return pixels.numpy()
+        return self._preprocess(image)
 
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, height, width) → (n, dim) float32."""
@@ -204,5 +205,5 @@ def _to_numpy(vectors: torch.Tensor) -> NDArray[np.float32]:
     return array
 
 
-def _one_line(error: BaseException, most: int = 200) -> str:
-    return " ".join(str(error).split())[:most] or type(error).__name__
+def _one_line(error: BaseException) -> str:
+    return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from transforms import demo
 from transforms.demo.drawing import draw, sample_scenes
-from transforms.encoders import Encoder, load
+from transforms.encoders import Encoder, load, open_clip_encoder
 from transforms.errors import UsageError
 
 WEIGHTS = Path(demo.__file__).parent / "weights.safetensors"
@@ -97,6 +97,31 @@ def test_preprocessing_in_many_threads_gives_the_same_pixels(encoder: Encoder, p
     np.testing.assert_array_equal(np.stack(threaded), np.stack([encoder.preprocess(p) for p in pictures] * 4))
 
 
+def test_preprocessing_gives_the_values_of_open_clips_own_transform(encoder: Encoder) -> None:
+    _, _, transform = open_clip.create_model_and_transforms(MODEL)
+    rng = np.random.default_rng(2)
+    for height, width in ((64, 64), (65, 200), (300, 90), (7, 3)):
+        picture = PIL.Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        np.testing.assert_array_equal(encoder.preprocess(picture), transform(picture).numpy())
+
+
+def test_half_precision_keeps_the_fingerprint_and_nearly_the_vectors(
+    encoder: Encoder, pictures: list[PIL.Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_clip_encoder, "inference_dtype", lambda device: torch.bfloat16)
+    half = load("demo", device="cpu")
+    pixels, texts = np.stack([half.preprocess(picture) for picture in pictures]), ["a red circle", "two stars"]
+    assert half.fingerprint == encoder.fingerprint
+    for exact, rounded in (
+        (encoder.encode_images(pixels), half.encode_images(pixels)),
+        (encoder.encode_texts(texts), half.encode_texts(texts)),
+    ):
+        assert rounded.dtype == np.float32
+        assert not np.array_equal(exact, rounded)
+        cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
+        assert (cosines > 0.995).all()
+
+
 def test_the_fingerprint_is_of_the_weights_and_not_of_their_container(encoder: Encoder, tmp_path: Path) -> None:
     state = load_file(WEIGHTS)
     single = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
@@ -175,7 +200,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_its_code_not_run(tmp_pa
             return Path.mkdir, (tmp_path / "was-run",)
 
     torch.save({"weight": torch.zeros(1), "payload": Payload()}, tmp_path / "zip.pt")
-    (tmp_path / "pickle.pt").write_bytes(pickle.dumps(Payload()))
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps(Payload(), protocol=2))
     for name in ("zip.pt", "pickle.pt"):
         with pytest.raises(UsageError, match="cannot be read"):
             load(f"open_clip:{MODEL}@{tmp_path / name}", device="cpu")
