@@ -1,0 +1,219 @@
+"""Merges ranges of inverted lists of many `.ivf` files: no machine needs to hold, or see, more than one piece.
+
+The "horizontal slices" of faiss's benchs/distributed_ondisk, as one function of byte ranges: a piece is one contiguous
+range of every input and one contiguous range of the output. `plan_pieces` cuts the lists, `merge_range` merges one
+piece into any file, `merge_segment` several into one `.ivf`. Pieces may be merged in any order, anywhere, any number
+of times: the bytes are the same.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64
+
+from transforms.errors import PixdexError
+from transforms.index.gather import gather
+from transforms.index.list_file import (
+    FENCE_BYTES,
+    ID_BYTES,
+    ListFile,
+    ListSizes,
+    ListWriter,
+    Seal,
+    fence_spacing,
+    segment_starts,
+)
+
+PIECE_BYTES: Final = 128 << 20
+
+
+class PieceBuffer:
+    """Memory that a worker keeps from piece to piece: the first touch of fresh pages costs a third of a merge."""
+
+    def __init__(self) -> None:
+        """Takes no memory yet; grows to the largest piece asked for."""
+        self._pages = np.empty(0, np.uint8)
+
+    def view(self, length: int) -> NDArray[np.uint8]:
+        """uint8 (length,), contents undefined; it overwrites what the last view held."""
+        if length > len(self._pages):
+            self._pages = np.empty(0, np.uint8)
+            self._pages = np.empty(length, np.uint8)
+        return self._pages[:length]
+
+
+@dataclass(frozen=True)
+class MergedRange:
+    """What `merge_range` wrote: sizes of the non-empty merged lists, bytes, and their xxh3_64 (16 hex digits)."""
+
+    stored: ListSizes
+    bytes: int
+    checksum: str
+
+
+def plan_pieces(inputs: Sequence[ListFile], piece_bytes: int = PIECE_BYTES, lists: range | None = None) -> list[range]:
+    """Cuts `lists` (default: all) into consecutive ranges of about `piece_bytes` of output each, at common fences.
+
+    Needs the fences only, no sizes. Every list is in exactly one piece. A piece is larger than asked for by less than
+    one interval between common fences (about 64 to 128 KiB an input, or one list where that is larger). Smaller pieces
+    take less memory and spread over more workers; below 1 MiB an input, object stores spend their time on requests.
+    """
+    lists = range(inputs[0].nlist) if lists is None else lists
+    cuts = np.unique(np.concatenate([source.fence_lists for source in inputs]))
+    cuts = cuts[(cuts > lists.start) & (cuts < lists.stop)]
+    cuts = np.concatenate([[lists.start], cuts, [lists.stop]])
+    common = np.ones(len(cuts), bool)
+    for source in inputs:
+        inside = (cuts > source.lists.start) & (cuts < source.lists.stop)
+        common &= ~inside | np.isin(cuts, source.fence_lists)
+    common[[0, -1]] = True
+    cuts = cuts[common]
+    before = np.zeros(len(cuts), np.int64)
+    for source in inputs:
+        fence = np.searchsorted(source.fence_lists, cuts, side="right") - 1
+        before += source.fence_offsets[np.clip(fence, 0, None)] - source.fence_offsets[0]
+    chosen = [0]
+    while chosen[-1] < len(cuts) - 1:
+        full = int(np.searchsorted(before, before[chosen[-1]] + piece_bytes, side="right")) - 1
+        chosen.append(min(max(full, chosen[-1] + 1), len(cuts) - 1))
+    edges = cuts[chosen].tolist()
+    return [range(start, stop) for start, stop in itertools.pairwise(edges)]
+
+
+def merged_sizes(inputs: Sequence[ListFile]) -> NDArray[np.int64]:
+    """Size of every merged list, int64 (nlist,). Reads the sizes of one input at a time."""
+    inputs = mergeable(inputs)
+    total = np.zeros(inputs[0].nlist, np.int64)
+    for source in inputs:
+        stored = source.sizes()
+        total[stored.list_nos] += stored.sizes
+    return total
+
+
+def merge_range(
+    inputs: Sequence[ListFile],
+    lists: range,
+    out: BinaryIO,
+    *,
+    fingerprint: str | None = None,
+    buffer: PieceBuffer | None = None,
+) -> MergedRange:
+    """Writes the merged bodies of `lists` to `out` where it stands: list by list codes, then ids, ids ascending.
+
+    Inputs in any order; what must fit together is said at `mergeable`. Every fence read is checked. Memory: the piece
+    once (`buffer`), plus about 100 bytes for each non-empty list of each input in the range, plus 2 MiB or the longest
+    list of one input.
+    """
+    stored, chunks = _merge(mergeable(inputs, fingerprint), lists, buffer or PieceBuffer())
+    hasher, written = xxh3_64(), 0
+    for chunk in chunks:
+        out.write(chunk)
+        hasher.update(chunk)
+        written += len(chunk)
+    return MergedRange(stored, written, hasher.hexdigest())
+
+
+def merge_segment(
+    inputs: Sequence[ListFile],
+    lists: range,
+    out: BinaryIO,
+    *,
+    fingerprint: str | None = None,
+    piece_bytes: int = PIECE_BYTES,
+    fence_bytes: int = FENCE_BYTES,
+    buffer: PieceBuffer | None = None,
+) -> Seal:
+    """Writes the merged `lists` as one `.ivf` file, the same bytes as `write_lists` would make of all their entries.
+
+    Same bytes whatever `piece_bytes`, order and division of the inputs. Memory: one piece, see `merge_range`.
+    """
+    inputs = mergeable(inputs, fingerprint)
+    first, buffer = inputs[0], buffer or PieceBuffer()
+    rows = sum(source.sizes(lists).rows for source in inputs)
+    writer = ListWriter(
+        out,
+        nlist=first.nlist,
+        lists=lists,
+        code_size=first.code_size,
+        fingerprint=first.fingerprint,
+        spacing=fence_spacing(lists, rows * (first.code_size + ID_BYTES), fence_bytes),
+    )
+    for piece in plan_pieces(inputs, piece_bytes, lists):
+        writer.append(*_merge(inputs, piece, buffer))
+    ranges = [source.id_range for source in inputs if source.rows]
+    return writer.finish((min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else (0, -1))
+
+
+def mergeable(inputs: Sequence[ListFile], fingerprint: str | None = None) -> list[ListFile]:
+    """The inputs in ascending order of their ids, or PixdexError with the name of the one that does not fit.
+
+    All are of one trained index (`fingerprint`; default: the first input's), with one code size and number of lists.
+    Where two have lists in common, all ids of one are below all ids of the other: then ids ascend in merged lists
+    without a sort.
+    """
+    if not inputs:
+        raise ValueError("a merge needs at least one input")
+    first = inputs[0]
+    expected = first.fingerprint if fingerprint is None else fingerprint
+    for source in inputs:
+        if source.fingerprint != expected:
+            built = f"was built from trained index {_short(source.fingerprint)}, this merge uses {_short(expected)}"
+            raise PixdexError(f"shard index {source.name} {built}: rerun 'pixdex add' for it")
+        if (source.code_size, source.nlist) != (first.code_size, first.nlist):
+            has = f"has {source.nlist} lists of {source.code_size}-byte codes"
+            wanted = f"{first.name} {first.nlist} of {first.code_size}"
+            raise PixdexError(
+                f"shard index {source.name} {has}, {wanted}: rerun 'pixdex add' for the one that is wrong"
+            )
+    # Only neighbours among files over the same lists can touch; segments of one merge have their lists apart.
+    ordered = sorted(inputs, key=lambda source: (source.id_range, source.lists.start, source.name))
+    newest: dict[range, ListFile] = {}
+    for source in (source for source in ordered if source.rows):
+        for other in newest.values():
+            apart = source.lists.start >= other.lists.stop or source.lists.stop <= other.lists.start
+            if not apart and source.id_range[0] <= other.id_range[1]:
+                both = f"ids {source.id_range[0]}..{source.id_range[1]} and {other.id_range[0]}..{other.id_range[1]}"
+                names = f"shard indexes {source.name} and {other.name}"
+                raise PixdexError(f"{names} overlap ({both}): merge each block once, in one version")
+        newest[source.lists] = source
+    return ordered
+
+
+def _short(fingerprint: str) -> str:
+    return f"{fingerprint[:12]}…" if len(fingerprint) > 12 else fingerprint
+
+
+def _merge(inputs: Sequence[ListFile], lists: range, buffer: PieceBuffer) -> tuple[ListSizes, Iterator[memoryview]]:
+    """Reads the piece; returns merged sizes and chunks of the merged bodies, which live in `buffer`."""
+    spans = [source.span(lists) for source in inputs]
+    pages = buffer.view(sum(spans))
+    bounds: list[NDArray[np.int64]] = []
+    parts: list[ListSizes] = []
+    codes_at: list[NDArray[np.int64]] = []
+    base = segments = 0
+    for source, span in zip(inputs, spans, strict=True):
+        stored, start = source.read_into(lists, pages[base : base + span])
+        # Bounds must tile the buffer: one segment before the wanted lists, codes and ids of each list, one after them.
+        inner = segment_starts(stored.sizes, source.code_size) + base + start
+        end = base + start + stored.rows * (source.code_size + ID_BYTES)
+        bounds.append(np.concatenate([[base], inner, [end]]))
+        parts.append(stored)
+        codes_at.append(segments + 1 + 2 * np.arange(len(stored.sizes)))
+        segments, base = segments + len(inner) + 2, base + span
+    bounds.append(np.array([base], np.int64))
+    list_nos, sizes, codes = (
+        np.concatenate([part.list_nos for part in parts]),
+        np.concatenate([part.sizes for part in parts]),
+        np.concatenate(codes_at),
+    )
+    # Stable: within a list codes come before ids, and each by input. 16-bit keys make it a radix sort.
+    keys = ((list_nos - lists.start) * 2).astype(np.min_scalar_type(2 * len(lists)))
+    order = np.argsort(np.concatenate([keys, keys + 1]), kind="stable")
+    counts = np.bincount(list_nos - lists.start, weights=sizes, minlength=len(lists)).astype(np.int64)
+    occupied = np.flatnonzero(counts)
+    segment_order = np.concatenate([codes, codes + 1])[order]
+    return ListSizes(occupied + lists.start, counts[occupied]), gather(pages, np.concatenate(bounds), segment_order)
