@@ -2,5 +2,5 @@
 
 import logging
 
-# Importing Beam without its Google Cloud extra logs a warning that means nothing here, before any job can configure logs.
+# Importing Beam without its Google Cloud extra logs a warning that means nothing here, before a job can configure logs.
 logging.getLogger().addFilter(lambda record: "apitools not found" not in str(record.msg))

@@ -15,7 +15,9 @@ DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 Main = Callable[[Sequence[str]], int]
 T = TypeVar("T")
 
-_WORKER_ERROR = re.compile(r"transforms\.errors\.(UsageError|PixdexError): (.+?)(?: \[while running .*)?$", re.MULTILINE)
+_WORKER_ERROR = re.compile(
+    r"transforms\.errors\.(UsageError|PixdexError): (.+?)(?: \[while running .*)?$", re.MULTILINE
+)
 
 
 def say(text: str) -> None:

@@ -1,7 +1,7 @@
 """Every option of every job, declared once, as Beam `PipelineOptions`.
 
-So each flag shows in Flink's and Dataflow's consoles, and Beam's own flags pass through. Workers never read options: the
-graph carries typed records that are made of them here.
+So each flag shows in Flink's and Dataflow's consoles, and Beam's own flags pass through. Workers never read options:
+the graph carries typed records that are made of them here.
 """
 
 import argparse
@@ -97,7 +97,9 @@ class EncoderOptions(PipelineOptions):
             help="demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT or module:Class (default demo)",
         )
         _add(parser, "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
-        _add(parser, "--encoder-batch", type=_positive, default=64, help="pictures or texts encoded at once (default 64)")
+        _add(
+            parser, "--encoder-batch", type=_positive, default=64, help="pictures or texts encoded at once (default 64)"
+        )
         _add(
             parser,
             "--encoder-threads",
@@ -135,8 +137,16 @@ class IndexOptions(PipelineOptions):
             metavar="KEY",
             help="auto, Flat, or a faiss factory string such as IVF1024,Flat or OPQ16_64,IVF1024,PQ16 (default auto)",
         )
-        _add(parser, "--metric-type", choices=("ip", "l2"), default="ip", help="inner product or squared L2 (default ip)")
-        _add(parser, "--max-index-memory", type=size, default=16 << 30, help="the index auto chooses fits it (default 16G)")
+        _add(
+            parser, "--metric-type", choices=("ip", "l2"), default="ip", help="inner product or squared L2 (default ip)"
+        )
+        _add(
+            parser,
+            "--max-index-memory",
+            type=size,
+            default=16 << 30,
+            help="the index auto chooses fits it (default 16G)",
+        )
         _add(parser, "--seed", type=int, default=0, help="of sampling and training (default 0)")
 
 
@@ -179,11 +189,14 @@ def parse(
         UsageError: an unknown flag (with the nearest one) or a value that cannot be.
     """
     parser = _Parser(
-        prog=f"pixdex {job}", description=manual, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=f"pixdex {job}",
+        description=manual,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     for group in groups:
         section = parser.add_argument_group((group.__doc__ or "").strip().rstrip("."))
-        group._add_argparse_args(section)  # type: ignore[arg-type]  # noqa: SLF001 - Beam's own way to collect them
+        group._add_argparse_args(section)  # type: ignore[arg-type]
     own, beam_flags = parser.parse_known_args(list(argv))
     _refuse_unknown(parser, beam_flags)
     return own, beam_flags
@@ -193,14 +206,14 @@ def _refuse_unknown(parser: argparse.ArgumentParser, beam_flags: Sequence[str]) 
     beam = _Parser(allow_abbrev=False, add_help=False, prog=parser.prog)
     for group in PipelineOptions.__subclasses__():
         if group.__module__.startswith("apache_beam."):
-            group._add_argparse_args(beam)  # noqa: SLF001 - likewise
+            group._add_argparse_args(beam)
     _, unknown = beam.parse_known_args(list(beam_flags))
     if not unknown:
         return
     word = unknown[0].partition("=")[0]
     if not word.startswith("-"):
         raise UsageError(f"{word!r} is not expected here: every source has its flag (--images, --csv)")
-    known = [*parser._option_string_actions, *beam._option_string_actions]  # noqa: SLF001 - no public way
+    known = [*parser._option_string_actions, *beam._option_string_actions]
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     raise UsageError(f"unknown flag {word}{f', did you mean {near[0]}?' if near else ''}; see {parser.prog} --help")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
@@ -17,7 +17,7 @@ from transforms.run import Run
 from transforms.stage import FinishStage
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class EmbedPartitions(beam.PTransform):
     """Embeds every partition of the plan that has no shard yet, and checks the share of rejects where all meet.
 
@@ -45,6 +45,7 @@ class EmbedPartition(beam.DoFn):
     """Embeds one partition into one shard and commits it; a partition that has its shard is left alone."""
 
     def __init__(self, run: Run) -> None:
+        """Embeds partitions of this run."""
         self._run = run
         self._shared = Shared()
         self._embedded = Metrics.counter("pixdex", "embedded_rows")
@@ -67,7 +68,8 @@ class EmbedPartition(beam.DoFn):
     def _encoder(self) -> Encoder:
         """The encoder, loaded once a process, and only where something is left to embed."""
         settings = self._run.request.encoder
-        return self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
+        encoder: Encoder = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
+        return encoder
 
 
 class _ReadPartitions(beam.DoFn):

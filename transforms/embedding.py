@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms import images, shards
+from transforms.decode_budget import DecodeBudget
 from transforms.encoders import Encoder
 from transforms.errors import PixdexError
 from transforms.records import EncoderSettings, Modality, Partition, ShardMarker, digest
@@ -29,6 +31,8 @@ FETCH_THREADS = 8
 """Pictures fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""
 
 _REASONS_SHOWN = 3
+_BUDGET = DecodeBudget()
+"""Memory of the pictures that all threads of this process decode."""
 
 BATCHES_AHEAD = 2
 """Batches being fetched while one is encoded: more hides slower storage and holds more pictures in memory."""
@@ -73,7 +77,9 @@ def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMa
     images_kept, texts_kept, keywords_kept = np.bincount(modality, minlength=3).tolist()
     embeddings = None
     if len(kept):
-        embeddings = shards.write_embeddings(run.store, partition.shard, _metadata(table, rows, kept), rows.vectors[kept])
+        embeddings = shards.write_embeddings(
+            run.store, partition.shard, _metadata(table, rows, kept), rows.vectors[kept]
+        )
     return ShardMarker(
         shard=partition.shard,
         block=partition.block,
@@ -85,7 +91,9 @@ def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMa
         texts=texts_kept,
         keywords=keywords_kept,
         embeddings=embeddings,
-        rejects=shards.write_rejects(run.store, partition.shard, [rows.rejects[place] for place in sorted(rows.rejects)]),
+        rejects=shards.write_rejects(
+            run.store, partition.shard, [rows.rejects[place] for place in sorted(rows.rejects)]
+        ),
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -108,7 +116,9 @@ def check_rejects(run: Run, limit: float) -> None:
             reasons.update(f"{kind}: {message}" for kind, message in pairs)
     common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_REASONS_SHOWN))
     if rejected == items_seen:
-        raise PixdexError(f"all {items_seen} items were rejected, nothing is left to index ({common}): mend the sources")
+        raise PixdexError(
+            f"all {items_seen} items were rejected, nothing is left to index ({common}): mend the sources"
+        )
     raise PixdexError(
         f"{rejected} of {items_seen} items were rejected, more than --max-reject-ratio {limit} allows ({common}): "
         "mend the sources, or run again with a higher ratio; what is embedded stays"
@@ -136,11 +146,14 @@ def _rows_of(table: pa.Table, dim: int) -> _Rows:
 
 
 def _encode_pictures(table: pa.Table, rows: _Rows, encoder: Encoder, settings: EncoderSettings) -> None:
+    if not rows.counts["image"]:
+        return
     uri_of = table[items.IMAGE].to_pylist()
+    target = _target_of(encoder)
     places = rows.item[: rows.counts["image"]].tolist()
 
     def load(uri: str) -> tuple[NDArray[np.float32], tuple[int, int]] | Failure:
-        return _load_picture(uri, encoder, settings)
+        return load_picture(uri, encoder, settings, target)
 
     with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
         for start, loaded in _ahead(pool, load, [uri_of[place] for place in places], settings.batch):
@@ -176,17 +189,35 @@ class Failure:
         return cls(stage, type(error).__name__, normalised_message(error))
 
 
-def _load_picture(
-    uri: str, encoder: Encoder, settings: EncoderSettings
+def load_picture(
+    uri: str, encoder: Encoder, settings: EncoderSettings, target: int | None
 ) -> tuple[NDArray[np.float32], tuple[int, int]] | Failure:
+    """Fetches, decodes and preprocesses one picture.
+
+    Args:
+        uri: what to fetch.
+        encoder, settings: how it is preprocessed.
+        target: side of the square that the encoder sees, when known; large pictures are shrunk while they are decoded.
+
+    Returns:
+        What the encoder takes, and the upright (width, height) of the picture; or why there is none.
+    """
     stage = "fetch"
     try:
         data = uris.read(uri)
         stage = "decode"
-        picture, size = images.decode_with_size(data, pixel_limit=settings.pixel_limit)
-        return encoder.preprocess(images.fit(picture, settings.image_fit)), size
+        picture = images.decode(
+            data, pixel_limit=settings.pixel_limit, target=target, mode=settings.image_fit, budget=_BUDGET
+        )
+        return encoder.preprocess(images.fit(picture, settings.image_fit)), picture.info["size"]
     except Exception as error:  # noqa: BLE001 - hostile files raise anything; each becomes a reject with its reason
         return Failure.of(stage, error)
+
+
+def _target_of(encoder: Encoder) -> int | None:
+    """The side of the square that an encoder sees, when it takes (channels, height, width)."""
+    shape = encoder.preprocess(PIL.Image.new("RGB", (8, 8))).shape
+    return max(shape[1:]) if len(shape) == 3 else None
 
 
 def _ahead(

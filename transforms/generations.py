@@ -20,7 +20,6 @@ from transforms.records import (
     PieceMarker,
     Plan,
     Request,
-    ShardMarker,
     Tables,
     Totals,
     digest,
@@ -30,14 +29,23 @@ from transforms.store import Store
 
 _SHARDS = pa.schema(
     [
-        *((name, pa.int64()) for name in ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")),
+        *(
+            (name, pa.int64())
+            for name in ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
+        ),
         ("path", pa.string()),
         ("bytes", pa.int64()),
         ("checksum", pa.string()),
     ]
 )
 _LISTS = pa.schema(
-    [("block", pa.int64()), ("rows", pa.int64()), ("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
+    [
+        ("block", pa.int64()),
+        ("rows", pa.int64()),
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+    ]
 )
 _SEGMENTS = pa.schema(
     [
@@ -47,7 +55,13 @@ _SEGMENTS = pa.schema(
     ]
 )
 _REJECTS = pa.schema(
-    [("shard", pa.int64()), ("rejected", pa.int64()), ("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
+    [
+        ("shard", pa.int64()),
+        ("rejected", pa.int64()),
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+    ]
 )
 
 
@@ -125,14 +139,26 @@ def publish(run: Run) -> Generation:
         )
     path = layout.merged_index(run.generation)
     segments = [
-        {"first_list": p.first_list, "last_list": p.last_list, "offset": p.offset, "bytes": p.bytes, "path": path, "checksum": p.checksum}
+        {
+            "first_list": p.first_list,
+            "last_list": p.last_list,
+            "offset": p.offset,
+            "bytes": p.bytes,
+            "path": path,
+            "checksum": p.checksum,
+        }
         for p in pieces
     ]
     rejects = [
-        {"shard": marker.shard, "rejected": marker.rejected, **asdict(marker.rejects)} for marker in shards if marker.rejects
+        {"shard": marker.shard, "rejected": marker.rejected, **asdict(marker.rejects)}
+        for marker in shards
+        if marker.rejects
     ]
     table_of_shards = [
-        {**{name: getattr(marker, name) for name in _SHARDS.names[:8]}, **(asdict(marker.embeddings) if marker.embeddings else {})}
+        {
+            **{name: getattr(marker, name) for name in _SHARDS.names[:8]},
+            **(asdict(marker.embeddings) if marker.embeddings else {}),
+        }
         for marker in shards
     ]
     table_of_blocks = [{"block": marker.number, "rows": marker.rows, **asdict(marker.lists)} for marker in blocks]
@@ -182,7 +208,14 @@ def read_table(store: Store, reference: FileReference) -> pa.Table:
 def files(store: Store, generation: Generation) -> list[str]:
     """Returns the paths, sorted, of every file that a generation needs, itself included."""
     tables = generation.tables
-    named = [generation.trained.index, generation.trained.training, tables.shards, tables.blocks, tables.segments, tables.rejects]
+    named = [
+        generation.trained.index,
+        generation.trained.training,
+        tables.shards,
+        tables.blocks,
+        tables.segments,
+        tables.rejects,
+    ]
     paths = {layout.generation(generation.generation), generation.index.path, *(reference.path for reference in named)}
     for table in (tables.shards, tables.blocks, tables.rejects):
         paths.update(path for path in read_table(store, table)["path"].to_pylist() if path)

@@ -9,7 +9,7 @@ from transforms.records import EncoderSettings
 
 
 def fingerprint_of(encoder: Encoder, image_fit: str) -> str:
-    """Returns what decides whether vectors can be compared: the encoder's own fingerprint and how pictures are fitted."""
+    """Returns what decides whether vectors can be compared: the encoder's fingerprint, and how pictures are fitted."""
     if "image" not in encoder.modalities:
         return encoder.fingerprint
     return hashlib.sha256(f"{encoder.fingerprint} {image_fit}".encode()).hexdigest()

@@ -1,12 +1,13 @@
 """The first stage: from the request to a committed plan."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 from apache_beam.pvalue import AsList, PCollection, TaggedOutput
@@ -23,7 +24,7 @@ from transforms.sources.pictures import PictureListing
 from transforms.stage import FinishStage
 
 _KEY_BUCKETS = 1024
-_KEYS = "keys"
+_KEYS: Final = "keys"
 _KEY_ENTRY = np.dtype([("hash", "V16"), ("position", "<i8")])
 
 KeyBatch = tuple[FileReference, bytes]
@@ -38,7 +39,7 @@ class Container:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PlanItems(beam.PTransform):
     """Lists every source, refuses keys that occur twice, cuts the items into partitions, and commits the plan.
 
@@ -59,7 +60,9 @@ class PlanItems(beam.PTransform):
             | "SpreadContainers" >> beam.Reshuffle()
             | "ListContainer" >> beam.ParDo(_ListContainer(self.run)).with_outputs(_KEYS, main="listings")
         )
-        repeated = listed[_KEYS] | "ByKeyHash" >> beam.GroupByKey() | "FindRepeatedKeys" >> beam.ParDo(_FindRepeated(self.run))
+        repeated = (
+            listed[_KEYS] | "ByKeyHash" >> beam.GroupByKey() | "FindRepeatedKeys" >> beam.ParDo(_FindRepeated(self.run))
+        )
         return (
             begin
             | "Plan" >> beam.Create([self.run.generation])
@@ -91,7 +94,7 @@ class _ListContainer(beam.DoFn):
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def process(self, container: Container) -> Iterator[Listing | TaggedOutput]:
+    def process(self, container: Container) -> Iterator[Listing | TaggedOutput[Literal["keys"], tuple[int, KeyBatch]]]:
         store = self._run.store
         with store.scratch() as scratch:
             file = scratch / "items.parquet"
@@ -173,13 +176,13 @@ class _CommitPlan(beam.DoFn):
 
 def _key_entries(keys: pa.ChunkedArray) -> Iterator[tuple[int, bytes]]:
     """Yields the entries of a table's keys by bucket, as bytes of `_KEY_ENTRY`."""
-    hashes = b"".join([xxhash.xxh3_128_digest(key) for key in pc.cast(keys, pa.string()).to_pylist()])
+    hashes = b"".join([xxhash.xxh3_128_digest(key) for key in keys.cast(pa.binary()).to_pylist()])
     entries = np.empty(len(keys), _KEY_ENTRY)
     entries["hash"] = np.frombuffer(hashes, "V16")
     entries["position"] = np.arange(len(keys))
     buckets = np.frombuffer(hashes, "<u2").reshape(-1, 8)[:, 0] % _KEY_BUCKETS
     order = np.argsort(buckets, kind="stable")
     bounds = np.flatnonzero(np.diff(buckets[order], prepend=-1, append=_KEY_BUCKETS))
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         chosen = order[start:stop]
         yield int(buckets[chosen[0]]), entries[chosen].tobytes()

@@ -12,7 +12,7 @@ from transforms.run import Run
 from transforms.stage import FinishStage
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PublishGeneration(beam.PTransform):
     """Checks the counts and publishes the generation; readers see all of it or nothing."""
 

@@ -55,9 +55,7 @@ class Reject:
     message: str
 
 
-def write_embeddings(
-    store: Store, shard: int, metadata: pa.Table, vectors: NDArray[np.float32]
-) -> FileReference:
+def write_embeddings(store: Store, shard: int, metadata: pa.Table, vectors: NDArray[np.float32]) -> FileReference:
     """Writes one shard.
 
     Args:

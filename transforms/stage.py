@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
+from apache_beam.transforms.combiners import Count
 
 from transforms import layout
 from transforms.records import StageMarker
 from transforms.run import Run, Stage
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class FinishStage(beam.PTransform):
     """Counts the finished tasks of a stage and, when all are in, commits its marker: the one element that goes on.
 
@@ -26,7 +27,7 @@ class FinishStage(beam.PTransform):
         """Takes one number for each task that is done."""
         return (
             done
-            | "Count" >> beam.combiners.Count.Globally()
+            | "Count" >> Count.Globally()
             | "Commit" >> beam.ParDo(_CommitStage(self.run, self.stage))
         )
 

@@ -17,8 +17,9 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import fsspec
 
@@ -126,14 +127,14 @@ class Store:
         except FileNotFoundError as error:
             raise missing(self, path) from error
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> BufferedIOBase:
         """Opens a file for reading, seekable.
 
         Raises:
             PixdexError: there is no such file.
         """
         try:
-            return cast(BinaryIO, self.filesystem.open(self.full(path), "rb"))
+            return cast(BufferedIOBase, self.filesystem.open(self.full(path), "rb"))
         except FileNotFoundError as error:
             raise missing(self, path) from error
 
@@ -178,16 +179,19 @@ class Store:
             return record
         return self.read_record(path, type(record))
 
-    def upload(self, file: Path, folder: str, stem: str) -> FileReference:
+    def upload(self, file: Path, folder: str, stem: str, checksum: str | None = None) -> FileReference:
         """Puts a finished local file under `folder/stem-<hash><ending>`; the local file may be moved away.
 
         Twice the same file is the same name, so that a repeated upload changes nothing.
+
+        Args:
+            file: what to upload.
+            folder, stem: where, and the first part of the name.
+            checksum: `scheme:hex` that covers the content; by default its sha256 (1.2 GB/s).
         """
-        checksum = sha256_of(file)
-        path = f"{folder}/{stem}-{checksum[:16]}{file.suffix}"
-        size = file.stat().st_size
-        self._place(file, path)
-        return FileReference(path, size, f"sha256:{checksum}")
+        checksum = checksum or f"sha256:{sha256_of(file)}"
+        path = f"{folder}/{stem}-{checksum.partition(':')[2][:16]}{file.suffix}"
+        return self.upload_as(file, path, checksum)
 
     def upload_as(self, file: Path, path: str, checksum: str) -> FileReference:
         """Puts a finished local file under a name whose folder is already named by its content."""

@@ -15,11 +15,11 @@ from transforms.run import Run
 from transforms.stage import FinishStage
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class TrainIndex(beam.PTransform):
     """Samples every block in parallel, then trains one index on the sample.
 
-    Cost: reads every shard once; training holds the sample in one worker's memory (256 vectors a list, at least 65,536).
+    Cost: reads every shard once; training holds the sample in one worker's memory: 256 vectors a list, at least 65,536.
     """
 
     run: Run
@@ -75,8 +75,9 @@ class _SampleBlock(beam.DoFn):
             )
             with run.store.scratch() as scratch:
                 file = scratch / "sample.ivf"
-                sampling.write_sample(file, ids, vectors)
-                lists = run.store.upload(file, layout.sample_folder(run.generation), layout.block_stem(block.number))
+                checksum = sampling.write_sample(file, ids, vectors)
+                folder, stem = layout.sample_folder(run.generation), layout.block_stem(block.number)
+                lists = run.store.upload(file, folder, stem, checksum)
             run.commit("sample", block.number, ListsMarker(block.number, answered, len(ids), lists))
         yield block.number
 

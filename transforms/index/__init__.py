@@ -1,1 +1,1 @@
-"""The vector index: choose, train, add, merge and open. Pure modules; none imports Beam, and lists and merge no faiss."""
+"""The vector index: choose, train, add, merge and open. No module imports Beam; lists and merge import no faiss."""

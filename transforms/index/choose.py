@@ -5,7 +5,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from transforms.errors import UsageError
+from transforms.errors import PixdexError, UsageError
+from transforms.index.faiss_file import describe_trained
 from transforms.records import IndexSettings
 
 _LOG = logging.getLogger(__name__)
@@ -55,12 +56,12 @@ class IndexKey:
             )
         place = places[0]
         match = _LISTS.match(parts[place])
-        assert match is not None  # noqa: S101 - it was found above
+        assert match is not None
         storage = parts[-1]
         if "fs" in storage:
             raise UsageError(
-                f"--index-key {key}: FastScan codes cannot be merged; build {storage.replace('fsr', '').replace('fs', '')} "
-                "and let the search load it as FastScan"
+                f"--index-key {key}: FastScan codes cannot be merged; "
+                f"build {storage.replace('fsr', '').replace('fs', '')} and let the search load it as FastScan"
             )
         return cls(tuple(parts[:place]), int(match.group(2) or 0), match.group(3) or "", storage)
 
@@ -75,6 +76,7 @@ class IndexKey:
         return IndexKey(self.transforms, nlist, self.coarse, self.storage)
 
     def __str__(self) -> str:
+        """Writes it as faiss reads it."""
         return ",".join([*self.transforms, f"IVF{self.nlist}{self.coarse}", self.storage])
 
 
@@ -119,6 +121,26 @@ def choose(settings: IndexSettings, rows: int, dim: int) -> IndexKey:
             "use Flat, or auto"
         )
     return key
+
+
+def check_key(settings: IndexSettings, dim: int) -> None:
+    """Refuses a key that cannot work with vectors of `dim` components, before any work is done.
+
+    Raises:
+        UsageError: with faiss's own reason.
+    """
+    if settings.key == "auto":
+        return
+    import faiss  # noqa: PLC0415 - everything else here is arithmetic
+
+    key = IndexKey.parse(settings.key)
+    metric = faiss.METRIC_L2 if settings.metric == "l2" else faiss.METRIC_INNER_PRODUCT
+    try:
+        index = faiss.index_factory(dim, str(key.with_lists(key.nlist or 1)), metric)
+        describe_trained(index)
+    except (RuntimeError, PixdexError) as error:
+        reason = str(error).rpartition("Error: ")[2].rpartition(" failed: ")[2].strip()
+        raise UsageError(f"--index-key {settings.key} does not work with {dim} dimensions: {reason}") from error
 
 
 def _automatic(settings: IndexSettings, rows: int, dim: int) -> IndexKey:

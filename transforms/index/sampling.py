@@ -70,11 +70,16 @@ def sample_block(
     return np.concatenate(ids), np.concatenate(vectors)
 
 
-def write_sample(file: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-    """Writes the sampled rows of a block, as `sample_block` returns them, as one list of an `.ivf` file."""
+def write_sample(file: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> str:
+    """Writes the sampled rows of a block, as `sample_block` returns them, as one list of an `.ivf` file.
+
+    Returns:
+        The checksum of the file's reference.
+    """
     codes = np.ascontiguousarray(vectors, dtype="<f4").view(np.uint8)
     with file.open("wb") as stream:
-        write_lists(stream, list_nos=np.zeros(len(ids), np.int64), codes=codes, ids=ids, nlist=1, fingerprint="")
+        seal = write_lists(stream, list_nos=np.zeros(len(ids), np.int64), codes=codes, ids=ids, nlist=1, fingerprint="")
+    return f"xxh3:{seal.checksum}"
 
 
 def read_sample(store: Store, files: Sequence[FileReference]) -> NDArray[np.float32]:

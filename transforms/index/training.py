@@ -4,7 +4,6 @@ The simple way: faiss's own training of the whole factory string, in one process
 """
 
 import hashlib
-from dataclasses import dataclass
 from typing import Literal
 
 import faiss
@@ -13,29 +12,12 @@ from numpy.typing import NDArray
 
 from transforms import layout
 from transforms.index.choose import IndexKey
-from transforms.index.faiss_file import TrainedLayout, describe_trained
-from transforms.records import FORMAT_VERSION, FileReference, TrainedIndex, encode
+from transforms.index.faiss_file import describe_trained
+from transforms.index.trained import Training
+from transforms.records import FileReference, TrainedIndex, encode
 from transforms.store import Store, sha256_of
 
 _METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}
-
-
-@dataclass(frozen=True)
-class Training:
-    """What `training.json` says: how the index was trained, and how its file is laid out. No times, no hosts."""
-
-    key: str
-    metric: Literal["ip", "l2"]
-    dim: int
-    nlist: int
-    code_size: int
-    nprobe: int
-    seed: int
-    sample_rows: int
-    imbalance: float
-    faiss: str
-    layout: TrainedLayout
-    format_version: int = FORMAT_VERSION
 
 
 def empty_index(key: IndexKey, metric: str, dim: int) -> faiss.Index:
@@ -44,7 +26,8 @@ def empty_index(key: IndexKey, metric: str, dim: int) -> faiss.Index:
     Raises:
         RuntimeError: faiss refuses the key; its message says why.
     """
-    return faiss.index_factory(dim, str(key), _METRICS[metric])
+    index: faiss.Index = faiss.index_factory(dim, str(key), _METRICS[metric])
+    return index
 
 
 def default_nprobe(nlist: int) -> int:
@@ -68,7 +51,9 @@ def train(key: IndexKey, metric: str, sample: NDArray[np.float32], seed: int) ->
     return index
 
 
-def save(store: Store, index: faiss.Index, key: IndexKey, metric: Literal["ip", "l2"], sample: NDArray[np.float32], seed: int) -> TrainedIndex:
+def save(
+    store: Store, index: faiss.Index, key: IndexKey, metric: Literal["ip", "l2"], sample: NDArray[np.float32], seed: int
+) -> TrainedIndex:
     """Writes a trained index below `trained/<fingerprint>`; the same index always has the same name."""
     inner = faiss.extract_index_ivf(index)
     described = describe_trained(index)
@@ -116,7 +101,7 @@ def load(store: Store, reference: FileReference) -> faiss.Index:
 
 
 def _imbalance(index: faiss.Index, sample: NDArray[np.float32]) -> float:
-    """faiss's imbalance factor of the sample over the lists: 1 when all are alike (`InvertedLists::imbalance_factor`)."""
+    """Imbalance of the sample over the lists: 1 when all are alike (faiss's `InvertedLists::imbalance_factor`)."""
     inner = faiss.extract_index_ivf(index)
     vectors = sample
     if isinstance(index, faiss.IndexPreTransform):

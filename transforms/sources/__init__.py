@@ -1,1 +1,1 @@
-"""Where items come from: names (`uris`), folders and globs (`pictures`), CSV files (`csv_rows`), their table (`items`)."""
+"""Where items come from: folders and globs (`pictures`), CSV files (`csv_rows`); their names and their table."""

@@ -61,7 +61,9 @@ class CsvListing:
         except UnicodeDecodeError as error:
             raise self._not_utf8() from error
         except csv.Error as error:
-            raise UsageError(f"--csv {self.source.pattern}: the header cannot be read ({error}): mend the file") from error
+            raise UsageError(
+                f"--csv {self.source.pattern}: the header cannot be read ({error}): mend the file"
+            ) from error
         except OSError as error:
             raise UsageError(f"--csv {self.source.pattern}: {error.strerror or 'cannot be opened'}") from error
 
@@ -118,9 +120,7 @@ class CsvListing:
                 raise self._not_utf8() from error
             raise UsageError(f"--csv {self.source.pattern} cannot be read as CSV ({error}): mend the file") from error
 
-    def _table(
-        self, header: Sequence[str], rows: pa.Table, problem: pa.Array | None, seen: Counter[str]
-    ) -> pa.Table:
+    def _table(self, header: Sequence[str], rows: pa.Table, problem: pa.Array | None, seen: Counter[str]) -> pa.Table:
         cells = dict(zip(header, (column.combine_chunks() for column in rows.columns), strict=True))
         source = self.source
         content = _content_hashes(rows)
@@ -156,7 +156,10 @@ class CsvListing:
 
     def _pictures(self, cells: pa.Array) -> tuple[pa.Array, pa.Array]:
         """Returns the URI (null for an empty cell) and the version of every picture that the cells name."""
-        image = [uris.join(self.source.pattern, cell.strip()) if cell and cell.strip() else None for cell in cells.to_pylist()]
+        image = [
+            uris.join(self.source.pattern, cell.strip()) if cell and cell.strip() else None
+            for cell in cells.to_pylist()
+        ]
         versions = picture_versions([uri for uri in image if uri])
         return pa.array(image, pa.string()), pa.array([versions.get(uri or "") for uri in image], pa.string())
 
@@ -265,4 +268,4 @@ def _content_hashes(rows: pa.Table) -> pa.Array:
     """Returns a 128-bit hash, in hexadecimal, of the cells of every row."""
     cells = [column.combine_chunks() for column in rows.columns]
     whole = pc.binary_join_element_wise(*cells, _SEPARATOR, null_handling="replace")
-    return pa.array([xxhash.xxh3_128_hexdigest(text) for text in whole.to_pylist()], pa.string())
+    return pa.array([xxhash.xxh3_128_hexdigest(text.encode()) for text in whole.to_pylist()], pa.string())

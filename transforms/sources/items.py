@@ -24,9 +24,7 @@ import pyarrow.parquet as pq
 from transforms.records import FileReference, ItemSlice
 from transforms.store import Store
 
-IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM = (
-    f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem")
-)
+IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM = (f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem"))
 
 CORE_SCHEMA = pa.schema(
     [

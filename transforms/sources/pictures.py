@@ -4,11 +4,11 @@ A glob means exactly the files it matches; a folder means every file with a pict
 out. Links to files are followed, links to folders are not (they can lead in circles).
 """
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
@@ -83,7 +83,7 @@ class PictureListing:
             return True
         name = path.rpartition("/")[2]
         below = path.startswith(self._base.rstrip("/") + "/")
-        return below and not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_ENDINGS
+        return below and not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_ENDINGS
 
     def _files(self, container: str) -> Iterator[list[dict[str, Any]]]:
         waiting = [container.rstrip("/") or "/"]
@@ -103,7 +103,9 @@ class PictureListing:
         except (FileNotFoundError, NotADirectoryError):
             return [], []
         except PermissionError as error:
-            raise UsageError(f"--images {self.source.pattern}: {folder} may not be read: mend its permissions") from error
+            raise UsageError(
+                f"--images {self.source.pattern}: {folder} may not be read: mend its permissions"
+            ) from error
         folders, files = [], []
         for entry in sorted(found, key=lambda entry: str(entry["name"])):
             if entry.get("islink"):

@@ -9,7 +9,7 @@ import codecs
 import os
 import stat
 import unicodedata
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 import fsspec
@@ -21,7 +21,7 @@ OBJECT_BYTES_LIMIT = 1 << 30
 
 
 def _percent(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)  # noqa: S101 - registered for decoding only
+    assert isinstance(error, UnicodeDecodeError)
     return "".join(f"%{byte:02X}" for byte in error.object[error.start : error.end]), error.end
 
 
@@ -91,8 +91,9 @@ def existing_path(path: str) -> str:
     """Returns the spelling of a local path that exists, else the path itself."""
     if os.path.lexists(path):
         return path
-    for form in ("NFC", "NFD"):
-        if os.path.lexists(spelling := unicodedata.normalize(form, path)):  # type: ignore[arg-type]  # a literal
+    forms: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
+    for form in forms:
+        if os.path.lexists(spelling := unicodedata.normalize(form, path)):
             return spelling
     if "%" in path and os.path.lexists(spelling := os.fsdecode(unquote_to_bytes(path))):
         return spelling
@@ -118,7 +119,7 @@ def _decodable(path: str) -> str:
 
 def _read_local(path: str) -> bytes:
     # A pipe or a device that a CSV names would block for ever: look before reading.
-    status = os.stat(path)
+    status = os.stat(path)  # noqa: PTH116 - the path may hold undecodable bytes
     if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")
     if status.st_size > OBJECT_BYTES_LIMIT:

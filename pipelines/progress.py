@@ -1,0 +1,100 @@
+"""A progress bar read from commit markers, so that it tells the truth on every runner and after every restart."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from pipelines import console
+from transforms import layout
+from transforms.errors import PixdexError
+from transforms.run import STAGES, Run, Stage
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+_BAR = "{{desc}} {{bar:24}} {{n_fmt}}/{{total_fmt}} {unit} [{{elapsed}}]"
+
+
+@contextlib.contextmanager
+def shown(run: Run, *, wanted: bool) -> Iterator[None]:
+    """Shows the stages of a run on stderr while the block runs; on no terminal, a line a stage."""
+    if not wanted:
+        yield
+        return
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(run, stop), name="progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def stage_seconds(run: Run, since: float) -> dict[str, float]:
+    """Returns the seconds that each stage took in this run of the job; a stage that was done before is left out.
+
+    Args:
+        run: the run.
+        since: when the job started, in seconds since the epoch.
+    """
+    seconds: dict[str, float] = {}
+    before = since
+    for stage in STAGES:
+        marker = run.stage_marker(stage)
+        if marker is not None and marker.finished > since:
+            seconds[stage] = round(max(0.0, marker.finished - before), 3)
+            before = max(before, marker.finished)
+    return seconds
+
+
+def _watch(run: Run, stop: threading.Event) -> None:
+    live = sys.stderr.isatty()
+    for stage in STAGES:
+        with tqdm(
+            desc=f"{stage:>7}", bar_format=_BAR.format(unit=_UNITS[stage]), file=sys.stderr, disable=not live
+        ) as bar:
+            while True:
+                stopped = stop.is_set()
+                finished = run.stage_marker(stage)
+                done = len(run.store.names(layout.marker_folder(run.generation, stage)))
+                bar.total = _planned(run, stage) or (max(done, 1) if finished else None)
+                bar.n = bar.total if finished else done
+                bar.refresh()
+                if finished or stopped:
+                    break
+                stop.wait(_SECONDS_BETWEEN_LOOKS)
+        if finished is None:
+            return
+        if not live:
+            console.say(f"{stage:>7} done: {finished.tasks} {_UNITS[stage]}")
+
+
+_UNITS: dict[Stage, str] = {
+    "plan": "plans",
+    "embed": "shards",
+    "sample": "blocks",
+    "train": "trained indexes",
+    "add": "blocks",
+    "merge": "pieces",
+    "publish": "generations",
+}
+
+
+def _planned(run: Run, stage: Stage) -> int | None:
+    """Returns how many tasks a stage has, or None while the plan, or the stage before, does not say."""
+    if stage in ("plan", "train", "publish"):
+        return 1
+    with contextlib.suppress(PixdexError):  # the plan is not committed yet
+        if stage == "embed":
+            return run.plan.shards
+        if stage in ("sample", "add"):
+            return run.plan.blocks
+    return None
+
+
+def now() -> float:
+    """Seconds since the epoch, the clock that stage markers use."""
+    return time.time()

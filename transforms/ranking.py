@@ -1,0 +1,88 @@
+"""Ranks the rows that an index returns: one row a key, ties by id, and the search widened until nothing can be missing.
+
+An index returns its nearest rows, so many at a time, and cuts rows of equal score anywhere. A person wants so many
+*different* items in an order that never changes. What lies between is here, and knows neither faiss nor files.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_ROW: Final = -1
+"""What an index returns as the id of a row that it did not find."""
+
+_DEEPER = 4
+_WIDER = 2
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far one look into the index goes: rows that it may return, and lists that it probes."""
+
+    rows: int
+    nprobe: int
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The best row of every key, nearest first: distances float32 `(n,)`, lower is nearer, and ids int64 `(n,)`."""
+
+    distances: NDArray[np.float32]
+    ids: NDArray[np.int64]
+
+
+Look = Callable[[Reach], tuple[NDArray[np.float32], NDArray[np.int64]]]
+"""Distances, lower is nearer, and ids, nearest first, padded with `NO_ROW`; rows of equal distance in any order."""
+
+KeysOf = Callable[[NDArray[np.int64]], Sequence[Hashable]]
+
+
+def rank(look: Look, keys_of: KeysOf, k: int, first: Reach, most: Reach) -> Ranked:
+    """Returns the `k` nearest keys, each by its nearest row; fewer only when no more can be reached.
+
+    Equal distances are ordered by id, also where the `k`-th is cut from the rest. The result is exact among the rows of
+    the lists that were probed.
+
+    Args:
+        look: searches the index.
+        keys_of: the key of each id.
+        k: keys wanted, at least 1.
+        first: how far the first look goes.
+        most: no look goes further; `most.rows` is the number of rows there are.
+
+    Cost: one look when `first.rows` covers the duplicates and ties; each further one takes 4 times the rows when there
+    may be better ones left, or probes twice the lists when those probed are used up.
+    """
+    reach = Reach(min(first.rows, most.rows), min(first.nprobe, most.nprobe))
+    while True:
+        distances, ids = look(reach)
+        found = ids != NO_ROW
+        ranked, cut = _group(distances[found], ids[found], keys_of, k)
+        used_up = not found.all() or len(ids) < reach.rows or reach.rows >= most.rows
+        if used_up:
+            if len(ranked.ids) == k or reach.nprobe >= most.nprobe:
+                return ranked
+            reach = replace(reach, nprobe=min(_WIDER * reach.nprobe, most.nprobe))
+        elif cut is not None and distances[-1] > cut:
+            return ranked
+        else:
+            reach = replace(reach, rows=min(_DEEPER * reach.rows, most.rows))
+
+
+def _group(
+    distances: NDArray[np.float32], ids: NDArray[np.int64], keys_of: KeysOf, k: int
+) -> tuple[Ranked, np.float32 | None]:
+    """Returns the nearest row of each of the first `k` keys, and the distance of the `k`-th, None when there is none."""
+    order = np.lexsort((ids, distances))
+    distances, ids = distances[order], ids[order]
+    best: dict[Hashable, int] = {}
+    for place, key in enumerate(keys_of(ids)):
+        best.setdefault(key, place)
+        if len(best) == k:
+            break
+    chosen = np.fromiter(best.values(), np.int64, len(best))
+    ranked = Ranked(distances[chosen], ids[chosen])
+    return ranked, ranked.distances[-1] if len(best) == k else None
