@@ -67,7 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build(argv: Sequence[str]) -> int:
     """Parses, checks, runs and reports."""
-    started = progress.now()
     own, beam_flags = options.parse("build", __doc__, argv, OPTIONS)
     store = _store(own)
     request = request_of(own)
@@ -77,6 +76,7 @@ def build(argv: Sequence[str]) -> int:
         console.show_json(summary(store, published, {}) | {"embedded": 0})
         return console.DONE
     run = _begin(store, request, abandon=own.abandon_plan)
+    started = progress.now()
     with progress.shown(run, wanted=not own.no_progress):
         execute(run, own.max_reject_ratio, [*argv], beam_flags)
     generation = generations.current(store)

@@ -206,7 +206,7 @@ def _refuse_unknown(parser: argparse.ArgumentParser, beam_flags: Sequence[str]) 
     beam = _Parser(allow_abbrev=False, add_help=False, prog=parser.prog)
     for group in PipelineOptions.__subclasses__():
         if group.__module__.startswith("apache_beam."):
-            group._add_argparse_args(beam)
+            group._add_argparse_args(beam)  # type: ignore[arg-type]  # only its own class of parser is declared
     _, unknown = beam.parse_known_args(list(beam_flags))
     if not unknown:
         return

@@ -99,7 +99,7 @@ def finish_merge(run: Run) -> None:
     with _opened_temporary(run) as out:
         if out is None:
             return
-        with run.store.open(run.trained().trained.index.path) as trained:
+        with run.store.local_path(run.trained().trained.index.path).open("rb") as trained:
             size = write_head(trained, out, described, sizes)
         out.flush()
         os.fsync(out.fileno())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from transforms import generations, layout, ranking, shards
 from transforms.errors import PixdexError, UsageError
-from transforms.ranking import NO_ROW, KeysOf, Reach
+from transforms.ranking import NO_ROW, Ranked, Reach
 from transforms.records import MODALITIES, ROWS_PER_SHARD, FileReference, Generation, Modality, split_ids
 from transforms.store import Store, missing
 
@@ -106,34 +106,31 @@ class Searcher:
             return [[] for _ in queries]
         # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
         grouped = totals.vectors > totals.embedded and modality not in ("image", "text")
-        first = Reach(
-            min((_GROUPED_ROWS if grouped else 1) * k + 1, rows), min(nprobe or trained.nprobe, trained.nlist)
-        )
+        selected = modality if rows < totals.vectors else None
+        first = Reach(min((_GROUPED_ROWS if grouped else 1) * k + 1, rows), min(nprobe or trained.nprobe, trained.nlist))
         most = Reach(rows, first.nprobe if nprobe else trained.nlist)
         metadata = _Metadata(self.store, self._shards)
-        selected = None if modality is None or rows == totals.vectors else modality
+        keys_of = metadata.keys if grouped else _themselves
         distances, ids = self._look(queries, first, selected)
         if grouped:
             metadata.load(ids[ids != NO_ROW])
-        ranked = []
-        for place in range(len(queries)):
 
-            def look(
-                reach: Reach, place: int = place
-            ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        def rank(place: int) -> Ranked:
+            def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
                 if reach == first:
                     return distances[place], ids[place]
                 wider, found = self._look(queries[place : place + 1], reach, selected)
                 return wider[0], found[0]
 
-            keys_of: KeysOf = metadata.keys if grouped else np.ndarray.tolist
-            ranked.append(ranking.rank(look, keys_of, k, first, most))
+            return ranking.rank(look, keys_of, k, first, most)
+
+        ranked = [rank(place) for place in range(len(queries))]
         metadata.load(np.concatenate([one.ids for one in ranked]))
         sign = -1.0 if trained.metric == "ip" else 1.0
         return [
             [
-                metadata.hit(rank, sign * float(distance), int(row))
-                for rank, (distance, row) in enumerate(zip(one.distances, one.ids, strict=True), start=1)
+                metadata.hit(number, sign * float(distance), int(row))
+                for number, (distance, row) in enumerate(zip(one.distances, one.ids, strict=True), start=1)
             ]
             for one in ranked
         ]
@@ -145,7 +142,8 @@ class Searcher:
                 f"query vectors have shape {vectors.shape}, this root takes (queries, {dim}): "
                 "make them with the encoder that built it"
             )
-        queries = np.ascontiguousarray(vectors, np.float32)
+        with np.errstate(over="ignore"):
+            queries = np.ascontiguousarray(vectors, np.float32)
         if not np.isfinite(queries).all():
             raise UsageError("a query vector is not finite: it holds NaN or infinity")
         if not self.generation.request.encoder.normalize:
@@ -275,12 +273,12 @@ class _Metadata:
                 "hold: restore the index from a backup, or build into a new root"
             )
         reference = FileReference(shard["path"], shard["bytes"], shard["checksum"])
-        try:
-            table = shards.read_metadata(self._store, reference, rows)
-        except FileNotFoundError as error:
-            raise missing(self._store, reference.path) from error
-        found: list[dict[str, Any]] = table.to_pylist()
+        found: list[dict[str, Any]] = shards.read_metadata(self._store, reference, rows).to_pylist()
         return found
+
+
+def _themselves(ids: NDArray[np.int64]) -> list[int]:
+    return ids.tolist()
 
 
 def _last_line(error: BaseException) -> str:

@@ -5,15 +5,8 @@ precision under autocast. Checkpoints are read as safetensors or by `torch.load(
 runs its code.
 """
 
-import contextlib
 import difflib
-import hashlib
-import json
-import logging
-import pickle
-import textwrap
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,17 +15,14 @@ import open_clip
 import PIL.Image
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from transforms.encoders.device import choose_device, inference_dtype
+from transforms.encoders.device import choose_device, inference, inference_dtype, to_array, to_tensor
 from transforms.encoders.preprocessing import Preprocessing
+from transforms.encoders.weights import check_checkpoint, fingerprint, one_line
 from transforms.errors import UsageError
 
-_LOG = logging.getLogger(__name__)
 _DEMO: Final = Path(__file__).parent.parent / "demo"
 _DEMO_MODEL: Final = "pixdex-demo"
-_TORCH_ENDINGS: Final = (".pt", ".pth", ".bin", ".ckpt")
-_UNUSED = "num_batches_tracked"  # counted in training only: the vectors do not depend on it
 
 
 class OpenClipEncoder:
@@ -56,7 +46,7 @@ class OpenClipEncoder:
             weights_only=True,
         )
         self.dim: int = config["embed_dim"]
-        self.fingerprint = _fingerprint(
+        self.fingerprint = fingerprint(
             model.state_dict().items(),
             {
                 "format": 1,
@@ -67,7 +57,7 @@ class OpenClipEncoder:
             },
         )
         self.device = str(device)
-        self._dtype = inference_dtype(device)
+        self._device, self._dtype = device, inference_dtype(device)
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._model = model.eval().requires_grad_(False).to(device)
         self._preprocess = Preprocessing(transform.transforms)
@@ -79,24 +69,15 @@ class OpenClipEncoder:
 
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, height, width) → (n, dim) float32."""
-        writable = pixels if pixels.flags.writeable else pixels.copy()  # torch warns of memory it could write to
-        with self._inference():
-            vectors = self._model.encode_image(torch.from_numpy(writable).to(self.device))
-        return _to_numpy(vectors)
+        with inference(self._device, self._dtype):
+            return to_array(self._model.encode_image(to_tensor(pixels, self._device)))
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """n texts → (n, dim) float32; what exceeds the model's context (77 tokens for most) is cut off."""
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
-        with self._inference():
-            vectors = self._model.encode_text(self._tokenize(list(texts)).to(self.device))
-        return _to_numpy(vectors)
-
-    @contextlib.contextmanager
-    def _inference(self) -> Iterator[None]:
-        half = self._dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(torch.device(self.device).type, self._dtype, enabled=half):
-            yield
+        with inference(self._device, self._dtype):
+            return to_array(self._model.encode_text(self._tokenize(list(texts)).to(self._device)))
 
 
 def open_demo(device: str) -> OpenClipEncoder:
@@ -107,13 +88,13 @@ def open_demo(device: str) -> OpenClipEncoder:
 def open_checkpoint(model: str, checkpoint: str, device: str) -> OpenClipEncoder:
     """The model with the weights of a local file. Raises UsageError if that is missing, broken or another model's."""
     _check_model(model)
-    chosen = _choose(device)
-    _check_checkpoint(Path(checkpoint))
+    chosen = choose_device(device)
+    check_checkpoint(Path(checkpoint))
     try:
         return OpenClipEncoder(model, chosen, weights=checkpoint)
     except Exception as error:  # open_clip fails on foreign tensors with whatever their shapes run into
         raise UsageError(
-            f"checkpoint {checkpoint} does not open as {model}: {_one_line(error)}: "
+            f"checkpoint {checkpoint} does not open as {model}: {one_line(error)}: "
             "name the model that it was trained as in open_clip:MODEL@CHECKPOINT"
         ) from error
 
@@ -127,29 +108,23 @@ def open_pretrained(model: str, tag: str, device: str) -> OpenClipEncoder:
             f"choose one of {', '.join(tags)}" if tags else f"none are published; write open_clip:{model}@CHECKPOINT"
         )
         raise UsageError(f"open_clip has no weights {tag!r} for {model}: {known}")
-    chosen = _choose(device)
+    chosen = choose_device(device)
     published = open_clip.get_pretrained_cfg(model, tag)
     try:
         open_clip.download_pretrained(published)
     except Exception as error:  # each network library raises its own kind
         raise UsageError(
-            f"cannot download the weights {tag!r} of {model}: {_one_line(error)}: check the network, or fetch them "
+            f"cannot download the weights {tag!r} of {model}: {one_line(error)}: check the network, or fetch them "
             f"elsewhere and write open_clip:{model}@CHECKPOINT"
         ) from error
     try:
         # Weights trained with QuickGELU must run with it, and open_clip only warns when its config says otherwise.
         return OpenClipEncoder(model, chosen, weights=tag, force_quick_gelu=published.get("quick_gelu", False))
-    except Exception as error:  # likewise, and tokenizers ask for packages and files of their own
+    except Exception as error:  # tokenizers ask for packages and files of their own
         raise UsageError(
-            f"cannot open {model} with the weights {tag!r}: {_one_line(error)}: install what it asks for, "
+            f"cannot open {model} with the weights {tag!r}: {one_line(error)}: install what it asks for, "
             "or delete the downloaded file and try again"
         ) from error
-
-
-def _choose(device: str) -> torch.device:
-    chosen = choose_device(device)
-    _LOG.info("encoder on %s (%s)", chosen, "asked for" if device != "auto" else "chosen by auto")
-    return chosen
 
 
 def _check_model(model: str) -> None:
@@ -162,48 +137,3 @@ def _check_model(model: str) -> None:
             f"did you mean {', '.join(nearest)}?" if nearest else f"it knows {', '.join(list(known.values())[:5])}, …"
         )
         raise UsageError(f"open_clip has no model {model!r}: {names}")
-
-
-def _check_checkpoint(path: Path) -> None:
-    """Refuses what open_clip would fail on obscurely or read with an unsafe loader; maps the file, reads no tensor."""
-    if not path.is_file():
-        raise UsageError(f"checkpoint {path} {'is not a file' if path.exists() else 'does not exist'}: check the path")
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                names: Iterable[object] = file.keys()
-        elif path.suffix in _TORCH_ENDINGS:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-            names = state.get("state_dict", state) if isinstance(state, Mapping) else ()
-        else:
-            raise UsageError(
-                f"checkpoint {path} has the ending {path.suffix!r}: give a file that ends with .safetensors, "
-                f"{', '.join(_TORCH_ENDINGS)}"
-            )
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise UsageError(
-            f"checkpoint {path} cannot be read: {_one_line(error)}: fetch it again, or save its tensors as .safetensors"
-        ) from error
-    if not list(names):
-        raise UsageError(f"checkpoint {path} holds no tensors by name: save the model's state_dict")
-
-
-def _fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], description: Mapping[str, object]) -> str:
-    """sha256 over the description and, by name, each tensor's shape and float32 bytes, whatever container held them."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
-        if name.endswith(_UNUSED):
-            continue
-        values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-        digest.update(json.dumps([name, list(values.shape)]).encode())
-        digest.update(values.astype("<f4", copy=False).reshape(-1).data)
-    return digest.hexdigest()
-
-
-def _to_numpy(vectors: torch.Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = vectors.float().cpu().numpy()
-    return array
-
-
-def _one_line(error: BaseException) -> str:
-    return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__

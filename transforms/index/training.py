@@ -4,7 +4,8 @@ The simple way: faiss's own training of the whole factory string, in one process
 """
 
 import hashlib
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -32,7 +33,7 @@ def empty_index(key: IndexKey, metric: str, dim: int) -> faiss.Index:
 
 def default_nprobe(nlist: int) -> int:
     """Returns how many lists a search probes unless told otherwise: the square root of their number."""
-    return max(1, round(nlist**0.5))
+    return max(1, round(math.sqrt(nlist)))
 
 
 def train(key: IndexKey, metric: str, sample: NDArray[np.float32], seed: int) -> faiss.Index:
@@ -41,9 +42,9 @@ def train(key: IndexKey, metric: str, sample: NDArray[np.float32], seed: int) ->
     Coarse centroids are spherical for inner product, as the index factory sets them.
     """
     index = empty_index(key, metric, sample.shape[1])
-    inner = faiss.extract_index_ivf(index)
+    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))  # what it has depends on the key
     inner.cp.seed += seed
-    if isinstance(inner, faiss.IndexIVFPQ):
+    if hasattr(inner, "pq"):
         inner.do_polysemous_training = False
         inner.pq.cp.seed += seed
     index.train(np.ascontiguousarray(sample))

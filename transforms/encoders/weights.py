@@ -1,0 +1,65 @@
+"""Weights of torch models: a checkpoint is looked at before a library reads it, and loaded tensors get their fingerprint."""
+
+import hashlib
+import json
+import pickle
+import textwrap
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from transforms.errors import UsageError
+
+_TORCH_ENDINGS: Final = (".pt", ".pth", ".bin", ".ckpt")
+_UNUSED: Final = "num_batches_tracked"  # counted in training only: the vectors do not depend on it
+
+
+def check_checkpoint(path: Path) -> None:
+    """Refuses a file that a library would fail on obscurely or read with an unsafe loader; maps it and reads no tensor.
+
+    Raises UsageError when the file is missing, has another format, is cut off or holds more than tensors.
+    """
+    if not path.is_file():
+        raise UsageError(f"checkpoint {path} {'is not a file' if path.exists() else 'does not exist'}: check the path")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                names: Iterable[object] = file.keys()
+        elif path.suffix in _TORCH_ENDINGS:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            names = state.get("state_dict", state) if isinstance(state, Mapping) else ()
+        else:
+            raise UsageError(
+                f"checkpoint {path} has the ending {path.suffix!r}: give a file that ends with .safetensors, "
+                f"{', '.join(_TORCH_ENDINGS)}"
+            )
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise UsageError(
+            f"checkpoint {path} cannot be read: {one_line(error)}: fetch it again, or save its tensors as .safetensors"
+        ) from error
+    if not list(names):
+        raise UsageError(f"checkpoint {path} holds no tensors by name: save the model's state_dict")
+
+
+def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], description: Mapping[str, object]) -> str:
+    """sha256 over the description and, by name, each tensor's shape and float32 bytes, whatever container held them.
+
+    Cost: a second for every 1.2 GB of float32.
+    """
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
+        if name.endswith(_UNUSED):
+            continue
+        values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+        digest.update(json.dumps([name, list(values.shape)]).encode())
+        digest.update(values.astype("<f4", copy=False).reshape(-1).data)
+    return digest.hexdigest()
+
+
+def one_line(error: BaseException) -> str:
+    """A library's error, however long, as a part of one line."""
+    return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__
