@@ -5,9 +5,10 @@
 | `demo`                       | the small encoder shipped with pixdex: coloured shapes, offline                   |
 | `open_clip:MODEL/PRETRAINED` | open_clip's model with the weights of that tag, downloaded once                   |
 | `open_clip:MODEL@CHECKPOINT` | open_clip's model with the weights of a local file (.safetensors, .pt, .pth, .bin) |
+| `timm:MODEL[@CHECKPOINT]`    | timm's model, pictures only, with its published weights or a local file's          |
 | `module:Class`               | your own `Encoder`, constructed without arguments                                 |
 
-torch is imported only when an open_clip model (the demo is one) is opened: an encoder in numpy starts in no time.
+torch is imported only when an open_clip model (the demo is one) or timm's is opened: an encoder in numpy starts in no time.
 """
 
 import difflib
@@ -19,9 +20,10 @@ from typing import cast
 from transforms.encoders.encoder import Encoder
 from transforms.errors import UsageError
 
-_FORMS = "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT or module:Class"
+_FORMS = "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL or module:Class"
 _EXAMPLE = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 _OPEN_CLIP = "open_clip"
+_TIMM = "timm"
 _METHODS = {"image": ("preprocess", "encode_images"), "text": ("encode_texts",)}
 
 
@@ -38,6 +40,8 @@ def load(spec: str, *, device: str = "auto") -> Encoder:
     kind, _, rest = spec.partition(":")
     if kind == _OPEN_CLIP:
         return _load_open_clip(spec, rest, device)
+    if kind == _TIMM:
+        return _load_timm(spec, rest, device)
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", spec) and not _nearest_kind(kind):
         return _load_own(spec, kind, rest, device)
     raise UsageError(f"unknown encoder {spec!r}: {_suggestion(kind, rest)}an encoder is {_FORMS}")
@@ -53,6 +57,17 @@ def _load_open_clip(spec: str, rest: str, device: str) -> Encoder:
     from transforms.encoders.open_clip_encoder import open_checkpoint, open_pretrained  # noqa: PLC0415 - imports torch
 
     return open_checkpoint(model, weights, device) if separator == "@" else open_pretrained(model, weights, device)
+
+
+def _load_timm(spec: str, rest: str, device: str) -> Encoder:
+    model, separator, checkpoint = rest.partition("@")
+    if not model or (separator and not checkpoint):
+        raise UsageError(
+            f"encoder {spec!r} names no {'checkpoint' if model else 'model'}: write timm:MODEL[@CHECKPOINT]"
+        )
+    from transforms.encoders.timm_encoder import open_timm  # noqa: PLC0415 - imports torch
+
+    return open_timm(model, checkpoint, device)
 
 
 def _load_own(spec: str, module: str, name: str, device: str) -> Encoder:

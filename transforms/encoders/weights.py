@@ -1,4 +1,4 @@
-"""Weights of torch models: a checkpoint is looked at before a library reads it, and loaded tensors get their fingerprint."""
+"""Weights of torch models: a checkpoint is checked before a library reads it, and loaded tensors get a fingerprint."""
 
 import hashlib
 import json
