@@ -8,7 +8,7 @@
 | `timm:MODEL[@CHECKPOINT]`    | timm's model, pictures only, with its published weights or a local file's          |
 | `module:Class`               | your own `Encoder`, constructed without arguments                                 |
 
-torch is imported only when an open_clip model (the demo is one) or timm's is opened: an encoder in numpy starts in no time.
+torch is imported only when a model of open_clip (the demo is one) or timm is opened: one in numpy starts in no time.
 """
 
 import difflib

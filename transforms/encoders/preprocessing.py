@@ -22,8 +22,8 @@ class Preprocessing:
         *self._steps, to_tensor, normalize = steps
         if not (isinstance(to_tensor, ToTensor) and isinstance(normalize, Normalize)):
             raise TypeError(f"preprocessing ends with {to_tensor}, {normalize}, and not with ToTensor and Normalize")
-        self._mean = np.array(normalize.mean, dtype=np.float32)[:, None, None]
-        self._deviation = np.array(normalize.std, dtype=np.float32)[:, None, None]
+        self._mean = np.array([float(mean) for mean in normalize.mean], dtype=np.float32)[:, None, None]
+        self._deviation = np.array([float(deviation) for deviation in normalize.std], dtype=np.float32)[:, None, None]
 
     def __call__(self, image: PIL.Image.Image) -> NDArray[np.float32]:
         """Resizes, crops and normalises one picture."""
