@@ -91,7 +91,7 @@ def describe_trained(index: "faiss.Index") -> TrainedLayout:
     try:
         for level in counted:
             level.ntotal = _SENTINEL
-        writer = faiss.PyCallbackIOWriter(receive)  # type: ignore[attr-defined]  # not in faiss's stubs
+        writer = faiss.PyCallbackIOWriter(receive)
         faiss.write_index(index, writer)
     finally:
         for level in counted:

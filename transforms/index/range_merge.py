@@ -32,7 +32,7 @@ PIECE_BYTES: Final = 128 << 20
 
 
 class PieceBuffer:
-    """Memory that a worker keeps from piece to piece: the first touch of fresh pages costs a third of a merge."""
+    """Memory that a worker keeps from piece to piece: touching fresh pages costs as much again as reading into them."""
 
     def __init__(self) -> None:
         """Takes no memory yet; grows to the largest piece asked for."""
