@@ -3,8 +3,8 @@
     python -m transforms.demo.train --seed 0 --output transforms/demo/weights.safetensors
 
 Six minutes on two free cores, 2 GB of memory, no GPU and no network; repeated on one machine it writes the same bytes.
-A fifth of the colour-shape pairs, chosen by the seed, occurs in no training picture and in no training caption; the last
-log line is precision@10 of text → picture search over fresh pictures, for those pairs apart
+A fifth of the colour-shape pairs, chosen by the seed, occurs in no training picture and in no training caption; the
+last log line is precision@10 of text → picture search over fresh pictures, for those pairs apart
 (`tests/benchmarks/demo_encoder.py` measures it with a larger gallery).
 
 The architecture is `pixdex-demo.json`, an ordinary open_clip model. The objective ranks, for every caption of a batch,
