@@ -75,7 +75,7 @@ def rank(look: Look, keys_of: KeysOf, k: int, first: Reach, most: Reach) -> Rank
 def _group(
     distances: NDArray[np.float32], ids: NDArray[np.int64], keys_of: KeysOf, k: int
 ) -> tuple[Ranked, np.float32 | None]:
-    """Returns the nearest row of each of the first `k` keys, and the distance of the `k`-th, None when there is none."""
+    """Returns the nearest row of each of the first `k` keys, and the distance of the `k`-th (None: there is none)."""
     order = np.lexsort((ids, distances))
     distances, ids = distances[order], ids[order]
     best: dict[Hashable, int] = {}

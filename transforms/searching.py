@@ -107,7 +107,9 @@ class Searcher:
         # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
         grouped = totals.vectors > totals.embedded and modality not in ("image", "text")
         selected = modality if rows < totals.vectors else None
-        first = Reach(min((_GROUPED_ROWS if grouped else 1) * k + 1, rows), min(nprobe or trained.nprobe, trained.nlist))
+        first = Reach(
+            min((_GROUPED_ROWS if grouped else 1) * k + 1, rows), min(nprobe or trained.nprobe, trained.nlist)
+        )
         most = Reach(rows, first.nprobe if nprobe else trained.nlist)
         metadata = _Metadata(self.store, self._shards)
         keys_of = metadata.keys if grouped else _themselves
@@ -277,8 +279,9 @@ class _Metadata:
         return found
 
 
-def _themselves(ids: NDArray[np.int64]) -> list[int]:
-    return ids.tolist()
+def _themselves(ids: NDArray[np.int64]) -> Sequence[int]:
+    own: list[int] = ids.tolist()
+    return own
 
 
 def _last_line(error: BaseException) -> str:

@@ -1,0 +1,203 @@
+"""Searching a generation: what is found, in which order, and what is said when nothing can be."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.roots import Row, make_root, unit
+from transforms.errors import PixdexError, UsageError
+from transforms.searching import Hit, Searcher
+from transforms.store import Store
+
+EAST = np.array([unit(0)], np.float32)
+
+
+def keys(hits: list[Hit]) -> list[str]:
+    return [hit.key for hit in hits]
+
+
+def fan(count: int) -> list[Row]:
+    """Rows that turn away from east degree by degree."""
+    return [Row(f"k{number:03}", unit(number * 180 / count)) for number in range(count)]
+
+
+def test_the_nearest_come_first_with_their_cosine_and_ranks_from_one(tmp_path: Path) -> None:
+    store = make_root(tmp_path, [Row("far", unit(90)), Row("near", unit(10)), Row("middle", unit(60))])
+    hits = Searcher.open(store).search(EAST, 3)[0]
+    assert [(hit.rank, hit.key) for hit in hits] == [(1, "near"), (2, "middle"), (3, "far")]
+    assert [hit.score for hit in hits] == pytest.approx([np.cos(np.deg2rad(a)) for a in (10, 60, 90)], abs=1e-6)
+
+
+def test_by_distance_the_nearest_come_first_too_and_the_score_is_the_squared_distance(tmp_path: Path) -> None:
+    rows = [Row("far", (5, 0)), Row("near", (1.5, 0)), Row("same", (1, 0))]
+    store = make_root(tmp_path, rows, metric="l2", normalize=False)
+    hits = Searcher.open(store).search(EAST, 3)[0]
+    assert [(hit.key, hit.score) for hit in hits] == [("same", 0.0), ("near", 0.25), ("far", 16.0)]
+
+
+def test_a_hit_says_what_the_row_is(tmp_path: Path) -> None:
+    row = Row("a", unit(0), "image", 0, "a red circle", "file:///p/a b#1.png", {"name": "circle", "group": "동그라미"})
+    hit = Searcher.open(make_root(tmp_path, [], [row])).search(EAST, 1)[0][0]
+    assert hit == Hit(
+        1, 1.0, 1 << 16, "a", "file:///p/a b#1.png", "image", 0, "a red circle", {"name": "circle", "group": "동그라미"}
+    )
+
+
+def test_the_identical_pair_shares_the_top(tmp_path: Path) -> None:
+    rows = [Row("other", unit(40)), Row("twin-b", unit(0)), Row("twin-a", unit(0))]
+    first, second, third = Searcher.open(make_root(tmp_path, rows)).search(EAST, 3)[0]
+    assert first.score == second.score > third.score
+    assert (first.id, second.id) == (1, 2)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 30])
+def test_ties_at_the_cut_go_by_id_across_shards(tmp_path: Path, k: int) -> None:
+    shards = [[Row(f"s{shard}-{row}", unit(0)) for row in range(20)] for shard in range(3)]
+    hits = Searcher.open(make_root(tmp_path, *shards, key="IVF2,Flat", train_on=_plane(100))).search(EAST, k)[0]
+    assert [hit.id for hit in hits] == [(n // 20 << 16) + n % 20 for n in range(k)]
+
+
+def test_an_item_with_several_rows_is_found_once_by_its_nearest(tmp_path: Path) -> None:
+    rows = [Row("a", unit(50)), Row("b", unit(30)), Row("a", unit(20), "text", caption="near")]
+    rows += [Row("b", unit(5), "keyword", 0, "one"), *(Row("b", unit(1), "keyword", n, f"w{n}") for n in range(1, 40))]
+    hits = Searcher.open(make_root(tmp_path, rows)).search(EAST, 2)[0]
+    assert [(hit.key, hit.modality, hit.part) for hit in hits] == [("b", "keyword", 1), ("a", "text", 0)]
+
+
+@pytest.mark.parametrize("key", ["IVF1,Flat", "IVF4,Flat", "PCA2,IVF2,Flat"])
+def test_a_modality_finds_only_its_rows(tmp_path: Path, key: str) -> None:
+    first = [Row(f"i{n}", unit(3 * n)) for n in range(20)] + [Row(f"t{n}", unit(n), "text") for n in range(20)]
+    second = [Row("j0", unit(1)), Row("w0", unit(0.1), "keyword"), Row("w1", unit(0.2), "keyword")]
+    searcher = Searcher.open(make_root(tmp_path, first, [], second, key=key, train_on=_plane(200)))
+    assert {hit.modality for hit in searcher.search(EAST, 100, modality="image")[0]} == {"image"}
+    assert len(searcher.search(EAST, 100, modality="image")[0]) == 21
+    assert sorted(keys(searcher.search(EAST, 100, modality="text")[0])) == sorted(f"t{n}" for n in range(20))
+    assert keys(searcher.search(EAST, 100, modality="keyword")[0]) == ["w0", "w1"]
+    assert len(searcher.search(EAST, 100)[0]) == 43
+
+
+def test_a_modality_that_is_not_there_finds_nothing(tmp_path: Path) -> None:
+    assert Searcher.open(make_root(tmp_path, fan(5))).search(EAST, 3, modality="keyword") == [[]]
+
+
+def test_asking_for_more_than_there_is_finds_everything_once(tmp_path: Path) -> None:
+    store = make_root(tmp_path, fan(30), fan(0), key="IVF4,Flat", train_on=_plane(200))
+    assert keys(Searcher.open(store).search(EAST, 10**9)[0]) == [f"k{n:03}" for n in range(30)]
+
+
+def test_without_nprobe_lists_are_probed_until_there_are_k(tmp_path: Path) -> None:
+    store = make_root(tmp_path, fan(200), key="IVF16,Flat", nprobe=1)
+    searcher = Searcher.open(store)
+    assert len(searcher.search(EAST, 150)[0]) == 150
+    assert len(searcher.search(EAST, 150, nprobe=1)[0]) < 150
+
+
+def test_all_lists_probed_equal_an_exact_search(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    base = rng.normal(size=(500, 16)).astype(np.float32)
+    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    rows = [Row(f"k{n}", vector.tolist()) for n, vector in enumerate(base)]
+    searcher = Searcher.open(make_root(tmp_path, rows[:200], rows[200:], key="IVF8,Flat"))
+    queries = rng.normal(size=(20, 16)).astype(np.float32)
+    truth = np.argsort(-queries @ base.T, axis=1)[:, :10]
+    assert [keys(hits) for hits in searcher.search(queries, 10, nprobe=8)] == [[f"k{n}" for n in row] for row in truth]
+
+
+def test_more_lists_than_there_are_are_all_of_them(tmp_path: Path) -> None:
+    searcher = Searcher.open(make_root(tmp_path, fan(50), key="IVF4,Flat"))
+    assert searcher.search(EAST, 5, nprobe=10**6) == searcher.search(EAST, 5, nprobe=4)
+
+
+def test_a_query_is_answered_alike_alone_and_among_others(tmp_path: Path) -> None:
+    searcher = Searcher.open(make_root(tmp_path, fan(200), key="IVF16,Flat", nprobe=2))
+    queries = np.array([unit(angle) for angle in range(0, 180, 9)], np.float32)
+    together = [keys(hits) for hits in searcher.search(queries, 15)]
+    assert together == [keys(searcher.search(query[None], 15)[0]) for query in queries]
+
+
+def test_the_length_of_a_query_does_not_matter_when_the_root_is_normalised(tmp_path: Path) -> None:
+    searcher = Searcher.open(make_root(tmp_path, fan(20)))
+    for length in (1e-30, 3.0, 1e30):
+        scores = [hit.score for hit in searcher.search(EAST * np.float32(length), 3)[0]]
+        assert scores == pytest.approx([hit.score for hit in searcher.search(EAST, 3)[0]], abs=1e-6)
+
+
+def test_no_query_is_no_answer(tmp_path: Path) -> None:
+    assert Searcher.open(make_root(tmp_path, fan(5))).search(np.empty((0, 2), np.float32), 3) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ([[0.0, 0.0]], "zero"),
+        ([[np.nan, 1.0]], "not finite"),
+        ([[np.inf, 1.0]], "not finite"),
+        ([[1.0, 2.0, 3.0]], r"\(1, 3\).*\(queries, 2\)"),
+        ([1.0, 2.0], r"\(2,\).*\(queries, 2\)"),
+    ],
+)
+def test_a_query_that_cannot_be_searched_says_why(tmp_path: Path, query: list[object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Searcher.open(make_root(tmp_path, fan(5))).search(np.array(query, np.float32), 3)
+
+
+@pytest.mark.parametrize(("k", "nprobe"), [(0, None), (-1, None), (3, 0)])
+def test_k_and_nprobe_are_at_least_one(tmp_path: Path, k: int, nprobe: int | None) -> None:
+    with pytest.raises(UsageError, match="1 or more"):
+        Searcher.open(make_root(tmp_path, fan(5))).search(EAST, k, nprobe)
+
+
+def test_an_earlier_generation_can_be_opened(tmp_path: Path) -> None:
+    make_root(tmp_path, fan(3))
+    store = make_root(tmp_path, fan(9), number=2)
+    assert Searcher.open(store).generation.generation == 2
+    assert Searcher.open(store, 1).generation.totals.vectors == 3
+    with pytest.raises(UsageError, match="no generation 5, only 1, 2"):
+        Searcher.open(store, 5)
+
+
+def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        Searcher.open(Store.at(str(tmp_path / "nowhere")))
+
+
+def test_a_root_without_a_generation_names_the_way_to_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="pixdex build --root"):
+        Searcher.open(Store.at(str(tmp_path)))
+
+
+def test_an_index_that_was_cut_short_is_refused(tmp_path: Path) -> None:
+    store = make_root(tmp_path, fan(50))
+    file = next(tmp_path.glob("index/*/index.faiss"))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(PixdexError, match=r"has \d+ bytes, generation 1 names \d+"):
+        Searcher.open(store)
+
+
+def test_a_missing_index_is_named(tmp_path: Path) -> None:
+    store = make_root(tmp_path, fan(50))
+    next(tmp_path.glob("index/*/index.faiss")).unlink()
+    with pytest.raises(PixdexError, match=r"index\.faiss is missing"):
+        Searcher.open(store)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    store = make_root(tmp_path, fan(50))
+    next(tmp_path.glob("embeddings/*/*.parquet")).unlink()
+    with pytest.raises(PixdexError, match=r"\.parquet is missing"):
+        Searcher.open(store).search(EAST, 3)
+
+
+def test_searching_imports_neither_torch_nor_beam() -> None:
+    code = "import sys, transforms.searching; print([m for m in ('torch', 'apache_beam') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _plane(count: int) -> NDArray[np.float32]:
+    """Directions all around, to train lists on."""
+    return np.array([unit(360 * n / count) for n in range(count)], np.float32)
