@@ -1,0 +1,254 @@
+"""Searches an index with a text, a picture or a vector.
+
+By text, with the encoder that the index was built with:
+
+    pixdex search --root ./emoji "a red circle"
+
+By picture, the twenty nearest, as a page of pictures too:
+
+    pixdex search --root ./emoji --image photo.png -k 20 --html results.html
+
+By a vector from elsewhere (float32, one row), as JSON for another program:
+
+    pixdex search --root ./emoji --vector query.npy --json
+
+A text or a picture finds pictures where the index has any, else texts; --modality says otherwise. Each item is found
+once, by its nearest row. Scores are cosines (inner products), higher is nearer, or squared L2 distances, lower is
+nearer. With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id",
+"key", "uri", "modality", "part", "caption", "columns"}]}. A search runs on this machine; no Beam runner takes part.
+"""
+
+import argparse
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines import console, options, result_page, text_table
+from pipelines.text_table import Column
+from transforms import embedding
+from transforms.errors import PixdexError, UsageError
+from transforms.records import EncoderSettings, Modality
+from transforms.rejects import normalised_message
+from transforms.searching import Hit, Searcher
+from transforms.sources import uris
+from transforms.store import Store
+
+# A search is no Beam job: groups that are no direct subclasses of PipelineOptions stay out of every pipeline's flags,
+# so that --device may be declared here again and a bare word is a query.
+
+
+class QueryOptions(options.RootOptions):
+    """What is looked for."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        options._add(parser, "query", nargs="*", metavar="TEXT", help="words that describe it")
+        options._add(parser, "--image", metavar="FILE", help="a picture that it looks like: a path or URL")
+        options._add(parser, "--vector", metavar="FILE.npy", help="its vector, in the space of the index's encoder")
+        options._add(parser, "--device", default="auto", help="encodes the query: auto, cpu, cuda, … (default auto)")
+
+
+class ResultOptions(options.RootOptions):
+    """What is found."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("-k", type=options._positive, default=10, help="results wanted (default 10)")
+        options._add(
+            parser,
+            "--nprobe",
+            type=options._positive,
+            metavar="N",
+            help="inverted lists probed: more find more, slower (default: as trained, more where results are short)",
+        )
+        options._add(
+            parser,
+            "--modality",
+            choices=("image", "text", "keyword", "any"),
+            help="what may be found (default: pictures where there are any, else texts; for --vector: any)",
+        )
+
+
+class OutputOptions(options.RootOptions):
+    """How results are shown."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        options._add(parser, "--json", action="store_true", help="print one JSON object instead of a table")
+        options._add(parser, "--html", metavar="FILE", help="also write a page of result pictures")
+
+
+OPTIONS = (options.RootOptions, QueryOptions, ResultOptions, OutputOptions)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the search; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return console.run(lambda: search(arguments))
+
+
+def search(argv: Sequence[str]) -> int:
+    """Parses, searches and shows."""
+    own, beam_flags = options.parse("search", __doc__, argv, OPTIONS)
+    if beam_flags:
+        raise UsageError(f"{beam_flags[0]} is a flag of Beam, and a search runs no pipeline: leave it out")
+    text = " ".join(own.query)
+    if sum(given is not None for given in (text or None, own.image, own.vector)) != 1:
+        raise UsageError("give one query: a text, --image FILE or --vector FILE.npy; see pixdex search --help")
+    if not own.root:
+        raise UsageError("--root is missing: name the folder that holds the index")
+    searcher = Searcher.open(Store.at(own.root))
+    modality = _modality(searcher, own)
+    vector = _query_vector(searcher, own, text)
+    hits = searcher.search(vector[None], own.k, own.nprobe, modality)[0]
+    generation = searcher.generation
+    if own.html:
+        answer = result_page.Answer(text or (own.image or own.vector), hits, own.image and uris.absolute(own.image))
+        write_page(Path(own.html), searcher, [answer])
+    if own.json:
+        console.show_json({"generation": generation.generation, "results": [asdict(hit) for hit in hits]})
+    elif hits:
+        console.show(table(hits))
+    else:
+        console.say(f"nothing found among {generation.totals.vectors} vectors")
+    if own.html:
+        console.say(f"wrote {own.html}")
+    return console.DONE
+
+
+def default_modality(searcher: Searcher) -> Modality | None:
+    """Returns what a text or a picture finds unless told otherwise: pictures, else texts, else anything."""
+    if searcher.count("image"):
+        return "image"
+    return "text" if searcher.count("text") else None
+
+
+def encode_text(settings: EncoderSettings, text: str) -> NDArray[np.float32]:
+    """Returns the vector of a text, float32 `(d,)`.
+
+    Raises:
+        UsageError: the encoder takes pictures only.
+    """
+    if "text" not in settings.modalities:
+        raise UsageError(
+            f"encoder {settings.spec} of this index takes no texts, only pictures: search with --image FILE"
+        )
+    from transforms.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
+
+    vector: NDArray[np.float32] = open_encoder(settings).encode_texts([text])[0]
+    return vector
+
+
+def encode_picture(settings: EncoderSettings, location: str) -> NDArray[np.float32]:
+    """Returns the vector of a picture, float32 `(d,)`, fitted as the pictures of the index were.
+
+    Raises:
+        UsageError: the encoder takes texts only, or the picture cannot be read.
+    """
+    if "image" not in settings.modalities:
+        raise UsageError(f"encoder {settings.spec} of this index takes no pictures, only texts: search with a text")
+    from transforms.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
+
+    encoder = open_encoder(settings)
+    picture = embedding.load_picture(uris.absolute(location), encoder, settings, embedding._target_of(encoder))
+    if isinstance(picture, embedding.Failure):
+        raise UsageError(f"--image {location} is not a readable picture ({picture.type}): {picture.message}")
+    vector: NDArray[np.float32] = encoder.encode_images(picture[0][None])[0]
+    return vector
+
+
+def read_vector(file: str) -> NDArray[np.float32]:
+    """Returns the vector that a `.npy` file holds, float32 `(d,)`.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
+    try:
+        array = np.load(Path(file).expanduser(), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"--vector {file} is not a readable .npy file: {normalised_message(error)}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise UsageError(f"--vector {file} holds no array of numbers: write one with numpy.save")
+    if array.ndim == 2 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 1:
+        raise UsageError(f"--vector {file} holds an array of shape {array.shape}: give one vector")
+    with np.errstate(over="ignore"):
+        vector: NDArray[np.float32] = array.astype(np.float32)
+    return vector
+
+
+def table(hits: Sequence[Hit], width: int | None = None) -> str:
+    """Returns results as a table: rank, score, then name, group or caption where there are any, and the URI.
+
+    `width` None takes the terminal's; on no terminal nothing is cut.
+    """
+    named = any(hit.columns.get("name") for hit in hits)
+    grouped = any(hit.columns.get("group") for hit in hits)
+    worded = any(hit.caption for hit in hits) and (not named or any(hit.modality != "image" for hit in hits))
+    columns = [Column("rank", "right"), Column("score", "right")]
+    cells = [[str(hit.rank) for hit in hits], [f"{hit.score:.4f}" for hit in hits]]
+    for wanted, heading in ((named, "name"), (grouped, "group")):
+        if wanted:
+            columns.append(Column(heading, cut="end"))
+            cells.append([str(hit.columns.get(heading) or "") for hit in hits])
+    if any(hit.modality != "image" for hit in hits):
+        columns.append(Column("modality"))
+        cells.append([hit.modality for hit in hits])
+    if worded:
+        columns.append(Column("caption", cut="end"))
+        cells.append([hit.caption or "" for hit in hits])
+    columns.append(Column("uri", cut="start"))
+    cells.append([hit.uri for hit in hits])
+    return text_table.render(columns, list(zip(*cells, strict=True)), width or text_table.terminal_width())
+
+
+def write_page(file: Path, searcher: Searcher, answers: Sequence[result_page.Answer]) -> None:
+    """Writes results as a page of pictures."""
+    generation = searcher.generation
+    totals, ip = generation.totals, generation.trained.metric == "ip"
+    normalised = generation.request.encoder.normalize
+    result_page.write(
+        file,
+        answers,
+        title="Search results",
+        note=f"{totals.embedded:,} items · {totals.vectors:,} vectors · {generation.trained.key} · "
+        f"encoder {generation.request.encoder.spec}",
+        nearest=("cosine" if normalised else "inner product") if ip else "squared distance",
+    )
+
+
+def _modality(searcher: Searcher, own: Namespace) -> Modality | None:
+    if own.modality is None:
+        return None if own.vector else default_modality(searcher)
+    if own.modality == "any":
+        return None
+    asked: Modality = own.modality
+    if not searcher.count(asked):
+        totals = searcher.generation.totals
+        raise UsageError(
+            f"--modality {asked}: this index has none, but {totals.images} images, {totals.texts} texts and "
+            f"{totals.keywords} keywords"
+        )
+    return asked
+
+
+def _query_vector(searcher: Searcher, own: Namespace, text: str) -> NDArray[np.float32]:
+    settings = replace(searcher.generation.request.encoder, device=own.device)
+    if own.vector:
+        return read_vector(own.vector)
+    try:
+        return encode_picture(settings, own.image) if own.image else encode_text(settings, text)
+    except PixdexError:
+        raise
+    except RuntimeError as error:  # torch: out of memory, a broken device
+        raise PixdexError(f"encoder {settings.spec} failed on the query: {normalised_message(error)}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

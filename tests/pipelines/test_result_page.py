@@ -1,0 +1,127 @@
+"""The page of results: complete in itself, safe to open, and whole or not there."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import PIL.Image
+import pytest
+
+from pipelines.result_page import Answer, link, page, write
+from transforms.errors import UsageError
+from transforms.searching import Hit
+
+
+def hit(uri: str, **fields: object) -> Hit:
+    values: dict[str, object] = {
+        "rank": 1, "score": 0.3125, "id": 1, "key": uri, "uri": uri,
+        "modality": "image", "part": 0, "caption": None, "columns": {},
+    }  # fmt: skip
+    return Hit(**{**values, **fields})  # type: ignore[arg-type]  # fields of a test
+
+
+def picture(file: Path, colour: str = "red") -> str:
+    PIL.Image.new("RGB", (600, 400), colour).save(file)
+    return f"file://{file}"
+
+
+def shown(*hits: Hit, query: str = "a query", picture: str | None = None) -> str:
+    return page([Answer(query, hits, picture)], title="Results", note="")
+
+
+class Addresses(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [(name, value or "") for name, value in attrs if name in ("href", "src")]
+
+
+def test_nothing_is_fetched_from_anywhere(tmp_path: Path) -> None:
+    text = shown(hit(picture(tmp_path / "a.png")))
+    assert all(value.startswith("data:image/") for name, value in Addresses(text).found if name == "src")
+    assert not re.search(r"<script|<link|url\(|@import", text)
+
+
+def test_a_picture_links_to_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "50% off #1? 그림.png"
+    text = shown(hit(picture(file)))
+    address = next(value for name, value in Addresses(text).found if name == "href")
+    assert address.isascii()
+    assert unquote(urlsplit(address).path) == str(file)
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("file:///a b.png", "file:///a%20b.png"),
+        ("https://example.org/a%20b.png?x=1&y=2", "https://example.org/a%20b.png?x=1&y=2"),
+        ("https://example.org/그림 1.png", "https://example.org/%EA%B7%B8%EB%A6%BC%201.png"),
+        ("s3://bucket/a.png", None),
+        ("javascript:alert(1)", None),
+    ],
+)
+def test_only_what_browsers_open_is_linked(uri: str, address: str | None) -> None:
+    assert link(uri) == address
+
+
+def test_text_is_escaped_everywhere(tmp_path: Path) -> None:
+    evil = '"><script>alert(1)</script>'
+    text = page(
+        [Answer(evil, [hit(f"file://{tmp_path}/{evil}", caption=evil, columns={"name": evil})])], title=evil, note=evil
+    )
+    assert "<script" not in text
+
+
+def test_braces_in_a_name_are_only_braces(tmp_path: Path) -> None:
+    assert "{title}" in shown(hit(picture(tmp_path / "a.png"), columns={"name": "{title}"}))
+
+
+def test_thumbnails_are_small(tmp_path: Path) -> None:
+    PIL.Image.effect_noise((2000, 1500), 90).convert("RGB").save(tmp_path / "noise.png")
+    assert len(shown(hit(f"file://{tmp_path}/noise.png"))) < 250_000
+
+
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_a_picture_that_cannot_be_read_leaves_a_placeholder(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "a.png").write_bytes(content)
+    assert "picture not readable" in shown(hit(f"file://{tmp_path}/a.png"))
+
+
+def test_a_text_is_shown_as_words(tmp_path: Path) -> None:
+    text = shown(hit(f"file://{tmp_path}/rows.csv#7", modality="text", caption="nine lives"))
+    assert "nine lives" in text
+    assert "picture not readable" not in text
+
+
+def test_a_query_picture_is_shown(tmp_path: Path) -> None:
+    text = shown(query="mine.png", picture=picture(tmp_path / "mine.png"))
+    assert text.count("<img") == 1
+
+
+def test_an_answer_without_hits_says_so() -> None:
+    assert "nothing found" in shown()
+
+
+def test_the_page_replaces_what_was_there_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text("old")
+    write(file, [Answer("q", [])], title="Results", note="n")
+    assert file.read_text().startswith("<!doctype html>")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_page_can_be_read_by_others(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write(tmp_path / "page.html", [], title="Results", note="n")
+    assert (tmp_path / "page.html").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("place", ["", "nowhere/page.html"])
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
+    with pytest.raises(UsageError, match="cannot be written"):
+        write(tmp_path / place, [], title="Results", note="n")
