@@ -1,0 +1,290 @@
+"""Says what a root holds: items, rejects, vectors, files, and a run that is not finished.
+
+For people:
+
+    pixdex inspect --root ./emoji
+
+For another program, one JSON object as the last line on stdout:
+
+    pixdex inspect --root ./emoji --json
+
+Every file that the current generation needs, one path relative to the root a line; so a generation is copied with:
+
+    pixdex inspect --root ./emoji --files | rsync --archive --files-from=- ./emoji/ backup:emoji/
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pipelines import console, options, text_table
+from pipelines.text_table import Column
+from transforms import generations, layout, shards
+from transforms.errors import UsageError
+from transforms.records import FileReference, Generation, Source
+from transforms.run import STAGES, Run, Stage
+from transforms.searching import open_generation
+from transforms.store import Store
+
+REASONS = 100
+"""Reasons of rejects that `--json` gives at most; people see the first few."""
+
+_REASONS_SHOWN = 10
+_READERS = 16
+
+
+class InspectOptions(options.RootOptions):
+    """What is said."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        options._add(parser, "--files", action="store_true", help="print only the files that the generation needs")
+        options._add(parser, "--json", action="store_true", help="print one JSON object instead of tables")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return console.run(lambda: inspect(arguments))
+
+
+def inspect(argv: Sequence[str]) -> int:
+    """Parses, looks and says."""
+    own, beam_flags = options.parse("inspect", __doc__, argv, (options.RootOptions, InspectOptions))
+    if beam_flags:
+        raise UsageError(f"{beam_flags[0]} is a flag of Beam, and this runs no pipeline: leave it out")
+    if not own.root:
+        raise UsageError("--root is missing: name the folder that holds the index")
+    if own.files and own.json:
+        raise UsageError("--files and --json print different things: give one of them")
+    store = Store.at(own.root)
+    if own.files:
+        for path in generations.files(store, open_generation(store)):
+            console.show(path)
+        return console.DONE
+    run = generations.unfinished(store)
+    if run is None or generations.numbers(store):
+        generation: Generation | None = open_generation(store)
+    else:
+        generation = None  # a first build is under way
+    said = {
+        "root": store.url,
+        **({} if generation is None else describe(store, generation)),
+        "unfinished": None if run is None else progress(run),
+    }
+    if own.json:
+        console.show_json(said)
+    else:
+        console.show(text_of(said))
+    return console.DONE
+
+
+def describe(store: Store, generation: Generation) -> dict[str, Any]:
+    """Returns what a generation holds, as values that JSON has.
+
+    Cost: reads its tables and the files of rejects.
+    """
+    totals, trained, encoder = generation.totals, generation.trained, generation.request.encoder
+    reasons = _reject_reasons(store, generation)
+    return {
+        "generation": generation.generation,
+        "generations": generations.numbers(store),
+        "items": totals.items,
+        "embedded": totals.embedded,
+        "rejected": totals.rejected,
+        "vectors": totals.vectors,
+        "by_modality": {"image": totals.images, "text": totals.texts, "keyword": totals.keywords},
+        "tombstones": totals.tombstones,
+        "encoder": {
+            "spec": encoder.spec,
+            "fingerprint": encoder.fingerprint,
+            "dim": encoder.dim,
+            "modalities": list(encoder.modalities),
+            "image_fit": encoder.image_fit,
+            "normalized": encoder.normalize,
+            "precision": encoder.precision,
+        },
+        "index": {
+            "key": trained.key,
+            "metric": trained.metric,
+            "nlist": trained.nlist,
+            "nprobe": trained.nprobe,
+            "code_size": trained.code_size,
+            "trained": trained.fingerprint,
+            "path": generation.index.path,
+        },
+        "shards": totals.shards,
+        "blocks": totals.blocks,
+        "bytes": _bytes(store, generation),
+        "sources": [_source(source) for source in generation.request.sources],
+        "reject_reasons": [
+            {"count": count, "stage": stage, "type": kind, "message": message}
+            for (stage, kind, message), count in reasons.most_common(REASONS)
+        ],
+        "reject_reasons_left_out": max(0, len(reasons) - REASONS),
+    }
+
+
+def progress(run: Run) -> dict[str, Any]:
+    """Returns how far a run is: tasks done and planned of every stage; planned is None where no plan says it yet."""
+    stages: dict[str, dict[str, Any]] = {}
+    for stage in STAGES:
+        done = len(run.store.names(layout.marker_folder(run.generation, stage)))
+        marker = run.stage_marker(stage)
+        planned = marker.tasks if marker else _planned(run, stage)
+        stages[stage] = {"done": marker.tasks if marker else done, "planned": planned, "finished": marker is not None}
+    return {
+        "generation": run.generation,
+        "sources": [_source(source) for source in run.request.sources],
+        "encoder": run.request.encoder.spec,
+        "stages": stages,
+    }
+
+
+def text_of(said: dict[str, Any]) -> str:
+    """Returns the same for people."""
+    parts = [_facts([("root", said["root"])])]
+    if "generation" in said:
+        parts = [_generation_text(said)]
+        if said["reject_reasons"]:
+            parts.append(_rejects_text(said))
+    if said["unfinished"]:
+        parts.append(_progress_text(said["unfinished"]))
+    return "\n\n".join(parts)
+
+
+def _generation_text(said: dict[str, Any]) -> str:
+    encoder, index, sizes = said["encoder"], said["index"], said["bytes"]
+    others = [number for number in said["generations"] if number != said["generation"]]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in said["by_modality"].items() if count)
+    facts = [
+        ("root", said["root"]),
+        ("generation", f"{said['generation']}" + (f" (also {', '.join(map(str, others))})" if others else "")),
+        ("items", f"{said['items']:,}: {said['embedded']:,} embedded, {said['rejected']:,} rejected"),
+        ("vectors", f"{said['vectors']:,}: {kinds}"),
+        *([("tombstones", f"{said['tombstones']:,}")] if said["tombstones"] else []),
+        (
+            "encoder",
+            (
+                f"{encoder['spec']}, {encoder['dim']} dimensions, takes {' and '.join(encoder['modalities'])}, "
+                f"fit {encoder['image_fit']}, fingerprint {encoder['fingerprint'][:12]}…"
+            ),
+        ),
+        (
+            "index",
+            (
+                f"{index['key']}, {'inner product' if index['metric'] == 'ip' else 'squared L2'}, "
+                f"{_count(index['nlist'], 'list')}, nprobe {index['nprobe']}, {index['code_size']} bytes a vector"
+            ),
+        ),
+        ("trained", f"{index['trained']}"),
+        ("files", f"{_count(said['shards'], 'shard')}, {_count(said['blocks'], 'block')}"),
+        ("bytes", f"{_size(sum(sizes.values()))}: {', '.join(f'{_size(n)} {kind}' for kind, n in sizes.items() if n)}"),
+        *(("source", _source_text(source)) for source in said["sources"]),
+    ]
+    return _facts(facts)
+
+
+def _rejects_text(said: dict[str, Any]) -> str:
+    reasons = said["reject_reasons"]
+    shown = reasons[:_REASONS_SHOWN]
+    rows = [[f"{reason['count']:,}", reason["stage"], reason["type"], reason["message"]] for reason in shown]
+    columns = [Column("rejects", "right"), Column("stage"), Column("type"), Column("message", cut="end")]
+    lines = [text_table.render(columns, rows, text_table.terminal_width())]
+    more = len(reasons) - len(shown) + said["reject_reasons_left_out"]
+    if more:
+        lines.append(f"… and {_count(more, 'other reason')}; --json has more")
+    return "\n".join(lines)
+
+
+def _progress_text(run: dict[str, Any]) -> str:
+    rows = [
+        [
+            stage,
+            f"{state['done']:,}" + ("" if state["planned"] is None else f" of {state['planned']:,}"),
+            "finished" if state["finished"] else "begun" if state["done"] else "",
+        ]
+        for stage, state in run["stages"].items()
+    ]
+    head = (
+        f"The run of generation {run['generation']} is not finished: run its command again to go on, "
+        "or give it up with --abandon-plan."
+    )
+    return f"{head}\n{text_table.render([Column('stage'), Column('tasks', 'right'), Column('')], rows)}"
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> str:
+    room = max(len(name) for name, _ in facts)
+    return "\n".join(f"{name:<{room}}  {text_table.plain(text)}" for name, text in facts)
+
+
+def _bytes(store: Store, generation: Generation) -> dict[str, int]:
+    tables, trained = generation.tables, generation.trained
+
+    def total(table: FileReference) -> int:
+        return sum(size for size in generations.read_table(store, table)["bytes"].to_pylist() if size)
+
+    return {
+        "embeddings": total(tables.shards),
+        "lists": total(tables.blocks),
+        "index": generation.index.bytes,
+        "trained": trained.index.bytes + trained.training.bytes,
+        "rejects": total(tables.rejects),
+        "tables": sum(table.bytes for table in (tables.shards, tables.blocks, tables.segments, tables.rejects)),
+    }
+
+
+def _reject_reasons(store: Store, generation: Generation) -> Counter[tuple[str, str, str]]:
+    files = [
+        FileReference(row["path"], row["bytes"], row["checksum"])
+        for row in generations.read_table(store, generation.tables.rejects).to_pylist()
+    ]
+    reasons: Counter[tuple[str, str, str]] = Counter()
+    with ThreadPoolExecutor(_READERS) as pool:
+        for table in pool.map(lambda file: shards.read_rejects(store, file), files):
+            columns = (table[name].to_pylist() for name in ("stage", "type", "message"))
+            reasons.update(zip(*columns, strict=True))
+    return reasons
+
+
+def _planned(run: Run, stage: Stage) -> int | None:
+    if stage in ("plan", "train", "publish"):
+        return 1
+    if not run.store.exists(layout.plan(run.generation)):
+        return None
+    return {"embed": run.plan.shards, "sample": run.plan.blocks, "add": run.plan.blocks}.get(stage)
+
+
+def _source(source: Source) -> dict[str, Any]:
+    fields = {name: getattr(source, name) for name in source.__dataclass_fields__}
+    if not source.keyword_column:
+        del fields["keyword_separator"]
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _source_text(source: dict[str, Any]) -> str:
+    rest = ", ".join(
+        f"{name.replace('_', ' ')} {value}" for name, value in source.items() if name not in ("kind", "pattern")
+    )
+    return f"{source['kind']} {source['pattern']}" + (f" ({rest})" if rest else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(number: int) -> str:
+    """A number of bytes for people, as `--max-index-memory` reads it: in powers of 1,024."""
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

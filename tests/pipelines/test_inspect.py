@@ -1,0 +1,128 @@
+"""`pixdex inspect`: what a root holds, for people, for programs, and as a list of files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import inspect
+from tests.roots import Row, make_root, unit
+from transforms import generations, layout
+from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Request, Source, StageMarker
+from transforms.shards import Reject
+from transforms.store import Store
+
+ROWS = (Row("a", unit(1)), Row("b", unit(2)), Row("a", unit(3), "text"), Row("a", unit(4), "keyword"))
+
+
+def reject(key: str, kind: str, message: str) -> Reject:
+    return Reject(key, f"file:///{key}", "stat:1", "image", 0, "decode", kind, message)
+
+
+REJECTS = (
+    reject("x", "OSError", "truncated"),
+    reject("y", "ValueError", "no pixels"),
+    reject("z", "ValueError", "no pixels"),
+)
+
+
+def said(capsys: pytest.CaptureFixture[str], root: Path) -> dict[str, Any]:
+    assert inspect.main(["--root", str(root), "--json"]) == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return answer
+
+
+def begin(root: Path) -> Request:
+    request = Request(
+        (Source("images", "file:///new"),), EncoderSettings("demo", "f" * 64, 2, ("image",)), IndexSettings()
+    )
+    generations.begin(Store.at(str(root)), request)
+    return request
+
+
+def test_counts_are_those_of_the_generation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS, rejects=REJECTS)
+    answer = said(capsys, tmp_path)
+    assert (answer["items"], answer["embedded"], answer["rejected"], answer["vectors"]) == (5, 2, 3, 4)
+    assert answer["by_modality"] == {"image": 2, "text": 1, "keyword": 1}
+    assert (answer["shards"], answer["blocks"], answer["generations"]) == (1, 1, [1])
+
+
+def test_rejects_are_counted_by_reason_most_common_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS, rejects=REJECTS)
+    assert said(capsys, tmp_path)["reject_reasons"] == [
+        {"count": 2, "stage": "decode", "type": "ValueError", "message": "no pixels"},
+        {"count": 1, "stage": "decode", "type": "OSError", "message": "truncated"},
+    ]
+
+
+def test_bytes_are_those_on_the_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS, rejects=REJECTS)
+    sizes = said(capsys, tmp_path)["bytes"]
+    for kind, pattern in (("embeddings", "embeddings/*/*"), ("index", "index/*/*"), ("rejects", "rejects/*/*")):
+        assert sizes[kind] == sum(file.stat().st_size for file in tmp_path.glob(pattern))
+
+
+def test_files_are_printed_alone_one_a_line_and_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_root(tmp_path, ROWS, rejects=REJECTS)
+    assert inspect.main(["--root", str(tmp_path), "--files"]) == 0
+    paths = capsys.readouterr().out.splitlines()
+    generation = generations.current(store)
+    assert generation is not None
+    assert paths == generations.files(store, generation)
+    assert all((tmp_path / path).is_file() for path in paths)
+
+
+def test_people_read_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS, rejects=REJECTS)
+    assert inspect.main(["--root", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    for text in ("5: 2 embedded, 3 rejected", "4: 2 image, 1 text, 1 keyword", "IVF1,Flat", "no pixels"):
+        assert text in shown
+
+
+def test_a_run_that_is_not_finished_shows_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_root(tmp_path, ROWS)
+    request = begin(tmp_path)
+    store.commit(
+        layout.plan(2),
+        Plan(2, "0" * 64, FileReference("p", 1, "x:"), 1, 5, 2, 100, 100, "IVF1,Flat"),
+    )
+    store.commit(layout.stage_marker(2, "plan"), StageMarker("plan", 1, 0.0))
+    for shard in (1, 3):
+        store.create(layout.marker(2, "embed", shard), b"{}")
+    run = said(capsys, tmp_path)["unfinished"]
+    assert (run["generation"], run["encoder"]) == (2, request.encoder.spec)
+    assert run["stages"]["plan"] == {"done": 1, "planned": 1, "finished": True}
+    assert run["stages"]["embed"] == {"done": 2, "planned": 5, "finished": False}
+    assert run["stages"]["merge"] == {"done": 0, "planned": None, "finished": False}
+    assert inspect.main(["--root", str(tmp_path)]) == 0
+    assert "2 of 5" in capsys.readouterr().out
+
+
+def test_a_first_build_under_way_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(tmp_path)
+    answer = said(capsys, tmp_path)
+    assert "generation" not in answer
+    assert answer["unfinished"]["generation"] == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "--root is missing"),
+        (["--root", "{}/nowhere"], "no such folder"),
+        (["--root", "{}"], "pixdex build"),
+        (["--root", "{}", "--files"], "pixdex build"),
+        (["--root", "{}", "--files", "--json"], "give one of them"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], words: str
+) -> None:
+    assert inspect.main([word.format(tmp_path) for word in argv]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert len(err.splitlines()) == 1
