@@ -1,0 +1,82 @@
+"""The `pixdex` command: finds the job that a command names and hands it the rest of the line."""
+
+import difflib
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from pipelines import console
+from transforms.errors import UsageError
+
+COMMANDS: Final = {
+    "build": "Builds an index: embed + train + add + merge + publish, as one Beam graph.",
+    "search": "Searches an index with a text, a picture or a vector.",
+    "inspect": "Says what a root holds: items, rejects, vectors, files, and a run that is not finished.",
+    "demo": "Shows everything at once, offline: draws pictures, builds their index and searches it.",
+}
+"""Commands in the order a person meets them, with the first line of their module's docstring."""
+
+_HELP: Final = ("-h", "--help", "help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments:
+        console.say(usage())
+        return console.BAD_USAGE
+    command, *rest = arguments
+    if command in _HELP and rest and rest[0] in COMMANDS:
+        command, rest = rest[0], ["--help"]
+    if command in _HELP:
+        console.show(usage())
+        return console.DONE
+    if command in ("-V", "--version"):
+        console.show(f"pixdex {version()}")
+        return console.DONE
+    if command not in COMMANDS:
+        return console.run(lambda: _refuse(command))
+    # Only now: a job imports Beam or torch, which takes seconds.
+    job = importlib.import_module(f"pipelines.{command.replace('-', '_')}")
+    code: int = job.main(rest)
+    return code
+
+
+def usage() -> str:
+    """Returns what `pixdex --help` prints."""
+    room = max(map(len, COMMANDS))
+    lines = (f"  {command:<{room}}  {summary}" for command, summary in COMMANDS.items())
+    return "\n".join(
+        [
+            "pixdex indexes pictures and text for vector search.",
+            "",
+            "usage: pixdex COMMAND [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "pixdex COMMAND --help says more; pixdex demo is a good start.",
+        ]
+    )
+
+
+def version() -> str:
+    """Returns the version that is installed."""
+    try:
+        return importlib.metadata.version("pixdex")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed: run from a checkout)"
+
+
+def _refuse(command: str) -> int:
+    near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+    if command.startswith("-"):
+        raise UsageError(f"{command} comes before a command: write pixdex COMMAND {command} …; see pixdex --help")
+    raise UsageError(
+        f"unknown command {command!r}{f', did you mean {near[0]}?' if near else ''}; commands are {', '.join(COMMANDS)}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
