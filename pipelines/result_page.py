@@ -135,7 +135,8 @@ def _section(answer: Answer, thumbnails: dict[str, str | None], nearest: str) ->
 def _card(hit: Hit, thumbnail: str | None) -> str:
     name = label(hit)
     caption = hit.caption or ""
-    if thumbnail is None and hit.modality != "image":
+    worded = thumbnail is None and hit.modality != "image"
+    if worded:
         shown = f'<span class="words" dir="auto">{html.escape(caption or name)}</span>'
     else:
         shown = _image(thumbnail, caption or name)
@@ -144,10 +145,13 @@ def _card(hit: Hit, thumbnail: str | None) -> str:
         shown = f'<a class="tile" href="{html.escape(address)}">{shown}</a>'
     else:
         shown = f'<span class="tile">{shown}</span>'
-    below = f'<span class="caption" dir="auto">{html.escape(caption)}</span>' if caption and caption != name else ""
+    lines = [] if worded and name == caption else [("name", name)]
+    if caption not in ("", name) and not worded:
+        lines.append(("caption", caption))
+    below = "".join(f'<span class="{kind}" dir="auto">{html.escape(text)}</span>' for kind, text in lines)
     return (
-        f'<li title="{html.escape(hit.uri)}">{shown}<span class="name" dir="auto">{html.escape(name)}</span>'
-        f'{below}<span class="line"><span>{hit.rank}</span><span class="score">{hit.score:.3f}</span></span></li>'
+        f'<li title="{html.escape(hit.uri)}">{shown}{below}<span class="line"><span>{hit.rank}</span>'
+        f'<span class="score">{hit.score:.3f}</span></span></li>'
     )
 
 
@@ -223,14 +227,14 @@ li {
   box-shadow: var(--shadow); display: flex; flex-direction: column; transition: transform .15s ease;
 }
 li:has(a:hover) { transform: translateY(-2px); }
-.tile { display: block; aspect-ratio: 1; background: #fff; color: inherit; text-decoration: none; }
+.tile { display: block; position: relative; aspect-ratio: 1; background: #fff; color: inherit; text-decoration: none; }
 .tile:focus-visible { outline: 3px solid var(--tint-ink); outline-offset: -3px; }
 .tile img { width: 100%; height: 100%; object-fit: contain; display: block; }
 .tile:has(.words), .tile:has(.missing) { background: var(--tint); color: var(--tint-ink); }
 .words, .missing {
-  display: grid; place-items: center; height: 100%; padding: 14px; text-align: center; overflow: hidden;
+  display: grid; align-content: safe center; justify-items: center; height: 100%; padding: 14px; text-align: center;
 }
-.words { font-size: 1.02rem; overflow-wrap: anywhere; }
+.words { position: absolute; inset: 0; overflow: hidden; font-size: .95rem; overflow-wrap: anywhere; }
 .missing { font-size: .8rem; opacity: .75; }
 .query .missing { background: var(--tint); color: var(--tint-ink); padding: 4px; font-size: .68rem; }
 .name {

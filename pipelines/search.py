@@ -109,7 +109,7 @@ def search(argv: Sequence[str]) -> int:
     generation = searcher.generation
     if own.html:
         answer = result_page.Answer(text or (own.image or own.vector), hits, own.image and uris.absolute(own.image))
-        write_page(Path(own.html), searcher, [answer])
+        write_page(Path(own.html).expanduser(), searcher, [answer])
     if own.json:
         console.show_json({"generation": generation.generation, "results": [asdict(hit) for hit in hits]})
     elif hits:

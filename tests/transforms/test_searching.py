@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -158,6 +159,17 @@ def test_an_earlier_generation_can_be_opened(tmp_path: Path) -> None:
     assert Searcher.open(store, 1).generation.totals.vectors == 3
     with pytest.raises(UsageError, match="no generation 5, only 1, 2"):
         Searcher.open(store, 5)
+
+
+def test_a_root_on_an_object_store_is_searched_from_memory(tmp_path: Path) -> None:
+    local = make_root(tmp_path, fan(20))
+    filesystem = fsspec.filesystem("memory")
+    filesystem.put(str(tmp_path), f"/{tmp_path.name}", recursive=True)
+    try:
+        far = Searcher.open(Store.at(f"memory://{tmp_path.name}"))
+        assert far.search(EAST, 5) == Searcher.open(local).search(EAST, 5)
+    finally:
+        filesystem.rm(f"/{tmp_path.name}", recursive=True)
 
 
 def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
