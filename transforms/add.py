@@ -11,7 +11,7 @@ from apache_beam.utils.shared import Shared
 from transforms import layout, planning
 from transforms.index import training
 from transforms.index.encode import encode_block
-from transforms.index.list_file import write_lists
+from transforms.index.list_writer import write_lists
 from transforms.planning import Block
 from transforms.records import ListsMarker, ShardMarker, StageMarker, TrainedIndex, digest, row_ids
 from transforms.run import Run

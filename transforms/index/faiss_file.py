@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.index.list_file import ID_BYTES
+from transforms.index.list_format import ID_BYTES
 
 if TYPE_CHECKING:
     import faiss

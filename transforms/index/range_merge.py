@@ -17,16 +17,9 @@ from xxhash import xxh3_64
 
 from transforms.errors import PixdexError
 from transforms.index.gather import gather
-from transforms.index.list_file import (
-    FENCE_BYTES,
-    ID_BYTES,
-    ListFile,
-    ListSizes,
-    ListWriter,
-    Seal,
-    fence_spacing,
-    segment_starts,
-)
+from transforms.index.list_file import ListFile
+from transforms.index.list_format import FENCE_BYTES, ID_BYTES, ListSizes, Seal, fence_spacing, segment_starts
+from transforms.index.list_writer import ListWriter
 
 PIECE_BYTES: Final = 128 << 20
 

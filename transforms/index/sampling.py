@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.choose import IndexKey
-from transforms.index.list_file import ListFile, write_lists
+from transforms.index.list_file import ListFile
+from transforms.index.list_writer import write_lists
 from transforms.records import FileReference, row_ids
 from transforms.shards import read_vectors
 from transforms.store import Store

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from transforms.errors import PixdexError
 from transforms.index.encode import encode_block
 from transforms.index.faiss_file import TrainedLayout, body_offset, describe_trained, head, write_head
-from transforms.index.list_file import ListFile, write_lists
+from transforms.index.list_file import ListFile
+from transforms.index.list_writer import write_lists
 from transforms.index.range_merge import merge_range, merged_sizes, plan_pieces
 
 DIMENSION, ROWS, NLIST = 32, 1500, 16

@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.index.list_file import (
-    MAX_FENCES,
-    ListFile,
-    ListSizes,
-    ListWriter,
-    Seal,
-    fence_spacing,
-    write_lists,
-)
+from transforms.index.list_file import ListFile
+from transforms.index.list_format import MAX_FENCES, ListSizes, Seal, fence_spacing
+from transforms.index.list_writer import ListWriter, write_lists
 
 FINGERPRINT = "9f3c" * 16
 Entries = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]

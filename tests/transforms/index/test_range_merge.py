@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.index.gather import gather
-from transforms.index.list_file import ListFile, write_lists
+from transforms.index.list_file import ListFile
+from transforms.index.list_writer import write_lists
 from transforms.index.range_merge import (
     MergedRange,
     PieceBuffer,
