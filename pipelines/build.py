@@ -33,7 +33,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineState
 
 from pipelines import console, options, progress
-from transforms import encoders, generations
+from transforms import encoders, generations, layout
 from transforms.add import AddBlocks
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError, UsageError
@@ -69,13 +69,22 @@ def build(argv: Sequence[str]) -> int:
     """Parses, checks, runs and reports."""
     own, beam_flags = options.parse("build", __doc__, argv, OPTIONS)
     store = _store(own)
-    request = request_of(own)
-    published = generations.current(store)
+    sources = options.sources(own)
+    if not _goes_on(store, sources):
+        check(sources)
+    request = request_of(own, sources)
+    # In this order, nothing slips through: what another launcher begins from here on has this number, what it began
+    # before is unfinished or published.
+    number = _next_number(store)
+    unfinished, published = generations.unfinished(store), generations.current(store)
+    store.sweep_scratch()
     if published is not None and _claims(store, published, request):
         console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
         console.show_json(summary(store, published, {}) | {"embedded": 0})
         return console.DONE
-    run = _begin(store, request, abandon=own.abandon_plan)
+    run = _begin(store, request, number, unfinished, abandon=own.abandon_plan)
+    if not own.no_progress:
+        console.say(f"encoder {request.encoder.spec}, {request.encoder.dim} dimensions")
     started = progress.now()
     with progress.shown(run, wanted=not own.no_progress):
         execute(run, own.max_reject_ratio, [*argv], beam_flags)
@@ -122,20 +131,26 @@ def execute(run: Run, max_reject_ratio: float, argv: Sequence[str], beam_flags: 
         raise PixdexError(f"the runner ended in state {result.state}: look at its log, then run the same command again")
 
 
-def request_of(own: Namespace) -> Request:
-    """Makes the request of the options and refuses what cannot work, before anything is written.
+def check(sources: Sequence[Source]) -> None:
+    """Refuses sources that cannot work, before anything is written.
 
     Raises:
         UsageError: names what is wrong and the way out.
     """
-    sources = options.sources(own)
     for source in sources:
         (csv_rows if source.kind == "csv" else pictures).check(source)
+
+
+def request_of(own: Namespace, sources: tuple[Source, ...]) -> Request:
+    """Makes the request of the options and refuses an encoder or index that cannot work.
+
+    Raises:
+        UsageError: names what is wrong and the way out.
+    """
     index = options.index_settings(own)
     encoder = encoders.load(own.encoder, device=own.device)
     check_key(index, encoder.dim)
     _check_modalities(own.encoder, encoder.modalities, sources)
-    console.say(f"encoder {own.encoder} on {encoder.device}, {encoder.dim} dimensions")
     settings = EncoderSettings(
         spec=own.encoder,
         fingerprint=fingerprint_of(encoder, own.image_fit),
@@ -206,23 +221,45 @@ def _claims(store: Store, published: Generation, request: Request) -> bool:
     )
 
 
-def _begin(store: Store, request: Request, *, abandon: bool) -> Run:
-    """Adopts the unfinished run of this request, or begins a new one."""
+def _next_number(store: Store) -> int:
+    """Returns the first number that no request has claimed: a folder without one may be about to be claimed."""
+    claimed = (number for number in reversed(generations.runs(store)) if store.exists(layout.request(number)))
+    return max([0, *generations.numbers(store), next(claimed, 0)]) + 1
+
+
+def _goes_on(store: Store, sources: tuple[Source, ...]) -> bool:
+    """Tells whether these sources are planned already: what changed in them since then waits for the next run."""
     unfinished = generations.unfinished(store)
-    if unfinished is not None and unfinished.request == request:
+    return unfinished is not None and _is_planned(unfinished) and unfinished.request.sources == sources
+
+
+def _is_planned(run: Run) -> bool:
+    return run.store.exists(layout.plan(run.generation))
+
+
+def _begin(store: Store, request: Request, number: int, unfinished: Run | None, *, abandon: bool) -> Run:
+    """Adopts the unfinished run of this request, or begins a new one under the next number.
+
+    `abandon` gives up any unfinished run, of this request too: its files may be what is wrong.
+
+    A run of another request that has no plan yet has done no work, so it is given up without asking: a mistake in its
+    sources must not stand in the way of the mended command.
+    """
+    if unfinished is not None and unfinished.request == request and not abandon:
         console.say(f"going on with the unfinished run of generation {unfinished.generation}")
-        store.sweep_scratch()
         return unfinished
-    if unfinished is not None and not abandon:
-        raise UsageError(
-            f"{store.url} has an unfinished run of another request ({difference(unfinished.request, request)}): "
-            "finish it with its own command, or give it up with --abandon-plan"
-        )
     if unfinished is not None:
+        if _is_planned(unfinished) and not abandon:
+            raise UsageError(
+                f"{store.url} has an unfinished run of another request ({difference(unfinished.request, request)}): "
+                "finish it with its own command, or give it up with --abandon-plan"
+            )
         generations.abandon(unfinished)
     if not generations.runs(store):
         store.probe()
-    return generations.begin(store, request)
+    if store.commit(layout.request(number), request) != request:
+        raise PixdexError(f"another build has just begun on {store.url}: wait for it, then run again")
+    return Run(store, number)
 
 
 def difference(stands: Request, asked: Request) -> str:

@@ -1,5 +1,6 @@
 """All that a person sees: results on stdout, the way there and errors on stderr, and exit codes."""
 
+import errno
 import json
 import logging
 import os
@@ -15,9 +16,15 @@ DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 Main = Callable[[Sequence[str]], int]
 T = TypeVar("T")
 
-_WORKER_ERROR = re.compile(
-    r"transforms\.errors\.(UsageError|PixdexError): (.+?)(?: \[while running .*)?$", re.MULTILINE
+_STEP = r"(?: \[while running '.*)?$"
+"""Beam adds to a worker's message in which step it was raised; a step's name is no help to the reader."""
+
+_WORKER_ERROR = re.compile(r"transforms\.errors\.(UsageError|PixdexError): (.+?)" + _STEP, re.MULTILINE)
+_WORKER_OS_ERROR = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.+?)" + _STEP, re.MULTILINE)
+_MACHINE_SAYS_NO = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
 )
+"""Errors of the machine and not of this code: a traceback would say nothing more."""
 
 
 def say(text: str) -> None:
@@ -51,21 +58,38 @@ def run(main: Callable[[], int]) -> int:
     except PixdexError as error:
         say(f"pixdex: {_one_line(error)}")
         return FAILED
-    except KeyboardInterrupt:
-        say("pixdex: interrupted; run the same command again to go on from here")
-        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        if error.errno not in _MACHINE_SAYS_NO:
+            raise
+        say(f"pixdex: {_refused(error)}")
+        return FAILED
+    except KeyboardInterrupt:
+        say("pixdex: interrupted; run the same command again to go on from here")
+        return INTERRUPTED
 
 
 def from_worker(error: BaseException) -> PixdexError | None:
-    """Returns the error that a worker raised, from the text in which a runner hands it on; None for any other."""
-    found = _WORKER_ERROR.findall(str(error))
-    if not found:
-        return None
-    kind, message = found[-1]
-    return UsageError(message) if kind == "UsageError" else PixdexError(message)
+    """Returns the error that a worker raised, from the text in which a runner hands it on; None for any other.
+
+    Some runners hand on the error itself, with more text. A full disk, a missing permission and the like become an
+    error of one line too.
+    """
+    if isinstance(error, PixdexError):
+        return type(error)(re.sub(_STEP, "", str(error), flags=re.MULTILINE))
+    if found := _WORKER_ERROR.findall(str(error)):
+        kind, message = found[-1]
+        return UsageError(message) if kind == "UsageError" else PixdexError(message)
+    for number, message in reversed(_WORKER_OS_ERROR.findall(str(error))):
+        if int(number) in _MACHINE_SAYS_NO:
+            return PixdexError(_refused(message))
+    return None
+
+
+def _refused(what: object) -> str:
+    return f"{what}: make room or mend permissions, then run the same command again to go on from here"
 
 
 def _one_line(error: BaseException) -> str:

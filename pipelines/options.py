@@ -162,7 +162,7 @@ class RunOptions(PipelineOptions):
             default=0.5,
             help="a run with a larger share of rejected items publishes nothing (default 0.5)",
         )
-        _add(parser, "--abandon-plan", action="store_true", help="give up the unfinished run of another request")
+        _add(parser, "--abandon-plan", action="store_true", help="give up the unfinished run and start anew")
         _add(parser, "--no-progress", action="store_true", help="show no progress bar")
 
 

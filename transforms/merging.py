@@ -17,7 +17,8 @@ from xxhash import xxh3_64
 from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
-from transforms.index.list_file import ID_BYTES, ListFile, Seal
+from transforms.index.list_file import ListFile
+from transforms.index.list_format import ID_BYTES, Seal
 from transforms.index.range_merge import PIECE_BYTES, merge_range, merged_sizes, plan_pieces
 from transforms.index.trained import read_training
 from transforms.records import ListsMarker, PieceMarker, digest
@@ -91,23 +92,22 @@ def merge_piece(run: Run, piece: Piece) -> None:
 
 def finish_merge(run: Run) -> None:
     """Writes the head of the file, which no piece has, and gives the whole file its name."""
-    final, described = _final(run), _layout(run)
-    if final.exists():
-        return
-    with _opened_blocks(run) as inputs:
-        sizes = merged_sizes(inputs)
-    with _opened_temporary(run) as out:
-        if out is None:
-            return
-        with run.store.local_path(run.trained().trained.index.path).open("rb") as trained:
-            size = write_head(trained, out, described, sizes)
-        out.flush()
-        os.fsync(out.fileno())
-    checksum = _checksum_of_start(_temporary(run), size)
-    _commit(run, 0, digest(_answers(run), 0, 0, 0), (0, 0), 0, size, checksum)
-    with contextlib.suppress(FileExistsError):  # whoever came first linked the same bytes
-        os.link(_temporary(run), final)
-    _temporary(run).unlink(missing_ok=True)
+    final, temporary, described = _final(run), _temporary(run), _layout(run)
+    if not final.exists():
+        with _opened_blocks(run) as inputs:
+            sizes = merged_sizes(inputs)
+        with _opened_temporary(run) as out:
+            if out is not None:
+                with run.store.local_path(run.trained().trained.index.path).open("rb") as trained:
+                    size = write_head(trained, out, described, sizes)
+                out.flush()
+                os.fsync(out.fileno())
+                _commit(run, 0, digest(_answers(run), 0, 0, 0), (0, 0), 0, size, _checksum_of_start(out, size))
+                # Whoever came first linked the same bytes, and may have taken the temporary name away.
+                with contextlib.suppress(FileExistsError, FileNotFoundError):
+                    os.link(temporary, final)
+                _sync_folder(final.parent)
+    temporary.unlink(missing_ok=True)
 
 
 def _commit(run: Run, number: int, answers: str, lists: tuple[int, int], offset: int, size: int, checksum: str) -> None:
@@ -170,14 +170,22 @@ def _make_room(run: Run, size: int) -> bool:
     return True
 
 
-def _checksum_of_start(file: Path, size: int) -> str:
+def _checksum_of_start(file: BinaryIO, size: int) -> str:
     hasher = xxh3_64()
-    with file.open("rb") as stream:
-        while size:
-            part = stream.read(min(size, _READ_BYTES))
-            hasher.update(part)
-            size -= len(part)
+    file.seek(0)
+    while size:
+        part = file.read(min(size, _READ_BYTES))
+        hasher.update(part)
+        size -= len(part)
     return hasher.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

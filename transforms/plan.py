@@ -13,7 +13,7 @@ import xxhash
 from apache_beam.pvalue import AsList, PCollection, TaggedOutput
 
 from transforms import layout, planning
-from transforms.errors import UsageError
+from transforms.errors import PixdexError, UsageError
 from transforms.index.choose import choose
 from transforms.planning import Listing
 from transforms.records import FileReference, Plan, Source, StageMarker, digest
@@ -170,6 +170,12 @@ class _CommitPlan(beam.DoFn):
                     rows=rows,
                     index_key=str(key),
                 ),
+            )
+        # Asked after the commit: whoever gives the run up either counts this plan's numbers or is seen here.
+        if run.store.exists(layout.abandoned(generation)):
+            raise PixdexError(
+                f"{run.store.url}: the run of generation {generation} was given up by another build of this root: "
+                "wait for that one, then run again"
             )
         yield generation
 
