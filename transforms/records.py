@@ -330,7 +330,7 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
                 f"{name} has format version {version}, this pixdex reads up to {FORMAT_VERSION}: upgrade pixdex"
             )
         return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PixdexError(
             f"{name} is not a readable {kind.__name__} ({error}): restore it, or use another root"
         ) from error

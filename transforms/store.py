@@ -6,9 +6,9 @@ can therefore do no harm. Nothing else ever writes below a root.
 """
 
 import contextlib
-import errno
 import hashlib
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -21,11 +21,10 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import fsspec
-
 from transforms import layout
 from transforms.errors import PixdexError, UsageError
 from transforms.records import FileReference, decode, encode
+from transforms.sources import uris
 
 T = TypeVar("T")
 
@@ -56,9 +55,10 @@ class Store:
             UsageError: the protocol is unknown, needs an extra, or has no create-only write.
         """
         protocol, separator, rest = location.partition("://")
-        if not separator:
-            return cls("file://" + os.path.abspath(Path(location).expanduser()))  # noqa: PTH100 - follows no links
-        protocol = _PROTOCOL_ALIASES.get(protocol, protocol)
+        protocol = _PROTOCOL_ALIASES.get(protocol, protocol) if separator else "file"
+        if protocol == "file":
+            path = Path(rest if separator else location).expanduser()
+            return cls("file://" + os.path.abspath(path))  # noqa: PTH100 - follows no links
         if protocol not in CREATE_ONLY_PROTOCOLS:
             raise UsageError(
                 f"--root {location}: no create-only write is known for {protocol}://; "
@@ -74,11 +74,16 @@ class Store:
     @cached_property
     def filesystem(self) -> Any:  # fsspec is untyped
         """The fsspec filesystem of the root."""
-        return fsspec.core.url_to_fs(self.url)[0]
+        return self._opened[0]
+
+    @property
+    def _base(self) -> str:
+        return self._opened[1]
 
     @cached_property
-    def _base(self) -> str:
-        return cast(str, fsspec.core.url_to_fs(self.url)[1]).rstrip("/")
+    def _opened(self) -> tuple[Any, str]:
+        filesystem, base = uris.filesystem_of(self.url)
+        return filesystem, base.rstrip("/")
 
     @property
     def local(self) -> Path | None:
@@ -167,8 +172,8 @@ class Store:
         with guard:
             try:
                 self.filesystem.pipe_file(self.full(path), data, mode="create")
-            except (FileExistsError, OSError) as error:
-                if isinstance(error, FileExistsError) or error.errno == errno.EEXIST:
+            except OSError:  # not every version of s3fs calls a refused condition FileExistsError
+                if self.exists(path):
                     return False
                 raise
         return True
@@ -200,6 +205,9 @@ class Store:
         return FileReference(path, size, checksum)
 
     def _place(self, file: Path, path: str) -> None:
+        if self.url.startswith("memory://"):  # its `put_file` shows a file that is not yet whole
+            self.filesystem.pipe_file(self.full(path), file.read_bytes())
+            return
         if self.local is None:
             self.filesystem.put_file(str(file), self.full(path))
             return
@@ -226,12 +234,12 @@ class Store:
         """Removes temporary folders that dead processes of this machine left in a local root."""
         if self.local is None or not (parent := self.local / layout.SCRATCH).is_dir():
             return
-        mine = socket.gethostname() + "-"
+        # The whole name is matched: `node-2-…` is of the host `node-2`, not of process 2 on `node`.
+        mine = re.compile(re.escape(socket.gethostname()) + r"-(\d+)-[^-]*")
         for folder in parent.iterdir():
-            if folder.name.startswith(mine):
-                pid = folder.name.removeprefix(mine).partition("-")[0]
-                if pid.isdigit() and not _alive(int(pid)):
-                    shutil.rmtree(folder, ignore_errors=True)
+            match = mine.fullmatch(folder.name)
+            if match and not _alive(int(match[1])):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def probe(self) -> None:
         """Checks that a new root can be written and that creating a file twice is noticed.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,15 +32,14 @@ _SEPARATOR = "\x1f"
 class CsvListing:
     """Lists the rows of one CSV file.
 
-    Cost: the file is read once, in blocks of 16 MiB. Without a key column, one small entry a row is held in memory.
+    Cost: the file is read once, in blocks of 16 MiB; one small entry a row is held in memory.
     """
 
     source: Source
 
     @cached_property
     def _filesystem(self) -> tuple[Any, str]:  # fsspec is untyped
-        filesystem, path = fsspec.core.url_to_fs(self.source.pattern)
-        return filesystem, str(path)
+        return uris.filesystem_of(self.source.pattern)
 
     @property
     def _delimiter(self) -> str:
@@ -53,11 +51,11 @@ class CsvListing:
         Raises:
             UsageError: the file is missing, empty or no UTF-8.
         """
-        filesystem, path = self._filesystem
         try:
+            filesystem, path = self._filesystem
             with filesystem.open(path, "rb") as stream:
                 text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-                return next(csv.reader(text, delimiter=self._delimiter, strict=True), [])
+                return next(filter(None, csv.reader(text, delimiter=self._delimiter, strict=True)), [])
         except UnicodeDecodeError as error:
             raise self._not_utf8() from error
         except csv.Error as error:
@@ -65,7 +63,10 @@ class CsvListing:
                 f"--csv {self.source.pattern}: the header cannot be read ({error}): mend the file"
             ) from error
         except OSError as error:
-            raise UsageError(f"--csv {self.source.pattern}: {error.strerror or 'cannot be opened'}") from error
+            reason = error.strerror or "cannot be opened"
+            raise UsageError(f"--csv {self.source.pattern}: {reason}; name a file that can be read") from error
+        except (ImportError, ValueError) as error:
+            raise UsageError(f"--csv {self.source.pattern}: {error}") from error
 
     def batches(self) -> Iterator[pa.Table]:
         """Reads the rows as item batches, in the order of the file.
@@ -118,6 +119,11 @@ class CsvListing:
         except pa.ArrowInvalid as error:
             if "UTF8" in str(error):
                 raise self._not_utf8() from error
+            if "straddl" in str(error):
+                raise UsageError(
+                    f"--csv {self.source.pattern} has a row of more than {_BLOCK_BYTES} bytes: "
+                    "shorten it, or close the quotation mark that is open"
+                ) from error
             raise UsageError(f"--csv {self.source.pattern} cannot be read as CSV ({error}): mend the file") from error
 
     def _table(self, header: Sequence[str], rows: pa.Table, problem: pa.Array | None, seen: Counter[str]) -> pa.Table:
@@ -197,6 +203,8 @@ def check(source: Source) -> None:
     for flag, column in named.items():
         if column is not None and column not in header:
             raise UsageError(f"{flag} {column}: {source.pattern} has no such column; it has {', '.join(header)}")
+        if column is not None and header.count(column) > 1:
+            raise UsageError(f"{flag} {column}: {source.pattern} has {header.count(column)} such columns: rename one")
     if not (source.image_column or source.text_column or source.keyword_column):
         raise UsageError(
             f"--csv {source.pattern}: name what to embed with --image-column, --text-column or --keyword-column; "
@@ -238,10 +246,11 @@ def picture_versions(pictures: Sequence[str]) -> dict[str, str]:
 
 
 def _folder_versions(folder: str) -> dict[str, str]:
-    filesystem, path = fsspec.core.url_to_fs(folder)
     try:
+        filesystem, path = uris.filesystem_of(folder)
+        filesystem.invalidate_cache()
         entries = filesystem.ls(path, detail=True)
-    except OSError:
+    except Exception:  # noqa: BLE001 - as in `_version_of`
         return {}
     return {entry["name"].rpartition("/")[2]: uris.version(entry) for entry in entries if not entry.get("islink")}
 
@@ -249,9 +258,9 @@ def _folder_versions(folder: str) -> dict[str, str]:
 def _version_of(picture: str) -> str:
     protocol, _, path = picture.partition("://")
     try:
-        filesystem, name = fsspec.core.url_to_fs(picture)
+        filesystem, name = uris.filesystem_of(picture)
         return uris.version(filesystem.info(uris.existing_path(path) if protocol == "file" else name))
-    except (OSError, ValueError, ImportError):
+    except Exception:  # noqa: BLE001 - every object store raises its own; the embed stage says what is wrong
         return "missing:"
 
 

@@ -104,7 +104,7 @@ def table_of(
 
 
 def chunks_of(rows: np.ndarray[tuple[int], np.dtype[np.int32]], limit: int = 1024) -> list[tuple[int, int]]:
-    """Cuts items into runs of at most `limit` items and, but for a single larger item, about `limit` rows.
+    """Cuts items into runs of at most `limit` items, and of rows at most `limit` and those of the last item.
 
     Args:
         rows: int32 `(items,)`, the planned rows of every item.
@@ -115,8 +115,9 @@ def chunks_of(rows: np.ndarray[tuple[int], np.dtype[np.int32]], limit: int = 102
     if len(rows) == 0:
         return []
     ends = np.cumsum(rows, dtype=np.int64)
-    weight = np.maximum(ends - rows, np.arange(len(rows)))  # where an item starts, in rows or in items
-    bounds = np.flatnonzero(np.diff(weight // limit, prepend=-1))
+    by_rows = np.diff((ends - rows) // limit, prepend=-1) != 0
+    by_items = np.arange(len(rows)) % limit == 0
+    bounds = np.flatnonzero(by_rows | by_items)
     starts = np.concatenate(([0], ends))[bounds]
     items = np.diff(np.append(bounds, len(rows)))
     return list(zip(items.tolist(), np.diff(np.append(starts, ends[-1])).tolist(), strict=True))

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.utils import glob_translate
@@ -35,8 +34,7 @@ class PictureListing:
 
     @cached_property
     def _filesystem(self) -> tuple[Any, str]:  # fsspec is untyped
-        filesystem, path = fsspec.core.url_to_fs(self.source.pattern)
-        return filesystem, str(path)
+        return uris.filesystem_of(self.source.pattern)
 
     @cached_property
     def _is_glob(self) -> bool:
@@ -58,10 +56,10 @@ class PictureListing:
     def containers(self) -> list[str]:
         """Returns the parts that can be listed side by side: the files of the base, and each folder in it.
 
-        A part that ends in `/` is listed with all that lies below it, any other without.
+        The base is listed without the folders in it, any other part with all that lies below it.
         """
         folders, _ = self._entries(self._base)
-        return [self._base, *(folder + "/" for folder in folders)]
+        return [self._base, *folders]
 
     def first(self) -> str | None:
         """Returns the path of any one picture, or None: enough to refuse a source that has none."""
@@ -76,7 +74,14 @@ class PictureListing:
             yield self._table(files)
 
     def accepts(self, path: str) -> bool:
-        """Tells whether a file of this path belongs to the source."""
+        """Tells whether a file of this path belongs to the source, whether or not it is there."""
+        if not self._wants(path):
+            return False
+        between = path[len(self._base) :].strip("/").split("/")[:-1]
+        return self._is_glob or not any(name.startswith(".") for name in between)
+
+    def _wants(self, path: str) -> bool:
+        """Tells whether a file that the listing met belongs to the source."""
         if self._is_glob:
             return bool(self._matches.match(path))
         if path == self._base:
@@ -86,13 +91,13 @@ class PictureListing:
         return below and not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_ENDINGS
 
     def _files(self, container: str) -> Iterator[list[dict[str, Any]]]:
-        waiting = [container.rstrip("/") or "/"]
+        waiting = [container]
         while waiting:
             folders, files = self._entries(waiting.pop())
-            if container.endswith("/"):
+            if container != self._base:
                 waiting.extend(reversed(folders))
-            if accepted := [file for file in files if self.accepts(file["name"])]:
-                yield accepted
+            if wanted := [file for file in files if self._wants(file["name"])]:
+                yield wanted
 
     def _entries(self, folder: str) -> tuple[list[str], list[dict[str, Any]]]:
         """Returns the folders and the regular files directly in a folder, each in order of name."""
@@ -132,7 +137,7 @@ class PictureListing:
         """Columns from the file names, by `key_pattern`; null where a name does not match."""
         if not self.source.key_pattern:
             return {}
-        stem = pc.replace_substring_regex(pc.replace_substring_regex(uri, "^.*/", ""), r"(.)\.[^.]*$", r"\1")
+        stem = pc.replace_substring_regex(pc.replace_substring_regex(uri, "(?s)^.*/", ""), r"(?s)(.)\.[^.]*$", r"\1")
         found = pc.extract_regex(stem, f"^(?:{self.source.key_pattern})$")
         names = [field.name for field in found.type]
         return dict(zip(items.column_names(names), found.flatten(), strict=True))

@@ -7,9 +7,11 @@ form (NFC): the name that macOS stores decomposed and the one a Korean CSV spell
 
 import codecs
 import os
+import re
 import stat
 import unicodedata
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import fsspec
@@ -18,6 +20,9 @@ import pyarrow.compute as pc
 
 OBJECT_BYTES_LIMIT = 1 << 30
 """A larger object is not read into memory: it would take more than a picture within the pixel limit can need."""
+
+
+_UNDECODABLE = re.compile(rb"%([89A-F][0-9A-F])")
 
 
 def _percent(error: UnicodeError) -> tuple[str, int]:
@@ -37,7 +42,7 @@ def absolute(location: str) -> str:
     's3://bucket/x'
     """
     if "://" in location:
-        return location
+        return _decodable(location)
     trailing = "/" if location.endswith("/") else ""
     path = os.path.abspath(os.path.expanduser(location))  # noqa: PTH100, PTH111 - a glob is not a path
     return "file://" + _decodable(path) + (trailing if path != "/" else "")
@@ -63,8 +68,26 @@ def join(base: str, reference: str) -> str:
 
 
 def nfc(values: pa.Array) -> pa.Array:
-    """Returns strings in Unicode's composed form."""
-    return pc.utf8_normalize(values, form="NFC")
+    """Returns strings in Unicode's composed form, nulls as they are."""
+    # Arrow's own `utf8_normalize(form="NFC")` decomposes (seen in pyarrow 25).
+    if pc.all(pc.string_is_ascii(values)).as_py():
+        return values
+    texts = values.to_pylist()
+    return pa.array([text and unicodedata.normalize("NFC", text) for text in texts], pa.string())
+
+
+def filesystem_of(uri: str) -> tuple[Any, str]:  # fsspec is untyped
+    """Returns the fsspec filesystem of a URI and what it calls the object; `::` in a name is no chain of protocols.
+
+    Raises:
+        ValueError: the protocol is unknown.
+        ImportError: it needs a package that is not installed.
+    """
+    protocol, separator, _ = uri.partition("://")
+    if not separator:
+        raise ValueError(f"{uri} is no URL")
+    kind = fsspec.get_filesystem_class(protocol)
+    return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(uri)), str(kind._strip_protocol(uri))
 
 
 def read(uri: str) -> bytes:
@@ -79,7 +102,7 @@ def read(uri: str) -> bytes:
     protocol, _, path = uri.partition("://")
     if protocol == "file":
         return _read_local(existing_path(path))
-    filesystem, name = fsspec.core.url_to_fs(uri)
+    filesystem, name = filesystem_of(uri)
     size = filesystem.info(name).get("size") or 0
     if size > OBJECT_BYTES_LIMIT:
         raise OSError(f"the object is {size} bytes, the limit is {OBJECT_BYTES_LIMIT}")
@@ -88,16 +111,30 @@ def read(uri: str) -> bytes:
 
 
 def existing_path(path: str) -> str:
-    """Returns the spelling of a local path that exists, else the path itself."""
+    """Returns the spelling of a local path that exists, else the path itself.
+
+    Every folder of the path may be spelled in a form of its own.
+    """
     if os.path.lexists(path):
         return path
-    forms: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
-    for form in forms:
-        if os.path.lexists(spelling := unicodedata.normalize(form, path)):
-            return spelling
-    if "%" in path and os.path.lexists(spelling := os.fsdecode(unquote_to_bytes(path))):
-        return spelling
-    return path
+    found = ""
+    for name in path.split("/"):
+        spelled = (f"{found}{spelling}" for spelling in _spellings(name))
+        existing = next((spelling for spelling in spelled if os.path.lexists(spelling or "/")), None)
+        if existing is None:
+            return path
+        found = existing + "/"
+    return found.removesuffix("/")
+
+
+def _spellings(name: str) -> Iterator[str]:
+    yield name
+    yield unicodedata.normalize("NFC", name)
+    yield unicodedata.normalize("NFD", name)
+    if "%" in name:
+        # What `from_path` encoded is above 0x7F; only a person writes %20 for a space.
+        yield os.fsdecode(_UNDECODABLE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(name)))
+        yield os.fsdecode(unquote_to_bytes(name))
 
 
 def version(info: dict[str, Any]) -> str:
