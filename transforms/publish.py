@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import generations
+from transforms import generations, layout
+from transforms.errors import PixdexError
 from transforms.records import StageMarker
 from transforms.run import Run
 from transforms.stage import FinishStage
@@ -28,4 +29,9 @@ class _Publish(beam.DoFn):
         self._run = run
 
     def process(self, merged: StageMarker) -> Iterator[int]:
-        yield generations.publish(self._run).generation
+        run = self._run
+        if run.store.exists(layout.abandoned(run.generation)):
+            raise PixdexError(
+                f"{run.store.url}: the run of generation {run.generation} was given up by another build of this root"
+            )
+        yield generations.publish(run).generation

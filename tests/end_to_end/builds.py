@@ -16,7 +16,8 @@ import pytest
 
 from pipelines import build
 from tests import corpora
-from transforms import generations, merge, merging, planning
+from transforms import add, generations, merge, merging, planning
+from transforms.index.list_writer import write_lists
 from transforms.records import FileReference, Generation
 from transforms.shards import read_rejects
 from transforms.sources import items
@@ -91,6 +92,7 @@ def make_work_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(planning, "MIN_PARTITION_ROWS", 16)
     patch.setattr(planning, "ROWS_PER_SHARD", 64)
     patch.setattr(items, "chunks_of", functools.partial(items.chunks_of, limit=8))
+    patch.setattr(add, "write_lists", functools.partial(write_lists, fence_bytes=64))
     patch.setattr(merge, "plan_merge", functools.partial(merging.plan_merge, piece_bytes=1024))
 
 

@@ -102,7 +102,11 @@ def test_bundles_that_run_twice_change_no_byte(
 ) -> None:
     make_work_small(monkeypatch)
     csv = write_corpus(tmp_path, 30)
-    for name, beam in (("once", ()), ("twice", TWICE), ("threads", ("--direct_num_workers", "2"))):
+    for name, beam in (
+        ("once", ()),
+        ("twice", TWICE),
+        ("threads", ("--direct_num_workers", "2", "--direct_running_mode=multi_threading")),
+    ):
         assert run_here(capsys, "--root", tmp_path / name, "--csv", csv, *EVERYTHING, *TINY, *beam).code == 0
     assert content(tmp_path / "once") == content(tmp_path / "twice") == content(tmp_path / "threads")
 

@@ -112,7 +112,8 @@ def lists_of(index: Any) -> list[tuple[list[int], bytes]]:
 
 def test_several_blocks_were_merged(built: Built) -> None:
     assert built.generation.totals.blocks > 5
-    assert generations.read_table(Store.at(str(built.root)), built.generation.tables.segments).num_rows > 1
+    segments = generations.read_table(Store.at(str(built.root)), built.generation.tables.segments)
+    assert len(segments) > 3 or built.generation.trained.nlist == 1
 
 
 @pytest.mark.parametrize("nprobe", [1, 3, 100])

@@ -1,0 +1,160 @@
+"""Merging in place: pieces in any order, by anyone, again and again, always give the same file."""
+
+import os
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import faiss
+import pytest
+
+from tests.transforms.built import ROWS, run_up_to
+from transforms import layout, merging
+from transforms.errors import PixdexError
+from transforms.records import ListsMarker, PieceMarker
+from transforms.run import Run
+
+SMALL = 2048
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return run_up_to("merge", tmp_path, monkeypatch, "IVF7,Flat")
+
+
+def final(run: Run) -> Path:
+    return run.store.local_path(layout.merged_index(1))
+
+
+def partial(run: Run) -> Path:
+    return final(run).with_name(".index.faiss.partial")
+
+
+def merge(run: Run) -> bytes:
+    for piece in merging.plan_merge(run, SMALL):
+        merging.merge_piece(run, piece)
+    merging.finish_merge(run)
+    return final(run).read_bytes()
+
+
+def start_over(run: Run, *, keep_markers: bool) -> None:
+    """Leaves the root as it was before the merge."""
+    final(run).unlink(missing_ok=True)
+    if not keep_markers:
+        for name in run.store.names(layout.marker_folder(1, "merge")):
+            run.store.local_path(f"{layout.marker_folder(1, 'merge')}/{name}").unlink()
+
+
+def test_pieces_cover_all_lists_and_all_bytes_after_the_head(run: Run) -> None:
+    pieces = merging.plan_merge(run, SMALL)
+    assert len(pieces) > 2
+    assert [piece.first_list for piece in pieces] == [0, *(piece.last_list for piece in pieces[:-1])]
+    assert pieces[-1].last_list == 7
+    ends = [piece.offset + piece.bytes for piece in pieces]
+    assert [piece.offset for piece in pieces[1:]] == ends[:-1]
+    assert partial(run).stat().st_size == ends[-1]
+    assert [piece.number for piece in pieces] == list(range(1, len(pieces) + 1))
+
+
+def test_the_order_of_the_pieces_does_not_matter(run: Run) -> None:
+    expected = merge(run)
+    start_over(run, keep_markers=False)
+    pieces = merging.plan_merge(run, SMALL)
+    random.Random(0).shuffle(pieces)
+    for piece in [*pieces, *pieces[:2]]:
+        merging.merge_piece(run, piece)
+    merging.finish_merge(run)
+    assert final(run).read_bytes() == expected
+    assert faiss.read_index(str(final(run))).ntotal == ROWS
+
+
+def test_pieces_that_are_done_are_not_written_again(run: Run) -> None:
+    pieces = merging.plan_merge(run, SMALL)
+    merging.merge_piece(run, pieces[0])
+    again = merging.plan_merge(run, SMALL)
+    assert {piece.redo for piece in pieces} == {True} and {piece.redo for piece in again} == {False}
+    before = partial(run).stat().st_mtime_ns
+    merging.merge_piece(run, again[0])
+    assert partial(run).stat().st_mtime_ns == before
+
+
+def test_markers_without_the_file_that_they_speak_of_are_not_believed(run: Run) -> None:
+    expected = merge(run)
+    start_over(run, keep_markers=True)
+    assert merge(run) == expected
+
+
+def test_a_file_of_another_size_is_not_believed(run: Run) -> None:
+    expected = merge(run)
+    start_over(run, keep_markers=True)
+    partial(run).write_bytes(b"short")
+    assert merge(run) == expected
+
+
+def test_a_build_that_comes_late_writes_nothing(run: Run) -> None:
+    late = merging.plan_merge(run, SMALL)
+    expected = merge(run)
+    for piece in late:
+        merging.merge_piece(run, piece)
+    merging.finish_merge(run)
+    assert final(run).read_bytes() == expected
+    assert [path.name for path in final(run).parent.iterdir()] == ["index.faiss"]
+
+
+def test_a_build_that_finished_first_may_take_the_temporary_name_away(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = merge(run)
+    start_over(run, keep_markers=False)
+    for piece in merging.plan_merge(run, SMALL):
+        merging.merge_piece(run, piece)
+    link = os.link
+
+    def other_is_faster(source: Path, target: Path) -> None:
+        if target == final(run):
+            link(source, target)
+            partial(run).unlink()
+        link(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", other_is_faster)
+        merging.finish_merge(run)
+    assert final(run).read_bytes() == expected
+
+
+def test_the_temporary_name_of_a_merge_that_died_after_its_link_is_removed(run: Run) -> None:
+    merge(run)
+    os.link(final(run), partial(run))
+    assert merging.plan_merge(run, SMALL) == []
+    merging.finish_merge(run)
+    assert not partial(run).exists()
+
+
+def test_a_temporary_file_that_someone_removed_is_named(run: Run) -> None:
+    pieces = merging.plan_merge(run, SMALL)
+    partial(run).unlink()
+    with pytest.raises(PixdexError, match=r"\.index\.faiss\.partial was removed .* run the same command again"):
+        merging.merge_piece(run, pieces[0])
+
+
+def test_a_piece_that_comes_out_differently_is_refused(run: Run) -> None:
+    piece = merging.plan_merge(run, SMALL)[0]
+    merging.merge_piece(run, piece)
+    path = layout.marker(1, "merge", 1)
+    (marker,) = run.markers("merge", [1], PieceMarker)
+    run.store.local_path(path).unlink()
+    run.commit("merge", 1, replace(marker, checksum="xxh3:0"))
+    with pytest.raises(PixdexError, match="a shard index changed in between"):
+        merging.merge_piece(run, piece)
+
+
+def test_a_shard_index_of_another_trained_index_is_refused(run: Run) -> None:
+    (marker,) = run.markers("add", [0], ListsMarker)
+    file = run.store.local_path(marker.lists.path)
+    data = file.read_bytes()
+    fingerprint = run.trained().trained.fingerprint.encode()
+    if fingerprint not in data:
+        pytest.skip("the format keeps the fingerprint in another spelling")
+    file.write_bytes(data.replace(fingerprint, b"0" * len(fingerprint)))
+    with pytest.raises(PixdexError):
+        merging.plan_merge(run, SMALL)

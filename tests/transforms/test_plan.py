@@ -1,0 +1,138 @@
+"""Planning: sources become partitions, once, and no key names two items."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+from apache_beam.testing.util import assert_that
+
+from tests.corpora import write_csv, write_pictures
+from tests.transforms.stages import begin, go, pictures, pipeline, tasks
+from transforms import generations, layout, planning
+from transforms.errors import PixdexError, UsageError
+from transforms.plan import PlanItems
+from transforms.records import Plan, Source, StageMarker, digest
+from transforms.run import Run
+from transforms.sources import items
+
+
+def keys(run: Run) -> list[str]:
+    """Returns the planned keys in plan order."""
+    partitions = planning.read_partitions(run.store, run.plan.partitions)
+    return [
+        key
+        for partition in partitions
+        for piece in partition.slices
+        for key in items.read(run.store, piece)["key"].to_pylist()
+    ]
+
+
+def test_it_commits_the_plan_and_hands_on_its_marker(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    run = begin(tmp_path / "root", pictures(tmp_path / "pictures"))
+
+    def check(found: list[StageMarker]) -> None:
+        assert [(marker.stage, marker.tasks) for marker in found] == [("plan", 1)]
+
+    with pipeline() as p:
+        assert_that(p | PlanItems(run, 7), check)
+    assert run.plan == Plan(
+        generation=1,
+        request_digest=digest(run.request),
+        partitions=run.plan.partitions,
+        first_shard=7,
+        shards=1,
+        blocks=1,
+        items=3,
+        rows=3,
+        index_key="IVF1,Flat",
+    )
+    assert tasks(run, "plan") == 1
+
+
+def test_items_stand_in_the_order_of_sources_folders_and_names(tmp_path: Path) -> None:
+    for name in ("b", "a", "a/deep", ""):
+        write_pictures(tmp_path / "pictures" / name, 2)
+    csv = write_csv(tmp_path / "rows.csv", write_pictures(tmp_path / "more", 2))
+    rows = Source("csv", f"file://{csv}", text_column="description", key_column="name")
+    run = begin(tmp_path / "root", rows, pictures(tmp_path / "pictures"))
+    go(PlanItems(run, 0))
+    base, two = f"file://{tmp_path}", ["g0_p0000.png", "g1_p0001.png"]
+    expected = [f"{base}/pictures{folder}/{name}" for folder in ("", "/a", "/a/deep", "/b") for name in two]
+    assert keys(run) == [f"{base}/rows.csv#name 0", f"{base}/rows.csv#name 1", *expected]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--direct_runner_bundle_repeat=1",), ("--direct_num_workers=2", "--direct_running_mode=multi_threading")],
+)
+def test_the_plan_is_the_same_however_bundles_run(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    for name in ("x", "y", "z"):
+        write_pictures(tmp_path / "pictures" / name, 3)
+    runs = [begin(tmp_path / name, pictures(tmp_path / "pictures")) for name in ("one", "other")]
+    go(PlanItems(runs[0], 0))
+    go(PlanItems(runs[1], 0), *flags)
+    assert runs[0].plan == runs[1].plan
+
+
+def test_a_file_that_two_globs_match_is_one_item_of_the_first(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 4)
+    folder = tmp_path / "pictures"
+    run = begin(tmp_path / "root", pictures(folder / "*_p000[01].png"), pictures(folder / "*.png"), pictures(folder))
+    go(PlanItems(run, 0))
+    assert len(keys(run)) == len(set(keys(run))) == run.plan.items == 4
+    assert [Path(key).name[-8:-4] for key in keys(run)] == ["0000", "0001", "0003", "0002"]
+
+
+def test_two_rows_with_one_primary_key_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id,text\n1,a\n2,b\n1,c\n", encoding="utf-8")
+    run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text", key_column="id"))
+    with pytest.raises(UsageError, match=r"rows\.csv#1 is the key of two items: .* --key-column"):
+        go(PlanItems(run, 0))
+    assert not run.store.exists(layout.plan(1))
+
+
+def test_two_files_whose_names_differ_in_unicode_form_only_are_refused_by_name(tmp_path: Path) -> None:
+    (picture,) = write_pictures(tmp_path / "pictures", 1)
+    for name in (unicodedata.normalize("NFC", "é.png"), unicodedata.normalize("NFD", "é.png")):
+        (tmp_path / "pictures" / name).write_bytes(picture.read_bytes())
+    if len(os.listdir(tmp_path / "pictures")) < 3:  # noqa: PTH208 - names as they are spelled
+        pytest.skip("this filesystem takes both names for one")
+    run = begin(tmp_path / "root", pictures(tmp_path / "pictures"))
+    with pytest.raises(UsageError, match="is the key of file://.* and of file://"):
+        go(PlanItems(run, 0))
+
+
+def test_rows_without_a_primary_key_may_be_alike(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text\na\na\na\n", encoding="utf-8")
+    run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text"))
+    go(PlanItems(run, 0))
+    assert len(set(keys(run))) == 3
+
+
+def test_a_source_without_an_item_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text\n", encoding="utf-8")
+    run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text"))
+    with pytest.raises(UsageError, match="hold no item"):
+        go(PlanItems(run, 0))
+
+
+def test_a_committed_plan_is_not_listed_again(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    run = begin(tmp_path / "root", pictures(tmp_path / "pictures"))
+    go(PlanItems(run, 0))
+    planned = run.plan
+    write_pictures(tmp_path / "pictures" / "new", 3)
+    listed = run.store.names(layout.items_folder(1))
+    go(PlanItems(Run(run.store, 1), 5))
+    assert Run(run.store, 1).plan == planned
+    assert run.store.names(layout.items_folder(1)) == listed
+
+
+def test_a_run_that_was_given_up_meanwhile_plans_nothing(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    run = begin(tmp_path / "root", pictures(tmp_path / "pictures"))
+    generations.abandon(run)
+    with pytest.raises(PixdexError, match="given up by another build"):
+        go(PlanItems(run, 0))

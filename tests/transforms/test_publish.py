@@ -1,0 +1,57 @@
+"""Publishing: all of a generation or nothing of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.transforms.built import ROWS, run_up_to
+from tests.transforms.stages import go, tasks
+from transforms import generations, layout
+from transforms.errors import PixdexError
+from transforms.publish import PublishGeneration
+from transforms.records import ListsMarker
+from transforms.run import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return run_up_to("publish", tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("flags", [(), ("--direct_runner_bundle_repeat=1",)])
+def test_the_generation_names_files_that_are_there(run: Run, flags: tuple[str, ...]) -> None:
+    assert generations.current(run.store) is None
+    go(PublishGeneration(run), *flags)
+    generation = generations.current(run.store)
+    assert generation is not None
+    assert (generation.generation, generation.totals.vectors, generation.totals.texts) == (1, ROWS, ROWS)
+    assert generation.next_shard == run.plan.shards
+    for path in generations.files(run.store, generation):
+        assert run.store.exists(path)
+    assert tasks(run, "publish") == 1
+
+
+def test_publishing_again_changes_nothing(run: Run) -> None:
+    go(PublishGeneration(run))
+    before = run.store.read(layout.generation(1))
+    tables = run.store.names(layout.TABLES)
+    go(PublishGeneration(run))
+    assert run.store.read(layout.generation(1)) == before
+    assert run.store.names(layout.TABLES) == tables
+
+
+def test_counts_that_do_not_agree_publish_nothing(run: Run) -> None:
+    (marker,) = run.markers("add", [0], ListsMarker)
+    run.store.local_path(layout.marker(1, "add", 0)).unlink()
+    run.commit("add", 0, replace(marker, rows=marker.rows - 1))
+    with pytest.raises(PixdexError, match=f"shards hold {ROWS} rows, their shard indexes {ROWS - 1}"):
+        go(PublishGeneration(run))
+    assert generations.current(run.store) is None
+
+
+def test_a_run_that_was_given_up_publishes_nothing(run: Run) -> None:
+    generations.abandon(run)
+    with pytest.raises(PixdexError, match="given up"):
+        go(PublishGeneration(run))
+    assert generations.current(run.store) is None
