@@ -73,16 +73,14 @@ def build(argv: Sequence[str]) -> int:
     if not _goes_on(store, sources):
         check(sources)
     request = request_of(own, sources)
-    # In this order, nothing slips through: what another launcher begins from here on has this number, what it began
-    # before is unfinished or published.
-    number = _next_number(store)
+    # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
     unfinished, published = generations.unfinished(store), generations.current(store)
     store.sweep_scratch()
     if published is not None and _claims(store, published, request):
         console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
         console.show_json(summary(store, published, {}) | {"embedded": 0})
         return console.DONE
-    run = _begin(store, request, number, unfinished, abandon=own.abandon_plan)
+    run = _begin(store, request, unfinished, abandon=own.abandon_plan)
     if not own.no_progress:
         console.say(f"encoder {request.encoder.spec}, {request.encoder.dim} dimensions")
     started = progress.now()
@@ -221,12 +219,6 @@ def _claims(store: Store, published: Generation, request: Request) -> bool:
     )
 
 
-def _next_number(store: Store) -> int:
-    """Returns the first number that no request has claimed: a folder without one may be about to be claimed."""
-    claimed = (number for number in reversed(generations.runs(store)) if store.exists(layout.request(number)))
-    return max([0, *generations.numbers(store), next(claimed, 0)]) + 1
-
-
 def _goes_on(store: Store, sources: tuple[Source, ...]) -> bool:
     """Tells whether these sources are planned already: what changed in them since then waits for the next run."""
     unfinished = generations.unfinished(store)
@@ -237,8 +229,8 @@ def _is_planned(run: Run) -> bool:
     return run.store.exists(layout.plan(run.generation))
 
 
-def _begin(store: Store, request: Request, number: int, unfinished: Run | None, *, abandon: bool) -> Run:
-    """Adopts the unfinished run of this request, or begins a new one under the next number.
+def _begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bool) -> Run:
+    """Adopts the unfinished run of this request, or begins a new one.
 
     `abandon` gives up any unfinished run, of this request too: its files may be what is wrong.
 
@@ -257,9 +249,7 @@ def _begin(store: Store, request: Request, number: int, unfinished: Run | None, 
         generations.abandon(unfinished)
     if not generations.runs(store):
         store.probe()
-    if store.commit(layout.request(number), request) != request:
-        raise PixdexError(f"another build has just begun on {store.url}: wait for it, then run again")
-    return Run(store, number)
+    return generations.begin(store, request)
 
 
 def difference(stands: Request, asked: Request) -> str:

@@ -25,11 +25,7 @@ class FinishStage(beam.PTransform):
 
     def expand(self, done: PCollection[int]) -> PCollection[StageMarker]:
         """Takes one number for each task that is done."""
-        return (
-            done
-            | "Count" >> Count.Globally()
-            | "Commit" >> beam.ParDo(_CommitStage(self.run, self.stage))
-        )
+        return done | "Count" >> Count.Globally() | "Commit" >> beam.ParDo(_CommitStage(self.run, self.stage))
 
 
 class _CommitStage(beam.DoFn):

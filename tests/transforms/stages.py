@@ -39,7 +39,7 @@ def pipeline(*flags: str) -> beam.Pipeline:
     return beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions(list(flags)))
 
 
-def go(stage: beam.PTransform, *flags: str) -> dict[str, int]:
+def go(stage: "beam.PTransform[Any, Any]", *flags: str) -> dict[str, int]:
     """Runs a stage after whatever came before it, and returns its committed counters."""
     p = pipeline(*flags)
     # A first stage takes the pipeline, any other the marker of the one before, of which it only needs that it is there.

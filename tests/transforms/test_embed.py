@@ -98,5 +98,5 @@ def test_a_shard_of_another_plan_is_an_error_and_no_skip(run: Run) -> None:
     for path in (layout.marker(1, "embed", 0), layout.stage_marker(1, "embed")):
         run.store.local_path(path).unlink()
     run.commit("embed", 0, replace(marker, digest="0" * 64))
-    with pytest.raises(PixdexError, match="answers 000000000000…, this run asks for .* --abandon-plan"):
+    with pytest.raises(PixdexError, match=r"answers 000000000000…, this run asks for .* --abandon-plan"):
         go(EmbedPartitions(run))

@@ -100,7 +100,7 @@ def test_two_files_whose_names_differ_in_unicode_form_only_are_refused_by_name(t
     if len(os.listdir(tmp_path / "pictures")) < 3:  # noqa: PTH208 - names as they are spelled
         pytest.skip("this filesystem takes both names for one")
     run = begin(tmp_path / "root", pictures(tmp_path / "pictures"))
-    with pytest.raises(UsageError, match="is the key of file://.* and of file://"):
+    with pytest.raises(UsageError, match=r"is the key of file://.* and of file://"):
         go(PlanItems(run, 0))
 
 

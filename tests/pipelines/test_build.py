@@ -1,0 +1,96 @@
+"""The build job's own parts: its request, its last line, and how it tells two requests apart."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines import build, options
+from tests.corpora import write_pictures
+from tests.end_to_end.builds import REPOSITORY
+from tests.transforms.stages import TINY
+from transforms.errors import UsageError
+from transforms.records import EncoderSettings, IndexSettings, Request, Source
+
+REQUEST = Request((Source("images", "file:///p"),), TINY, IndexSettings())
+
+
+def request(*argv: str) -> Request:
+    own, _ = options.parse("build", "", ["--encoder", "tests.encoders:TinyEncoder", *argv], build.OPTIONS)
+    return build.request_of(own, options.sources(own))
+
+
+def test_a_request_is_made_of_everything_that_changes_a_byte() -> None:
+    found = request(
+        "--images", "/p", "--encoder-batch", "8", "--encoder-threads", "2", "--image-fit", "pad", "--pixel-limit", "99",
+        "--no-normalize", "--precision", "full", "--index-key", "Flat", "--metric-type", "l2", "--seed", "5",
+    )  # fmt: skip
+    assert found.sources == (Source("images", "file:///p"),)
+    assert found.index == IndexSettings("Flat", "l2")
+    assert found.seed == 5
+    assert found.encoder == EncoderSettings(
+        spec="tests.encoders:TinyEncoder", fingerprint=found.encoder.fingerprint, dim=16, modalities=("image", "text"),
+        image_fit="pad", device="auto", batch=8, threads=2, pixel_limit=99, normalize=False, precision="full",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", [["--max-reject-ratio", "1"], ["--abandon-plan"], ["--no-progress"], ["--root", "x"]])
+def test_options_that_change_no_byte_are_no_part_of_it(flags: list[str]) -> None:
+    assert request("--images", "/p") == request("--images", "/p", *flags)
+
+
+def test_relative_and_absolute_paths_are_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert request("--images", "p/../q") == request("--images", f"{tmp_path}/q")
+
+
+def test_how_pictures_are_fitted_makes_another_encoder() -> None:
+    crop, pad = request("--images", "/p"), request("--images", "/p", "--image-fit", "pad")
+    assert crop.encoder.fingerprint != pad.encoder.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (replace(REQUEST, seed=1), "seed 0, not 1"),
+        (replace(REQUEST, sources=()), "other sources"),
+        (replace(REQUEST, index=IndexSettings("Flat", "l2")), "key 'auto', not 'Flat'; metric 'ip', not 'l2'"),
+        (replace(REQUEST, encoder=replace(TINY, batch=9)), "batch 8, not 9"),
+        (replace(REQUEST, encoder=replace(TINY, fingerprint="1" * 64)), "not tests.encoders:TinyEncoder with 11111"),
+    ],
+)  # fmt: skip
+def test_the_difference_of_two_requests_is_said_in_a_few_words(changed: Request, words: str) -> None:
+    assert words in build.difference(REQUEST, changed)
+
+
+def test_a_build_needs_a_folder() -> None:
+    with pytest.raises(UsageError, match="memory://x: a build needs a folder"):
+        build.build(["--root", "memory://x", "--images", "/p"])
+
+
+@pytest.mark.slow
+def test_several_worker_processes_build_the_same(tmp_path: Path) -> None:
+    """Beam's multi-process mode starts `python` from PATH, so that has to be this one."""
+    write_pictures(tmp_path / "pictures", 10)
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pipelines.build", "--root", tmp_path / "root", "--images", tmp_path / "pictures",
+            "--encoder", "tests.encoders:TinyEncoder", "--direct_running_mode=multi_processing",
+            "--direct_num_workers", "2",
+        ],
+        cwd=REPOSITORY,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        },
+        capture_output=True,
+        check=False,
+        timeout=120,
+        encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"vectors": 10' in done.stdout.splitlines()[-1]

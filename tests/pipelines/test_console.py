@@ -1,0 +1,124 @@
+"""What a person sees: one line for an error that was foreseen, a traceback for a bug, and exit codes."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import apache_beam as beam
+import pytest
+
+from pipelines import console
+from tests.transforms.stages import pipeline
+from transforms.errors import PixdexError, UsageError
+
+Capture = pytest.CaptureFixture[str]
+
+
+def raising(error: BaseException) -> Callable[[], NoReturn]:
+    def job() -> NoReturn:
+        raise error
+
+    return job
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("bad\n  flag"), console.BAD_USAGE),
+        (PixdexError("bad\n  flag"), console.FAILED),
+    ],
+)
+def test_a_foreseen_error_is_one_line(capsys: Capture, error: PixdexError, code: int) -> None:
+    assert console.run(raising(error)) == code
+    assert capsys.readouterr() == ("", "pixdex: bad flag\n")
+
+
+def test_an_interrupt_says_how_to_go_on(capsys: Capture) -> None:
+    assert console.run(raising(KeyboardInterrupt())) == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_what_the_machine_refuses_is_one_line(capsys: Capture, number: int) -> None:
+    assert console.run(raising(OSError(number, os.strerror(number), "/root/x"))) == console.FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert os.strerror(number) in line and "/root/x" in line and "run the same command again" in line
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), FileNotFoundError(errno.ENOENT, "gone")])
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        console.run(raising(error))
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    code = "from pipelines import console\nconsole.run(lambda: [console.show('x' * 1000) for _ in range(1000)] and 0)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+def test_json_is_one_line_in_the_order_given_with_letters_as_they_are(capsys: Capture) -> None:
+    console.show_json({"name": "동그라미\n", "a": 1})
+    assert capsys.readouterr().out == '{"name": "동그라미\\n", "a": 1}\n'
+
+
+# --- errors of workers ---------------------------------------------------------------------------------------------
+
+
+def worker_raises(error: BaseException) -> PixdexError | None:
+    """Runs a pipeline whose worker raises an error and returns what the console makes of it."""
+
+    def fail(_: int) -> NoReturn:
+        try:
+            raise ValueError("cause: transforms.errors of another kind")
+        except ValueError as cause:
+            raise error from cause
+
+    p = pipeline()
+    _ = p | beam.Create([1]) | "Plan/Commit" >> beam.Map(fail)
+    with pytest.raises(Exception) as caught:
+        p.run().wait_until_finish()
+    return console.from_worker(caught.value)
+
+
+@pytest.mark.parametrize("kind", [UsageError, PixdexError])
+@pytest.mark.parametrize("text", ["row 'x' [1]: mend it", "ends with a bracket [a]", '그림: "q"'])
+def test_a_workers_error_comes_back_as_it_was_raised(kind: type[PixdexError], text: str) -> None:
+    found = worker_raises(kind(text))
+    assert type(found) is kind and str(found) == text
+
+
+def test_a_workers_full_disk_is_one_line() -> None:
+    found = worker_raises(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert type(found) is PixdexError and str(found).startswith(os.strerror(errno.ENOSPC))
+    assert "while running" not in str(found)
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "gone")])
+def test_a_workers_bug_stays_one(error: Exception) -> None:
+    assert worker_raises(error) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Another process: only text comes back.
+        (
+            "Traceback (most recent call last):\n  File x\ntransforms.errors.UsageError: no such column: a, b\n\n"
+            "During handling of the above exception, another exception occurred:\n\nTraceback\n"
+            "transforms.errors.UsageError: no such column: a, b [while running 'Plan/ListContainer-ptransform-7']\n"
+        ),
+        # A runner that wraps it in one more.
+        "RuntimeError: transforms.errors.UsageError: no such column: a, b [while running 'Plan/ListContainer']",
+    ],
+)
+def test_text_of_a_remote_worker_is_enough(text: str) -> None:
+    found = console.from_worker(RuntimeError(text))
+    assert type(found) is UsageError and str(found) == "no such column: a, b"

@@ -1,0 +1,150 @@
+"""Options: both spellings, lists by repetition, the nearest flag for a wrong one, and Beam's own flags."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+
+from pipelines import options
+from pipelines.build import OPTIONS
+from transforms.errors import UsageError
+from transforms.records import IndexSettings, Source
+
+
+def parse(*argv: str) -> tuple[argparse.Namespace, list[str]]:
+    return options.parse("build", "manual", argv, OPTIONS)
+
+
+def flags() -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False)
+    for group in OPTIONS:
+        group._add_argparse_args(parser)
+    return [flag for action in parser._actions for flag in action.option_strings]
+
+
+@pytest.mark.parametrize("flag", ["--index-key", "--index_key"])
+def test_a_flag_is_spelled_with_dashes_or_underscores(flag: str) -> None:
+    assert parse(flag, "Flat")[0].index_key == "Flat"
+    assert parse(f"{flag}=Flat")[0].index_key == "Flat"
+
+
+def test_every_flag_has_both_spellings() -> None:
+    for flag in flags():
+        assert flag.startswith("--")
+        name = flag[2:]
+        assert "--" + name.replace("-", "_") in flags() and "--" + name.replace("_", "-") in flags()
+
+
+def test_no_flag_is_required_since_beam_would_then_refuse_every_other_pipeline() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    for group in OPTIONS:
+        group._add_argparse_args(parser)
+    assert [action.option_strings for action in parser._actions if action.required] == []
+
+
+def test_options_are_direct_subclasses_so_that_beam_shows_them() -> None:
+    for group in OPTIONS:
+        assert group.__bases__ == (PipelineOptions,)
+
+
+def test_each_flag_is_declared_once() -> None:
+    assert len(flags()) == len(set(flags()))
+
+
+def test_an_unrelated_pipeline_of_the_process_reads_its_own_options_still() -> None:
+    assert PipelineOptions(["--direct_num_workers", "3"]).view_as(DirectOptions).direct_num_workers == 3
+    assert PipelineOptions([]).get_all_options()["root"] is None
+
+
+def test_importing_the_jobs_leaves_pipeline_options_alone() -> None:
+    code = (
+        "import pipelines.build, pipelines.search, pipelines.inspect\n"
+        "from apache_beam.options.pipeline_options import PipelineOptions\n"
+        "PipelineOptions(['--runner', 'DirectRunner', '--job_name', 'other']).get_all_options()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_lists_grow_by_repetition() -> None:
+    own, _ = parse("--images", "a", "--images=b", "--csv", "c.csv", "--text-column", "t")
+    assert own.images == ["a", "b"]
+
+
+def test_flags_of_beam_pass_through() -> None:
+    _, beam = parse("--root", "r", "--direct_num_workers", "2", "--runner=DirectRunner", "--experiments=x")
+    assert beam == ["--direct_num_workers", "2", "--runner=DirectRunner", "--experiments=x"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("--rot", "--root"),
+        ("--image", "--images"),
+        ("--text-colum=t", "--text-column"),
+        ("--max-reject-rate", "--max-reject-ratio"),
+        ("--direct_num_worker", "--direct_num_workers"),
+    ],
+)
+def test_an_unknown_flag_names_the_nearest(wrong: str, nearest: str) -> None:
+    with pytest.raises(UsageError, match=rf"unknown flag {wrong.partition('=')[0]}, did you mean {nearest}\?"):
+        parse(wrong, "x")
+
+
+def test_a_flag_like_no_other_is_refused_without_a_guess() -> None:
+    with pytest.raises(UsageError, match="unknown flag --zzzzqqqq; see pixdex build --help"):
+        parse("--zzzzqqqq")
+
+
+def test_a_shortened_flag_is_no_flag() -> None:
+    with pytest.raises(UsageError, match="unknown flag --enc"):
+        parse("--enc", "demo")
+
+
+@pytest.mark.parametrize("argv", [["--root"], ["--seed", "x"], ["--encoder-batch", "-1"], ["--image-fit", "squash"]])
+def test_a_value_that_cannot_be_is_refused_with_its_flag(argv: list[str]) -> None:
+    with pytest.raises(UsageError, match=f"{argv[0]}.*see pixdex build --help"):
+        parse(*argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", 0), ("1000", 1000), ("1.5k", 1536), ("16G", 16 << 30), ("16 GB", 16 << 30), ("2GiB", 2 << 30), (" 1T ", 1 << 40)],
+)  # fmt: skip
+def test_sizes_are_written_as_autofaiss_writes_them(text: str, expected: int) -> None:
+    assert options.size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1", "1X", "1e9", "16 G B", "¹"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a size such as 16G"):
+        options.size(text)
+
+
+@pytest.mark.parametrize("flag", ["--encoder-batch", "--encoder-threads", "--pixel-limit"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "²"])
+def test_counts_are_whole_numbers_above_zero(flag: str, value: str) -> None:
+    with pytest.raises(UsageError, match="is not a whole number above 0"):
+        parse(flag, value)
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.1", "nan", "half"])
+def test_a_ratio_is_from_zero_to_one(value: str) -> None:
+    with pytest.raises(UsageError, match="is not a number from 0 to 1"):
+        parse("--max-reject-ratio", value)
+
+
+def test_sources_are_named_once_in_the_order_of_kinds_and_flags() -> None:
+    own, _ = parse("--csv", "/r.csv", "--images", "/b", "--images", "/a", "--images", "/b", "--text-column", "t",
+                   "--key-pattern", "(?P<x>.)")  # fmt: skip
+    assert options.sources(own) == (
+        Source("images", "file:///b", key_pattern="(?P<x>.)"),
+        Source("images", "file:///a", key_pattern="(?P<x>.)"),
+        Source("csv", "file:///r.csv", text_column="t"),
+    )
+
+
+def test_index_settings_are_those_of_the_flags() -> None:
+    own, _ = parse("--index-key", "IVF4,Flat", "--metric-type", "l2", "--max-index-memory", "1G")
+    assert options.index_settings(own) == IndexSettings("IVF4,Flat", "l2", 1 << 30)

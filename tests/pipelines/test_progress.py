@@ -1,0 +1,89 @@
+"""Progress, read from markers."""
+
+import io
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines import progress
+from tests.transforms.stages import begin, pictures
+from transforms import layout
+from transforms.records import FileReference, Plan, StageMarker
+from transforms.run import STAGES, Run, Stage
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return begin(tmp_path / "root", pictures(tmp_path))
+
+
+def finish(run: Run, *stages: Stage, at: float = 0.0) -> None:
+    for number, stage in enumerate(stages, start=1):
+        run.store.commit(layout.stage_marker(1, stage), StageMarker(stage, number, at + number))
+
+
+def plan(run: Run) -> None:
+    table = FileReference("plans/000001/partitions.parquet", 1, "sha256:0")
+    run.store.commit(layout.plan(1), Plan(1, "0" * 64, table, 0, 4, 2, 10, 10, "IVF1,Flat"))
+
+
+def test_on_no_terminal_each_stage_is_one_line(run: Run, capsys: Capture) -> None:
+    plan(run)
+    with progress.shown(run, wanted=True):
+        finish(run, *STAGES)
+    assert capsys.readouterr().err.splitlines() == [
+        "   plan done: 1 plans",
+        "  embed done: 2 shards",
+        " sample done: 3 blocks",
+        "  train done: 4 trained indexes",
+        "    add done: 5 blocks",
+        "  merge done: 6 pieces",
+        "publish done: 7 generations",
+    ]
+
+
+def test_a_stage_that_never_ended_is_not_said_to_be_done(run: Run, capsys: Capture) -> None:
+    with progress.shown(run, wanted=True):
+        finish(run, "plan", "embed")
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_an_error_of_the_job_comes_through(run: Run) -> None:
+    with pytest.raises(ValueError, match="mine"), progress.shown(run, wanted=True):
+        raise ValueError("mine")
+
+
+def test_it_can_be_left_out(run: Run, capsys: Capture) -> None:
+    with progress.shown(run, wanted=False):
+        finish(run, *STAGES)
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_a_bar_counts_the_markers_of_the_stage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LOOKS", 0.01)
+    plan(run)
+    finish(run, "plan")
+    with progress.shown(run, wanted=True):
+        for shard in range(3):
+            run.store.create(layout.marker(1, "embed", shard), b"{}")
+        time.sleep(0.2)
+    assert "3/4 shards" in terminal.getvalue()
+    assert "4/4" not in terminal.getvalue()
+
+
+def test_seconds_are_those_of_the_stages_that_this_job_ran(run: Run) -> None:
+    finish(run, "plan", at=100)
+    finish(run, "embed", "sample", at=200)
+    assert progress.stage_seconds(run, 150) == {"embed": 51.0, "sample": 1.0}
+    assert progress.stage_seconds(run, 0) == {"plan": 101.0, "embed": 100.0, "sample": 1.0}
+    assert progress.stage_seconds(run, 300) == {}
