@@ -21,6 +21,7 @@ _CODE_SIZES = (64, 32, 16, 8)
 """Bytes a vector that `auto` tries for product quantization, best first."""
 
 _PRODUCT_QUANTIZER = re.compile(r"^PQ\d+(?:x(\d+))?")
+_PRINCIPAL_COMPONENTS = re.compile(r"^PCA[WR]*(\d+)$")
 _LISTS = re.compile(r"^(IVF)(\d*)(_HNSW\d+)?$")
 
 
@@ -67,9 +68,17 @@ class IndexKey:
 
     @property
     def rows_needed(self) -> int:
-        """The fewest vectors that can train it: a product quantizer needs one for each centroid."""
+        """The fewest vectors that can train it: a product quantizer (OPQ has one, too) needs one a centroid."""
         match = _PRODUCT_QUANTIZER.match(self.storage)
-        return max(self.nlist, 1 << int(match.group(1) or 8) if match else 1)
+        centroids = 1 << int(match.group(1) or 8) if match else 1
+        rotated = 256 if any(part.startswith("OPQ") for part in self.transforms) else 1
+        return max(self.nlist, centroids, rotated, self.components)
+
+    @property
+    def components(self) -> int:
+        """The components that a principal component analysis is to keep, or 0: it needs as many to begin with."""
+        kept = (_PRINCIPAL_COMPONENTS.match(part) for part in self.transforms)
+        return max((int(match.group(1)) for match in kept if match), default=0)
 
     def with_lists(self, nlist: int) -> "IndexKey":
         """Returns the same key with another number of lists."""
@@ -115,7 +124,7 @@ def choose(settings: IndexSettings, rows: int, dim: int) -> IndexKey:
         fewer = key.with_lists(most_lists(rows))
         _LOG.warning("%s needs %d vectors a list, there are %d in all: using %s", key, VECTORS_PER_LIST, rows, fewer)
         key = fewer
-    if rows < key.rows_needed:
+    if 0 < rows < key.rows_needed:  # without any, there is nothing to train
         raise UsageError(
             f"--index-key {settings.key} needs at least {key.rows_needed} vectors to train, there are {rows}: "
             "use Flat, or auto"
@@ -134,6 +143,8 @@ def check_key(settings: IndexSettings, dim: int) -> None:
     import faiss  # noqa: PLC0415 - everything else here is arithmetic
 
     key = IndexKey.parse(settings.key)
+    if key.components > dim:
+        raise UsageError(f"--index-key {settings.key} keeps {key.components} components of vectors that have {dim}")
     metric = faiss.METRIC_L2 if settings.metric == "l2" else faiss.METRIC_INNER_PRODUCT
     try:
         index = faiss.index_factory(dim, str(key.with_lists(key.nlist or 1)), metric)

@@ -40,7 +40,7 @@ def in_sample(ids: NDArray[np.int64], seed: int, fraction: float) -> NDArray[np.
     if fraction >= 1:
         return np.ones(len(ids), np.bool_)
     with np.errstate(over="ignore"):
-        mixed = ids.astype(np.uint64) + _GOLDEN * np.uint64(seed + 1)
+        mixed = ids.astype(np.uint64) + _GOLDEN * np.uint64((seed + 1) % (1 << 64))
         mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX[0]
         mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX[1]
         mixed ^= mixed >> np.uint64(31)

@@ -43,10 +43,10 @@ def train(key: IndexKey, metric: str, sample: NDArray[np.float32], seed: int) ->
     """
     index = empty_index(key, metric, sample.shape[1])
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))  # what it has depends on the key
-    inner.cp.seed += seed
+    inner.cp.seed = _seed(inner.cp.seed, seed)
     if hasattr(inner, "pq"):
         inner.do_polysemous_training = False
-        inner.pq.cp.seed += seed
+        inner.pq.cp.seed = _seed(inner.pq.cp.seed, seed)
     index.train(np.ascontiguousarray(sample))
     inner.nprobe = default_nprobe(inner.nlist)
     return index
@@ -101,12 +101,17 @@ def load(store: Store, reference: FileReference) -> faiss.Index:
     return faiss.deserialize_index(np.frombuffer(store.read(reference.path), np.uint8))
 
 
+def _seed(default: int, seed: int) -> int:
+    return (default + seed) % (1 << 31)  # faiss keeps it as a C int
+
+
 def _imbalance(index: faiss.Index, sample: NDArray[np.float32]) -> float:
     """Imbalance of the sample over the lists: 1 when all are alike (faiss's `InvertedLists::imbalance_factor`)."""
     inner = faiss.extract_index_ivf(index)
-    vectors = sample
+    vectors = np.ascontiguousarray(sample)
     if isinstance(index, faiss.IndexPreTransform):
-        vectors = index.apply_chain(np.ascontiguousarray(sample))
+        for number in range(index.chain.size()):
+            vectors = faiss.downcast_VectorTransform(index.chain.at(number)).apply(vectors)
     _, lists = inner.quantizer.search(vectors, 1)
     sizes = np.bincount(lists[:, 0], minlength=inner.nlist).astype(np.float64)
     return round(float((sizes**2).sum() * inner.nlist / sizes.sum() ** 2), 6)

@@ -1,0 +1,145 @@
+"""Training twice gives the same bytes, under a name that is made of them."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from transforms.index import training
+from transforms.index.choose import IndexKey
+from transforms.index.trained import read_training
+from transforms.records import TrainedIndex
+from transforms.store import Store
+
+KEYS = ["Flat", "IVF8,Flat", "IVF8,SQ8", "IVF8,PQ4x4", "OPQ4_8,IVF8,PQ4x4", "PCA8,IVF8,Flat", "IVF8_HNSW8,Flat"]
+Metric = Literal["ip", "l2"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """OPQ on 600 vectors is hundreds of parallel loops of microseconds: threads would only wait for each other."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def sample() -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((600, 16)).astype(np.float32)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.at(str(tmp_path / "root"))
+
+
+def train(store: Store, key: str, metric: Metric, sample: NDArray[np.float32], seed: int = 0) -> TrainedIndex:
+    parsed = IndexKey.parse(key)
+    return training.save(store, training.train(parsed, metric, sample, seed), parsed, metric, sample, seed)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_the_same_sample_and_seed_give_the_same_bytes(
+    store: Store, sample: NDArray[np.float32], key: str, metric: Metric
+) -> None:
+    first = train(store, key, metric, sample)
+    content = store.read(first.index.path)
+
+    assert train(store, key, metric, sample) == first
+    assert store.read(first.index.path) == content
+
+
+def test_another_seed_sample_or_metric_gives_another_index(store: Store, sample: NDArray[np.float32]) -> None:
+    trained = [
+        train(store, "IVF8,Flat", "ip", sample),
+        train(store, "IVF8,Flat", "ip", sample, seed=1),
+        train(store, "IVF8,Flat", "l2", sample),
+        train(store, "IVF8,Flat", "ip", sample[:-1]),
+        train(store, "IVF4,Flat", "ip", sample),
+    ]
+
+    assert len({one.fingerprint for one in trained}) == 5
+    assert len({one.index.checksum for one in trained}) == 5
+
+
+@pytest.mark.parametrize("key", ["IVF8,Flat", "OPQ4_8,IVF8,PQ4x4"])
+def test_files_are_named_by_the_fingerprint_and_the_fingerprint_by_the_files(
+    store: Store, sample: NDArray[np.float32], key: str
+) -> None:
+    trained = train(store, key, "ip", sample)
+    sums = [hashlib.sha256(store.read(file.path)).hexdigest() for file in (trained.index, trained.training)]
+
+    assert trained.fingerprint == hashlib.sha256("".join(sums).encode()).hexdigest()
+    assert trained.index.path == f"trained/{trained.fingerprint}/index.faiss"
+    assert trained.training.path == f"trained/{trained.fingerprint}/training.json"
+    assert [trained.index.checksum, trained.training.checksum] == [f"sha256:{value}" for value in sums]
+    assert store.names("trained") == [trained.fingerprint]
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_the_index_its_lists_and_its_quantizer_have_one_metric(
+    store: Store, sample: NDArray[np.float32], key: str, metric: Metric
+) -> None:
+    index = training.load(store, train(store, key, metric, sample).index)
+    inner = faiss.extract_index_ivf(index)
+    wanted = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}[metric]
+
+    assert index.metric_type == inner.metric_type == inner.quantizer.metric_type == wanted
+    assert index.is_trained
+    assert index.ntotal == 0
+
+
+def test_centroids_are_spherical_for_inner_product_only(sample: NDArray[np.float32]) -> None:
+    norms = {}
+    metrics: tuple[Metric, ...] = ("ip", "l2")
+    for metric in metrics:
+        index = training.train(IndexKey.parse("IVF8,Flat"), metric, sample, 0)
+        quantizer: Any = faiss.downcast_index(index.quantizer)
+        norms[metric] = np.linalg.norm(quantizer.reconstruct_n(0, 8), axis=1)
+
+    assert np.allclose(norms["ip"], 1, atol=1e-5)
+    assert not np.allclose(norms["l2"], 1, atol=0.05)
+
+
+def test_product_quantizers_are_trained_without_polysemous_codes(sample: NDArray[np.float32]) -> None:
+    index: Any = faiss.downcast_index(training.train(IndexKey.parse("IVF8,PQ4x4"), "l2", sample, 0))
+
+    assert not index.do_polysemous_training
+
+
+def test_what_was_trained_is_described(store: Store, sample: NDArray[np.float32]) -> None:
+    trained = train(store, "IVF8,PQ4x4", "l2", sample, seed=3)
+    described = read_training(store, trained)
+
+    assert (described.key, described.metric, described.dim) == ("IVF8,PQ4x4", "l2", 16)
+    assert (described.nlist, described.code_size, described.seed, described.sample_rows) == (8, 2, 3, 600)
+    assert (described.nlist, described.code_size, described.nprobe) == (
+        trained.nlist, trained.code_size, trained.nprobe,
+    )  # fmt: skip
+    assert 1 <= described.imbalance < 2
+    assert described.faiss == faiss.__version__
+
+
+def test_an_index_on_an_object_store_opens_too(sample: NDArray[np.float32]) -> None:
+    store = Store.at("memory://training")
+    trained = train(store, "OPQ4_8,IVF8,PQ4x4", "ip", sample)
+
+    assert training.load(store, trained.index).d == 16
+
+
+@pytest.mark.parametrize(("nlist", "nprobe"), [(1, 1), (2, 1), (16, 4), (4096, 64)])
+def test_a_search_probes_the_square_root_of_the_lists(nlist: int, nprobe: int) -> None:
+    assert training.default_nprobe(nlist) == nprobe
+
+
+@pytest.mark.parametrize("seed", [-3, 2**31 - 1, 2**40])
+def test_any_seed_trains(sample: NDArray[np.float32], seed: int) -> None:
+    assert training.train(IndexKey.parse("IVF8,PQ4x4"), "ip", sample, seed).is_trained
