@@ -70,7 +70,7 @@ def build(argv: Sequence[str]) -> int:
     own, beam_flags = options.parse("build", __doc__, argv, OPTIONS)
     store = _store(own)
     sources = options.sources(own)
-    if not _goes_on(store, sources):
+    if own.abandon_plan or not _goes_on(store, sources):
         check(sources)
     request = request_of(own, sources)
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.

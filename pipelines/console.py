@@ -21,6 +21,7 @@ _STEP = r"(?: \[while running '.*)?$"
 
 _WORKER_ERROR = re.compile(r"transforms\.errors\.(UsageError|PixdexError): (.+?)" + _STEP, re.MULTILINE)
 _WORKER_OS_ERROR = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.+?)" + _STEP, re.MULTILINE)
+_WORKER_INTERRUPTED = re.compile(r"^(?:RuntimeError: )?KeyboardInterrupt" + _STEP, re.MULTILINE)
 _MACHINE_SAYS_NO = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
 )
@@ -71,17 +72,19 @@ def run(main: Callable[[], int]) -> int:
         return INTERRUPTED
 
 
-def from_worker(error: BaseException) -> PixdexError | None:
+def from_worker(error: BaseException) -> PixdexError | KeyboardInterrupt | None:
     """Returns the error that a worker raised, from the text in which a runner hands it on; None for any other.
 
     Some runners hand on the error itself, with more text. A full disk, a missing permission and the like become an
-    error of one line too.
+    error of one line too. The in-process runner works in the thread that an interrupt reaches.
     """
     if isinstance(error, PixdexError):
         return type(error)(re.sub(_STEP, "", str(error), flags=re.MULTILINE))
     if found := _WORKER_ERROR.findall(str(error)):
         kind, message = found[-1]
         return UsageError(message) if kind == "UsageError" else PixdexError(message)
+    if _WORKER_INTERRUPTED.search(str(error)):
+        return KeyboardInterrupt()
     for number, message in reversed(_WORKER_OS_ERROR.findall(str(error))):
         if int(number) in _MACHINE_SAYS_NO:
             return PixdexError(_refused(message))

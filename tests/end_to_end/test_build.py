@@ -186,6 +186,21 @@ def test_the_unfinished_run_of_this_request_can_be_abandoned_too(
     assert run_here(capsys, *argv, "--abandon-plan").said["generation"] == 2
 
 
+def test_a_plan_is_not_abandoned_for_a_command_that_cannot_work(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv = write_corpus(tmp_path, 6)
+    argv = ["--root", tmp_path / "root", "--csv", csv, "--image-column", "image", *TINY]
+    with monkeypatch.context() as patch:
+        stop_after_plan(patch)
+        assert run_here(capsys, *argv).code == 1
+    csv.unlink()
+    refused = run_here(capsys, *argv, "--abandon-plan")
+    assert refused.code == 2 and len(refused.err) == 1 and "rows.csv" in refused.err[0]
+    done = run_here(capsys, *argv)
+    assert (done.code, done.said["generation"], done.said["items"]) == (0, 1, 6)
+
+
 def test_a_run_goes_on_with_its_plan_when_the_csv_was_edited_or_removed_meanwhile(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

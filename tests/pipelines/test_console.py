@@ -72,7 +72,7 @@ def test_json_is_one_line_in_the_order_given_with_letters_as_they_are(capsys: Ca
 # --- errors of workers ---------------------------------------------------------------------------------------------
 
 
-def worker_raises(error: BaseException) -> PixdexError | None:
+def worker_raises(error: BaseException) -> BaseException | None:
     """Runs a pipeline whose worker raises an error and returns what the console makes of it."""
 
     def fail(_: int) -> NoReturn:
@@ -101,7 +101,13 @@ def test_a_workers_full_disk_is_one_line() -> None:
     assert "while running" not in str(found)
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ENOENT, "gone")])
+def test_an_interrupt_that_a_worker_was_hit_by_is_one() -> None:
+    assert isinstance(worker_raises(KeyboardInterrupt()), KeyboardInterrupt)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), ValueError("no KeyboardInterrupt"), OSError(errno.ENOENT, "gone")]
+)
 def test_a_workers_bug_stays_one(error: Exception) -> None:
     assert worker_raises(error) is None
 
