@@ -313,15 +313,19 @@ def encode_slots(encode: EncodeBatch, slots: Sequence[Any]) -> tuple[NDArray[np.
         except Exception as error:  # noqa: BLE001 - becomes the reject's reason
             failures[number] = Failure.of("encode", error)
     sound = [None if number in failures else slot for number, slot in enumerate(slots)]
-    if not failures:
-        raise PixdexError("the encoder fails on a batch, but on none of its rows alone: use a smaller --encoder-batch")
     if all(slot is None for slot in sound):
         return np.zeros((len(slots), 1), np.float32), failures
-    return encode(sound), failures
+    try:
+        return encode(sound), failures
+    except Exception as error:
+        raise PixdexError(
+            f"the encoder fails on a batch, but on none of its rows alone ({normalised_message(error)}): "
+            "use a smaller --encoder-batch"
+        ) from error
 
 
 def _finish_vectors(table: pa.Table, rows: _Rows, settings: EncoderSettings) -> None:
-    """Normalises and rounds in place; a vector that is not finite, or has no direction, rejects its item."""
+    """Normalises and rounds in place; a vector that is not finite, or has no direction to keep, rejects its item."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         norms = np.linalg.norm(rows.vectors.astype(np.float64), axis=1)
         if settings.normalize:

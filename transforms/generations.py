@@ -4,7 +4,7 @@ The highest number below `generations/` is the current generation. A run claims 
 request; a run that was abandoned keeps its number, and the shard numbers of its plan, for ever.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from transforms import layout
 from transforms.errors import PixdexError
+from transforms.index.list_format import ID_BYTES
 from transforms.records import (
     FileReference,
     Generation,
@@ -20,19 +21,19 @@ from transforms.records import (
     PieceMarker,
     Plan,
     Request,
+    ShardMarker,
     Tables,
     Totals,
+    TrainedIndex,
     digest,
 )
 from transforms.run import Run
 from transforms.store import Store
 
+_SHARD_COUNTS = ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
 _SHARDS = pa.schema(
     [
-        *(
-            (name, pa.int64())
-            for name in ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
-        ),
+        *((name, pa.int64()) for name in _SHARD_COUNTS),
         ("path", pa.string()),
         ("bytes", pa.int64()),
         ("checksum", pa.string()),
@@ -85,12 +86,8 @@ def runs(store: Store) -> list[int]:
 def unfinished(store: Store) -> Run | None:
     """Returns the run that is begun, not published and not abandoned; there is at most one."""
     published = set(numbers(store))
-    for number in reversed(runs(store)):
-        run = Run(store, number)
-        begun = store.exists(layout.request(number))
-        if begun and number not in published and not store.exists(layout.abandoned(number)):
-            return run
-    return None
+    open_runs = (Run(store, number) for number in runs(store) if number not in published)
+    return next((run for run in open_runs if _is_begun(run) and not _is_abandoned(run)), None)
 
 
 def next_number(store: Store) -> int:
@@ -110,10 +107,16 @@ def begin(store: Store, request: Request) -> Run:
     Raises:
         PixdexError: another request was committed first.
     """
-    number = next_number(store)
-    if store.commit(layout.request(number), request) != request:
+    run = Run(store, next_number(store))
+    stands = store.commit(layout.request(run.generation), request)
+    # Whoever looked for the next number a moment later has the higher one: it gives way to the lower.
+    first = unfinished(store) or run
+    if first.generation < run.generation:
+        abandon(run)
+        run, stands = first, first.request
+    if stands != request:
         raise PixdexError(f"another run has just begun on {store.url}: wait for it, then run again")
-    return Run(store, number)
+    return run
 
 
 def abandon(run: Run) -> None:
@@ -131,62 +134,21 @@ def publish(run: Run) -> Generation:
     shards = run.shards()
     blocks = run.markers("add", range(plan.blocks), ListsMarker)
     pieces = merged_pieces(run)
-    rows = sum(marker.rows for marker in shards)
-    if sum(marker.rows for marker in blocks) != rows:
-        raise PixdexError(
-            f"{store.url}: shards hold {rows} rows, their shard indexes {sum(marker.rows for marker in blocks)}: "
-            "start again with --abandon-plan"
-        )
+    _check_whole(run, trained, shards, blocks, pieces)
     path = layout.merged_index(run.generation)
-    segments = [
-        {
-            "first_list": p.first_list,
-            "last_list": p.last_list,
-            "offset": p.offset,
-            "bytes": p.bytes,
-            "path": path,
-            "checksum": p.checksum,
-        }
-        for p in pieces
-    ]
-    rejects = [
-        {"shard": marker.shard, "rejected": marker.rejected, **asdict(marker.rejects)}
-        for marker in shards
-        if marker.rejects
-    ]
-    table_of_shards = [
-        {
-            **{name: getattr(marker, name) for name in _SHARDS.names[:8]},
-            **(asdict(marker.embeddings) if marker.embeddings else {}),
-        }
-        for marker in shards
-    ]
-    table_of_blocks = [{"block": marker.number, "rows": marker.rows, **asdict(marker.lists)} for marker in blocks]
-    images, texts, keywords = (sum(getattr(m, name) for m in shards) for name in ("images", "texts", "keywords"))
-    items, rejected = sum(marker.items for marker in shards), sum(marker.rejected for marker in shards)
+    segments = [_segment_row(path, piece) for piece in pieces]
     generation = Generation(
         generation=run.generation,
         request=run.request,
         request_digest=digest(run.request),
-        totals=Totals(
-            items=items,
-            embedded=items - rejected,
-            rejected=rejected,
-            vectors=rows,
-            tombstones=0,
-            images=images,
-            texts=texts,
-            keywords=keywords,
-            shards=len(shards),
-            blocks=len(blocks),
-        ),
+        totals=_totals(shards, len(blocks)),
         trained=trained,
         index=FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}"),
         tables=Tables(
-            shards=_write(store, table_of_shards, _SHARDS),
-            blocks=_write(store, table_of_blocks, _LISTS),
+            shards=_write(store, map(_shard_row, shards), _SHARDS),
+            blocks=_write(store, map(_block_row, blocks), _LISTS),
             segments=_write(store, segments, _SEGMENTS),
-            rejects=_write(store, rejects, _REJECTS),
+            rejects=_write(store, (_reject_row(marker) for marker in shards if marker.rejects), _REJECTS),
         ),
         next_shard=plan.first_shard + plan.shards,
     )
@@ -220,6 +182,72 @@ def files(store: Store, generation: Generation) -> list[str]:
     for table in (tables.shards, tables.blocks, tables.rejects):
         paths.update(path for path in read_table(store, table)["path"].to_pylist() if path)
     return sorted(paths)
+
+
+def _is_begun(run: Run) -> bool:
+    return run.store.exists(layout.request(run.generation))
+
+
+def _is_abandoned(run: Run) -> bool:
+    return run.store.exists(layout.abandoned(run.generation))
+
+
+def _check_whole(
+    run: Run,
+    trained: TrainedIndex,
+    shards: Sequence[ShardMarker],
+    blocks: Sequence[ListsMarker],
+    pieces: Sequence[PieceMarker],
+) -> None:
+    rows, listed = sum(marker.rows for marker in shards), sum(marker.rows for marker in blocks)
+    entry = trained.code_size + ID_BYTES
+    merged = sum(piece.bytes for piece in pieces if piece.number)
+    if not rows == listed == merged / entry:
+        raise PixdexError(
+            f"{run.store.url}: shards hold {rows} rows, their shard indexes {listed}, the merged index "
+            f"{merged / entry:g}: start again with --abandon-plan"
+        )
+
+
+def _totals(shards: Sequence[ShardMarker], blocks: int) -> Totals:
+    items, rejected = sum(marker.items for marker in shards), sum(marker.rejected for marker in shards)
+    return Totals(
+        items=items,
+        embedded=items - rejected,
+        rejected=rejected,
+        vectors=sum(marker.rows for marker in shards),
+        tombstones=0,
+        images=sum(marker.images for marker in shards),
+        texts=sum(marker.texts for marker in shards),
+        keywords=sum(marker.keywords for marker in shards),
+        shards=len(shards),
+        blocks=blocks,
+    )
+
+
+def _shard_row(marker: ShardMarker) -> dict[str, Any]:
+    counts = {name: getattr(marker, name) for name in _SHARD_COUNTS}
+    return counts | (asdict(marker.embeddings) if marker.embeddings else {})
+
+
+def _block_row(marker: ListsMarker) -> dict[str, Any]:
+    return {"block": marker.number, "rows": marker.rows, **asdict(marker.lists)}
+
+
+def _reject_row(marker: ShardMarker) -> dict[str, Any]:
+    assert marker.rejects is not None
+    return {"shard": marker.shard, "rejected": marker.rejected, **asdict(marker.rejects)}
+
+
+def _segment_row(path: str, piece: PieceMarker) -> dict[str, Any]:
+    return {
+        "first_list": piece.first_list,
+        "last_list": piece.last_list,
+        "offset": piece.offset,
+        "bytes": piece.bytes,
+        "path": path,
+        "checksum": piece.checksum,
+    }
 
 
 def _write(store: Store, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> FileReference:

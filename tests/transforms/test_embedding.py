@@ -1,0 +1,339 @@
+"""One partition becomes one shard, and a bad item changes no other row's bits."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from tests.corpora import write_csv, write_pictures
+from tests.encoders import TinyEncoder
+from transforms import embedding, generations, layout, planning, shards
+from transforms.embedding import check_rejects, embed_partition
+from transforms.errors import PixdexError
+from transforms.open_encoder import fingerprint_of
+from transforms.planning import Listing
+from transforms.records import EncoderSettings, IndexSettings, Plan, Request, ShardMarker, Source
+from transforms.run import Run
+from transforms.shards import Reject
+from transforms.sources import items
+from transforms.sources.csv_rows import CsvListing
+from transforms.sources.pictures import PictureListing
+from transforms.store import Store
+
+SETTINGS = EncoderSettings(
+    "tests.encoders:TinyEncoder", fingerprint_of(TinyEncoder(), "crop"), TinyEncoder.dim, ("image", "text"), batch=4
+)
+COUNT = 11
+
+
+def planned(root: Path, *sources: Source, settings: EncoderSettings = SETTINGS) -> Run:
+    """Plans all sources as one partition."""
+    store = Store.at(str(root))
+    run = generations.begin(store, Request(sources, settings, IndexSettings()))
+    listings = []
+    for number, source in enumerate(sources):
+        found = CsvListing(source) if source.kind == "csv" else PictureListing(source)
+        names = found.containers() if isinstance(found, PictureListing) else [source.pattern]
+        for name in names:
+            with store.scratch() as scratch:
+                file = scratch / "items.parquet"
+                items.write(found.batches(name) if isinstance(found, PictureListing) else found.batches(), file)
+                if not file.exists():
+                    continue
+                rows = pq.read_table(file)[items.ROWS].to_numpy()
+                table = store.upload(file, layout.items_folder(run.generation), "items")
+            listings.append(Listing(number, name, table, tuple(items.chunks_of(rows))))
+    partitions = planning.cut(listings, 0, 1)
+    table = planning.write_partitions(store, layout.plan_folder(run.generation), partitions)
+    whole, total = sum(part.items for part in partitions), sum(part.rows for part in partitions)
+    store.commit(layout.plan(run.generation), Plan(1, "r", table, 0, len(partitions), 1, whole, total, "IVF1,Flat"))
+    return run
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    run: Run
+    marker: ShardMarker
+    table: pa.Table
+    rejects: list[Reject]
+
+    def vectors(self) -> dict[tuple[str, str, int], bytes]:
+        names = zip(*(self.table[name].to_pylist() for name in ("key", "modality", "part")), strict=True)
+        values = self.table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, SETTINGS.dim)
+        return {name: row.tobytes() for name, row in zip(names, values, strict=True)}
+
+    def norms(self) -> NDArray[np.float32]:
+        values = self.table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, SETTINGS.dim)
+        return np.asarray(np.linalg.norm(values, axis=1), np.float32)
+
+
+def embed(run: Run, encoder: Any = None) -> Embedded:
+    (partition,) = planning.read_partitions(run.store, run.plan.partitions)
+    marker = embed_partition(run, partition, encoder or TinyEncoder())
+    run.commit("embed", partition.shard, marker)
+    table = pq.read_table(run.store.local_path(marker.embeddings.path)) if marker.embeddings else pa.table({})
+    found = shards.read_rejects(run.store, marker.rejects).to_pylist() if marker.rejects else []
+    return Embedded(run, marker, table, [Reject(**row) for row in found])
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Source:
+    file = write_csv(tmp_path / "rows.csv", write_pictures(tmp_path / "i", COUNT))
+    return Source(
+        "csv", f"file://{file}", image_column="image", text_column="description", keyword_column="words",
+        key_column="name",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def clean(tmp_path: Path, corpus: Source) -> Embedded:
+    return embed(planned(tmp_path / "clean", corpus))
+
+
+def of_item(number: int) -> str:
+    return f"#name {number}"
+
+
+# --- what a shard holds ---
+
+
+def test_rows_are_ordered_by_modality_and_their_ids_are_dense(clean: Embedded) -> None:
+    assert clean.table["modality"].to_pylist() == ["image"] * COUNT + ["text"] * COUNT + ["keyword"] * 2 * COUNT
+    assert clean.table["id"].to_pylist() == list(range(4 * COUNT))
+    assert clean.table["part"].to_pylist() == [0] * 2 * COUNT + [0, 1] * COUNT
+    marker = clean.marker
+    assert (marker.items, marker.rejected, marker.rows) == (COUNT, 0, 4 * COUNT)
+    assert (marker.images, marker.texts, marker.keywords) == (COUNT, COUNT, 2 * COUNT)
+
+
+def test_a_caption_is_the_text_of_the_row(clean: Embedded) -> None:
+    captions = clean.table["caption"].to_pylist()
+
+    assert captions[:COUNT] == captions[COUNT : 2 * COUNT] == [f"text {number}" for number in range(COUNT)]
+    assert captions[2 * COUNT :] == [word for number in range(COUNT) for word in ("red", f"w{number}")]
+
+
+def test_the_sources_columns_are_kept(clean: Embedded) -> None:
+    assert clean.table.column_names[10:] == ["image", "name", "group", "description", "words"]
+    assert clean.table["group"].to_pylist()[:4] == ["g0", "g1", "g2", "g0"]
+
+
+def test_pictures_have_their_upright_size_and_texts_none(tmp_path: Path) -> None:
+    import PIL.Image  # noqa: PLC0415
+
+    (tmp_path / "i").mkdir()
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    PIL.Image.new("RGB", (12, 10)).save(tmp_path / "i" / "a.jpg", exif=exif)
+    (tmp_path / "rows.csv").write_text("image,text\ni/a.jpg,words\n")
+    source = Source("csv", f"file://{tmp_path}/rows.csv", image_column="image", text_column="text")
+    found = embed(planned(tmp_path / "root", source))
+
+    assert found.table["width"].to_pylist() == [10, None]
+    assert found.table["height"].to_pylist() == [12, None]
+
+
+def test_a_partition_may_span_tables_with_different_columns(tmp_path: Path, corpus: Source) -> None:
+    folder = Source("images", f"file://{tmp_path}/i", key_pattern="(?P<group>[^_]+)_(?P<picture>.+)")
+    found = embed(planned(tmp_path / "root", folder, corpus))
+
+    pictures = [path.stem.split("_") for path in sorted((tmp_path / "i").iterdir())]
+    assert found.table["picture"].to_pylist()[: COUNT + 1] == [name for _, name in pictures] + [None]
+    assert found.table["name"].to_pylist()[: COUNT + 1] == [None] * COUNT + ["name 0"]
+    assert found.table["group"].to_pylist()[: COUNT + 1] == [group for group, _ in pictures] + ["g0"]
+    assert found.marker.images == 2 * COUNT
+
+
+def test_vectors_are_normalised_and_rounded_to_float16_unless_told_otherwise(tmp_path: Path, corpus: Source) -> None:
+    def embedded(**options: Any) -> Embedded:
+        settings = dataclasses.replace(SETTINGS, **options)
+        return embed(planned(tmp_path / str(options), corpus, settings=settings))
+
+    rounded, full, raw = embedded(), embedded(precision="full"), embedded(normalize=False, precision="full")
+    halves = {name: np.frombuffer(row, np.float32).astype(np.float16) for name, row in full.vectors().items()}
+
+    assert np.allclose(full.norms(), 1, atol=1e-6)
+    assert np.allclose(rounded.norms(), 1, atol=1e-3)
+    assert not np.allclose(raw.norms(), 1, atol=0.1)
+    assert rounded.vectors() == {name: row.astype(np.float32).tobytes() for name, row in halves.items()}
+    assert rounded.vectors() != full.vectors()
+
+
+def test_the_same_partition_has_the_same_bytes(tmp_path: Path, corpus: Source, clean: Embedded) -> None:
+    again = embed(planned(tmp_path / "again", corpus))
+
+    assert again.marker.embeddings == clean.marker.embeddings
+    assert dataclasses.replace(again.marker, seconds=0) == dataclasses.replace(clean.marker, seconds=0)
+
+
+# --- what cannot be embedded ---
+
+
+def assert_only_rejected(found: Embedded, clean: Embedded, *numbers: int) -> None:
+    """These items are rejected, and every other row has the bits of the clean run."""
+    gone = tuple(of_item(number) for number in numbers)
+    assert [reject.key[reject.key.index("#") :] for reject in found.rejects] == list(gone)
+    assert found.vectors() == {name: row for name, row in clean.vectors().items() if not name[0].endswith(gone)}
+    assert found.marker.rejected == len(gone)
+    assert found.marker.items == COUNT
+    assert found.table["id"].to_pylist() == list(range(found.marker.rows))
+
+
+def test_a_broken_picture_rejects_its_item_whole_and_changes_no_other(
+    tmp_path: Path, corpus: Source, clean: Embedded
+) -> None:
+    (tmp_path / "i" / "g2_p0005.png").write_bytes(b"no picture")
+    found = embed(planned(tmp_path / "root", corpus))
+
+    assert_only_rejected(found, clean, 5)
+    (reject,) = found.rejects
+    assert (reject.modality, reject.part, reject.stage) == ("image", 0, "decode")
+    assert "cannot identify image file" in reject.message
+    assert reject.uri == f"file://{tmp_path}/i/g2_p0005.png"
+
+
+def test_a_missing_picture_is_rejected_where_it_was_fetched(tmp_path: Path, corpus: Source, clean: Embedded) -> None:
+    (tmp_path / "i" / "g0_p0000.png").unlink()
+    found = embed(planned(tmp_path / "root", corpus))
+
+    assert_only_rejected(found, clean, 0)
+    assert (found.rejects[0].stage, found.rejects[0].type) == ("fetch", "FileNotFoundError")
+
+
+def test_a_row_that_does_not_fit_is_rejected_by_the_plan(tmp_path: Path, corpus: Source) -> None:
+    with (tmp_path / "rows.csv").open("a") as stream:
+        stream.write("lonely\n")
+    found = embed(planned(tmp_path / "root", corpus))
+
+    assert [(reject.stage, reject.type, reject.modality) for reject in found.rejects] == [
+        ("plan", "WrongNumberOfCells", None)
+    ]
+    assert found.marker.items == COUNT + 1
+
+
+class _Picky(TinyEncoder):
+    """Fails on, or spoils, what the vector of one picture or text is known by."""
+
+    def __init__(self, picture: NDArray[np.float32] | None = None, text: str | None = None, value: float | None = None):
+        super().__init__()
+        self._picture, self._text, self._value = picture, text, value
+
+    def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        vectors = super().encode_images(pixels)
+        if self._picture is not None:
+            return self._spoiled(vectors, np.array([np.array_equal(one, self._picture) for one in pixels]))
+        return vectors
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._spoiled(super().encode_texts(texts), np.array([text == self._text for text in texts]))
+
+    def _spoiled(self, vectors: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.float32]:
+        if bad.any() and self._value is None:
+            raise RuntimeError("this one does not fit")
+        vectors[bad] = self._value
+        return vectors
+
+
+def pixels_of(file: Path) -> NDArray[np.float32]:
+    import PIL.Image  # noqa: PLC0415
+
+    from transforms import images  # noqa: PLC0415
+
+    with PIL.Image.open(file) as picture:
+        return TinyEncoder().preprocess(images.fit(picture.convert("RGB"), "crop"))
+
+
+@pytest.mark.parametrize(("value", "kind"), [(None, "RuntimeError"), (np.nan, "BadVector"), (0, "BadVector")])
+@pytest.mark.parametrize("number", [0, 6, COUNT - 1])
+def test_a_picture_that_the_encoder_cannot_take_is_the_only_one_rejected(
+    tmp_path: Path, corpus: Source, clean: Embedded, value: float | None, kind: str, number: int
+) -> None:
+    picky = _Picky(pixels_of(tmp_path / "i" / f"g{number % 3}_p{number:04d}.png"), value=value)
+    found = embed(planned(tmp_path / "root", corpus), picky)
+
+    assert_only_rejected(found, clean, number)
+    assert (found.rejects[0].stage, found.rejects[0].type, found.rejects[0].modality) == ("encode", kind, "image")
+
+
+@pytest.mark.parametrize(("value", "kind"), [(None, "RuntimeError"), (np.inf, "BadVector"), (0, "BadVector")])
+@pytest.mark.parametrize(("text", "modality", "part"), [("text 7", "text", 0), ("w7", "keyword", 1)])
+def test_a_text_that_the_encoder_cannot_take_rejects_its_item(
+    tmp_path: Path, corpus: Source, clean: Embedded, value: float | None, kind: str, text: str, modality: str, part: int
+) -> None:
+    found = embed(planned(tmp_path / "root", corpus), _Picky(text=text, value=value))
+
+    assert_only_rejected(found, clean, 7)
+    (reject,) = found.rejects
+    assert (reject.stage, reject.type, reject.modality, reject.part) == ("encode", kind, modality, part)
+
+
+class _Broken(TinyEncoder):
+    def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise RuntimeError("no device")
+
+
+def test_an_encoder_that_always_fails_rejects_everything_and_writes_no_shard(tmp_path: Path, corpus: Source) -> None:
+    found = embed(planned(tmp_path / "root", corpus), _Broken())
+
+    assert found.marker.embeddings is None
+    assert (found.marker.rejected, found.marker.rows) == (COUNT, 0)
+    with pytest.raises(PixdexError, match=rf"all {COUNT} items were rejected.*{COUNT} x RuntimeError: no device"):
+        check_rejects(found.run, 1.0)
+
+
+class _Hiccup(TinyEncoder):
+    """Fails once, as a device that was out of memory for a moment."""
+
+    failed = False
+
+    def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not self.failed:
+            self.failed = True
+            raise RuntimeError("out of memory")
+        return super().encode_images(pixels)
+
+
+def test_a_failure_that_passes_changes_nothing(tmp_path: Path, corpus: Source, clean: Embedded) -> None:
+    assert embed(planned(tmp_path / "root", corpus), _Hiccup()).vectors() == clean.vectors()
+
+
+class _Small(TinyEncoder):
+    """Takes one filled slot, and never two."""
+
+    def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if pixels.any(axis=(1, 2, 3)).sum() > 1:
+            raise RuntimeError("out of memory")
+        return super().encode_images(pixels)
+
+
+def test_an_encoder_that_fails_on_whole_batches_only_says_what_to_change(tmp_path: Path, corpus: Source) -> None:
+    with pytest.raises(PixdexError, match=r"none of its rows alone \(out of memory\): use a smaller --encoder-batch"):
+        embed(planned(tmp_path / "root", corpus), _Small())
+
+
+def test_rejects_up_to_the_limit_pass_and_more_do_not(tmp_path: Path, corpus: Source) -> None:
+    for number in (1, 4, 7):
+        (tmp_path / "i" / f"g1_p{number:04d}.png").write_bytes(b"no picture")
+    run = embed(planned(tmp_path / "root", corpus)).run
+
+    check_rejects(run, 0.5)
+    check_rejects(run, 3 / COUNT)
+    with pytest.raises(
+        PixdexError, match=rf"3 of {COUNT} items were rejected, more than --max-reject-ratio 0\.2 .*3 x"
+    ):
+        check_rejects(run, 0.2)
+
+
+def test_batches_are_slots_of_the_partition_whatever_their_number(
+    tmp_path: Path, corpus: Source, clean: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "BATCHES_AHEAD", 0)
+    monkeypatch.setattr(embedding, "FETCH_THREADS", 1)
+
+    assert embed(planned(tmp_path / "root", corpus)).vectors() == clean.vectors()

@@ -1,0 +1,212 @@
+"""Which generation is current, which run comes next, and what is published."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from transforms import generations, layout
+from transforms.errors import PixdexError
+from transforms.records import (
+    EncoderSettings,
+    FileReference,
+    Generation,
+    IndexSettings,
+    ListsMarker,
+    PieceMarker,
+    Plan,
+    Request,
+    ShardMarker,
+    Source,
+    TrainedIndex,
+    TrainMarker,
+    encode,
+)
+from transforms.run import Run
+from transforms.store import Store
+
+REQUEST = Request(
+    (Source("images", "file:///pictures"),), EncoderSettings("demo", "f", 16, ("image",)), IndexSettings()
+)
+OTHER = dataclasses.replace(REQUEST, seed=1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.at(str(tmp_path / "root"))
+
+
+def reference(name: str, size: int = 1) -> FileReference:
+    return FileReference(f"files/{name}", size, "sha256:00")
+
+
+def plan(run: Run, first_shard: int = 0, shards: int = 2) -> None:
+    found = Plan(run.generation, "r", reference("p"), first_shard, shards, 1, 6, 5, "IVF1,Flat")
+    run.store.commit(layout.plan(run.generation), found)
+
+
+def finish(run: Run, listed: int = 5, merged: int = 5) -> None:
+    """Commits the markers of a run of two shards: five rows, and one item that was rejected."""
+    trained = TrainedIndex("t", "IVF1,Flat", "ip", 16, 1, 64, 1, reference("index"), reference("training"))
+    first = run.plan.first_shard
+    for shard, rows, rejected in ((first, 5, 0), (first + 1, 0, 1)):
+        marker = ShardMarker(
+            shard, 0, "d", rows + rejected, rejected, rows, rows, 0, 0,
+            reference(f"e{shard}") if rows else None, reference(f"r{shard}") if rejected else None, 0.0,
+        )  # fmt: skip
+        run.commit("embed", shard, marker)
+    run.commit("train", 0, TrainMarker("d", trained))
+    run.commit("add", 0, ListsMarker(0, "d", listed, reference("lists")))
+    run.commit("merge", 0, PieceMarker(0, "d", 0, 0, 0, 100, "xxh3:0"))
+    run.commit("merge", 1, PieceMarker(1, "d", 0, 1, 100, merged * 72, "xxh3:1"))
+
+
+def published(store: Store, request: Request = REQUEST) -> Generation:
+    run = generations.begin(store, request)
+    plan(run, generations.next_shard(store))
+    finish(run)
+    return generations.publish(run)
+
+
+def test_a_new_root_has_nothing(store: Store) -> None:
+    assert generations.current(store) is None
+    assert generations.unfinished(store) is None
+    assert generations.numbers(store) == generations.runs(store) == []
+    assert (generations.next_number(store), generations.next_shard(store)) == (1, 0)
+
+
+def test_the_highest_number_is_the_current_generation(store: Store) -> None:
+    first, second = published(store), published(store, OTHER)
+
+    assert (first.generation, second.generation) == (1, 2)
+    assert generations.current(store) == second
+    assert generations.numbers(store) == [1, 2]
+
+
+def test_what_is_no_manifest_is_no_generation(store: Store) -> None:
+    found = published(store)
+    for name in ("LATEST", "000009.json.bak", "x.json", ".000009.json.123"):
+        store.create(f"generations/{name}", b"{}")
+
+    assert generations.current(store) == found
+
+
+def test_a_run_is_unfinished_until_it_is_published(store: Store) -> None:
+    run = generations.begin(store, REQUEST)
+    assert generations.unfinished(store) == run == Run(store, 1)
+    assert run.request == REQUEST
+
+    plan(run)
+    finish(run)
+    assert generations.unfinished(store) == run
+    generations.publish(run)
+    assert generations.unfinished(store) is None
+
+
+def test_an_abandoned_run_burns_its_generation_and_its_shards(store: Store) -> None:
+    run = generations.begin(store, REQUEST)
+    plan(run, shards=7)
+    generations.abandon(run)
+    generations.abandon(run)
+
+    assert generations.unfinished(store) is None
+    assert (generations.next_number(store), generations.next_shard(store)) == (2, 7)
+    assert published(store).next_shard == 9
+
+
+def test_two_that_begin_the_same_request_at_once_share_the_run(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        begun = set(pool.map(lambda _: generations.begin(store, REQUEST), range(8)))
+
+    assert begun == {Run(store, 1)}
+    assert generations.unfinished(store) == Run(store, 1)
+
+
+def test_of_two_that_begin_different_requests_at_once_one_is_told_to_wait(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations.begin(store, REQUEST)
+    monkeypatch.setattr(generations, "next_number", lambda _: 1)  # what it had read before the other began
+
+    with pytest.raises(PixdexError, match=r"another run has just begun .* wait for it, then run again"):
+        generations.begin(store, OTHER)
+
+
+def test_one_that_begins_a_moment_later_gives_way(store: Store) -> None:
+    first = generations.begin(store, REQUEST)
+
+    with pytest.raises(PixdexError, match="another run has just begun"):
+        generations.begin(store, OTHER)
+    assert generations.begin(store, REQUEST) == first
+    assert generations.unfinished(store) == first
+
+
+def test_a_generation_counts_what_its_shards_hold(store: Store) -> None:
+    found = published(store)
+
+    totals = found.totals
+    assert (totals.items, totals.embedded, totals.rejected, totals.vectors, totals.images) == (6, 5, 1, 5, 5)
+    assert (totals.texts, totals.keywords, totals.tombstones, totals.shards, totals.blocks) == (0, 0, 0, 2, 1)
+    assert (found.request, found.next_shard) == (REQUEST, 2)
+    assert found.index.path == "index/000001/index.faiss"
+    assert found.index.bytes == 100 + 5 * 72
+    assert len(encode(found)) < 1 << 20
+
+
+def test_the_tables_of_a_generation_name_its_files(store: Store) -> None:
+    found = published(store)
+    tables = [
+        generations.read_table(store, table)["path"].to_pylist()
+        for table in (found.tables.shards, found.tables.blocks, found.tables.rejects)
+    ]
+
+    assert tables == [["files/e0", None], ["files/lists"], ["files/r1"]]
+    segments = generations.read_table(store, found.tables.segments).to_pylist()
+    assert [(row["first_list"], row["last_list"], row["offset"], row["bytes"]) for row in segments] == [
+        (0, 0, 0, 100), (0, 1, 100, 360),
+    ]  # fmt: skip
+    assert generations.files(store, found) == sorted(
+        [
+            "generations/000001.json", "index/000001/index.faiss", "files/index", "files/training", "files/e0",
+            "files/lists", "files/r1",
+            *{table.path for table in (found.tables.shards, found.tables.blocks, found.tables.segments,
+                                       found.tables.rejects)},
+        ]
+    )  # fmt: skip
+
+
+def test_publishing_twice_publishes_once(store: Store) -> None:
+    found = published(store)
+
+    assert generations.publish(Run(store, 1)) == found
+    assert generations.numbers(store) == [1]
+
+
+@pytest.mark.parametrize(("listed", "merged"), [(4, 5), (5, 4), (6, 6), (5, 0)])
+def test_counts_that_do_not_agree_are_not_published(store: Store, listed: int, merged: int) -> None:
+    run = generations.begin(store, REQUEST)
+    plan(run)
+    finish(run, listed, merged)
+
+    with pytest.raises(PixdexError, match=rf"shards hold 5 rows, .* {listed}, the merged index {merged}: .*--abandon"):
+        generations.publish(run)
+    assert generations.current(store) is None
+
+
+def test_a_marker_of_other_work_is_an_error_and_never_a_skip(store: Store) -> None:
+    run = generations.begin(store, REQUEST)
+    run.commit("add", 3, ListsMarker(3, "a" * 64, 5, reference("lists")))
+
+    assert run.marker("add", 4, ListsMarker, "a" * 64) is None
+    assert run.marker("add", 3, ListsMarker, "a" * 64) is not None
+    with pytest.raises(PixdexError, match=r"answers aaaaaaaaaaaa…, this run asks for bbbbbbbbbbbb…: .*--abandon-plan"):
+        run.marker("add", 3, ListsMarker, "b" * 64)
+
+
+def test_markers_are_read_in_the_order_of_their_tasks(store: Store) -> None:
+    run = generations.begin(store, REQUEST)
+    for number in (2, 0, 1):
+        run.commit("add", number, ListsMarker(number, "d", number, reference("lists")))
+
+    assert [marker.number for marker in run.markers("add", range(3), ListsMarker)] == [0, 1, 2]
