@@ -36,6 +36,7 @@ from pipelines import console, options, progress
 from transforms import encoders, generations, layout
 from transforms.add import AddBlocks
 from transforms.embed import EmbedPartitions
+from transforms.encoders import Encoder
 from transforms.errors import PixdexError, UsageError
 from transforms.index.choose import check_key
 from transforms.merge import MergeBlocks
@@ -72,7 +73,8 @@ def build(argv: Sequence[str]) -> int:
     sources = options.sources(own)
     if own.abandon_plan or not _goes_on(store, sources):
         check(sources)
-    request = request_of(own, sources)
+    encoder = encoders.load(own.encoder, device=own.device)
+    request = request_of(own, sources, encoder)
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
     unfinished, published = generations.unfinished(store), generations.current(store)
     store.sweep_scratch()
@@ -82,7 +84,7 @@ def build(argv: Sequence[str]) -> int:
         return console.DONE
     run = _begin(store, request, unfinished, abandon=own.abandon_plan)
     if not own.no_progress:
-        console.say(f"encoder {request.encoder.spec}, {request.encoder.dim} dimensions")
+        console.say(f"encoder {own.encoder} on {encoder.device}, {encoder.dim} dimensions")
     started = progress.now()
     with progress.shown(run, wanted=not own.no_progress):
         execute(run, own.max_reject_ratio, [*argv], beam_flags)
@@ -139,14 +141,13 @@ def check(sources: Sequence[Source]) -> None:
         (csv_rows if source.kind == "csv" else pictures).check(source)
 
 
-def request_of(own: Namespace, sources: tuple[Source, ...]) -> Request:
+def request_of(own: Namespace, sources: tuple[Source, ...], encoder: Encoder) -> Request:
     """Makes the request of the options and refuses an encoder or index that cannot work.
 
     Raises:
         UsageError: names what is wrong and the way out.
     """
     index = options.index_settings(own)
-    encoder = encoders.load(own.encoder, device=own.device)
     check_key(index, encoder.dim)
     _check_modalities(own.encoder, encoder.modalities, sources)
     settings = EncoderSettings(

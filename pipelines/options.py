@@ -52,8 +52,8 @@ def _ratio(text: str) -> float:
 
 def _add(parser: argparse.ArgumentParser, flag: str, **kwargs: object) -> None:
     """Adds a flag under both spellings, `--index-key` and `--index_key`."""
-    spellings = [flag] if "_" not in (other := flag.replace("-", "_").replace("__", "--", 1)) else [flag, other]
-    parser.add_argument(*spellings, **kwargs)  # type: ignore[arg-type]  # argparse's own overloads are wider
+    other = "--" + flag.removeprefix("--").replace("-", "_")
+    parser.add_argument(*dict.fromkeys([flag, other]), **kwargs)  # type: ignore[arg-type]  # argparse's own overloads are wider
 
 
 class RootOptions(PipelineOptions):

@@ -336,7 +336,7 @@ def _finish_vectors(table: pa.Table, rows: _Rows, settings: EncoderSettings) -> 
     modalities = np.repeat(list(rows.counts), list(rows.counts.values()))
     for row in np.flatnonzero(bad).tolist():
         place = int(rows.item[row])
-        message = "the encoder's vector is zero or not finite"
+        message = "the encoder's vector is zero, not finite, or too large for float16 (--precision full keeps it)"
         rows.rejects.setdefault(
             place, _reject(table, place, str(modalities[row]), int(rows.part[row]), "encode", "BadVector", message)
         )

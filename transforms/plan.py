@@ -116,9 +116,7 @@ class _ListContainer(beam.DoFn):
             return
         # A file that two globs match is one object, not two with one key: the earlier glob has it.
         earlier = [PictureListing(source) for source in sources[: container.source] if source.kind == "images"]
-        for batch in listing.batches(container.name):
-            paths = [uri.partition("://")[2] for uri in batch["uri"].to_pylist()]
-            yield batch.filter(pa.array([not any(other.accepts(path) for other in earlier) for path in paths]))
+        yield from listing.batches(container.name, earlier)
 
 
 class _FindRepeated(beam.DoFn):

@@ -167,7 +167,8 @@ class Store:
         The file is whole, and on disk, when it becomes visible.
         """
         if self.local is not None:
-            return _create_by_link(self.local / path, data)
+            with self.scratch() as scratch:
+                return _create_by_link(scratch / "new", self.local / path, data)
         guard = _MEMORY_LOCK if self.url.startswith("memory://") else contextlib.nullcontext()
         with guard:
             try:
@@ -274,22 +275,18 @@ def missing(store: Store, path: str) -> PixdexError:
     return PixdexError(f"{store.url}/{path} is missing: restore it from a backup, or build into a new root")
 
 
-def _create_by_link(target: Path, data: bytes) -> bool:
+def _create_by_link(new: Path, target: Path, data: bytes) -> bool:
+    with new.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        try:
-            os.link(temporary, target)  # fails if the target exists, which a rename does not
-        except FileExistsError:
-            return False
-        _sync(target.parent)
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.link(new, target)  # fails if the target exists, which a rename does not
+    except FileExistsError:
+        return False
+    _sync(target.parent)
+    return True
 
 
 def _sync(path: Path) -> None:

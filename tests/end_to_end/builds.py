@@ -124,7 +124,7 @@ def leftovers(root: Path) -> list[str]:
         str(path)
         for path in found
         if (path.parts[0] == ".scratch" and len(path.parts) > 1)
-        or (path.name.startswith(".") and path.parts[0] not in ("plans", "generations", ".scratch"))
+        or (path.name.startswith(".") and path.parts[0] != ".scratch")
     ]
 
 

@@ -12,6 +12,7 @@ from pipelines import build, options
 from tests.corpora import write_pictures
 from tests.end_to_end.builds import REPOSITORY
 from tests.transforms.stages import TINY
+from transforms import encoders
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, IndexSettings, Request, Source
 
@@ -20,7 +21,7 @@ REQUEST = Request((Source("images", "file:///p"),), TINY, IndexSettings())
 
 def request(*argv: str) -> Request:
     own, _ = options.parse("build", "", ["--encoder", "tests.encoders:TinyEncoder", *argv], build.OPTIONS)
-    return build.request_of(own, options.sources(own))
+    return build.request_of(own, options.sources(own), encoders.load(own.encoder))
 
 
 def test_a_request_is_made_of_everything_that_changes_a_byte() -> None:

@@ -1,14 +1,15 @@
 """Pictures by folder or glob: each file is an item.
 
 A glob means exactly the files it matches; a folder means every file with a picture's ending below it, hidden ones left
-out. Links to files are followed, links to folders are not (they can lead in circles).
+out. Links to files are followed; links to folders only by a glob without `**`, as they can lead in circles.
 """
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -53,13 +54,21 @@ class PictureListing:
     def _matches(self) -> re.Pattern[str]:
         return re.compile(glob_translate(self._filesystem[1]))
 
+    @cached_property
+    def _levels(self) -> float:
+        """Levels of folders below the base that can hold a match: of a glob without `**`, as many as it has."""
+        _, path = self._filesystem
+        if not self._is_glob or "**" in path:
+            return math.inf
+        return path[len(self._base) :].strip("/").count("/")
+
     def containers(self) -> list[str]:
         """Returns the parts that can be listed side by side: the files of the base, and each folder in it.
 
         The base is listed without the folders in it, any other part with all that lies below it.
         """
         folders, _ = self._entries(self._base)
-        return [self._base, *folders]
+        return [self._base, *folders] if self._levels else [self._base]
 
     def first(self) -> str | None:
         """Returns the path of any one picture, or None: enough to refuse a source that has none."""
@@ -68,17 +77,33 @@ class PictureListing:
                 return str(batch[0]["name"])
         return None
 
-    def batches(self, container: str) -> Iterator[pa.Table]:
-        """Lists one container as item batches, folder by folder, by name within a folder."""
+    def batches(self, container: str, others: Sequence["PictureListing"] = ()) -> Iterator[pa.Table]:
+        """Lists one container as item batches, folder by folder, by name within a folder.
+
+        What one of the `others` lists too is left to it.
+        """
         for files in self._files(container):
-            yield self._table(files)
+            if own := [file for file in files if not any(other.accepts(file["name"]) for other in others)]:
+                yield self._table(own)
 
     def accepts(self, path: str) -> bool:
         """Tells whether a file of this path belongs to the source, whether or not it is there."""
-        if not self._wants(path):
-            return False
-        between = path[len(self._base) :].strip("/").split("/")[:-1]
-        return self._is_glob or not any(name.startswith(".") for name in between)
+        return self._wants(path) and self._reaches(path.rpartition("/")[0])
+
+    def _reaches(self, folder: str) -> bool:
+        """Tells whether the listing enters a folder that lies below the base."""
+        if self._levels < math.inf or len(folder) <= len(self._base):
+            return True
+        if folder not in self._reached:
+            above, _, name = folder.rpartition("/")
+            hidden = name.startswith(".") and not self._is_glob
+            linked = self.source.pattern.startswith("file://") and Path(folder).is_symlink()
+            self._reached[folder] = not hidden and not linked and self._reaches(above)
+        return self._reached[folder]
+
+    @cached_property
+    def _reached(self) -> dict[str, bool]:
+        return {}
 
     def _wants(self, path: str) -> bool:
         """Tells whether a file that the listing met belongs to the source."""
@@ -93,8 +118,11 @@ class PictureListing:
     def _files(self, container: str) -> Iterator[list[dict[str, Any]]]:
         waiting = [container]
         while waiting:
-            folders, files = self._entries(waiting.pop())
-            if container != self._base:
+            folder = waiting.pop()
+            folders, files = self._entries(folder)
+            below = folder[len(self._base) :].strip("/")
+            level = below.count("/") + 1 if below else 0
+            if container != self._base and level < self._levels:
                 waiting.extend(reversed(folders))
             if wanted := [file for file in files if self._wants(file["name"])]:
                 yield wanted
@@ -119,8 +147,9 @@ class PictureListing:
                 except OSError:
                     entry = {**entry, "type": "file"}  # noqa: PLW2901 - a dangling link becomes a reject, by name
             hidden = entry["name"].rpartition("/")[2].startswith(".") and not self._is_glob
-            if entry["type"] == "directory" and not entry.get("linked") and not hidden and entry["name"] != folder:
-                folders.append(entry["name"].rstrip("/"))
+            if entry["type"] == "directory":
+                if not hidden and entry["name"] != folder and not (entry.get("linked") and self._levels == math.inf):
+                    folders.append(entry["name"].rstrip("/"))
             elif entry["type"] == "file":
                 files.append(entry)
         return folders, files

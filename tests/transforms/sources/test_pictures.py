@@ -125,6 +125,28 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tree: Path) ->
     assert len(found) == 8
 
 
+def test_a_glob_without_two_stars_follows_links_to_folders_and_looks_no_deeper_than_it_says(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "linked").symlink_to(tree / "sub")
+    listed: list[str] = []
+    entries = PictureListing._entries
+
+    def remember(self: PictureListing, folder: str) -> tuple[list[str], list[dict[str, Any]]]:
+        listed.append(folder)
+        return entries(self, folder)
+
+    monkeypatch.setattr(PictureListing, "_entries", remember)
+    assert names(listing(tree / "*" / "c.png"), tree) == ["linked/c.png", "sub/c.png"]
+    assert str(tree / "sub" / "deep") not in listed
+
+
+def test_a_folder_does_not_claim_what_lies_behind_a_link(tree: Path) -> None:
+    (tree / "linked").symlink_to(tree / "sub")
+    assert listing(tree).accepts(str(tree / "sub" / "c.png"))
+    assert not listing(tree).accepts(str(tree / "linked" / "c.png"))
+
+
 def test_a_folder_named_by_a_link_is_listed(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tree)
 
