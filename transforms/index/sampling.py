@@ -17,8 +17,8 @@ from transforms.records import FileReference, row_ids
 from transforms.shards import read_vectors
 from transforms.store import Store
 
-POINTS_PER_LIST = 256
-"""faiss's `ClusteringParameters.max_points_per_centroid`: it uses no more."""
+POINTS_PER_LIST = 50
+"""Training vectors a list; faiss asks for 39 to 256, and more than 50 gain little."""
 
 MIN_SAMPLE = 65_536
 """Enough for the codebooks of a product quantizer (256 points for each of 256 centroids)."""

@@ -62,8 +62,8 @@ def test_nothing_and_everything_can_be_asked_for() -> None:
     assert in_sample(ids_of(1), 0, float(np.nextafter(1, 0))).all()
 
 
-def test_training_gets_256_rows_a_list_and_enough_for_codebooks() -> None:
-    assert sample_fraction(IndexKey.parse("IVF4096,Flat"), 10**7) == 4096 * 256 / 10**7
+def test_training_gets_50_rows_a_list_and_enough_for_codebooks() -> None:
+    assert sample_fraction(IndexKey.parse("IVF4096,Flat"), 10**7) == 4096 * 50 / 10**7
     assert sample_fraction(IndexKey.parse("Flat"), 10**6) == 65_536 / 10**6
     assert sample_fraction(IndexKey.parse("Flat"), 100) == 1.0
     assert sample_fraction(IndexKey.parse("Flat"), 0) == 1.0

@@ -1,0 +1,58 @@
+"""The rotation before a product quantizer: principal components, dealt out so that every subspace varies alike.
+
+The parametric solution of optimized product quantization (Ge, He, Ke, Sun, CVPR 2013, section 3.2): for Gaussian data
+it is optimal, costs one eigendecomposition, and iterations after it seldom win anything.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SMALLEST = 1e-12
+"""Variance below which a direction is taken as empty, relative to the largest."""
+
+
+def principal_rotation(sample: NDArray[np.float32], dim: int, subspaces: int) -> NDArray[np.float32]:
+    """Returns orthonormal rows, float32 `(dim, d)`: the `dim` directions of largest variance, dealt out to subspaces.
+
+    Args:
+        sample: float32 `(n, d)`.
+        dim: components to keep, at most d and a multiple of `subspaces`.
+        subspaces: of the product quantizer; consecutive runs of `dim / subspaces` rows.
+
+    Cost: 2·n·d² operations and an eigendecomposition of d x d; 65,536 x 512 takes about half a second on two cores.
+    """
+    centred = sample - sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    covariance = (centred.T @ centred).astype(np.float64) / max(len(sample), 1)
+    variances, directions = np.linalg.eigh(covariance)
+    # The sign of an eigenvector is arbitrary; this one does not depend on the LAPACK at hand.
+    directions *= np.where(directions[np.abs(directions).argmax(axis=0), np.arange(len(variances))] < 0, -1, 1)
+    largest_first = np.argsort(-variances, kind="stable")[:dim]
+    order = largest_first[allocate(variances[largest_first], subspaces)]
+    return np.ascontiguousarray(directions[:, order].T, np.float32)
+
+
+def allocate(variances: NDArray[np.float64], subspaces: int) -> NDArray[np.int64]:
+    """Deals directions out to subspaces of equal size so that the products of their variances are alike.
+
+    Greedy: the next largest goes to the subspace whose product is the smallest so far and that has room.
+
+    Args:
+        variances: float64 `(dim,)`, descending.
+        subspaces: a divisor of `dim`.
+
+    Returns:
+        int64 `(dim,)`: positions in `variances`, subspace by subspace.
+
+    >>> allocate(np.array([8.0, 4.0, 2.0, 1.0]), 2).tolist()
+    [0, 3, 1, 2]
+    """
+    room = len(variances) // subspaces
+    logs = np.log(np.maximum(variances, _SMALLEST * max(float(variances[0]), _SMALLEST)))
+    logs -= logs.min()  # no factor below 1, so that a product only grows
+    product = np.zeros(subspaces)
+    members: list[list[int]] = [[] for _ in range(subspaces)]
+    for direction, log in enumerate(logs.tolist()):
+        subspace = int(np.argmin(product))
+        members[subspace].append(direction)
+        product[subspace] = product[subspace] + log if len(members[subspace]) < room else np.inf
+    return np.array(members, np.int64).reshape(-1)
