@@ -13,10 +13,10 @@ from typing import NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from transforms import uris
 from transforms.errors import UsageError
 from transforms.images import PIXEL_LIMIT
 from transforms.records import IndexSettings, Source
-from transforms.sources import uris
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
 _FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

@@ -14,10 +14,9 @@ from urllib.parse import quote, quote_from_bytes
 
 import PIL.Image
 
-from transforms import images
+from transforms import images, uris
 from transforms.errors import UsageError
 from transforms.searching import Hit
-from transforms.sources import uris
 
 _SIDE = 320
 """Pixels of a thumbnail's longer side: sharp at the size shown, also on dense screens."""

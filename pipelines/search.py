@@ -30,12 +30,11 @@ from numpy.typing import NDArray
 
 from pipelines import console, options, result_page, text_table
 from pipelines.text_table import Column
-from transforms import embedding
+from transforms import embedding, uris
 from transforms.errors import PixdexError, UsageError
 from transforms.records import EncoderSettings, Modality
 from transforms.rejects import normalised_message
 from transforms.searching import Hit, Searcher
-from transforms.sources import uris
 from transforms.store import Store
 
 # A search is no Beam job: groups that are no direct subclasses of PipelineOptions stay out of every pipeline's flags,

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms import images, shards
+from transforms import images, shards, uris
 from transforms.decode_budget import DecodeBudget
 from transforms.encoders import Encoder
 from transforms.errors import PixdexError
@@ -25,7 +25,7 @@ from transforms.records import EncoderSettings, Modality, Partition, ShardMarker
 from transforms.rejects import normalised_message
 from transforms.run import Run
 from transforms.shards import Reject
-from transforms.sources import items, uris
+from transforms.sources import items
 
 FETCH_THREADS = 8
 """Pictures fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""

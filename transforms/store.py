@@ -21,10 +21,9 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from transforms import layout
+from transforms import layout, uris
 from transforms.errors import PixdexError, UsageError
 from transforms.records import FileReference, decode, encode
-from transforms.sources import uris
 
 T = TypeVar("T")
 
@@ -110,6 +109,14 @@ class Store:
         """Tells whether a file is there now (no cached listing is asked)."""
         self.filesystem.invalidate_cache()
         return bool(self.filesystem.exists(self.full(path)))
+
+    def holds(self, reference: FileReference) -> bool:
+        """Tells whether a file is there with the size that its reference says; its content is not read."""
+        self.filesystem.invalidate_cache()
+        try:
+            return bool(self.filesystem.size(self.full(reference.path)) == reference.bytes)
+        except FileNotFoundError:
+            return False
 
     def names(self, folder: str) -> list[str]:
         """Returns the names, sorted, of what lies in a folder; none when there is no such folder."""

@@ -335,3 +335,10 @@ def test_scratch_is_gone_when_the_work_ends_or_fails(store: Store) -> None:
         raise RuntimeError
 
     assert not scratch.exists()
+
+
+def test_a_store_knows_nothing_of_sources() -> None:
+    code = "import sys, transforms.store; print([name for name in sys.modules if 'transforms.sources' in name])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import xxhash
 
+from transforms import uris
 from transforms.errors import UsageError
 from transforms.records import Source
-from transforms.sources import items, uris
+from transforms.sources import items
 
 _BLOCK_BYTES = 16 << 20
 _LIST_FROM = 8

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.utils import glob_translate
 
+from transforms import uris
 from transforms.errors import UsageError
 from transforms.images import PICTURE_ENDINGS
 from transforms.records import Source
-from transforms.sources import items, uris
+from transforms.sources import items
 
 _MAGIC = re.compile(r"[*?\[]")
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transforms import uris
 from transforms.errors import UsageError
 from transforms.records import Source
-from transforms.sources import items, pictures, uris
+from transforms.sources import items, pictures
 from transforms.sources.pictures import PictureListing
 
 TREE = [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.sources import uris
+from transforms import uris
 
 COMPOSED = unicodedata.normalize("NFC", "한글")
 DECOMPOSED = unicodedata.normalize("NFD", "한글")
