@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms import shards
 from transforms.records import FileReference, ItemSlice
 from transforms.store import Store
 
@@ -39,9 +40,7 @@ CORE_SCHEMA = pa.schema(
     ]
 )
 
-SHARD_COLUMNS = (
-    "id", "key", "uri", "modality", "part", "caption", "version", "width", "height", "embedding",
-)  # fmt: skip
+SHARD_COLUMNS = ("id", *shards.CORE_COLUMNS, shards.EMBEDDING)
 """Names that a shard's parquet keeps for itself; a source's column of such a name gets a prefix."""
 
 ITEMS_PER_GROUP = 8192
