@@ -7,8 +7,9 @@ not fit the header is kept as an item that cannot be embedded, so that counts ad
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import xxhash
+from fsspec.implementations.local import LocalFileSystem
 
 from transforms import uris
 from transforms.errors import UsageError
@@ -24,8 +26,12 @@ from transforms.records import Source
 from transforms.sources import items
 
 _BLOCK_BYTES = 16 << 20
-_LIST_FROM = 8
-"""From how many pictures of one folder on the folder is listed instead of asking for each."""
+_LIST_FROM = 64
+"""From how many pictures of one folder in a block on the folder is listed instead of asking for each."""
+_STATS_AT_ONCE = 16
+"""Asking for a picture waits for a store far away, so ask for this many at a time."""
+_FILES_KEPT = 500_000
+"""Of so many files the listing is kept for the blocks to come: about 100 MB."""
 _SEPARATOR = "\x1f"
 
 
@@ -33,7 +39,8 @@ _SEPARATOR = "\x1f"
 class CsvListing:
     """Lists the rows of one CSV file.
 
-    Cost: the file is read once, in blocks of 16 MiB; one small entry a row is held in memory.
+    Cost: the file is read once, in blocks of 16 MiB; what is held of it in memory is a block, and about 150 bytes for
+    every row that has no primary key. Pictures are asked for as `PictureVersions` says.
     """
 
     source: Source
@@ -70,21 +77,23 @@ class CsvListing:
             raise UsageError(f"--csv {self.source.pattern}: {error}") from error
 
     def batches(self) -> Iterator[pa.Table]:
-        """Reads the rows as item batches, in the order of the file.
+        """Reads the rows as item batches, in the order of the file, but that a row that does not fit ends its block.
 
         Raises:
             UsageError: the file is no CSV or no UTF-8.
         """
         header = self.header()
         seen: Counter[str] = Counter()
+        versions = PictureVersions()
         for rows, problems in self._blocks(header):
             if len(rows):
-                yield self._table(header, rows, None, seen)
+                yield self._table(header, rows, None, seen, versions)
             if problems:
                 first = pa.array([text for text, _ in problems], pa.string())
                 cells = [first, *(pa.nulls(len(problems), pa.string()) for _ in header[1:])]
                 broken = pa.array([problem for _, problem in problems], pa.string())
-                yield self._table(header, pa.Table.from_arrays(cells, names=_positions(header)), broken, seen)
+                table = pa.Table.from_arrays(cells, names=_positions(header))
+                yield self._table(header, table, broken, seen, versions)
 
     def _blocks(self, header: Sequence[str]) -> Iterator[tuple[pa.Table, list[tuple[str, str]]]]:
         """Reads blocks of rows with every cell a string, and the rows that do not fit, each with its problem."""
@@ -127,7 +136,14 @@ class CsvListing:
                 ) from error
             raise UsageError(f"--csv {self.source.pattern} cannot be read as CSV ({error}): mend the file") from error
 
-    def _table(self, header: Sequence[str], rows: pa.Table, problem: pa.Array | None, seen: Counter[str]) -> pa.Table:
+    def _table(
+        self,
+        header: Sequence[str],
+        rows: pa.Table,
+        problem: pa.Array | None,
+        seen: Counter[str],
+        versions: "PictureVersions",
+    ) -> pa.Table:
         cells = dict(zip(header, (column.combine_chunks() for column in rows.columns), strict=True))
         source = self.source
         content = _content_hashes(rows)
@@ -136,7 +152,7 @@ class CsvListing:
         image = text = keywords = None
         if problem is None:
             if source.image_column:
-                image, picture_version = self._pictures(cells[source.image_column])
+                image, picture_version = self._pictures(cells[source.image_column], versions)
                 version = pc.if_else(
                     pc.is_valid(image),
                     pc.binary_join_element_wise(version, "+", picture_version, "", null_handling="replace"),
@@ -146,12 +162,11 @@ class CsvListing:
             text = _filled(cells[source.text_column]) if source.text_column else None
             if source.keyword_column:
                 keywords = split_keywords(cells[source.keyword_column], source.keyword_separator)
-        name = self._numbered(content, seen)
-        if source.key_column and problem is None:
-            name = pc.coalesce(_filled(cells[source.key_column]), name)
+        given = source.key_column is not None and problem is None
+        primary = _filled(cells[source.key_column]) if given else pa.nulls(len(rows), pa.string())
         stored = items.column_names(header)
         return items.table_of(
-            key=uris.nfc(pc.binary_join_element_wise(source.pattern, name, "#")),
+            key=uris.nfc(pc.binary_join_element_wise(source.pattern, row_names(primary, content, seen), "#")),
             uri=uri,
             version=version,
             image=image,
@@ -161,22 +176,14 @@ class CsvListing:
             columns=dict(zip(stored, (column.combine_chunks() for column in rows.columns), strict=True)),
         )
 
-    def _pictures(self, cells: pa.Array) -> tuple[pa.Array, pa.Array]:
+    def _pictures(self, cells: pa.Array, versions: "PictureVersions") -> tuple[pa.Array, pa.Array]:
         """Returns the URI (null for an empty cell) and the version of every picture that the cells name."""
         image = [
             uris.join(self.source.pattern, cell.strip()) if cell and cell.strip() else None
             for cell in cells.to_pylist()
         ]
-        versions = picture_versions([uri for uri in image if uri])
-        return pa.array(image, pa.string()), pa.array([versions.get(uri or "") for uri in image], pa.string())
-
-    def _numbered(self, content: pa.Array, seen: Counter[str]) -> pa.Array:
-        """Names rows by content: the hash and, for rows that are alike, how many came before."""
-        names = []
-        for value in content.to_pylist():
-            names.append(f"{value}#{seen[value]}")
-            seen[value] += 1
-        return pa.array(names, pa.string())
+        found = versions.of(uri for uri in image if uri)
+        return pa.array(image, pa.string()), pa.array([found.get(uri or "") for uri in image], pa.string())
 
     def _not_utf8(self) -> UsageError:
         return UsageError(
@@ -227,23 +234,56 @@ def split_keywords(cells: pa.Array, separator: str) -> pa.Array:
     return pc.if_else(pa.array(counts > 0), lists, pa.nulls(len(cells), lists.type))
 
 
-def picture_versions(pictures: Sequence[str]) -> dict[str, str]:
-    """Returns the version of every picture; one that is not there, or lies on the web, has a version of its own.
+def row_names(primary: pa.Array, content: pa.Array, seen: Counter[str]) -> pa.Array:
+    """Names rows by primary key or, where that is null, by content: its hash, and how many alike came before.
 
-    Folders that hold many of the pictures are listed once instead of asking for each.
+    Only rows without a primary key are counted in `seen`.
     """
-    folders = Counter(picture.rpartition("/")[0] for picture in pictures)
-    listed: dict[str, dict[str, str]] = {}
-    versions: dict[str, str] = {}
-    for picture in pictures:
-        if picture.startswith(("http://", "https://")):
-            versions[picture] = "url:" + picture
-            continue
-        folder, _, name = picture.rpartition("/")
-        if folders[folder] >= _LIST_FROM and folder not in listed:
-            listed[folder] = _folder_versions(folder)
-        versions[picture] = listed.get(folder, {}).get(name) or _version_of(picture)
-    return versions
+    names = primary.to_pylist()
+    for place in np.flatnonzero(primary.is_null().to_numpy(zero_copy_only=False)).tolist():
+        value = content[place].as_py()
+        names[place] = f"{value}#{seen[value]}"
+        seen[value] += 1
+    return pa.array(names, pa.string())
+
+
+@dataclass(frozen=True)
+class PictureVersions:
+    """Finds the versions of the pictures that one CSV names, block after block.
+
+    Cost: one request a picture, 16 at a time; or one listing of a folder, where a block names at least 64 pictures of
+    it. A listing serves the blocks that follow, while the last ones hold no more than 500,000 files.
+    """
+
+    _listed: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def of(self, pictures: Iterable[str]) -> dict[str, str]:
+        """Returns the version of every picture; one that is not there, or lies on the web, has a version of its own."""
+        versions: dict[str, str] = {}
+        folders: dict[str, list[str]] = {}
+        for picture in dict.fromkeys(pictures):
+            if picture.startswith(("http://", "https://")):
+                versions[picture] = "url:" + picture
+            else:
+                folders.setdefault(picture.rpartition("/")[0], []).append(picture)
+        unlisted = []
+        for folder, members in folders.items():
+            listed = self._folder(folder, len(members))
+            for picture in members:
+                if version := listed.get(picture.rpartition("/")[2]):
+                    versions[picture] = version
+                else:
+                    unlisted.append(picture)
+        return versions | _versions_of(unlisted)
+
+    def _folder(self, folder: str, named: int) -> dict[str, str]:
+        """Returns the versions of a folder's files, or nothing where listing it would cost more than asking."""
+        if folder not in self._listed and named >= _LIST_FROM:
+            self._listed[folder] = found = _folder_versions(folder)
+            while len(self._listed) > 1 and sum(map(len, self._listed.values())) > _FILES_KEPT:
+                del self._listed[next(iter(self._listed))]
+            return found
+        return self._listed.get(folder, {})
 
 
 def _folder_versions(folder: str) -> dict[str, str]:
@@ -256,11 +296,30 @@ def _folder_versions(folder: str) -> dict[str, str]:
     return {entry["name"].rpartition("/")[2]: uris.version(entry) for entry in entries if not entry.get("islink")}
 
 
-def _version_of(picture: str) -> str:
-    protocol, _, path = picture.partition("://")
+def _versions_of(pictures: Sequence[str]) -> dict[str, str]:
+    versions: dict[str, str] = {}
+    with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:
+        for start in range(0, len(pictures), 1024):  # a future takes more memory than what it brings
+            some = pictures[start : start + 1024]
+            # Opened here and not by the threads, for each of which fsspec would connect and log in anew.
+            versions.update(zip(some, pool.map(_version_of, map(_opened, some)), strict=True))
+    return versions
+
+
+def _opened(picture: str) -> tuple[Any, str] | None:  # fsspec is untyped
     try:
-        filesystem, name = uris.filesystem_of(picture)
-        return uris.version(filesystem.info(uris.existing_path(path) if protocol == "file" else name))
+        return uris.filesystem_of(picture)
+    except Exception:  # noqa: BLE001 - as in `_version_of`
+        return None
+
+
+def _version_of(opened: tuple[Any, str] | None) -> str:
+    if opened is None:
+        return "missing:"
+    filesystem, name = opened
+    try:
+        local = isinstance(filesystem, LocalFileSystem)
+        return uris.version(filesystem.info(uris.existing_path(name) if local else name))
     except Exception:  # noqa: BLE001 - every object store raises its own; the embed stage says what is wrong
         return "missing:"
 
