@@ -25,7 +25,7 @@ from pipelines.text_table import Column
 from transforms import generations, layout, shards
 from transforms.errors import UsageError
 from transforms.records import FileReference, Generation, Source
-from transforms.run import STAGES, Run, Stage
+from transforms.run import STAGES, Run
 from transforms.searching import open_generation
 from transforms.store import Store
 
@@ -134,7 +134,7 @@ def progress(run: Run) -> dict[str, Any]:
     for stage in STAGES:
         done = len(run.store.names(layout.marker_folder(run.generation, stage)))
         marker = run.stage_marker(stage)
-        planned = marker.tasks if marker else _planned(run, stage)
+        planned = marker.tasks if marker else run.tasks(stage)
         stages[stage] = {"done": marker.tasks if marker else done, "planned": planned, "finished": marker is not None}
     return {
         "generation": run.generation,
@@ -248,14 +248,6 @@ def _reject_reasons(store: Store, generation: Generation) -> Counter[tuple[str, 
             columns = (table[name].to_pylist() for name in ("stage", "type", "message"))
             reasons.update(zip(*columns, strict=True))
     return reasons
-
-
-def _planned(run: Run, stage: Stage) -> int | None:
-    if stage in ("plan", "train", "publish"):
-        return 1
-    if not run.store.exists(layout.plan(run.generation)):
-        return None
-    return {"embed": run.plan.shards, "sample": run.plan.blocks, "add": run.plan.blocks}.get(stage)
 
 
 def _source(source: Source) -> dict[str, Any]:

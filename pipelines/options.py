@@ -53,7 +53,8 @@ def _ratio(text: str) -> float:
 def _add(parser: argparse.ArgumentParser, flag: str, **kwargs: object) -> None:
     """Adds a flag under both spellings, `--index-key` and `--index_key`."""
     other = "--" + flag.removeprefix("--").replace("-", "_")
-    parser.add_argument(*dict.fromkeys([flag, other]), **kwargs)  # type: ignore[arg-type]  # argparse's own overloads are wider
+    spellings = dict.fromkeys([flag, other]) if flag.startswith("--") else [flag]
+    parser.add_argument(*spellings, **kwargs)  # type: ignore[arg-type]  # argparse's own overloads are wider
 
 
 class RootOptions(PipelineOptions):
@@ -94,9 +95,8 @@ class EncoderOptions(PipelineOptions):
             "--encoder",
             default="demo",
             metavar="SPEC",
-            help="demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT or module:Class (default demo)",
+            help="demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class (default demo)",
         )
-        _add(parser, "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
         _add(
             parser, "--encoder-batch", type=_positive, default=64, help="pictures or texts encoded at once (default 64)"
         )
@@ -104,8 +104,7 @@ class EncoderOptions(PipelineOptions):
             parser,
             "--encoder-threads",
             type=_positive,
-            default=min(4, os.cpu_count() or 1),
-            help="CPU threads of the encoder (default: the cores, at most 4); another number changes last bits",
+            help="CPU threads of encoder and index (default: the cores, at most 4); another number changes last bits",
         )
         _add(
             parser,
@@ -123,6 +122,14 @@ class EncoderOptions(PipelineOptions):
             help="stored vectors are rounded to float16, or kept (default float16)",
         )
         _add(parser, "--no-normalize", action="store_true", help="keep the length of vectors (default: make it 1)")
+
+
+class DeviceOptions(PipelineOptions):
+    """Where the encoder computes."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        _add(parser, "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
 
 
 class IndexOptions(PipelineOptions):
@@ -216,6 +223,11 @@ def _refuse_unknown(parser: argparse.ArgumentParser, beam_flags: Sequence[str]) 
     known = [*parser._option_string_actions, *beam._option_string_actions]
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     raise UsageError(f"unknown flag {word}{f', did you mean {near[0]}?' if near else ''}; see {parser.prog} --help")
+
+
+def default_threads() -> int:
+    """Returns the CPU threads of a request that names none."""
+    return min(4, os.cpu_count() or 1)
 
 
 def sources(options: argparse.Namespace) -> tuple[Source, ...]:

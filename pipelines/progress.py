@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from pipelines import console
 from transforms import layout
-from transforms.errors import PixdexError
 from transforms.run import STAGES, Run, Stage
 
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -18,13 +17,13 @@ _BAR = "{{desc}} {{bar:24}} {{n_fmt}}/{{total_fmt}} {unit} [{{elapsed}}]"
 
 
 @contextlib.contextmanager
-def shown(run: Run, *, wanted: bool) -> Iterator[None]:
+def shown(run: Run, *, wanted: bool, last: Stage = "publish") -> Iterator[None]:
     """Shows the stages of a run on stderr while the block runs; on no terminal, a line a stage."""
     if not wanted:
         yield
         return
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(run, stop), name="progress", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(run, last, stop), name="progress", daemon=True)
     watcher.start()
     try:
         yield
@@ -50,22 +49,23 @@ def stage_seconds(run: Run, since: float) -> dict[str, float]:
     return seconds
 
 
-def _watch(run: Run, stop: threading.Event) -> None:
+def _watch(run: Run, last: Stage, stop: threading.Event) -> None:
     live = sys.stderr.isatty()
-    for stage in STAGES:
+    for stage in STAGES[: STAGES.index(last) + 1]:
         with tqdm(
             desc=f"{stage:>7}", bar_format=_BAR.format(unit=_UNITS[stage]), file=sys.stderr, disable=not live
         ) as bar:
             while True:
-                stopped = stop.is_set()
+                stopped, looked = stop.is_set(), time.monotonic()
                 finished = run.stage_marker(stage)
                 done = len(run.store.names(layout.marker_folder(run.generation, stage)))
-                bar.total = _planned(run, stage) or (max(done, 1) if finished else None)
+                bar.total = run.tasks(stage) or (max(done, 1) if finished else None)
                 bar.n = bar.total if finished else done
                 bar.refresh()
                 if finished or stopped:
                     break
-                stop.wait(_SECONDS_BETWEEN_LOOKS)
+                # Listing many markers takes a store some time: no more than a tenth of it goes into looking.
+                stop.wait(max(_SECONDS_BETWEEN_LOOKS, 10 * (time.monotonic() - looked)))
         if finished is None:
             return
         if not live:
@@ -81,18 +81,6 @@ _UNITS: dict[Stage, str] = {
     "merge": "pieces",
     "publish": "generations",
 }
-
-
-def _planned(run: Run, stage: Stage) -> int | None:
-    """Returns how many tasks a stage has, or None while the plan, or the stage before, does not say."""
-    if stage in ("plan", "train", "publish"):
-        return 1
-    with contextlib.suppress(PixdexError):  # the plan is not committed yet
-        if stage == "embed":
-            return run.plan.shards
-        if stage in ("sample", "add"):
-            return run.plan.blocks
-    return None
 
 
 def now() -> float:

@@ -30,15 +30,16 @@ from numpy.typing import NDArray
 
 from pipelines import console, options, result_page, text_table
 from pipelines.text_table import Column
-from transforms import embedding, uris
+from transforms import uris
 from transforms.errors import PixdexError, UsageError
+from transforms.load_picture import load_picture, target_side
 from transforms.records import EncoderSettings, Modality
-from transforms.rejects import normalised_message
+from transforms.rejects import Failure, normalised_message
 from transforms.searching import Hit, Searcher
 from transforms.store import Store
 
 # A search is no Beam job: groups that are no direct subclasses of PipelineOptions stay out of every pipeline's flags,
-# so that --device may be declared here again and a bare word is a query.
+# so that a bare word is a query.
 
 
 class QueryOptions(options.RootOptions):
@@ -49,7 +50,6 @@ class QueryOptions(options.RootOptions):
         options._add(parser, "query", nargs="*", metavar="TEXT", help="words that describe it")
         options._add(parser, "--image", metavar="FILE", help="a picture that it looks like: a path or URL")
         options._add(parser, "--vector", metavar="FILE.npy", help="its vector, in the space of the index's encoder")
-        options._add(parser, "--device", default="auto", help="encodes the query: auto, cpu, cuda, … (default auto)")
 
 
 class ResultOptions(options.RootOptions):
@@ -82,7 +82,7 @@ class OutputOptions(options.RootOptions):
         options._add(parser, "--html", metavar="FILE", help="also write a page of result pictures")
 
 
-OPTIONS = (options.RootOptions, QueryOptions, ResultOptions, OutputOptions)
+OPTIONS = (options.RootOptions, QueryOptions, options.DeviceOptions, ResultOptions, OutputOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,7 +139,7 @@ def encode_text(settings: EncoderSettings, text: str) -> NDArray[np.float32]:
         )
     from transforms.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
 
-    vector: NDArray[np.float32] = open_encoder(settings).encode_texts([text])[0]
+    vector: NDArray[np.float32] = open_encoder(settings).encoder.encode_texts([text])[0]
     return vector
 
 
@@ -153,9 +153,9 @@ def encode_picture(settings: EncoderSettings, location: str) -> NDArray[np.float
         raise UsageError(f"encoder {settings.spec} of this index takes no pictures, only texts: search with a text")
     from transforms.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
 
-    encoder = open_encoder(settings)
-    picture = embedding.load_picture(uris.absolute(location), encoder, settings, embedding._target_of(encoder))
-    if isinstance(picture, embedding.Failure):
+    encoder = open_encoder(settings).encoder
+    picture = load_picture(uris.absolute(location), encoder, settings, target_side(encoder))
+    if isinstance(picture, Failure):
         raise UsageError(f"--image {location} is not a readable picture ({picture.type}): {picture.message}")
     vector: NDArray[np.float32] = encoder.encode_images(picture[0][None])[0]
     return vector

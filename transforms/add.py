@@ -18,6 +18,7 @@ from transforms.run import Run
 from transforms.shards import read_vectors
 from transforms.stage import FinishStage
 from transforms.store import Store
+from transforms.threads import threads
 
 
 @dataclass(eq=False)
@@ -47,8 +48,7 @@ class _BlocksToAdd(beam.DoFn):
         self._run = run
 
     def process(self, trained: StageMarker) -> Iterator[Block]:
-        if self._run.stage_marker("add") is None:
-            yield from planning.read_blocks(self._run.store, self._run.plan)
+        yield from planning.read_blocks(self._run.store, self._run.plan)
 
 
 class _AddBlock(beam.DoFn):
@@ -62,7 +62,9 @@ class _AddBlock(beam.DoFn):
         answered = digest(trained.fingerprint, [marker.embeddings for marker in shards])
         if run.marker("add", block.number, ListsMarker, answered) is None:
             opened = self._shared.acquire(lambda: OpenedIndex(run.store, trained), tag=trained.fingerprint)
-            run.commit("add", block.number, add_block(run, block, shards, opened, answered))
+            with threads(run):
+                marker = add_block(run, block, shards, opened, answered)
+            run.commit("add", block.number, marker)
         yield block.number
 
 

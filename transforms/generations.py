@@ -28,7 +28,7 @@ from transforms.records import (
     digest,
 )
 from transforms.run import Run
-from transforms.store import Store
+from transforms.store import Store, sha256_of
 
 _SHARD_COUNTS = ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
 _SHARDS = pa.schema(
@@ -96,9 +96,10 @@ def next_number(store: Store) -> int:
 
 
 def next_shard(store: Store) -> int:
-    """Returns the first shard number that no plan, abandoned ones too, has used."""
+    """Returns the first shard number that no plan, abandoned ones too, and no generation has used."""
     plans = (store.find_record(layout.plan(number), Plan) for number in runs(store))
-    return max([0, *(plan.first_shard + plan.shards for plan in plans if plan)])
+    published = current(store)
+    return max([published.next_shard if published else 0, *(plan.first_shard + plan.shards for plan in plans if plan)])
 
 
 def begin(store: Store, request: Request) -> Run:
@@ -134,16 +135,17 @@ def publish(run: Run) -> Generation:
     shards = run.shards()
     blocks = run.markers("add", range(plan.blocks), ListsMarker)
     pieces = merged_pieces(run)
-    _check_whole(run, trained, shards, blocks, pieces)
     path = layout.merged_index(run.generation)
     segments = [_segment_row(path, piece) for piece in pieces]
+    index = FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}")
+    _check_whole(run, trained, index, shards, blocks, pieces)
     generation = Generation(
         generation=run.generation,
         request=run.request,
         request_digest=digest(run.request),
         totals=_totals(shards, len(blocks)),
         trained=trained,
-        index=FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}"),
+        index=index,
         tables=Tables(
             shards=_write(store, map(_shard_row, shards), _SHARDS),
             blocks=_write(store, map(_block_row, blocks), _LISTS),
@@ -195,6 +197,7 @@ def _is_abandoned(run: Run) -> bool:
 def _check_whole(
     run: Run,
     trained: TrainedIndex,
+    index: FileReference,
     shards: Sequence[ShardMarker],
     blocks: Sequence[ListsMarker],
     pieces: Sequence[PieceMarker],
@@ -206,6 +209,10 @@ def _check_whole(
         raise PixdexError(
             f"{run.store.url}: shards hold {rows} rows, their shard indexes {listed}, the merged index "
             f"{merged / entry:g}: start again with --abandon-plan"
+        )
+    if not run.store.holds(index):
+        raise PixdexError(
+            f"{run.store.url}/{index.path} is not {index.bytes} bytes long: start again with --abandon-plan"
         )
 
 
@@ -254,4 +261,5 @@ def _write(store: Store, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> F
     with store.scratch() as scratch:
         file = scratch / "table.parquet"
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file, compression="zstd")
-        return store.upload(file, layout.TABLES, "table")
+        checksum = sha256_of(file)
+        return store.upload_as(file, layout.table(checksum), f"sha256:{checksum}")

@@ -64,6 +64,11 @@ def sample_folder(number: int) -> str:
     return f"{plan_folder(number)}/sample"
 
 
+def table(checksum: str) -> str:
+    """A table that generations list; `checksum` is the sha256 of its bytes, in hexadecimal."""
+    return f"{TABLES}/{checksum}.parquet"
+
+
 def embeddings_folder(shard: int) -> str:
     """The folder of a shard's embeddings."""
     return f"embeddings/{shard // FOLDER_SIZE:04d}"

@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Count
 
-from transforms.merging import Piece, finish_merge, merge_piece, plan_merge
+from transforms.merging import MergeInputs, Piece, finish_merge, merge_piece, plan_merge
 from transforms.records import StageMarker
 from transforms.run import Run
 from transforms.stage import FinishStage
@@ -17,7 +17,8 @@ from transforms.stage import FinishStage
 class MergeBlocks(beam.PTransform):
     """Merges the shard indexes of a run into one ordinary faiss file.
 
-    Cost: reads and writes every code once; memory of a worker is one piece (128 MiB), whatever the number of vectors.
+    Cost: reads and writes every code once; memory of a worker is one piece (128 MiB, or the longest list if that is
+    larger: all of it for one list, which is what `Flat` is), whatever the number of vectors.
     """
 
     run: Run
@@ -48,10 +49,17 @@ class _PlanPieces(beam.DoFn):
 class _MergePiece(beam.DoFn):
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._inputs: MergeInputs | None = None
 
     def process(self, piece: Piece) -> Iterator[int]:
-        merge_piece(self._run, piece)
+        # Kept from piece to piece, but not shared with other threads of the process: readers and buffer are for one.
+        self._inputs = self._inputs or MergeInputs(self._run)
+        merge_piece(self._run, piece, self._inputs)
         yield piece.number
+
+    def teardown(self) -> None:
+        if self._inputs is not None:
+            self._inputs.close()
 
 
 class _FinishFile(beam.DoFn):
@@ -60,4 +68,4 @@ class _FinishFile(beam.DoFn):
 
     def process(self, pieces: int) -> Iterator[int]:
         finish_merge(self._run)
-        yield pieces
+        yield from range(pieces)

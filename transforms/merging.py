@@ -19,7 +19,7 @@ from transforms.errors import PixdexError
 from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
 from transforms.index.list_file import ListFile
 from transforms.index.list_format import ID_BYTES, Seal
-from transforms.index.range_merge import PIECE_BYTES, merge_range, merged_sizes, plan_pieces
+from transforms.index.range_merge import PIECE_BYTES, PieceBuffer, merge_range, merged_sizes, plan_pieces
 from transforms.index.trained import read_training
 from transforms.records import ListsMarker, PieceMarker, digest
 from transforms.run import Run
@@ -29,7 +29,10 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Piece:
-    """A range of lists of the merged index and where it goes; number 0 is the head of the file."""
+    """A range of lists of the merged index and where it goes; number 0 is the head of the file.
+
+    `answers` is the digest of what is merged and of this range of it.
+    """
 
     number: int
     first_list: int
@@ -37,7 +40,27 @@ class Piece:
     offset: int
     bytes: int
     answers: str
-    redo: bool
+
+
+class MergeInputs:
+    """The shard indexes of a run, opened, and the memory of one piece: what a worker keeps from piece to piece."""
+
+    def __init__(self, run: Run) -> None:
+        """Opens every shard index of the run."""
+        self.buffer = PieceBuffer()
+        self._opened = contextlib.ExitStack()
+        self.files = [
+            ListFile(
+                self._opened.enter_context(run.store.open(marker.lists.path)),
+                marker.lists.path,
+                Seal(marker.lists.bytes, marker.lists.checksum.removeprefix("xxh3:")),
+            )
+            for marker in _blocks(run)
+        ]
+
+    def close(self) -> None:
+        """Closes the shard indexes."""
+        self._opened.close()
 
 
 def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
@@ -47,11 +70,11 @@ def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     """
     if _final(run).exists():
         return []
-    with _opened_blocks(run) as inputs:
-        sizes = merged_sizes(inputs)
-        ranges = plan_pieces(inputs, piece_bytes)
+    with contextlib.closing(MergeInputs(run)) as inputs:
+        sizes = merged_sizes(inputs.files)
+        ranges = plan_pieces(inputs.files, piece_bytes)
     described = _layout(run)
-    redo = _make_room(run, body_offset(described, sizes, described.nlist))
+    _make_room(run, body_offset(described, sizes, described.nlist))
     before = np.concatenate(([0], np.cumsum(sizes))) * (described.code_size + ID_BYTES)
     start = body_offset(described, sizes)
     blocks = _answers(run)
@@ -59,50 +82,47 @@ def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     for number, lists in enumerate(ranges, start=1):
         offset, size = start + int(before[lists.start]), int(before[lists.stop] - before[lists.start])
         answers = digest(blocks, lists.start, lists.stop, offset)
-        pieces.append(Piece(number, lists.start, lists.stop, offset, size, answers, redo))
+        pieces.append(Piece(number, lists.start, lists.stop, offset, size, answers))
     return pieces
 
 
-def merge_piece(run: Run, piece: Piece) -> None:
-    """Writes one piece and commits its marker. Memory: the piece once, and its part of every shard index's sizes."""
-    done = run.marker("merge", piece.number, PieceMarker, piece.answers)
-    if done is not None and not piece.redo:
-        return
-    with _opened_temporary(run) as out, _opened_blocks(run) as inputs:
+def merge_piece(run: Run, piece: Piece, inputs: "MergeInputs") -> None:
+    """Writes one piece and commits its marker; a piece that already stands in the file is left alone.
+
+    Memory: the piece once, and its part of every shard index's sizes. Resuming reads what is done once, to be sure that
+    the file still holds it.
+    """
+    with _opened_temporary(run) as out:
         if out is None:
             return
+        done = run.marker("merge", piece.number, PieceMarker, piece.answers)
+        if done is not None and done.checksum == f"xxh3:{_checksum(out, piece.offset, piece.bytes)}":
+            return
         out.seek(piece.offset)
-        merged = merge_range(inputs, range(piece.first_list, piece.last_list), out)
+        merged = merge_range(inputs.files, range(piece.first_list, piece.last_list), out, buffer=inputs.buffer)
         out.flush()
         os.fsync(out.fileno())
     if merged.bytes != piece.bytes:
         raise PixdexError(
             f"piece {piece.number} of the merged index has {merged.bytes} bytes, {piece.bytes} were planned"
         )
-    _commit(
-        run,
-        piece.number,
-        piece.answers,
-        (piece.first_list, piece.last_list),
-        piece.offset,
-        piece.bytes,
-        merged.checksum,
-    )
+    lists = (piece.first_list, piece.last_list)
+    _commit(run, piece.number, piece.answers, lists, piece.offset, piece.bytes, merged.checksum)
 
 
 def finish_merge(run: Run) -> None:
     """Writes the head of the file, which no piece has, and gives the whole file its name."""
     final, temporary, described = _final(run), _temporary(run), _layout(run)
     if not final.exists():
-        with _opened_blocks(run) as inputs:
-            sizes = merged_sizes(inputs)
+        with contextlib.closing(MergeInputs(run)) as inputs:
+            sizes = merged_sizes(inputs.files)
         with _opened_temporary(run) as out:
             if out is not None:
                 with run.store.local_path(run.trained().trained.index.path).open("rb") as trained:
                     size = write_head(trained, out, described, sizes)
                 out.flush()
                 os.fsync(out.fileno())
-                _commit(run, 0, digest(_answers(run), 0, 0, 0), (0, 0), 0, size, _checksum_of_start(out, size))
+                _commit(run, 0, digest(_answers(run), 0, 0, 0), (0, 0), 0, size, _checksum(out, 0, size))
                 # Whoever came first linked the same bytes, and may have taken the temporary name away.
                 with contextlib.suppress(FileExistsError, FileNotFoundError):
                     os.link(temporary, final)
@@ -133,19 +153,6 @@ def _layout(run: Run) -> TrainedLayout:
     return read_training(run.store, run.trained().trained).layout
 
 
-@contextlib.contextmanager
-def _opened_blocks(run: Run) -> Iterator[list[ListFile]]:
-    with contextlib.ExitStack() as stack:
-        yield [
-            ListFile(
-                stack.enter_context(run.store.open(marker.lists.path)),
-                marker.lists.path,
-                Seal(marker.lists.bytes, marker.lists.checksum.removeprefix("xxh3:")),
-            )
-            for marker in _blocks(run)
-        ]
-
-
 def _final(run: Run) -> Path:
     return run.store.local_path(layout.merged_index(run.generation))
 
@@ -155,26 +162,19 @@ def _temporary(run: Run) -> Path:
     return final.with_name(f".{final.name}.partial")
 
 
-def _make_room(run: Run, size: int) -> bool:
-    """Makes the temporary file. Returns whether it is new, so that nothing which markers speak of can be in it."""
+def _make_room(run: Run, size: int) -> None:
     temporary = _temporary(run)
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open("xb") as out:
+    with temporary.open("ab") as out:
+        if out.tell() != size:
             out.truncate(size)
-        return True
-    except FileExistsError:
-        if temporary.stat().st_size == size:
-            return False
-    os.truncate(temporary, size)
-    return True
+    _sync_folder(temporary.parent)
 
 
-def _checksum_of_start(file: BinaryIO, size: int) -> str:
+def _checksum(file: BinaryIO, start: int, size: int) -> str:
     hasher = xxh3_64()
-    file.seek(0)
-    while size:
-        part = file.read(min(size, _READ_BYTES))
+    file.seek(start)
+    while size and (part := file.read(min(size, _READ_BYTES))):
         hasher.update(part)
         size -= len(part)
     return hasher.hexdigest()
@@ -192,9 +192,11 @@ def _sync_folder(folder: Path) -> None:
 def _opened_temporary(run: Run) -> Iterator[BinaryIO | None]:
     """Opens the file to write into; None when the merged index stands already, made by another worker."""
     try:
-        with _temporary(run).open("r+b") as out:
-            yield out
+        out = _temporary(run).open("r+b")
     except FileNotFoundError:
         if not _final(run).exists():
             raise PixdexError(f"{_temporary(run)} was removed during the merge: run the same command again") from None
         yield None
+        return
+    with out:
+        yield out

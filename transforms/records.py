@@ -209,7 +209,7 @@ class ListsMarker:
 class TrainedIndex:
     """A trained index without vectors, named by its fingerprint: sha256 over its files.
 
-    `sample_rows` is how many rows it was trained on; `nprobe` is the default number of lists that a search probes.
+    `nprobe` is the default number of lists that a search probes.
     """
 
     fingerprint: str

@@ -6,13 +6,13 @@ that travels between stages is the word "done".
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal, TypeVar
 
 from transforms import layout
 from transforms.errors import PixdexError
-from transforms.records import Plan, Request, ShardMarker, StageMarker, TrainMarker
+from transforms.records import FileReference, Plan, Request, ShardMarker, StageMarker, TrainMarker
 from transforms.store import Store
 
 Stage = Literal["plan", "embed", "sample", "train", "add", "merge", "publish"]
@@ -45,12 +45,20 @@ class Run:
         """Returns the marker of a stage, or None while some of its tasks are not done."""
         return self.store.find_record(layout.stage_marker(self.generation, stage), StageMarker)
 
+    def tasks(self, stage: Stage) -> int | None:
+        """Returns how many tasks a stage has, or None while the plan, or the stage before, does not say."""
+        if stage in ("plan", "train", "publish"):
+            return 1
+        if not self.store.exists(layout.plan(self.generation)):
+            return None
+        return {"embed": self.plan.shards, "sample": self.plan.blocks, "add": self.plan.blocks}.get(stage)
+
     def trained(self) -> TrainMarker:
         """The trained index of the run; the train stage must be done."""
         return self.store.read_record(layout.marker(self.generation, "train", 0), TrainMarker)
 
     def marker(self, stage: Stage, task: int, kind: type[T], digest: str) -> T | None:
-        """Returns the marker of a task that is already done, or None.
+        """Returns the marker of a task that is done, or None; a task whose files are gone or cut short is to be redone.
 
         Raises:
             PixdexError: the marker answers another task: the root was written by something else.
@@ -62,11 +70,23 @@ class Run:
                 f"{self.store.url}/{path} answers {str(stands)[:12]}…, this run asks for {digest[:12]}…: "
                 "start again with --abandon-plan"
             )
-        return found
+        return found if all(self.store.holds(file) for file in _files_of(found)) else None
 
     def commit(self, stage: Stage, task: int, marker: T) -> T:
-        """Commits the marker of a task, or adopts the one that another worker committed first."""
-        return self.store.commit(layout.marker(self.generation, stage, task), marker)
+        """Commits the marker of a task, or adopts the one that another worker committed first.
+
+        Raises:
+            PixdexError: the files of the one that was first are gone, and what was made now has other names.
+        """
+        path = layout.marker(self.generation, stage, task)
+        stands = self.store.commit(path, marker)
+        gone = [file.path for file in _files_of(stands) if not self.store.holds(file)]
+        if gone:
+            raise PixdexError(
+                f"{self.store.url}/{gone[0]} is missing or cut short, and {path} came out different this time: "
+                "start again with --abandon-plan"
+            )
+        return stands
 
     def markers(self, stage: Stage, tasks: Iterable[int], kind: type[T]) -> list[T]:
         """Reads the markers of tasks that are done, in the order of the tasks."""
@@ -78,3 +98,11 @@ class Run:
         """Reads the marker of every shard of the run, in order; the embed stage must be done."""
         plan = self.plan
         return self.markers("embed", range(plan.first_shard, plan.first_shard + plan.shards), ShardMarker)
+
+
+def _files_of(marker: object) -> list[FileReference]:
+    """The files that a marker speaks of."""
+    if marker is None:
+        return []
+    values = [getattr(marker, field.name) for field in fields(marker)]  # type: ignore[arg-type]  # markers are records
+    return [value for value in values if isinstance(value, FileReference)]

@@ -13,6 +13,7 @@ from transforms.planning import Block
 from transforms.records import ListsMarker, ShardMarker, StageMarker, TrainMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage
+from transforms.threads import threads
 
 
 @dataclass(eq=False)
@@ -50,11 +51,10 @@ class _BlocksToSample(beam.DoFn):
 
     def process(self, embedded: StageMarker) -> Iterator[_SampleTask]:
         run = self._run
-        if run.stage_marker("sample") is None:
-            rows = sum(marker.rows for marker in run.shards())
-            fraction = sampling.sample_fraction(choose(run.request.index, rows, run.request.encoder.dim), rows)
-            for block in planning.read_blocks(run.store, run.plan):
-                yield _SampleTask(block, fraction)
+        rows = sum(marker.rows for marker in run.shards())
+        fraction = sampling.sample_fraction(choose(run.request.index, rows, run.request.encoder.dim), rows)
+        for block in planning.read_blocks(run.store, run.plan):
+            yield _SampleTask(block, fraction)
 
 
 class _SampleBlock(beam.DoFn):
@@ -95,7 +95,8 @@ class _Train(beam.DoFn):
             rows = sum(marker.rows for marker in run.shards())
             key = choose(settings, min(rows, run.plan.rows), run.request.encoder.dim)
             sample = sampling.read_sample(run.store, [marker.lists for marker in samples])
-            index = training.train(key, settings.metric, sample, run.request.seed)
+            with threads(run):
+                index = training.train(key, settings.metric, sample, run.request.seed)
             trained = training.save(run.store, index, key, settings.metric, sample, run.request.seed)
             run.commit("train", 0, TrainMarker(answered, trained))
         yield 0

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import build, options
+from pipelines import launch, options
+from pipelines.request import difference, request_of
 from tests.corpora import write_pictures
 from tests.end_to_end.builds import REPOSITORY
 from tests.transforms.stages import TINY
@@ -20,8 +21,8 @@ REQUEST = Request((Source("images", "file:///p"),), TINY, IndexSettings())
 
 
 def request(*argv: str) -> Request:
-    own, _ = options.parse("build", "", ["--encoder", "tests.encoders:TinyEncoder", *argv], build.OPTIONS)
-    return build.request_of(own, options.sources(own), encoders.load(own.encoder))
+    own, _ = options.parse("build", "", ["--encoder", "tests.encoders:TinyEncoder", *argv], launch.OPTIONS)
+    return request_of(own, options.sources(own), encoders.load(own.encoder))
 
 
 def test_a_request_is_made_of_everything_that_changes_a_byte() -> None:
@@ -64,12 +65,12 @@ def test_how_pictures_are_fitted_makes_another_encoder() -> None:
     ],
 )  # fmt: skip
 def test_the_difference_of_two_requests_is_said_in_a_few_words(changed: Request, words: str) -> None:
-    assert words in build.difference(REQUEST, changed)
+    assert words in difference(REQUEST, changed)
 
 
 def test_a_build_needs_a_folder() -> None:
     with pytest.raises(UsageError, match="memory://x: a build needs a folder"):
-        build.build(["--root", "memory://x", "--images", "/p"])
+        launch.launch("build", "", ["--root", "memory://x", "--images", "/p"], "publish")
 
 
 @pytest.mark.slow

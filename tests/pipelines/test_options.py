@@ -8,7 +8,7 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from pipelines import options
-from pipelines.build import OPTIONS
+from pipelines.launch import OPTIONS
 from transforms.errors import UsageError
 from transforms.records import IndexSettings, Source
 

@@ -27,7 +27,7 @@ def test_the_pieces_become_one_file_under_its_name(run: Run, flags: tuple[str, .
     folder = run.store.local_path("index/000001")
     assert [path.name for path in folder.iterdir()] == ["index.faiss"]
     assert faiss.read_index(str(folder / "index.faiss")).ntotal == ROWS
-    assert tasks(run, "merge") == 1
+    assert tasks(run, "merge") > 1
     assert len(run.store.names(layout.marker_folder(1, "merge"))) > 2
 
 

@@ -32,7 +32,7 @@ def partial(run: Run) -> Path:
 
 def merge(run: Run) -> bytes:
     for piece in merging.plan_merge(run, SMALL):
-        merging.merge_piece(run, piece)
+        merging.merge_piece(run, piece, merging.MergeInputs(run))
     merging.finish_merge(run)
     return final(run).read_bytes()
 
@@ -62,7 +62,7 @@ def test_the_order_of_the_pieces_does_not_matter(run: Run) -> None:
     pieces = merging.plan_merge(run, SMALL)
     random.Random(0).shuffle(pieces)
     for piece in [*pieces, *pieces[:2]]:
-        merging.merge_piece(run, piece)
+        merging.merge_piece(run, piece, merging.MergeInputs(run))
     merging.finish_merge(run)
     assert final(run).read_bytes() == expected
     assert faiss.read_index(str(final(run))).ntotal == ROWS
@@ -70,17 +70,24 @@ def test_the_order_of_the_pieces_does_not_matter(run: Run) -> None:
 
 def test_pieces_that_are_done_are_not_written_again(run: Run) -> None:
     pieces = merging.plan_merge(run, SMALL)
-    merging.merge_piece(run, pieces[0])
+    merging.merge_piece(run, pieces[0], merging.MergeInputs(run))
     again = merging.plan_merge(run, SMALL)
-    assert {piece.redo for piece in pieces} == {True} and {piece.redo for piece in again} == {False}
+    assert again == pieces
     before = partial(run).stat().st_mtime_ns
-    merging.merge_piece(run, again[0])
+    merging.merge_piece(run, again[0], merging.MergeInputs(run))
     assert partial(run).stat().st_mtime_ns == before
 
 
 def test_markers_without_the_file_that_they_speak_of_are_not_believed(run: Run) -> None:
     expected = merge(run)
     start_over(run, keep_markers=True)
+    assert merge(run) == expected
+
+
+def test_markers_are_not_believed_after_a_build_that_only_made_room_either(run: Run) -> None:
+    expected = merge(run)
+    start_over(run, keep_markers=True)
+    merging.plan_merge(run, SMALL)
     assert merge(run) == expected
 
 
@@ -95,7 +102,7 @@ def test_a_build_that_comes_late_writes_nothing(run: Run) -> None:
     late = merging.plan_merge(run, SMALL)
     expected = merge(run)
     for piece in late:
-        merging.merge_piece(run, piece)
+        merging.merge_piece(run, piece, merging.MergeInputs(run))
     merging.finish_merge(run)
     assert final(run).read_bytes() == expected
     assert [path.name for path in final(run).parent.iterdir()] == ["index.faiss"]
@@ -107,7 +114,7 @@ def test_a_build_that_finished_first_may_take_the_temporary_name_away(
     expected = merge(run)
     start_over(run, keep_markers=False)
     for piece in merging.plan_merge(run, SMALL):
-        merging.merge_piece(run, piece)
+        merging.merge_piece(run, piece, merging.MergeInputs(run))
     link = os.link
 
     def other_is_faster(source: Path, target: Path) -> None:
@@ -134,18 +141,18 @@ def test_a_temporary_file_that_someone_removed_is_named(run: Run) -> None:
     pieces = merging.plan_merge(run, SMALL)
     partial(run).unlink()
     with pytest.raises(PixdexError, match=r"\.index\.faiss\.partial was removed .* run the same command again"):
-        merging.merge_piece(run, pieces[0])
+        merging.merge_piece(run, pieces[0], merging.MergeInputs(run))
 
 
 def test_a_piece_that_comes_out_differently_is_refused(run: Run) -> None:
     piece = merging.plan_merge(run, SMALL)[0]
-    merging.merge_piece(run, piece)
+    merging.merge_piece(run, piece, merging.MergeInputs(run))
     path = layout.marker(1, "merge", 1)
     (marker,) = run.markers("merge", [1], PieceMarker)
     run.store.local_path(path).unlink()
     run.commit("merge", 1, replace(marker, checksum="xxh3:0"))
     with pytest.raises(PixdexError, match="a shard index changed in between"):
-        merging.merge_piece(run, piece)
+        merging.merge_piece(run, piece, merging.MergeInputs(run))
 
 
 def test_a_shard_index_of_another_trained_index_is_refused(run: Run) -> None:

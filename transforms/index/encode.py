@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 
-BATCH_ROWS: Final = 16384
+BATCH_ROWS: Final = 4096
 
 
 def encode_block(

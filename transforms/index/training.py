@@ -154,7 +154,7 @@ def save(
 
 
 def load(store: Store, reference: FileReference) -> faiss.Index:
-    """Opens a trained index: mapped from a local root, else read into memory."""
+    """Reads a trained index into memory."""
     if store.local is not None:
         return faiss.read_index(str(store.local_path(reference.path)))
     return faiss.deserialize_index(np.frombuffer(store.read(reference.path), np.uint8))

@@ -1,0 +1,217 @@
+"""From a command line to a run and through its graph: what `build` and the commands for its single stages share."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineState
+
+from pipelines import console, options, progress
+from pipelines.request import check, difference, request_of
+from transforms import encoders, generations, layout
+from transforms.add import AddBlocks
+from transforms.embed import EmbedPartitions
+from transforms.errors import PixdexError, UsageError
+from transforms.merge import MergeBlocks
+from transforms.plan import PlanItems
+from transforms.publish import PublishGeneration
+from transforms.records import Generation, Request, Source
+from transforms.run import Run, Stage
+from transforms.store import Store
+from transforms.train import TrainIndex
+
+OPTIONS = (
+    options.RootOptions,
+    options.SourceOptions,
+    options.EncoderOptions,
+    options.DeviceOptions,
+    options.IndexOptions,
+    options.RunOptions,
+)
+IN_PROCESS = ("direct", "fnapi")
+"""Names of the in-process runner, with or without `Runner`, in any case; Beam's own would download a binary first."""
+
+
+def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
+    """Parses, checks, runs every stage up to `last` that is not done, and reports.
+
+    Args:
+        job: name of the command.
+        manual: what its `--help` prints.
+        argv: the words after it.
+        last: the stage to end with.
+
+    Returns:
+        The exit code of success; everything else is an error that says what to do.
+    """
+    own, beam_flags = options.parse(job, manual, argv, OPTIONS)
+    store = _store(own)
+    sources = options.sources(own)
+    if own.abandon_plan or not _goes_on(store, sources):
+        check(sources)
+    in_process = _runner_of(beam_flags) is None
+    # A launcher of workers elsewhere need not have their device.
+    encoder = encoders.load(own.encoder, device=own.device if in_process else "cpu")
+    # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
+    unfinished, published = generations.unfinished(store), generations.current(store)
+    own.encoder_threads = own.encoder_threads or _threads(unfinished, published)
+    request = request_of(own, sources, encoder)
+    store.sweep_scratch()
+    if unfinished is not None and published is not None and own.abandon_plan:
+        generations.abandon(unfinished)
+    if published is not None and _claims(store, published, request):
+        console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
+        console.show_json(summary(store, published, {}) | {"embedded": 0})
+        return console.DONE
+    run = _begin(store, request, unfinished, abandon=own.abandon_plan)
+    if not own.no_progress:
+        where = f"on {encoder.device}" if in_process else f"on the workers' {own.device} device"
+        console.say(f"encoder {own.encoder} {where}, {encoder.dim} dimensions")
+    started = progress.now()
+    with progress.shown(run, wanted=not own.no_progress, last=last):
+        execute(run, last, own.max_reject_ratio, argv, beam_flags)
+    seconds = progress.stage_seconds(run, started)
+    if last != "publish":
+        console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
+        return console.DONE
+    generation = generations.current(store)
+    if generation is None:
+        raise PixdexError(f"{store.url}: the job ended without a generation; run the same command again")
+    _say_other_key(request, generation)
+    console.show_json(summary(store, generation, seconds))
+    return console.DONE
+
+
+def wire(pipeline: beam.Pipeline, run: Run, last: Stage, max_reject_ratio: float) -> None:
+    """The graph up to a stage: each stage waits for the one before through the marker that it yields."""
+    stages: dict[Stage, tuple[str, beam.PTransform[Any, Any]]] = {
+        "embed": ("Embed", EmbedPartitions(run, max_reject_ratio)),
+        "train": ("Train", TrainIndex(run)),
+        "add": ("Add", AddBlocks(run)),
+        "merge": ("Merge", MergeBlocks(run)),
+        "publish": ("Publish", PublishGeneration(run)),
+    }
+    done = pipeline | "Plan" >> PlanItems(run, generations.next_shard(run.store))
+    for stage, (label, transform) in stages.items():
+        done = done | label >> transform
+        if stage == last:
+            return
+
+
+def execute(run: Run, last: Stage, max_reject_ratio: float, argv: Sequence[str], beam_flags: Sequence[str]) -> None:
+    """Runs the graph and waits for it.
+
+    Raises:
+        PixdexError: what a worker raised, or that the runner gave up.
+    """
+    runner = _runner_of(beam_flags) or FnApiRunner()
+    # The job's own flags go along, so that they show in the consoles of Flink and Dataflow.
+    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(argv), save_main_session=False))
+    wire(pipeline, run, last, max_reject_ratio)
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except Exception as error:
+        raised = console.from_worker(error)
+        if raised is None:
+            raise
+        raise raised from error
+    if result.state not in (PipelineState.DONE, None):
+        raise PixdexError(f"the runner ended in state {result.state}: look at its log, then run the same command again")
+
+
+def summary(store: Store, generation: Generation, seconds: dict[str, float]) -> dict[str, object]:
+    """Returns the last line of a build."""
+    totals = generation.totals
+    return {
+        "generation": generation.generation,
+        "items": totals.items,
+        "embedded": totals.embedded,
+        "rejected": totals.rejected,
+        "vectors": totals.vectors,
+        "tombstones": totals.tombstones,
+        "index_key": generation.trained.key,
+        "trained": generation.trained.fingerprint,
+        "index": store.full(generation.index.path),
+        "seconds": seconds,
+    }
+
+
+def _runner_of(beam_flags: Sequence[str]) -> str | None:
+    """Returns the runner that the flags name, or None for the in-process one."""
+    name: str | None = PipelineOptions(list(beam_flags)).view_as(StandardOptions).runner
+    return None if name is None or name.lower().removesuffix("runner") in IN_PROCESS else name
+
+
+def _threads(unfinished: Run | None, published: Generation | None) -> int:
+    """The threads of what the root already has, so that the same command is the same request on any machine."""
+    stands = unfinished or published
+    return stands.request.encoder.threads if stands else options.default_threads()
+
+
+def _say_other_key(request: Request, generation: Generation) -> None:
+    if request.index.key not in ("auto", generation.trained.key) and "IVF" in request.index.key:
+        console.say(f"--index-key {request.index.key} became {generation.trained.key}: too few vectors for more lists")
+
+
+def _store(own: Namespace) -> Store:
+    if not own.root:
+        raise UsageError("--root is missing: name the folder that will hold the index")
+    store = Store.at(own.root)
+    if store.local is None:
+        raise UsageError(
+            f"--root {own.root}: a build needs a folder; the merged index is one file that is written in place"
+        )
+    return store
+
+
+def _claims(store: Store, published: Generation, request: Request) -> bool:
+    """Tells whether the root holds this very request.
+
+    Raises:
+        UsageError: it holds another one.
+    """
+    if published.request == request:
+        return True
+    stands = published.request
+    raise UsageError(
+        f"{store.url} already has generation {published.generation} of another request "
+        f"({difference(stands, request)}): use 'pixdex reindex' for new items, or a new root"
+    )
+
+
+def _goes_on(store: Store, sources: tuple[Source, ...]) -> bool:
+    """Tells whether these sources are planned already: what changed in them since then waits for the next run."""
+    unfinished = generations.unfinished(store)
+    return unfinished is not None and _is_planned(unfinished) and unfinished.request.sources == sources
+
+
+def _is_planned(run: Run) -> bool:
+    return run.store.exists(layout.plan(run.generation))
+
+
+def _begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bool) -> Run:
+    """Adopts the unfinished run of this request, or begins a new one.
+
+    `abandon` gives up any unfinished run, of this request too: its files may be what is wrong.
+
+    A run of another request that has no plan yet has done no work, so it is given up without asking: a mistake in its
+    sources must not stand in the way of the mended command.
+    """
+    if unfinished is not None and unfinished.request == request and not abandon:
+        console.say(f"going on with the unfinished run of generation {unfinished.generation}")
+        return unfinished
+    if unfinished is not None:
+        if _is_planned(unfinished) and not abandon:
+            raise UsageError(
+                f"{store.url} has an unfinished run of another request ({difference(unfinished.request, request)}): "
+                "finish it with its own command, or give it up with --abandon-plan"
+            )
+        generations.abandon(unfinished)
+        console.say(f"gave up the unfinished run of generation {unfinished.generation}")
+    if not generations.runs(store):
+        store.probe()
+    return generations.begin(store, request)
