@@ -9,10 +9,11 @@ from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
 from transforms import planning
-from transforms.embedding import check_rejects, embed_partition, partition_digest
+from transforms.embedding import embed_partition, partition_digest
 from transforms.encoders import Encoder
-from transforms.open_encoder import open_encoder
+from transforms.open_encoder import OpenedEncoder, open_encoder
 from transforms.records import Partition, ShardMarker, StageMarker
+from transforms.reject_ratio import check_rejects
 from transforms.run import Run
 from transforms.stage import FinishStage
 
@@ -22,7 +23,8 @@ class EmbedPartitions(beam.PTransform):
     """Embeds every partition of the plan that has no shard yet, and checks the share of rejects where all meet.
 
     Cost: one element a partition; pictures and vectors stay in the worker that made them. Memory of a worker is the
-    encoder, one shard's vectors (at most 65,536 rows) and three batches of pictures.
+    encoder, one shard's vectors (at most 65,536 rows) with their metadata, four batches of preprocessed pictures, and
+    the pictures being decoded (768 MB, or one larger picture).
     """
 
     run: Run
@@ -68,8 +70,8 @@ class EmbedPartition(beam.DoFn):
     def _encoder(self) -> Encoder:
         """The encoder, loaded once a process, and only where something is left to embed."""
         settings = self._run.request.encoder
-        encoder: Encoder = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
-        return encoder
+        opened: OpenedEncoder = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
+        return opened.encoder
 
 
 class _ReadPartitions(beam.DoFn):
@@ -77,8 +79,7 @@ class _ReadPartitions(beam.DoFn):
         self._run = run
 
     def process(self, planned: StageMarker) -> Iterator[Partition]:
-        if self._run.stage_marker("embed") is None:
-            yield from planning.read_partitions(self._run.store, self._run.plan.partitions)
+        yield from planning.read_partitions(self._run.store, self._run.plan.partitions)
 
 
 class _CheckRejects(beam.DoFn):

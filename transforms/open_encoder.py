@@ -1,11 +1,24 @@
 """Opens the encoder of a request on a worker and checks that it is the one that was planned with."""
 
 import hashlib
+import sys
+from dataclasses import dataclass
 
 from transforms import encoders
 from transforms.encoders import Encoder
 from transforms.errors import PixdexError
 from transforms.records import EncoderSettings
+
+
+@dataclass(frozen=True)
+class OpenedEncoder:
+    """An encoder in memory, and where it computes: "cpu", or "cuda:0".
+
+    Beam's `Shared` needs an object that takes weak references, which an encoder of a class with slots does not.
+    """
+
+    encoder: Encoder
+    device: str
 
 
 def fingerprint_of(encoder: Encoder, image_fit: str) -> str:
@@ -15,7 +28,7 @@ def fingerprint_of(encoder: Encoder, image_fit: str) -> str:
     return hashlib.sha256(f"{encoder.fingerprint} {image_fit}".encode()).hexdigest()
 
 
-def open_encoder(settings: EncoderSettings) -> Encoder:
+def open_encoder(settings: EncoderSettings) -> OpenedEncoder:
     """Loads the encoder and sets its threads.
 
     Raises:
@@ -29,12 +42,10 @@ def open_encoder(settings: EncoderSettings) -> Encoder:
             f"{settings.fingerprint[:12]}…: restore the weights it was made with, or build into a new root"
         )
     _use_threads(settings.threads)
-    return encoder
+    return OpenedEncoder(encoder, encoder.device)
 
 
 def _use_threads(threads: int) -> None:
-    import sys  # noqa: PLC0415
-
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import dataclass
 from typing import Final
 
 MESSAGE_LIMIT: Final = 300
@@ -24,6 +25,24 @@ _RULES: Final = (
     (re.compile(r"\b(pid|thread|started)[ =:]+(?:daemon )?\d+", re.IGNORECASE), r"\1 <number>"),
     (re.compile(r"\b(ThreadPoolExecutor|Thread|Process|SpawnProcess)-\d+(?:_\d+)?"), r"\1"),
 )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one row could not be embedded; as text, `Type: message`."""
+
+    stage: str
+    type: str
+    message: str
+
+    @classmethod
+    def of(cls, stage: str, error: BaseException) -> Failure:
+        """Describes an exception in a way that is the same on every machine."""
+        return cls(stage, type(error).__name__, normalised_message(error))
+
+    def __str__(self) -> str:
+        """The type and the message, or the type alone where there is no message."""
+        return self.type if self.message == self.type else f"{self.type}: {self.message}"
 
 
 def normalised_message(error: BaseException) -> str:

@@ -1,85 +1,24 @@
 """One partition becomes one shard, and a bad item changes no other row's bits."""
 
 import dataclasses
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from tests.corpora import write_csv, write_pictures
 from tests.encoders import TinyEncoder
-from transforms import embedding, generations, layout, planning, shards
-from transforms.embedding import check_rejects, embed_partition
+from tests.transforms.embedded import SETTINGS, Embedded, embed, planned
+from transforms import embedding, layout, uris
 from transforms.errors import PixdexError
-from transforms.open_encoder import fingerprint_of
-from transforms.planning import Listing
-from transforms.records import EncoderSettings, IndexSettings, Plan, Request, ShardMarker, Source
-from transforms.run import Run
-from transforms.shards import Reject
-from transforms.sources import items
-from transforms.sources.csv_rows import CsvListing
-from transforms.sources.pictures import PictureListing
-from transforms.store import Store
+from transforms.records import Source
 
-SETTINGS = EncoderSettings(
-    "tests.encoders:TinyEncoder", fingerprint_of(TinyEncoder(), "crop"), TinyEncoder.dim, ("image", "text"), batch=4
-)
 COUNT = 11
-
-
-def planned(root: Path, *sources: Source, settings: EncoderSettings = SETTINGS) -> Run:
-    """Plans all sources as one partition."""
-    store = Store.at(str(root))
-    run = generations.begin(store, Request(sources, settings, IndexSettings()))
-    listings = []
-    for number, source in enumerate(sources):
-        found = CsvListing(source) if source.kind == "csv" else PictureListing(source)
-        names = found.containers() if isinstance(found, PictureListing) else [source.pattern]
-        for name in names:
-            with store.scratch() as scratch:
-                file = scratch / "items.parquet"
-                items.write(found.batches(name) if isinstance(found, PictureListing) else found.batches(), file)
-                if not file.exists():
-                    continue
-                rows = pq.read_table(file)[items.ROWS].to_numpy()
-                table = store.upload(file, layout.items_folder(run.generation), "items")
-            listings.append(Listing(number, name, table, tuple(items.chunks_of(rows))))
-    partitions = planning.cut(listings, 0, 1)
-    table = planning.write_partitions(store, layout.plan_folder(run.generation), partitions)
-    whole, total = sum(part.items for part in partitions), sum(part.rows for part in partitions)
-    store.commit(layout.plan(run.generation), Plan(1, "r", table, 0, len(partitions), 1, whole, total, "IVF1,Flat"))
-    return run
-
-
-@dataclasses.dataclass(frozen=True)
-class Embedded:
-    run: Run
-    marker: ShardMarker
-    table: pa.Table
-    rejects: list[Reject]
-
-    def vectors(self) -> dict[tuple[str, str, int], bytes]:
-        names = zip(*(self.table[name].to_pylist() for name in ("key", "modality", "part")), strict=True)
-        values = self.table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, SETTINGS.dim)
-        return {name: row.tobytes() for name, row in zip(names, values, strict=True)}
-
-    def norms(self) -> NDArray[np.float32]:
-        values = self.table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, SETTINGS.dim)
-        return np.asarray(np.linalg.norm(values, axis=1), np.float32)
-
-
-def embed(run: Run, encoder: Any = None) -> Embedded:
-    (partition,) = planning.read_partitions(run.store, run.plan.partitions)
-    marker = embed_partition(run, partition, encoder or TinyEncoder())
-    run.commit("embed", partition.shard, marker)
-    table = pq.read_table(run.store.local_path(marker.embeddings.path)) if marker.embeddings else pa.table({})
-    found = shards.read_rejects(run.store, marker.rejects).to_pylist() if marker.rejects else []
-    return Embedded(run, marker, table, [Reject(**row) for row in found])
 
 
 @pytest.fixture
@@ -274,17 +213,33 @@ def test_a_text_that_the_encoder_cannot_take_rejects_its_item(
 
 
 class _Broken(TinyEncoder):
+    """Fails on everything, as on a device that is full."""
+
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        raise RuntimeError("no device")
+        raise RuntimeError("CUDA out of memory")
 
 
-def test_an_encoder_that_always_fails_rejects_everything_and_writes_no_shard(tmp_path: Path, corpus: Source) -> None:
-    found = embed(planned(tmp_path / "root", corpus), _Broken())
+def test_an_encoder_that_always_fails_stops_the_run_and_rejects_nothing(tmp_path: Path, corpus: Source) -> None:
+    run = planned(tmp_path / "root", corpus)
+    with pytest.raises(PixdexError, match=r"each of the 4 rows of a batch \(RuntimeError: CUDA out of memory\)"):
+        embed(run, _Broken())
+    assert not run.store.names(layout.rejects_folder(0))
 
-    assert found.marker.embeddings is None
-    assert (found.marker.rejected, found.marker.rows) == (COUNT, 0)
-    with pytest.raises(PixdexError, match=rf"all {COUNT} items were rejected.*{COUNT} x RuntimeError: no device"):
-        check_rejects(found.run, 1.0)
+
+def test_a_machine_that_cannot_fetch_stops_the_run_without_waiting_for_the_other_pictures(
+    tmp_path: Path, corpus: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def read(uri: str) -> bytes:
+        asked.append(uri)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(uris, "read", read)
+    monkeypatch.setattr(embedding, "FETCH_THREADS", 1)
+    with pytest.raises(PixdexError, match=r"g0_p0000\.png cannot be fetched on this machine"):
+        embed(planned(tmp_path / "root", corpus))
+    assert len(asked) < COUNT
 
 
 class _Hiccup(TinyEncoder):
@@ -313,21 +268,8 @@ class _Small(TinyEncoder):
 
 
 def test_an_encoder_that_fails_on_whole_batches_only_says_what_to_change(tmp_path: Path, corpus: Source) -> None:
-    with pytest.raises(PixdexError, match=r"none of its rows alone \(out of memory\): use a smaller --encoder-batch"):
+    with pytest.raises(PixdexError, match=r"none of its rows alone .* a smaller --encoder-batch"):
         embed(planned(tmp_path / "root", corpus), _Small())
-
-
-def test_rejects_up_to_the_limit_pass_and_more_do_not(tmp_path: Path, corpus: Source) -> None:
-    for number in (1, 4, 7):
-        (tmp_path / "i" / f"g1_p{number:04d}.png").write_bytes(b"no picture")
-    run = embed(planned(tmp_path / "root", corpus)).run
-
-    check_rejects(run, 0.5)
-    check_rejects(run, 3 / COUNT)
-    with pytest.raises(
-        PixdexError, match=rf"3 of {COUNT} items were rejected, more than --max-reject-ratio 0\.2 .*3 x"
-    ):
-        check_rejects(run, 0.2)
 
 
 def test_batches_are_slots_of_the_partition_whatever_their_number(

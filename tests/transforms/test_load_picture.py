@@ -1,0 +1,150 @@
+"""A picture at fault is a failure of its own; a machine at fault stops the work."""
+
+import errno
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import PIL.Image
+import pytest
+from fsspec.spec import AbstractFileSystem
+
+from tests.encoders import TinyEncoder
+from tests.transforms.embedded import SETTINGS
+from transforms import images, load_picture, uris
+from transforms.errors import PixdexError
+from transforms.rejects import Failure
+
+
+class Shaky(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped
+    """A remote store of one picture that fails before it answers."""
+
+    protocol = "shaky"
+    failures: list[Exception] = []  # noqa: RUF012 - fsspec makes one filesystem of its class, and keeps it
+    asked = 0
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "size": len(picture()), "type": "file"}
+
+    def cat_file(self, path: str, *_: Any, **__: Any) -> bytes:
+        Shaky.asked += 1
+        if Shaky.failures:
+            raise Shaky.failures.pop(0)
+        return picture()
+
+
+class StatusError(Exception):
+    """As HTTP clients raise it: no OSError, with the status beside the message."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"{status} from the server")
+        self.status = status
+
+
+@pytest.fixture
+def shaky(monkeypatch: pytest.MonkeyPatch) -> type[Shaky]:
+    fsspec.register_implementation("shaky", Shaky, clobber=True)
+    monkeypatch.setattr(load_picture, "RETRY_AFTER", (0, 0))
+    Shaky.failures, Shaky.asked = [], 0
+    return Shaky
+
+
+def picture() -> bytes:
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (10, 12), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def load(uri: str) -> Any:
+    return load_picture.load_picture(uri, TinyEncoder(), SETTINGS, 8)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def read(uri: str) -> bytes:
+        raise error
+
+    monkeypatch.setattr(uris, "read", read)
+
+
+# --- the object or its storage ---
+
+
+def test_a_picture_becomes_what_the_encoder_takes_and_its_size(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    pixels, size = load(f"file://{tmp_path}/a.png")
+
+    assert (pixels.shape, size) == ((3, 8, 8), (10, 12))
+
+
+def test_the_side_that_an_encoder_sees_is_that_of_its_square() -> None:
+    assert load_picture.target_side(TinyEncoder()) == 8
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError("slow"), OSError(errno.EIO, "?"), ConnectionResetError("gone"), StatusError(503)]
+)
+def test_a_remote_store_that_fails_twice_loses_nothing(shaky: type[Shaky], error: Exception) -> None:
+    shaky.failures = [error, error]
+
+    assert not isinstance(load("shaky://a.png"), Failure)
+    assert shaky.asked == 3
+
+
+def test_a_remote_store_that_goes_on_failing_is_given_up(shaky: type[Shaky]) -> None:
+    shaky.failures = [TimeoutError("slow")] * 9
+
+    assert load("shaky://a.png") == Failure("fetch", "TimeoutError", "slow")
+    assert shaky.asked == 3
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("none"), PermissionError("no"), StatusError(410)])
+def test_what_another_try_cannot_change_is_asked_for_once(shaky: type[Shaky], error: Exception) -> None:
+    shaky.failures = [error]
+
+    assert load("shaky://a.png") == Failure("fetch", type(error).__name__, str(error))
+    assert shaky.asked == 1
+
+
+def test_a_local_file_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_picture, "RETRY_AFTER", (3600,))
+
+    assert load(f"file://{tmp_path}/none.png").type == "FileNotFoundError"
+    assert load(f"file://{tmp_path}").message == "not a regular file"
+
+
+# --- the machine ---
+
+
+@pytest.mark.parametrize("uri", ["file:///a.png", "s3://bucket/a.png"])
+@pytest.mark.parametrize(
+    "error", [*(OSError(n, os.strerror(n)) for n in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)), MemoryError()]
+)
+def test_a_machine_that_is_at_its_limits_blames_no_picture(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, uri: str
+) -> None:
+    failing(monkeypatch, error)
+    with pytest.raises(PixdexError, match=rf"{uri} cannot be fetched on this machine \({type(error).__name__}.*again"):
+        load(uri)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOSPC])
+def test_a_disk_that_fails_blames_no_picture(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    failing(monkeypatch, OSError(number, os.strerror(number)))
+    with pytest.raises(PixdexError, match=os.strerror(number)):
+        load("file:///a.png")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PIL.Image.DecompressionBombError("huge")])
+def test_a_picture_of_absurd_size_is_at_fault_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def decode(*_: Any, **__: Any) -> PIL.Image.Image:
+        raise error
+
+    (tmp_path / "a.png").write_bytes(picture())
+    monkeypatch.setattr(images, "decode", decode)
+
+    found = load(f"file://{tmp_path}/a.png")
+    assert (found.stage, found.type) == ("decode", type(error).__name__)

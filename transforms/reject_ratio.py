@@ -1,0 +1,34 @@
+"""Whether so many items of a run were rejected that it should not go on."""
+
+from collections import Counter
+
+from transforms import shards
+from transforms.errors import PixdexError
+from transforms.run import Run
+
+_REASONS_SHOWN = 3
+
+
+def check_rejects(run: Run, limit: float) -> None:
+    """Refuses to go on with a run when more than `limit` (0 to 1) of its items, or all of them, were rejected.
+
+    Raises:
+        PixdexError: names the counts and the most common reasons.
+    """
+    markers = run.shards()
+    items, rejected = sum(marker.items for marker in markers), sum(marker.rejected for marker in markers)
+    if rejected <= limit * items and rejected < items:
+        return
+    reasons: Counter[str] = Counter()
+    for marker in markers:
+        if marker.rejects:
+            table = shards.read_rejects(run.store, marker.rejects)
+            pairs = zip(table["type"].to_pylist(), table["message"].to_pylist(), strict=True)
+            reasons.update(f"{kind}: {message}" for kind, message in pairs)
+    common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_REASONS_SHOWN))
+    if rejected == items:
+        raise PixdexError(f"all {items} items were rejected, nothing is left to index ({common}): mend the sources")
+    raise PixdexError(
+        f"{rejected} of {items} items were rejected, more than --max-reject-ratio {limit} allows ({common}): "
+        "mend the sources, or run again with a higher ratio; what is embedded stays"
+    )

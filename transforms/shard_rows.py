@@ -1,0 +1,150 @@
+"""The rows of one partition, from its items to the columns of its shard: pictures, then texts, then keywords."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from transforms.records import EncoderSettings, Modality
+from transforms.rejects import Failure
+from transforms.shards import Reject
+from transforms.sources import items
+
+_CHUNK = 4096
+"""Vectors that are normalised or moved at once: what that takes beyond the vectors themselves."""
+
+
+@dataclass
+class ShardRows:
+    """The rows of a partition in the order of its shard; those of rejected items leave in `keep_sound`.
+
+    Attributes:
+        table: the items (see `sources.items`).
+        item: int64 `(rows,)`, the place of each row's item in the table.
+        part: int32 `(rows,)`, the number of a keyword among its item's, else 0.
+        counts: rows of each modality, in the order in which they stand.
+        vectors: float32 `(rows, d)`, filled by the encoder.
+        sizes: int32 `(pictures, 2)`, upright width and height.
+        rejects: by place of the item.
+    """
+
+    table: pa.Table
+    item: NDArray[np.int64]
+    part: NDArray[np.int32]
+    counts: dict[Modality, int]
+    vectors: NDArray[np.float32]
+    sizes: NDArray[np.int32]
+    rejects: dict[int, Reject] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, table: pa.Table, dim: int) -> "ShardRows":
+        """Lays out the rows of these items; an item with a problem has none and is rejected."""
+        usable = pc.is_null(table[items.PROBLEM])
+        pictures = np.flatnonzero(pc.and_(usable, pc.is_valid(table[items.IMAGE])).to_numpy())
+        texts = np.flatnonzero(pc.and_(usable, pc.is_valid(table[items.TEXT])).to_numpy())
+        words = pc.if_else(usable, pc.fill_null(pc.list_value_length(table[items.KEYWORDS]), 0), 0).to_numpy()
+        keywords = np.repeat(np.arange(len(table)), words)
+        part = np.arange(len(keywords)) - np.repeat(np.cumsum(words) - words, words)
+        item = np.concatenate((pictures, texts, keywords)).astype(np.int64)
+        rows = cls(
+            table=table,
+            item=item,
+            part=np.concatenate((np.zeros(len(pictures) + len(texts)), part)).astype(np.int32),
+            counts={"image": len(pictures), "text": len(texts), "keyword": len(keywords)},
+            vectors=np.zeros((len(item), dim), np.float32),
+            sizes=np.zeros((len(pictures), 2), np.int32),
+        )
+        for place, problem in enumerate(table[items.PROBLEM].to_pylist()):
+            if problem is not None:
+                kind, _, message = problem.partition(": ")
+                rows._reject_item(place, None, None, Failure("plan", kind, message))
+        return rows
+
+    def pictures(self) -> list[str]:
+        """Returns the URI of every picture; they are the first rows."""
+        uris = self.table[items.IMAGE].take(pa.array(self.item[: self.counts["image"]]))
+        found: list[str] = uris.to_pylist()
+        return found
+
+    def captions(self) -> pa.Array:
+        """Returns the text of every row: an item's text for its picture and itself, the keyword for a keyword."""
+        whole = self.counts["image"] + self.counts["text"]
+        text = self.table[items.TEXT].combine_chunks().take(pa.array(self.item[:whole]))
+        keywords = self.table[items.KEYWORDS]
+        usable = pc.is_null(self.table[items.PROBLEM])
+        words = pc.list_flatten(pc.if_else(usable, keywords, pa.nulls(len(self.table), keywords.type)))
+        words = words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words
+        return pa.concat_arrays([text, words])
+
+    def reject(self, row: int, failure: Failure) -> None:
+        """Rejects the item of a row, unless it is rejected already."""
+        modality = list(self.counts)[int(self._modalities(row))]
+        self._reject_item(int(self.item[row]), modality, int(self.part[row]), failure)
+
+    def finish(self, settings: EncoderSettings) -> None:
+        """Normalises and rounds in place; a vector that is not finite, or has no direction to keep, rejects its item.
+
+        Memory: four times that of 4,096 vectors.
+        """
+        message = "the encoder's vector is zero, not finite, or too large for float16 (--precision full keeps it)"
+        for chunk in _chunks(len(self.vectors)):
+            vectors = self.vectors[chunk]
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                if settings.normalize:
+                    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+                    vectors /= norms[:, None].astype(np.float32)
+                if settings.precision == "float16":
+                    vectors[:] = vectors.astype(np.float16)
+            for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+                self.reject(chunk.start + row, Failure("encode", "BadVector", message))
+
+    def keep_sound(self) -> tuple[pa.Table, NDArray[np.float32]]:
+        """Leaves the rows of rejected items out, the last that is done with the rows.
+
+        Returns:
+            The shard's columns but its ids and vectors, and its vectors, float32 `(kept rows, d)`. They are moved
+            together in place: `vectors` is no longer in the order of the other fields.
+        """
+        kept = np.flatnonzero(~np.isin(self.item, list(self.rejects)))
+        metadata = self._metadata(kept)
+        if len(kept) < len(self.vectors):
+            for chunk in _chunks(len(kept)):  # a row only ever moves forward, to where nothing is read any more
+                self.vectors[chunk] = self.vectors[kept[chunk]]
+        return metadata, self.vectors[: len(kept)]
+
+    def _metadata(self, kept: NDArray[np.int64]) -> pa.Table:
+        table, item, rows = self.table, pa.array(self.item[kept]), pa.array(kept)
+        modality = pa.DictionaryArray.from_arrays(pa.array(self._modalities(kept)), list(self.counts))
+        picture = kept < self.counts["image"]
+        sizes = np.zeros((len(kept), 2), np.int32)
+        sizes[picture] = self.sizes[kept[picture]]
+        columns = {
+            "key": table["key"].take(item),
+            "uri": table["uri"].take(item),
+            "modality": modality.cast(pa.string()),
+            "part": pa.array(self.part[kept]),
+            "caption": self.captions().take(rows),
+            "version": table["version"].take(item),
+            "width": pa.array(sizes[:, 0], mask=~picture),
+            "height": pa.array(sizes[:, 1], mask=~picture),
+        }
+        own = [name for name in table.column_names if name not in items.CORE_SCHEMA.names]
+        return pa.table({**columns, **{name: table[name].take(item) for name in own}})
+
+    def _modalities(self, rows: int | NDArray[np.int64]) -> NDArray[np.int8]:
+        """The place of each row's modality in `counts`."""
+        ends = np.cumsum(list(self.counts.values()))
+        return np.asarray(np.searchsorted(ends, rows, side="right"), np.int8)
+
+    def _reject_item(self, place: int, modality: Modality | None, part: int | None, failure: Failure) -> None:
+        key, uri, version = (self.table[name][place].as_py() for name in ("key", "uri", "version"))
+        self.rejects.setdefault(
+            place, Reject(key, uri, version, modality, part, failure.stage, failure.type, failure.message)
+        )
+
+
+def _chunks(rows: int) -> Iterator[slice]:
+    return (slice(start, min(start + _CHUNK, rows)) for start in range(0, rows, _CHUNK))
