@@ -13,17 +13,20 @@ torch is imported only when a model of open_clip (the demo is one) or timm is op
 
 import difflib
 import importlib
+import os
 import re
-import textwrap
 from typing import cast
 
 from transforms.encoders.encoder import Encoder
+from transforms.encoders.library_errors import one_line
 from transforms.errors import UsageError
 
 _FORMS = "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL or module:Class"
 _EXAMPLE = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 _OPEN_CLIP = "open_clip"
 _TIMM = "timm"
+_KINDS = {"demo": "demo", _OPEN_CLIP: _EXAMPLE, _TIMM: "timm:resnet50"}
+"""What a spec begins with, and an example of it."""
 _METHODS = {"image": ("preprocess", "encode_images"), "text": ("encode_texts",)}
 
 
@@ -33,6 +36,7 @@ def load(spec: str, *, device: str = "auto") -> Encoder:
     Raises UsageError, one line with the way out, for anything that cannot be opened as asked: no other model, no other
     weights and no other device are ever taken instead. Cost: seconds and the weights in memory; open it once a process.
     """
+    spec = absolute_spec(spec)
     if spec == "demo":
         from transforms.encoders.open_clip_encoder import open_demo  # noqa: PLC0415 - imports torch
 
@@ -47,8 +51,27 @@ def load(spec: str, *, device: str = "auto") -> Encoder:
     raise UsageError(f"unknown encoder {spec!r}: {_suggestion(kind, rest)}an encoder is {_FORMS}")
 
 
-def _load_open_clip(spec: str, rest: str, device: str) -> Encoder:
+def absolute_spec(spec: str) -> str:
+    """Returns a spec that opens the same from any folder: the path of a checkpoint made absolute, all else unchanged.
+
+    >>> absolute_spec("timm:resnet18@/weights/../r18.pt"), absolute_spec("open_clip:ViT-B-32/openai")
+    ('timm:resnet18@/r18.pt', 'open_clip:ViT-B-32/openai')
+    """
+    kind, _, rest = spec.partition(":")
+    model, separator, checkpoint = _parts(rest)
+    if kind not in (_OPEN_CLIP, _TIMM) or separator != "@" or not checkpoint:
+        return spec
+    return f"{kind}:{model}@{os.path.abspath(os.path.expanduser(checkpoint))}"  # noqa: PTH100, PTH111 - links stay
+
+
+def _parts(rest: str) -> tuple[str, str, str]:
+    """The model, the separator `/` or `@`, and the weights after it."""
     model, separator, weights = re.fullmatch(r"([^/@]*)([/@]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]  # matches any text
+    return model, separator, weights
+
+
+def _load_open_clip(spec: str, rest: str, device: str) -> Encoder:
+    model, separator, weights = _parts(rest)
     if not model or not weights:
         raise UsageError(
             f"encoder {spec!r} names no {'weights' if model else 'model'}: write {_EXAMPLE}, "
@@ -75,7 +98,7 @@ def _load_own(spec: str, module: str, name: str, device: str) -> Encoder:
         imported = importlib.import_module(module)
     except Exception as error:  # whatever the user's module raises is reported, not only ImportError
         raise UsageError(
-            f"encoder {spec!r}: cannot import {module}: {_one_line(error)}: install it, or put its folder on PYTHONPATH"
+            f"encoder {spec!r}: cannot import {module}: {one_line(error)}: install it, or put its folder on PYTHONPATH"
         ) from error
     constructor = getattr(imported, name, None)
     if not callable(constructor):
@@ -88,7 +111,7 @@ def _load_own(spec: str, module: str, name: str, device: str) -> Encoder:
         encoder = constructor()
     except Exception as error:  # likewise
         raise UsageError(
-            f"encoder {spec!r}: {name}() failed: {_one_line(error)}: its constructor must work without arguments"
+            f"encoder {spec!r}: {name}() failed: {one_line(error)}: its constructor must work without arguments"
         ) from error
     problem = _problem(encoder)
     if problem:
@@ -122,23 +145,16 @@ def _problem(encoder: object) -> str:
 def _nearest_kind(kind: str) -> list[str]:
     """The kind of spec that a spelling such as `openclip` or `Demo` means: it must not be taken for a module's name."""
     plain = kind.strip().lower().replace("-", "_")
-    return [
-        known for known in (_OPEN_CLIP, "demo") if plain.replace("_", "") == known.replace("_", "") and kind != known
-    ]
+    return [known for known in _KINDS if plain.replace("_", "") == known.replace("_", "") and kind != known]
 
 
 def _suggestion(kind: str, rest: str) -> str:
-    nearest = _nearest_kind(kind) or difflib.get_close_matches(kind.lower(), (_OPEN_CLIP, "demo"), n=1, cutoff=0.6)
+    nearest = _nearest_kind(kind) or difflib.get_close_matches(kind.lower(), _KINDS, n=1, cutoff=0.6)
     if not nearest:
         return ""
-    if nearest == ["demo"]:
-        return "did you mean 'demo'? "
-    return f"did you mean '{_OPEN_CLIP}:{rest}'? " if rest else f"did you mean '{_EXAMPLE}'? "
+    (known,) = nearest
+    return f"did you mean '{known}:{rest}'? " if rest and known != "demo" else f"did you mean '{_KINDS[known]}'? "
 
 
 def _did_you_mean(names: list[str]) -> str:
     return f"did you mean {' or '.join(names)}?" if names else ""
-
-
-def _one_line(error: BaseException) -> str:
-    return textwrap.shorten(f"{type(error).__name__} {error}", 200, placeholder=" …")

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from transforms.encoders.device import choose_device, inference, inference_dtype, to_array, to_tensor
+from transforms.encoders.library_errors import one_line
 from transforms.encoders.preprocessing import Preprocessing
-from transforms.encoders.weights import check_checkpoint, fingerprint, one_line
+from transforms.encoders.weights import check_checkpoint, fingerprint
 from transforms.errors import UsageError
 
 _DEMO: Final = Path(__file__).parent.parent / "demo"

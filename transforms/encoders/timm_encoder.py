@@ -17,8 +17,9 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 
 from transforms.encoders.device import choose_device, inference, inference_dtype, to_array, to_tensor
+from transforms.encoders.library_errors import one_line
 from transforms.encoders.preprocessing import Preprocessing
-from transforms.encoders.weights import check_checkpoint, fingerprint, one_line
+from transforms.encoders.weights import check_checkpoint, fingerprint
 from transforms.errors import UsageError
 
 

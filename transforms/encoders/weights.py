@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pickle
-import textwrap
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 import torch
 from safetensors import SafetensorError, safe_open
 
+from transforms.encoders.library_errors import one_line
 from transforms.errors import UsageError
 
 _TORCH_ENDINGS: Final = (".pt", ".pth", ".bin", ".ckpt")
@@ -58,8 +58,3 @@ def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], description: Mappin
         digest.update(json.dumps([name, list(values.shape)]).encode())
         digest.update(values.astype("<f4", copy=False).reshape(-1).data)
     return digest.hexdigest()
-
-
-def one_line(error: BaseException) -> str:
-    """A library's error, however long, as a part of one line."""
-    return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__

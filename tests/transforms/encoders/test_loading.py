@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from transforms.encoders import load
+from transforms.encoders import absolute_spec, load
 from transforms.errors import UsageError
 
 HERE = __name__
@@ -84,6 +84,8 @@ def test_a_class_of_your_own_starts_without_torch(tmp_path: Path) -> None:
         ("Demo", "did you mean 'demo'?"),
         ("openclip:ViT-B-32/openai", "did you mean 'open_clip:ViT-B-32/openai'?"),
         ("open-clip:ViT-B-32", "did you mean 'open_clip:ViT-B-32'?"),
+        ("Timm:resnet18", "did you mean 'timm:resnet18'?"),
+        ("tim", "did you mean 'timm:resnet50'?"),
         ("open_clip", "names no model"),
         ("open_clip:", "names no model"),
         ("open_clip:ViT-B-32", "names no weights"),
@@ -116,3 +118,39 @@ def test_a_class_that_computes_elsewhere_than_asked_is_refused() -> None:
     assert load(f"{HERE}:MeanColour", device="cpu").device == "cpu"
     with pytest.raises(UsageError, match=r"computes on 'cpu', not on 'cuda'"):
         load(f"{HERE}:MeanColour", device="cuda")
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "timm"])
+def test_a_checkpoint_is_named_the_same_from_any_folder(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+
+    assert absolute_spec(f"{kind}:M@w@2/a.pt") == f"{kind}:M@{tmp_path}/w@2/a.pt"
+    assert absolute_spec(f"{kind}:M@~/a.pt") == f"{kind}:M@/home/ada/a.pt"
+    assert absolute_spec(f"{kind}:M@/x/../a.pt") == f"{kind}:M@/a.pt"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "demo",
+        "",
+        "open_clip:ViT-B-32/openai",
+        "open_clip:M/tag@2",
+        "open_clip:M@",
+        "timm:M",
+        "timm:M@",
+        "own:C",
+        "a:b@c",
+    ],
+)
+def test_a_spec_without_a_checkpoint_stays_as_it_is(spec: str) -> None:
+    assert absolute_spec(spec) == spec
+
+
+def test_a_checkpoint_in_the_home_folder_is_looked_for_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    with pytest.raises(UsageError, match=r"checkpoint /home/ada/none\.pt does not exist"):
+        load("open_clip:ViT-B-32@~/none.pt", device="cpu")
