@@ -6,7 +6,7 @@ that travels between stages is the word "done".
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Literal, TypeVar
 
@@ -100,9 +100,10 @@ class Run:
         return self.markers("embed", range(plan.first_shard, plan.first_shard + plan.shards), ShardMarker)
 
 
-def _files_of(marker: object) -> list[FileReference]:
-    """The files that a marker speaks of."""
-    if marker is None:
+def _files_of(record: object) -> list[FileReference]:
+    """The files that a marker, or a record in it, speaks of."""
+    if isinstance(record, FileReference):
+        return [record]
+    if not is_dataclass(record):
         return []
-    values = [getattr(marker, field.name) for field in fields(marker)]  # type: ignore[arg-type]  # markers are records
-    return [value for value in values if isinstance(value, FileReference)]
+    return [file for field in fields(record) for file in _files_of(getattr(record, field.name))]

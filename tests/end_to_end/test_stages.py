@@ -1,0 +1,81 @@
+"""One stage at a time makes what a build makes, and what is lost on the way is made again."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from pipelines import add, build, embed, merge, train
+from tests.end_to_end.builds import EVERYTHING, TINY, content, make_work_small, run_here, write_corpus
+from transforms import generations
+from transforms.store import Store
+
+Main = Callable[[Sequence[str]], int]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    make_work_small(monkeypatch)
+    return ["--csv", str(write_corpus(tmp_path / "corpus")), *EVERYTHING, *TINY, "--index-key", "IVF4,Flat"]
+
+
+def step(main: Main, root: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    capsys.readouterr()
+    assert main(["--root", str(root), *arguments]) == 0
+    said: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return said
+
+
+def test_the_stages_one_by_one_make_what_a_build_makes(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, whole = tmp_path / "root", tmp_path / "whole"
+    for main, stages in ((embed.main, {"plan", "embed"}), (train.main, {"sample", "train"}), (add.main, {"add"})):
+        said = step(main, root, arguments, capsys)
+        assert set(said) == {"generation", "done", "seconds"}
+        assert set(said["seconds"]) == stages  # type: ignore[call-overload]  # a dict by the contract
+        assert generations.current(Store.at(str(root))) is None
+    assert step(merge.main, root, arguments, capsys)["generation"] == 1
+    run_here(capsys, "--root", whole, *arguments)
+    assert content(root) == content(whole)
+
+
+def test_a_stage_does_what_is_missing_before_it(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = step(train.main, tmp_path / "root", arguments, capsys)
+    assert set(said["seconds"]) == {"plan", "embed", "sample", "train"}  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("harm", ["delete", "cut"])
+@pytest.mark.parametrize("lost", ["embeddings/*/*.parquet", "lists/*/*.ivf", "plans/*/sample/*.ivf", "trained/*/*"])
+def test_a_file_that_is_lost_or_cut_short_before_publishing_is_made_again(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str], lost: str, harm: str
+) -> None:
+    root, whole = tmp_path / "root", tmp_path / "whole"
+    step(add.main, root, arguments, capsys)
+    (file, *_) = sorted(path for path in root.glob(lost) if path.suffix != ".json")
+    if harm == "delete":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1])
+    step(build.main, root, arguments, capsys)
+    run_here(capsys, "--root", whole, *arguments)
+    assert content(root) == content(whole)
+
+
+@pytest.mark.parametrize("runner", ["DirectRunner", "directrunner", "direct", "FnApiRunner"])
+def test_the_in_process_runner_has_many_names(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str], runner: str
+) -> None:
+    assert step(embed.main, tmp_path / "root", [*arguments, "--runner", runner], capsys)["done"] == "embed"
+
+
+def test_the_same_command_is_the_same_request_on_a_machine_with_other_cores(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step(embed.main, tmp_path / "root", arguments, capsys)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert step(build.main, tmp_path / "root", arguments, capsys)["generation"] == 1
+    assert run_here(capsys, "--root", tmp_path / "root", *arguments).said["embedded"] == 0
