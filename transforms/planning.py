@@ -26,7 +26,10 @@ ROWS_PER_LIST_AND_BLOCK = 8
 
 @dataclass(frozen=True)
 class Listing:
-    """What one container holds: its item table, and (items, rows) of runs of about a thousand items."""
+    """What one container holds: its item table, and (items, rows) of runs of about a thousand items.
+
+    The container is named by the path of a folder, or the URL of a CSV file.
+    """
 
     source: int
     container: str
@@ -56,9 +59,10 @@ def block_rows(rows: int, nlist: int) -> int:
 def cut(listings: Sequence[Listing], first_shard: int, nlist: int) -> list[Partition]:
     """Cuts everything that was listed into partitions, in plan order (source, container, position).
 
+    Folders go in the order of a walk, `a`, `a/x`, `a b`, so that the plan does not depend on where a tree was divided.
     A partition may span containers; so small ones do not make small shards.
     """
-    ordered = sorted(listings, key=lambda listing: (listing.source, listing.container))
+    ordered = sorted(listings, key=lambda listing: (listing.source, listing.container.split("/")))
     total = sum(rows for listing in ordered for _, rows in listing.chunks)
     limit, block_limit = partition_rows(total), block_rows(total, nlist)
     partitions: list[Partition] = []

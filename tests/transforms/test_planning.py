@@ -31,7 +31,9 @@ def test_every_item_is_in_exactly_one_partition_in_plan_order(
     partitions = cut(listings, first_shard, nlist)
     covered = [piece for partition in partitions for piece in partition.slices]
 
-    expected = sorted((listing for listing in listings if listing.chunks), key=lambda x: (x.source, x.container))
+    expected = sorted(
+        (listing for listing in listings if listing.chunks), key=lambda x: (x.source, x.container.split("/"))
+    )
     assert [table for table, _ in itertools.groupby(covered, key=lambda piece: piece.table)] == [
         listing.table for listing in expected
     ]
@@ -85,6 +87,14 @@ def test_a_block_has_eight_rows_a_list_and_no_more_than_a_worker_holds(rows: int
 
     assert limit >= 8 * nlist
     assert limit <= max(4 << 20, 8 * nlist)
+
+
+def test_folders_go_in_the_order_of_a_walk_wherever_a_tree_was_divided() -> None:
+    names = ["/p", "/p/a", "/p/a/x/", "/p/a b/", "/p/b/"]
+    listings = [Listing(0, name, FileReference(name, 1, "sha256:0"), ((1, 1),)) for name in reversed(names)]
+
+    (partition,) = cut(listings, 0, 1)
+    assert [piece.table.path for piece in partition.slices] == names
 
 
 def test_small_containers_share_a_shard() -> None:

@@ -162,8 +162,9 @@ class CsvListing:
             text = _filled(cells[source.text_column]) if source.text_column else None
             if source.keyword_column:
                 keywords = split_keywords(cells[source.keyword_column], source.keyword_separator)
-        given = source.key_column is not None and problem is None
-        primary = _filled(cells[source.key_column]) if given else pa.nulls(len(rows), pa.string())
+        primary = pa.nulls(len(rows), pa.string())
+        if source.key_column and problem is None:
+            primary = _filled(cells[source.key_column])
         stored = items.column_names(header)
         return items.table_of(
             key=uris.nfc(pc.binary_join_element_wise(source.pattern, row_names(primary, content, seen), "#")),

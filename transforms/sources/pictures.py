@@ -7,6 +7,7 @@ out. Links to files are followed; links to folders only by a glob without `**`, 
 import math
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,12 @@ from transforms.images import PICTURE_ENDINGS
 from transforms.records import Source
 from transforms.sources import items
 
+CONTAINERS_WANTED = 64
+"""Folders are opened, level by level, until there are so many parts to be listed side by side."""
+
+_FOLDERS_AT_ONCE = 8
+"""Folders opened at a time while containers are sought; the listing of each is held in memory."""
+
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -29,7 +36,8 @@ _MAGIC = re.compile(r"[*?\[]")
 class PictureListing:
     """Lists the pictures of one source.
 
-    Cost: one listing call a folder; memory is one folder's listing.
+    Cost: one listing call a folder, and one more for each of the at most 64 that `containers` opens; memory is one
+    folder's listing, and eight of them in `containers`.
     """
 
     source: Source
@@ -64,19 +72,26 @@ class PictureListing:
         return path[len(self._base) :].strip("/").count("/")
 
     def containers(self) -> list[str]:
-        """Returns the parts that can be listed side by side: the files of the base, and each folder in it.
+        """Returns parts that can be listed side by side and together hold every file once, in order of their paths.
 
-        The base is listed without the folders in it, any other part with all that lies below it.
+        A path with a slash at its end is a folder with all that lies below it, one without is a folder's own files.
+        Folders are opened level by level, while there are few: a tree that begins as one folder in another is divided
+        where it spreads.
         """
-        folders, _ = self._entries(self._base)
-        return [self._base, *folders] if self._levels else [self._base]
+        opened: list[str] = []
+        level = [self._base]
+        depth = 0
+        with ThreadPoolExecutor(_FOLDERS_AT_ONCE) as pool:
+            while level and len(opened) + len(level) < CONTAINERS_WANTED and depth < self._levels:
+                opened += level
+                level = [below for folders in pool.map(self._folders, level) for below in folders]
+                depth += 1
+        parts = [*(folder.rstrip("/") for folder in opened), *(folder.rstrip("/") + "/" for folder in level)]
+        return sorted(parts, key=lambda part: part.split("/"))
 
     def first(self) -> str | None:
         """Returns the path of any one picture, or None: enough to refuse a source that has none."""
-        for container in self.containers():
-            for batch in self._files(container):
-                return str(batch[0]["name"])
-        return None
+        return next((str(files[0]["name"]) for files in self._files(self._base.rstrip("/") + "/")), None)
 
     def batches(self, container: str, others: Sequence["PictureListing"] = ()) -> Iterator[pa.Table]:
         """Lists one container as item batches, folder by folder, by name within a folder.
@@ -117,16 +132,19 @@ class PictureListing:
         return below and not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_ENDINGS
 
     def _files(self, container: str) -> Iterator[list[dict[str, Any]]]:
-        waiting = [container]
+        waiting = [container.rstrip("/") or "/"]
         while waiting:
             folder = waiting.pop()
             folders, files = self._entries(folder)
             below = folder[len(self._base) :].strip("/")
             level = below.count("/") + 1 if below else 0
-            if container != self._base and level < self._levels:
+            if container.endswith("/") and level < self._levels:
                 waiting.extend(reversed(folders))
             if wanted := [file for file in files if self._wants(file["name"])]:
                 yield wanted
+
+    def _folders(self, folder: str) -> list[str]:
+        return self._entries(folder)[0]
 
     def _entries(self, folder: str) -> tuple[list[str], list[dict[str, Any]]]:
         """Returns the folders and the regular files directly in a folder, each in order of name."""

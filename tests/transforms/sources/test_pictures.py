@@ -48,6 +48,19 @@ def names(found: PictureListing, base: Path) -> list[str]:
     return [row["uri"].removeprefix(f"file://{base}/") for row in rows(found)]
 
 
+def _opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns the folders that are listed from now on."""
+    opened: list[str] = []
+    entries = PictureListing._entries
+
+    def remember(self: PictureListing, folder: str) -> tuple[list[str], list[dict[str, Any]]]:
+        opened.append(folder)
+        return entries(self, folder)
+
+    monkeypatch.setattr(PictureListing, "_entries", remember)
+    return opened
+
+
 def test_a_folder_means_every_file_with_a_pictures_ending_below_it_but_hidden_ones(tree: Path) -> None:
     assert names(listing(tree), tree) == [
         "a.png", "b.JPG", "sub/[1].png", "sub/b1.png", "sub/bx.png", "sub/c.png", "sub/deep/d.webp",
@@ -130,16 +143,9 @@ def test_a_glob_without_two_stars_follows_links_to_folders_and_looks_no_deeper_t
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tree / "linked").symlink_to(tree / "sub")
-    listed: list[str] = []
-    entries = PictureListing._entries
-
-    def remember(self: PictureListing, folder: str) -> tuple[list[str], list[dict[str, Any]]]:
-        listed.append(folder)
-        return entries(self, folder)
-
-    monkeypatch.setattr(PictureListing, "_entries", remember)
+    opened = _opened(monkeypatch)
     assert names(listing(tree / "*" / "c.png"), tree) == ["linked/c.png", "sub/c.png"]
-    assert str(tree / "sub" / "deep") not in listed
+    assert str(tree / "sub" / "deep") not in opened
 
 
 def test_a_folder_does_not_claim_what_lies_behind_a_link(tree: Path) -> None:
@@ -253,10 +259,13 @@ SEGMENT = st.sampled_from(["a", "b", "c.png", ".h", "d"])
 PATHS = st.lists(st.lists(SEGMENT, min_size=0, max_size=3).map(lambda path: "/".join([*path, "p.png"])), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
-@given(PATHS, st.sampled_from(["", "/*", "/**/*.png", "/a/**", "/*/*.png"]))
-def test_containers_cover_every_file_exactly_once(paths: list[str], glob: str) -> None:
-    with tempfile.TemporaryDirectory() as name:
+@settings(max_examples=100, deadline=None)
+@given(PATHS, st.sampled_from(["", "/*", "/**/*.png", "/a/**", "/*/*.png"]), st.sampled_from([1, 2, 3, 5, 64]))
+def test_containers_cover_every_file_exactly_once_in_the_order_of_a_walk(
+    paths: list[str], glob: str, wanted: int
+) -> None:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pictures, "CONTAINERS_WANTED", wanted)
         folder = _make(Path(name), paths)
         folder.joinpath("outside.txt").touch()
         found = listing(f"{folder}{glob}")
@@ -265,6 +274,33 @@ def test_containers_cover_every_file_exactly_once(paths: list[str], glob: str) -
 
         assert sorted(listed) == [path for path in every if found.accepts(path)]
         assert len(set(listed)) == len(listed)
+        assert listed == sorted(listed, key=lambda path: (path.split("/")[:-1], path))
+
+
+def test_a_tree_that_begins_as_one_folder_in_another_is_divided_where_it_spreads(tmp_path: Path) -> None:
+    base = _make(tmp_path / "tree", [f"one/two/{number:03d}/deep/p.png" for number in range(100)])
+
+    containers = listing(base).containers()
+
+    assert containers[:4] == [str(base), f"{base}/one", f"{base}/one/two", f"{base}/one/two/000/"]
+    assert len(containers) == 3 + 100
+
+
+def test_folders_are_opened_no_further_than_it_takes_to_have_enough_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = _make(tmp_path / "tree", [f"{number:03d}/{deep}/p.png" for number in range(70) for deep in range(3)])
+    opened = _opened(monkeypatch)
+
+    assert len(listing(base).containers()) == 1 + 70
+    assert opened == [str(base)]
+
+
+def test_one_look_at_the_base_tells_that_a_source_has_a_picture(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = _opened(monkeypatch)
+    pictures.check(listing(tree).source)
+
+    assert opened == [str(tree)]
 
 
 def test_the_root_of_a_filesystem_is_listed_once() -> None:
