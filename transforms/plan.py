@@ -8,32 +8,39 @@ from typing import Final, Literal
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 from apache_beam.pvalue import AsList, PCollection, TaggedOutput
+from numpy.typing import NDArray
 
 from transforms import layout, planning
 from transforms.errors import PixdexError, UsageError
 from transforms.index.choose import choose
 from transforms.planning import Listing
-from transforms.records import FileReference, Plan, Source, StageMarker, digest
+from transforms.records import Plan, Source, StageMarker, digest
 from transforms.run import Run
 from transforms.sources import items
 from transforms.sources.csv_rows import CsvListing
 from transforms.sources.pictures import PictureListing
 from transforms.stage import FinishStage
 
-_KEY_BUCKETS = 1024
-_KEYS: Final = "keys"
-_KEY_ENTRY = np.dtype([("hash", "V16"), ("position", "<i8")])
+_KEY_BUCKETS = 256
+"""Each is searched by one worker, and every quarter of a million items of a container send something to each: with
+more, a folder of a thousand pictures would send nearly a thousand messages; with fewer, a bucket would grow too large.
+At 10⁹ items one holds 94 MB, and 10 times that at 10¹⁰."""
 
-KeyBatch = tuple[FileReference, bytes]
-"""An item table, and for some of its items a 128-bit hash of the key with the position in the table."""
+_SUSPECTS = 1000
+"""Keys of a bucket that are looked at closely; the first of them is worth a message."""
+
+_KEYS: Final = "keys"
+_KEY_ENTRY = np.dtype([("bucketed", "<u8"), ("hash", "<u8"), ("position", "<i8")])
+
+KeyBatch = tuple[str, bytes]
+"""The path of an item table, and for some of its items a 128-bit hash of the key with the position in the table."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A part of a source that one worker lists: a folder or a CSV file."""
+    """A part of a source that one worker lists: a folder, with or without what lies below it, or a CSV file."""
 
     source: int
     name: str
@@ -43,8 +50,9 @@ class Container:
 class PlanItems(beam.PTransform):
     """Lists every source, refuses keys that occur twice, cuts the items into partitions, and commits the plan.
 
-    Cost: one listing call a folder and one read of every CSV, spread over workers; 24 bytes an item are shuffled to
-    find keys that occur twice. A run whose plan is committed lists nothing.
+    Cost: one listing call a folder and one read of every CSV, spread over workers. To find keys that occur twice, 24
+    bytes an item are shuffled, in pieces that each name their item table (about 60 bytes); a worker holds 1/256 of
+    them, and 16 bytes more an item to sort. A run whose plan is committed lists nothing.
     """
 
     run: Run
@@ -101,22 +109,34 @@ class _ListContainer(beam.DoFn):
             items.write(self._batches(container), file)
             if not file.exists():
                 return
-            table = pq.read_table(file, columns=["key", items.ROWS])
-            reference = store.upload(file, layout.items_folder(self._run.generation), f"items-{container.source:04d}")
-        chunks = items.chunks_of(table[items.ROWS].to_numpy())
-        yield Listing(container.source, container.name, reference, tuple(chunks))
-        for bucket, entries in _key_entries(table["key"]):
-            yield TaggedOutput(_KEYS, (bucket, (reference, entries)))
+            table = store.upload(file, layout.items_folder(self._run.generation), f"items-{container.source:04d}")
+        chunks: list[tuple[int, int]] = []
+        start = 0
+        for batch in items.scan(store, table.path):
+            chunks += items.chunks_of(batch[items.ROWS].to_numpy())
+            for bucket, entries in _key_entries(batch["key"], start):
+                yield TaggedOutput(_KEYS, (bucket, (table.path, entries)))
+            start += len(batch)
+        yield Listing(container.source, container.name, table, tuple(chunks))
 
     def _batches(self, container: Container) -> Iterator[pa.Table]:
         sources = self._run.request.sources
-        listing = listing_of(sources[container.source])
+        source = sources[container.source]
+        listing = listing_of(source)
         if isinstance(listing, CsvListing):
             yield from listing.batches()
             return
         # A file that two globs match is one object, not two with one key: the earlier glob has it.
-        earlier = [PictureListing(source) for source in sources[: container.source] if source.kind == "images"]
+        earlier = [
+            PictureListing(other)
+            for other in sources[: container.source]
+            if other.kind == "images" and _protocol(other) == _protocol(source)
+        ]
         yield from listing.batches(container.name, earlier)
+
+
+def _protocol(source: Source) -> str:
+    return source.pattern.partition("://")[0]
 
 
 class _FindRepeated(beam.DoFn):
@@ -126,18 +146,27 @@ class _FindRepeated(beam.DoFn):
         self._run = run
 
     def process(self, bucket: tuple[int, Iterable[KeyBatch]]) -> Iterator[str]:
-        batches = [(table, np.frombuffer(entries, _KEY_ENTRY)) for table, entries in bucket[1]]
-        entries = np.concatenate([found for _, found in batches])
-        batch = np.repeat(np.arange(len(batches)), [len(found) for _, found in batches])
-        order = np.argsort(entries["hash"], kind="stable")
-        same = np.flatnonzero(entries["hash"][order][1:] == entries["hash"][order][:-1])
-        if len(same):
-            two = [
-                items.key_at(self._run.store, batches[batch[place]][0], int(entries["position"][place]))
-                for place in order[same[0] : same[0] + 2]
-            ]
-            (key, one), (_, other) = sorted(two)
-            yield f"{key} is the key of {one} and of {other}" if one != other else f"{key} is the key of two items"
+        _, batches = bucket
+        # Half of the hash tells nearly all keys apart, and sorts in a third of the memory.
+        halves = np.concatenate([np.frombuffer(entries, _KEY_ENTRY)["hash"] for _, entries in batches])
+        halves.sort()
+        suspects = np.unique(halves[1:][halves[1:] == halves[:-1]])[:_SUSPECTS]
+        if len(suspects):
+            yield from self._repeated(batches, suspects)
+
+    def _repeated(self, batches: Iterable[KeyBatch], suspects: NDArray[np.uint64]) -> Iterator[str]:
+        """Names two items of one key, the first there are, among the entries whose half of a hash is a suspect."""
+        first_two: dict[tuple[int, int], list[tuple[str, int]]] = {}
+        for table, data in batches:
+            entries = np.frombuffer(data, _KEY_ENTRY)
+            for *whole, position in entries[np.isin(entries["hash"], suspects)].tolist():
+                places = first_two.setdefault(tuple(whole), [])
+                places[:] = sorted([*places, (table, position)])[:2]
+        for _, places in sorted(first_two.items()):
+            if len(places) == 2:
+                (key, one), (_, other) = sorted(items.key_at(self._run.store, *place) for place in places)
+                yield f"{key} is the key of {one} and of {other}" if one != other else f"{key} is the key of two items"
+                return
 
 
 class _CommitPlan(beam.DoFn):
@@ -178,15 +207,15 @@ class _CommitPlan(beam.DoFn):
         yield generation
 
 
-def _key_entries(keys: pa.ChunkedArray) -> Iterator[tuple[int, bytes]]:
-    """Yields the entries of a table's keys by bucket, as bytes of `_KEY_ENTRY`."""
+def _key_entries(keys: pa.Array, start: int) -> Iterator[tuple[int, bytes]]:
+    """Yields the entries of the keys from position `start` of a table by bucket, as bytes of `_KEY_ENTRY`."""
     hashes = b"".join([xxhash.xxh3_128_digest(key) for key in keys.cast(pa.binary()).to_pylist()])
     entries = np.empty(len(keys), _KEY_ENTRY)
-    entries["hash"] = np.frombuffer(hashes, "V16")
-    entries["position"] = np.arange(len(keys))
-    buckets = np.frombuffer(hashes, "<u2").reshape(-1, 8)[:, 0] % _KEY_BUCKETS
+    entries["bucketed"], entries["hash"] = np.frombuffer(hashes, "<u8").reshape(-1, 2).T
+    entries["position"] = start + np.arange(len(keys))
+    buckets = (entries["bucketed"] % _KEY_BUCKETS).astype(np.int64)
     order = np.argsort(buckets, kind="stable")
     bounds = np.flatnonzero(np.diff(buckets[order], prepend=-1, append=_KEY_BUCKETS))
-    for start, stop in itertools.pairwise(bounds):
-        chosen = order[start:stop]
+    for begin, stop in itertools.pairwise(bounds):
+        chosen = order[begin:stop]
         yield int(buckets[chosen[0]]), entries[chosen].tobytes()

@@ -4,6 +4,9 @@ import os
 import unicodedata
 from pathlib import Path
 
+import fsspec
+import numpy as np
+import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that
 
@@ -11,7 +14,7 @@ from tests.corpora import write_csv, write_pictures
 from tests.transforms.stages import begin, go, pictures, pipeline, tasks
 from transforms import generations, layout, planning
 from transforms.errors import PixdexError, UsageError
-from transforms.plan import PlanItems
+from transforms.plan import _KEY_ENTRY, PlanItems, _key_entries
 from transforms.records import Plan, Source, StageMarker, digest
 from transforms.run import Run
 from transforms.sources import items
@@ -85,12 +88,50 @@ def test_a_file_that_two_globs_match_is_one_item_of_the_first(tmp_path: Path) ->
     assert [Path(key).name[-8:-4] for key in keys(run)] == ["0000", "0001", "0003", "0002"]
 
 
+def test_a_file_and_an_object_of_one_path_are_two_items(tmp_path: Path) -> None:
+    for picture in write_pictures(tmp_path / "pictures", 2):
+        fsspec.filesystem("memory").pipe_file(str(picture), picture.read_bytes())
+    folder = tmp_path / "pictures"
+    run = begin(tmp_path / "root", pictures(folder / "*.png"), Source("images", f"memory://{folder}"))
+    go(PlanItems(run, 0))
+    assert [key.partition("://")[0] for key in keys(run)] == ["file", "file", "memory", "memory"]
+
+
 def test_two_rows_with_one_primary_key_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("id,text\n1,a\n2,b\n1,c\n", encoding="utf-8")
     run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text", key_column="id"))
     with pytest.raises(UsageError, match=r"rows\.csv#1 is the key of two items: .* --key-column"):
         go(PlanItems(run, 0))
     assert not run.store.exists(layout.plan(1))
+
+
+@pytest.mark.parametrize("at_once", [3, 1000])
+def test_a_repeated_key_is_found_however_far_apart_its_items_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(items, "ITEMS_AT_ONCE", at_once)
+    ids = [*range(100), 50, *range(101, 200)]
+    (tmp_path / "rows.csv").write_text("id,text\n" + "".join(f"{i},text {i}\n" for i in ids), encoding="utf-8")
+    run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text", key_column="id"))
+    with pytest.raises(UsageError, match=r"rows\.csv#50 is the key of two items"):
+        go(PlanItems(run, 0))
+
+
+def test_a_column_that_is_no_key_at_all_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("kind,text\n" + "cat,a\ndog,b\n" * 500, encoding="utf-8")
+    run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text", key_column="kind"))
+    with pytest.raises(UsageError, match=r"rows\.csv#(cat|dog) is the key of two items: .* --key-column"):
+        go(PlanItems(run, 0))
+
+
+def test_an_items_key_is_shuffled_in_24_bytes_and_few_pieces() -> None:
+    keys_of = pa.array([f"file:///{number}.png" for number in range(600)])
+    pieces = list(_key_entries(keys_of, 7))
+    positions = [entry["position"] for _, entries in pieces for entry in np.frombuffer(entries, _KEY_ENTRY)]
+
+    assert sum(len(entries) for _, entries in pieces) == 24 * 600
+    assert len({bucket for bucket, _ in pieces}) == len(pieces) <= 256
+    assert sorted(positions) == list(range(7, 607))
 
 
 def test_two_files_whose_names_differ_in_unicode_form_only_are_refused_by_name(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ An item table is a parquet file below `plans/`, one a container (a folder, a CSV
 | any other | string | the source's own columns, unchanged |
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms import shards
-from transforms.records import FileReference, ItemSlice
+from transforms.records import ItemSlice
 from transforms.store import Store
 
 IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM = (f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem"))
@@ -45,6 +45,9 @@ SHARD_COLUMNS = ("id", *shards.CORE_COLUMNS, shards.EMBEDDING)
 
 ITEMS_PER_GROUP = 8192
 """Rows of a parquet row group of an item table: what a partition reads at least."""
+
+ITEMS_AT_ONCE = 32 * ITEMS_PER_GROUP
+"""Items whose keys `scan` holds in memory: about 50 MB."""
 
 KEYWORDS_PER_ITEM = 4096
 """An item with more keywords is rejected, so that a few items always fit one shard."""
@@ -150,7 +153,15 @@ def read(store: Store, piece: ItemSlice) -> pa.Table:
     return table.slice(piece.start - first * ITEMS_PER_GROUP, piece.stop - piece.start)
 
 
-def key_at(store: Store, table: FileReference, position: int) -> tuple[str, str]:
+def scan(store: Store, table: str) -> Iterator[pa.RecordBatch]:
+    """Reads the keys and the planned rows of all items of a table, some at a time."""
+    with store.open(table) as stream:
+        yield from pq.ParquetFile(stream).iter_batches(ITEMS_AT_ONCE, columns=["key", ROWS])
+
+
+def key_at(store: Store, table: str, position: int) -> tuple[str, str]:
     """Returns the key and the URI of one item, for a message that names it."""
-    row = read(store, ItemSlice(table, position, position + 1))
-    return row["key"][0].as_py(), row["uri"][0].as_py()
+    group, row = divmod(position, ITEMS_PER_GROUP)
+    with store.open(table) as stream:
+        found = pq.ParquetFile(stream).read_row_group(group, columns=["key", "uri"])
+    return found["key"][row].as_py(), found["uri"][row].as_py()

@@ -58,7 +58,7 @@ def test_a_slice_reads_back_at_any_boundary(
             found = items.read(store, ItemSlice(reference, start, stop))
             assert found["key"].to_pylist() == [f"k{number}" for number in range(start, stop)]
             assert found["own"].to_pylist() == found["key"].to_pylist()
-            assert items.key_at(store, reference, start) == (f"k{start}", f"k{start}")
+            assert items.key_at(store, reference.path, start) == (f"k{start}", f"k{start}")
 
 
 def test_nothing_listed_makes_no_file(tmp_path: Path) -> None:
