@@ -76,7 +76,7 @@ def fetch(uri: str) -> bytes:
     local = uri.startswith("file://")
     for pause in (*(() if local else RETRY_AFTER), None):
         try:
-            return uris.read(uri)
+            return _read(uri)
         except Exception as error:
             if _machine_at_fault(error, local):
                 raise PixdexError(
@@ -89,6 +89,16 @@ def fetch(uri: str) -> bytes:
     raise AssertionError("the last try returns or raises")
 
 
+def _read(uri: str) -> bytes:
+    try:
+        return uris.read(uri)
+    except FileNotFoundError as error:
+        # fsspec says this of everything that befalls an HTTP request, a busy server too; the cause says what it was.
+        if uri.startswith(("http://", "https://")) and isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None
+        raise
+
+
 def _machine_at_fault(error: Exception, local: bool) -> bool:
     if isinstance(error, MemoryError):
         return True
@@ -98,7 +108,7 @@ def _machine_at_fault(error: Exception, local: bool) -> bool:
 
 def _may_pass(error: Exception) -> bool:
     """Whether a remote object may be there at the next try."""
-    status = getattr(error, "status", getattr(error, "code", None))  # of aiohttp, gcsfs and urllib
+    status = getattr(error, "status", None) or getattr(error, "code", None)  # of aiohttp and urllib; of gcsfs
     if isinstance(status, int) and 400 <= status < 500:
         return status in _PASSING_STATUS
     # Not only OSError: a server that hangs up is an error of the client library's own kind.

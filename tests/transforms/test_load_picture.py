@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +109,60 @@ def test_what_another_try_cannot_change_is_asked_for_once(shaky: type[Shaky], er
     assert shaky.asked == 1
 
 
+@pytest.mark.parametrize(
+    ("cause", "asked"), [(StatusError(404), 1), (StatusError(503), 3), (ConnectionRefusedError("off"), 3)]
+)
+def test_http_errors_are_told_apart_though_fsspec_calls_them_all_not_found(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, asked: int
+) -> None:
+    monkeypatch.setattr(load_picture, "RETRY_AFTER", (0, 0))
+    calls = []
+
+    def read(uri: str) -> bytes:
+        calls.append(uri)
+        raise FileNotFoundError(uri) from cause
+
+    monkeypatch.setattr(uris, "read", read)
+    found = load("https://host/a.png")
+
+    assert (found.type, found.message) == (type(cause).__name__, str(cause))
+    assert len(calls) == asked
+
+
 def test_a_local_file_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_picture, "RETRY_AFTER", (3600,))
 
     assert load(f"file://{tmp_path}/none.png").type == "FileNotFoundError"
     assert load(f"file://{tmp_path}").message == "not a regular file"
+
+
+def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp", reason="fsspec reads http:// with it")
+    answers = [503, 503, 503, 503]  # a HEAD and a GET each
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status = answers.pop(0) if answers else 200
+            body = picture() if status == 200 else b""
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815 - the name that the library calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(load_picture, "RETRY_AFTER", (0, 0))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            assert load_picture.fetch(f"http://127.0.0.1:{server.server_port}/a.png") == picture()
+        finally:
+            server.shutdown()
+    assert not answers
 
 
 # --- the machine ---
