@@ -95,7 +95,7 @@ class EncoderOptions(PipelineOptions):
             "--encoder",
             default="demo",
             metavar="SPEC",
-            help="demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class (default demo)",
+            help="demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo",
         )
         _add(
             parser, "--encoder-batch", type=_positive, default=64, help="pictures or texts encoded at once (default 64)"

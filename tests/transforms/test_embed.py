@@ -57,9 +57,9 @@ def test_a_partition_that_has_its_shard_is_left_alone(run: Run) -> None:
     assert run.store.names(layout.embeddings_folder(0)) == before
 
 
-def test_a_stage_that_is_done_reads_no_partition(run: Run) -> None:
+def test_a_stage_that_is_done_embeds_nothing_again(run: Run) -> None:
     go(EmbedPartitions(run))
-    assert go(EmbedPartitions(run)) == {}
+    assert go(EmbedPartitions(run)) == {"shards_already_embedded": run.plan.shards}
 
 
 def test_bundles_that_run_twice_leave_each_shard_once(run: Run) -> None:
@@ -77,7 +77,7 @@ def test_each_task_is_the_number_of_its_shard(run: Run) -> None:
 def test_too_many_rejects_stop_the_run_with_the_reasons_and_keep_what_is_embedded(run: Run) -> None:
     with pytest.raises(PixdexError, match=r"2 of 40 items were rejected, more than --max-reject-ratio 0\.01 .*2 x "):
         go(EmbedPartitions(run, 0.01))
-    assert go(EmbedPartitions(run, 0.05)) == {}
+    assert go(EmbedPartitions(run, 0.05)) == {"shards_already_embedded": run.plan.shards}
 
 
 def test_the_limit_itself_is_allowed(run: Run) -> None:
