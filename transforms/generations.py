@@ -9,9 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from transforms import layout
+from transforms import layout, parquet_files
 from transforms.errors import PixdexError
 from transforms.index.list_format import ID_BYTES
 from transforms.records import (
@@ -165,8 +164,7 @@ def merged_pieces(run: Run) -> list[PieceMarker]:
 
 def read_table(store: Store, reference: FileReference) -> pa.Table:
     """Reads one of a generation's tables."""
-    with store.open(reference.path) as stream:
-        return pq.ParquetFile(stream).read()
+    return parquet_files.read(store, reference)
 
 
 def files(store: Store, generation: Generation) -> list[str]:
@@ -260,6 +258,6 @@ def _segment_row(path: str, piece: PieceMarker) -> dict[str, Any]:
 def _write(store: Store, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> FileReference:
     with store.scratch() as scratch:
         file = scratch / "table.parquet"
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file, compression="zstd")
+        parquet_files.write(pa.Table.from_pylist(list(rows), schema=schema), file)
         checksum = sha256_of(file)
         return store.upload_as(file, layout.table(checksum), f"sha256:{checksum}")

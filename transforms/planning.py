@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from transforms import parquet_files
 from transforms.errors import UsageError
 from transforms.records import ROWS_PER_SHARD, FileReference, ItemSlice, Partition, Plan
 from transforms.store import Store
@@ -137,14 +137,14 @@ def write_partitions(store: Store, folder: str, partitions: Sequence[Partition])
     ]
     with store.scratch() as scratch:
         file = scratch / "partitions.parquet"
-        pq.write_table(pa.Table.from_pylist(rows, schema=_PARTITIONS), file, compression="zstd")
+        parquet_files.write(pa.Table.from_pylist(rows, schema=_PARTITIONS), file)
         return store.upload(file, folder, "partitions")
 
 
 def read_partitions(store: Store, table: FileReference) -> Iterator[Partition]:
     """Reads a plan's partitions back, in order, a thousand at a time."""
-    with store.open(table.path) as stream:
-        for batch in pq.ParquetFile(stream).iter_batches(batch_size=1000):
+    with parquet_files.opened(store, table) as file:
+        for batch in file.iter_batches(batch_size=1000):
             for row in batch.to_pylist():
                 slices = tuple(
                     ItemSlice(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms import layout
+from transforms import layout, parquet_files
 from transforms.records import FileReference, row_ids
 from transforms.store import Store
 
@@ -76,6 +76,7 @@ def write_embeddings(store: Store, shard: int, metadata: pa.Table, vectors: NDAr
             file,
             row_group_size=ROWS_PER_GROUP,
             compression="zstd",
+            write_page_checksum=True,
             use_dictionary=False,
             column_encoding={f"{EMBEDDING}.list.element": "BYTE_STREAM_SPLIT"},
         )
@@ -90,20 +91,19 @@ def write_rejects(store: Store, shard: int, rejects: Sequence[Reject]) -> FileRe
     table = pa.table([pa.array(column) for column in columns], names=REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
     with store.scratch() as scratch:
         file = scratch / "rejects.parquet"
-        pq.write_table(table.replace_schema_metadata(REJECT_SCHEMA.metadata), file, compression="zstd")
+        parquet_files.write(table.replace_schema_metadata(REJECT_SCHEMA.metadata), file)
         return store.upload(file, layout.rejects_folder(shard), layout.shard_stem(shard))
 
 
 def read_rejects(store: Store, rejects: FileReference) -> pa.Table:
     """Reads the rejects of a shard (`REJECT_SCHEMA`)."""
-    with store.open(rejects.path) as stream:
-        return pq.ParquetFile(stream).read()
+    return parquet_files.read(store, rejects)
 
 
 def read_vectors(store: Store, shard: FileReference) -> NDArray[np.float32]:
     """Reads the vectors of a shard, float32 `(rows, d)`; memory is the whole shard's."""
-    with store.open(shard.path) as stream:
-        column = pq.ParquetFile(stream).read(columns=[EMBEDDING])[EMBEDDING].combine_chunks()
+    with parquet_files.opened(store, shard) as file:
+        column = file.read(columns=[EMBEDDING])[EMBEDDING].combine_chunks()
     values: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(column), -1)
 
@@ -113,8 +113,7 @@ def read_metadata(store: Store, shard: FileReference, rows: NDArray[np.int64]) -
 
     Cost: one read for each row group that holds one of the rows.
     """
-    with store.open(shard.path) as stream:
-        file = pq.ParquetFile(stream)
+    with parquet_files.opened(store, shard) as file:
         columns = [name for name in file.schema_arrow.names if name != EMBEDDING]
         groups = np.unique(rows // ROWS_PER_GROUP)
         table = file.read_row_groups(groups.tolist(), columns=columns)

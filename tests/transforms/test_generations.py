@@ -46,10 +46,20 @@ def plan(run: Run, first_shard: int = 0, shards: int = 2) -> None:
     run.store.commit(layout.plan(run.generation), found)
 
 
+def lay(store: Store, path: str, size: int) -> None:
+    """Puts a file of this size there: markers are not believed without their files."""
+    file = store.local_path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(bytes(size))
+
+
 def finish(run: Run, listed: int = 5, merged: int = 5) -> None:
     """Commits the markers of a run of two shards: five rows, and one item that was rejected."""
-    trained = TrainedIndex("t", "IVF1,Flat", "ip", 16, 1, 64, 1, reference("index"), reference("training"))
     first = run.plan.first_shard
+    for name in ("index", "training", "lists", f"e{first}", f"r{first + 1}"):
+        lay(run.store, f"files/{name}", 1)
+    lay(run.store, layout.merged_index(run.generation), 100 + merged * 72)
+    trained = TrainedIndex("t", "IVF1,Flat", "ip", 16, 1, 64, 1, reference("index"), reference("training"))
     for shard, rows, rejected in ((first, 5, 0), (first + 1, 0, 1)):
         marker = ShardMarker(
             shard, 0, "d", rows + rejected, rejected, rows, rows, 0, 0,
@@ -196,6 +206,7 @@ def test_counts_that_do_not_agree_are_not_published(store: Store, listed: int, m
 
 def test_a_marker_of_other_work_is_an_error_and_never_a_skip(store: Store) -> None:
     run = generations.begin(store, REQUEST)
+    lay(store, "files/lists", 1)
     run.commit("add", 3, ListsMarker(3, "a" * 64, 5, reference("lists")))
 
     assert run.marker("add", 4, ListsMarker, "a" * 64) is None
@@ -204,8 +215,24 @@ def test_a_marker_of_other_work_is_an_error_and_never_a_skip(store: Store) -> No
         run.marker("add", 3, ListsMarker, "b" * 64)
 
 
+@pytest.mark.parametrize("size", [None, 0, 2])
+def test_a_marker_without_its_file_is_not_believed_and_not_adopted(store: Store, size: int | None) -> None:
+    run = generations.begin(store, REQUEST)
+    lay(store, "files/lists", 1)
+    marker = run.commit("add", 3, ListsMarker(3, "d", 5, reference("lists")))
+    if size is None:
+        store.local_path("files/lists").unlink()
+    else:
+        lay(store, "files/lists", size)
+
+    assert run.marker("add", 3, ListsMarker, "d") is None
+    with pytest.raises(PixdexError, match=r"files/lists is missing or cut short, .* different this time: .*--abandon"):
+        run.commit("add", 3, dataclasses.replace(marker, lists=reference("other")))
+
+
 def test_markers_are_read_in_the_order_of_their_tasks(store: Store) -> None:
     run = generations.begin(store, REQUEST)
+    lay(store, "files/lists", 1)
     for number in (2, 0, 1):
         run.commit("add", number, ListsMarker(number, "d", number, reference("lists")))
 

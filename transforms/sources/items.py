@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms import shards
+from transforms import parquet_files, shards
 from transforms.records import ItemSlice
 from transforms.store import Store
 
@@ -131,7 +131,7 @@ def write(batches: Iterable[pa.Table], file: Path) -> None:
     held: list[pa.Table] = []
     try:
         for batch in batches:
-            writer = writer or pq.ParquetWriter(file, batch.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(file, batch.schema, compression="zstd", write_page_checksum=True)
             held.append(batch)
             if sum(map(len, held)) >= ITEMS_PER_GROUP:
                 whole = pa.concat_tables(held)
@@ -148,8 +148,8 @@ def write(batches: Iterable[pa.Table], file: Path) -> None:
 def read(store: Store, piece: ItemSlice) -> pa.Table:
     """Reads the items of a slice; only the row groups that hold them are read."""
     first, last = piece.start // ITEMS_PER_GROUP, (piece.stop - 1) // ITEMS_PER_GROUP
-    with store.open(piece.table.path) as stream:
-        table = pq.ParquetFile(stream).read_row_groups(range(first, last + 1))
+    with parquet_files.opened(store, piece.table) as file:
+        table = file.read_row_groups(range(first, last + 1))
     return table.slice(piece.start - first * ITEMS_PER_GROUP, piece.stop - piece.start)
 
 
