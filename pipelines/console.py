@@ -7,7 +7,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import TextIO, TypeVar
 
 from transforms.errors import PixdexError, UsageError
 
@@ -29,8 +30,13 @@ _MACHINE_SAYS_NO = frozenset(
 
 
 def say(text: str) -> None:
-    """Tells how the work goes, on stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place
+    """Tells how the work goes, on stderr; that nobody can read it fails no work and changes no exit code."""
+    if sys.stderr is None or sys.stderr.closed:  # closed before Python began (`2>&-`), or since; print would use stdout
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place
+    except OSError:  # what could not be written would be tried again at the exit, and its failure is one of its own
+        _silence(sys.stderr)
 
 
 def show(text: str) -> None:
@@ -60,7 +66,7 @@ def run(main: Callable[[], int]) -> int:
         say(f"pixdex: {_one_line(error)}")
         return FAILED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         return DONE
     except OSError as error:
         if error.errno not in _MACHINE_SAYS_NO:
@@ -89,6 +95,11 @@ def from_worker(error: BaseException) -> PixdexError | KeyboardInterrupt | None:
         if int(number) in _MACHINE_SAYS_NO:
             return PixdexError(_refused(message))
     return None
+
+
+def _silence(stream: TextIO) -> None:
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _refused(what: object) -> str:

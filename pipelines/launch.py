@@ -7,7 +7,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineState
+from apache_beam.runners.runner import PipelineRunner, PipelineState, create_runner
 
 from pipelines import console, options, progress
 from pipelines.request import check, difference, request_of
@@ -49,10 +49,10 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     """
     own, beam_flags = options.parse(job, manual, argv, OPTIONS)
     store = _store(own)
+    in_process = _runner_of(beam_flags) is None
     sources = options.sources(own)
     if own.abandon_plan or not _goes_on(store, sources):
         check(sources)
-    in_process = _runner_of(beam_flags) is None
     # A launcher of workers elsewhere need not have their device.
     encoder = encoders.load(own.encoder, device=own.device if in_process else "cpu")
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
@@ -140,10 +140,22 @@ def summary(store: Store, generation: Generation, seconds: dict[str, float]) -> 
     }
 
 
-def _runner_of(beam_flags: Sequence[str]) -> str | None:
-    """Returns the runner that the flags name, or None for the in-process one."""
+def _runner_of(beam_flags: Sequence[str]) -> PipelineRunner | None:
+    """Returns the runner that the flags name, or None for the in-process one.
+
+    Raises:
+        UsageError: Beam has none of that name, or cannot make it here.
+    """
     name: str | None = PipelineOptions(list(beam_flags)).view_as(StandardOptions).runner
-    return None if name is None or name.lower().removesuffix("runner") in IN_PROCESS else name
+    if name is None or name.lower().removesuffix("runner") in IN_PROCESS:
+        return None
+    try:
+        runner = create_runner(name)
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        raise UsageError(f"--runner {name} cannot be had: {error}") from error
+    if not isinstance(runner, PipelineRunner):
+        raise UsageError(f"--runner {name} is no runner of Beam: name one, or the class of one")
+    return runner
 
 
 def _threads(unfinished: Run | None, published: Generation | None) -> int:

@@ -5,6 +5,7 @@ import contextlib
 import html
 import io
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ _SIDE = 320
 
 _READERS = 8
 _LINKED = ("file", "http", "https")
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+"""What stands in a command line's words for bytes that are no UTF-8; no page can hold it."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,15 @@ def write(file: Path, answers: Sequence[Answer], *, title: str, note: str, neare
 
 
 def page(answers: Sequence[Answer], *, title: str, note: str, nearest: str = "cosine") -> str:
-    """Returns the page; pictures that cannot be read are shown as a placeholder."""
+    """Returns the page; pictures that cannot be read are shown as a placeholder, bytes of names that are no text as �."""
     wanted = dict.fromkeys(
         uri for answer in answers for uri in [answer.picture, *(hit.uri for hit in answer.hits)] if uri is not None
     )
     with ThreadPoolExecutor(_READERS) as pool:
         thumbnails = dict(zip(wanted, pool.map(_thumbnail, wanted), strict=True))
     sections = "\n".join(_section(answer, thumbnails, nearest) for answer in answers)
-    return _PAGE.format(title=html.escape(title), note=html.escape(note), style=_STYLE, sections=sections)
+    text = _PAGE.format(title=html.escape(title), note=html.escape(note), style=_STYLE, sections=sections)
+    return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def link(uri: str) -> str | None:

@@ -96,9 +96,7 @@ def search(argv: Sequence[str]) -> int:
     own, beam_flags = options.parse("search", __doc__, argv, OPTIONS)
     if beam_flags:
         raise UsageError(f"{beam_flags[0]} is a flag of Beam, and a search runs no pipeline: leave it out")
-    text = " ".join(own.query)
-    if sum(given is not None for given in (text or None, own.image, own.vector)) != 1:
-        raise UsageError("give one query: a text, --image FILE or --vector FILE.npy; see pixdex search --help")
+    text = _one_query(own)
     if not own.root:
         raise UsageError("--root is missing: name the folder that holds the index")
     searcher = Searcher.open(Store.at(own.root))
@@ -108,7 +106,7 @@ def search(argv: Sequence[str]) -> int:
     generation = searcher.generation
     if own.html:
         answer = result_page.Answer(text or (own.image or own.vector), hits, own.image and uris.absolute(own.image))
-        write_page(Path(own.html).expanduser(), searcher, [answer])
+        write_page(_path("--html", own.html), searcher, [answer])
     if own.json:
         console.show_json({"generation": generation.generation, "results": [asdict(hit) for hit in hits]})
     elif hits:
@@ -154,7 +152,11 @@ def encode_picture(settings: EncoderSettings, location: str) -> NDArray[np.float
     from transforms.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
 
     encoder = open_encoder(settings).encoder
-    picture = load_picture(uris.absolute(location), encoder, settings, target_side(encoder))
+    try:
+        uri = uris.absolute(location)
+    except FileNotFoundError as error:
+        raise UsageError(f"--image {location} is relative to a working directory that is gone") from error
+    picture = load_picture(uri, encoder, settings, target_side(encoder))
     if isinstance(picture, Failure):
         raise UsageError(f"--image {location} is not a readable picture ({picture.type}): {picture.message}")
     vector: NDArray[np.float32] = encoder.encode_images(picture[0][None])[0]
@@ -167,9 +169,12 @@ def read_vector(file: str) -> NDArray[np.float32]:
     Raises:
         UsageError: it cannot be read, or holds something else.
     """
+    path = _path("--vector", file)
     try:
-        array = np.load(Path(file).expanduser(), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        if path.exists() and not path.is_file():  # a pipe would block for ever
+            raise OSError("not a regular file")
+        array = np.load(path, allow_pickle=False)
+    except Exception as error:  # hostile files raise anything: MemoryError, tokenize.TokenError, zipfile.BadZipFile
         raise UsageError(f"--vector {file} is not a readable .npy file: {normalised_message(error)}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise UsageError(f"--vector {file} holds no array of numbers: write one with numpy.save")
@@ -220,6 +225,34 @@ def write_page(file: Path, searcher: Searcher, answers: Sequence[result_page.Ans
         f"encoder {generation.request.encoder.spec}",
         nearest=("cosine" if normalised else "inner product") if ip else "squared distance",
     )
+
+
+def _one_query(own: Namespace) -> str:
+    """Returns the text that is looked for; empty when it is a picture or a vector.
+
+    Raises:
+        UsageError: there is no query, more than one, or one that is empty or not readable.
+    """
+    if sum(map(bool, (own.query, own.image is not None, own.vector is not None))) != 1:
+        raise UsageError("give one query: a text, --image FILE or --vector FILE.npy; see pixdex search --help")
+    for flag, value in (("--image", own.image), ("--vector", own.vector), ("--html", own.html)):
+        if value == "":  # an unset variable of the shell
+            raise UsageError(f"{flag} is empty: name a file")
+    text = " ".join(own.query)
+    if own.query and not text.strip():
+        raise UsageError("the query is empty: say what to look for")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the query {text!r} holds bytes that are no UTF-8: write it in UTF-8") from error
+    return text
+
+
+def _path(flag: str, file: str) -> Path:
+    try:
+        return Path(file).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{flag} {file}: there is no such user: write ./~… for a file's name") from error
 
 
 def _modality(searcher: Searcher, own: Namespace) -> Modality | None:

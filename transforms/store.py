@@ -52,13 +52,22 @@ class Store:
         """Opens the root at a path or URL; a plain path is made absolute.
 
         Raises:
-            UsageError: the protocol is unknown, needs an extra, or has no create-only write.
+            UsageError: the protocol is unknown, needs an extra, or has no create-only write; or a path cannot be made
+                absolute.
         """
         protocol, separator, rest = location.partition("://")
         protocol = _PROTOCOL_ALIASES.get(protocol, protocol) if separator else "file"
         if protocol == "file":
-            path = Path(rest if separator else location).expanduser()
-            return cls("file://" + os.path.abspath(path))  # noqa: PTH100 - follows no links
+            try:
+                path = Path(rest if separator else location).expanduser()
+                return cls("file://" + os.path.abspath(path))  # noqa: PTH100 - follows no links
+            except RuntimeError as error:
+                raise UsageError(f"--root {location}: there is no such user: write ./~… for a folder's name") from error
+            except FileNotFoundError as error:
+                raise UsageError(
+                    f"--root {location} is relative to a working directory that is gone: change to another, or give "
+                    "an absolute path"
+                ) from error
         if protocol not in CREATE_ONLY_PROTOCOLS:
             raise UsageError(
                 f"--root {location}: no create-only write is known for {protocol}://; "

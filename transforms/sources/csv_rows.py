@@ -33,6 +33,7 @@ _STATS_AT_ONCE = 16
 _FILES_KEPT = 500_000
 """Of so many files the listing is kept for the blocks to come: about 100 MB."""
 _SEPARATOR = "\x1f"
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,10 @@ class CsvListing:
                     rows = pa.Table.from_batches([batch]).slice(skip)
                     skip = max(0, skip - len(batch))
                     found, problems[:] = list(problems), []
+                    self._refuse_open_quotes(found)
                     yield rows, found
                 if problems:
+                    self._refuse_open_quotes(problems)
                     yield pa.Table.from_batches([], reader.schema), problems
         except pa.ArrowInvalid as error:
             if "UTF8" in str(error):
@@ -186,10 +189,19 @@ class CsvListing:
         found = versions.of(uri for uri in image if uri)
         return pa.array(image, pa.string()), pa.array([found.get(uri or "") for uri in image], pa.string())
 
+    def _refuse_open_quotes(self, problems: Sequence[tuple[str, str]]) -> None:
+        """Refuses a row that runs over lines with a quotation mark that nothing closes: it has swallowed other rows."""
+        for text, _ in problems:
+            if text.count('"') % 2 and "\n" in text.strip():
+                raise UsageError(
+                    f"--csv {self.source.pattern}: no quotation mark closes the one in the row that begins "
+                    f"{text.strip()[:_SHOWN]!r}: mend that row"
+                )
+
     def _not_utf8(self) -> UsageError:
         return UsageError(
-            f"--csv {self.source.pattern} is not UTF-8: convert it, for example with "
-            "iconv -f CP949 -t UTF-8 (Korean) or iconv -f LATIN1 -t UTF-8"
+            f"--csv {self.source.pattern} is not UTF-8: convert it, for example with iconv -f CP949 -t UTF-8 (Korean), "
+            "iconv -f UTF-16 -t UTF-8 (Excel's Unicode text) or iconv -f LATIN1 -t UTF-8"
         )
 
 
@@ -211,7 +223,8 @@ def check(source: Source) -> None:
     }
     for flag, column in named.items():
         if column is not None and column not in header:
-            raise UsageError(f"{flag} {column}: {source.pattern} has no such column; it has {', '.join(header)}")
+            there = ", ".join(header) + _separator_hint(header)
+            raise UsageError(f"{flag} {column}: {source.pattern} has no such column; it has {there}")
         if column is not None and header.count(column) > 1:
             raise UsageError(f"{flag} {column}: {source.pattern} has {header.count(column)} such columns: rename one")
     if not (source.image_column or source.text_column or source.keyword_column):
@@ -221,6 +234,12 @@ def check(source: Source) -> None:
         )
     if source.keyword_separator == "":
         raise UsageError("--keyword-separator is empty: give the character between keywords")
+
+
+def _separator_hint(header: Sequence[str]) -> str:
+    if len(header) > 1 or ";" not in header[0]:
+        return ""
+    return " (it seems to be separated by semicolons: convert it to commas, or to tabs as .tsv)"
 
 
 def split_keywords(cells: pa.Array, separator: str) -> pa.Array:

@@ -508,3 +508,23 @@ def test_a_hundred_thousand_rows_take_seconds(file: Path) -> None:
 
     assert count == 100_000
     assert time.perf_counter() - started < 3  # about 0.7 s on an idle core
+
+
+# --- mistakes that would swallow rows ---
+
+
+def test_an_open_quotation_mark_is_refused_with_its_row(file: Path) -> None:
+    file.write_text('text,b\n"open,1\nx,2\ny,3\n')
+    with pytest.raises(UsageError, match=r"no quotation mark closes the one in the row that begins '\"open,1"):
+        rows(file, text_column="text")
+
+
+def test_a_row_with_an_inch_mark_that_does_not_fit_is_only_rejected(file: Path) -> None:
+    file.write_text('text,b\n5" pipe,1,2\nx,2\n')
+    assert [row[items.PROBLEM] is None for row in rows(file, text_column="text")] == [True, False]
+
+
+def test_a_file_separated_by_semicolons_is_recognised(file: Path) -> None:
+    file.write_text("text;b\nx;2\n")
+    with pytest.raises(UsageError, match=r"no such column; it has text;b \(it seems to be separated by semicolons"):
+        csv_rows.check(source(file, text_column="text"))
