@@ -73,6 +73,14 @@ def test_a_build_needs_a_folder() -> None:
         launch.launch("build", "", ["--root", "memory://x", "--images", "/p"], "publish")
 
 
+@pytest.mark.parametrize("runner", ["Nonsense", "", "no.such.Runner", "os.nope", "os.path", "builtins.print"])
+def test_an_unknown_runner_is_named_before_anything_is_written(tmp_path: Path, runner: str) -> None:
+    argv = ["--root", str(tmp_path / "root"), "--images", "/p", f"--runner={runner}"]
+    with pytest.raises(UsageError, match=f"--runner {runner} "):
+        launch.launch("build", "", argv, "publish")
+    assert not (tmp_path / "root").exists()
+
+
 @pytest.mark.slow
 def test_several_worker_processes_build_the_same(tmp_path: Path) -> None:
     """Beam's multi-process mode starts `python` from PATH, so that has to be this one."""
