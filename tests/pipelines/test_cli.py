@@ -70,3 +70,19 @@ def test_help_imports_nothing_heavy() -> None:
 def test_python_m_pipelines_is_pixdex() -> None:
     done = subprocess.run([sys.executable, "-m", "pipelines", "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("pixdex indexes")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["--version"], ["serach"], ["search", "x", "-k", "0"], ["inspect", "--root", "nowhere"], ["build"]],
+    ids=" ".join,
+)
+def test_python_m_pipelines_does_what_the_script_does(tmp_path: Path, argv: list[str]) -> None:
+    script = "import sys; from pipelines.cli import main; sys.exit(main())"
+    (module, installed) = (
+        subprocess.run([sys.executable, *start, *argv], capture_output=True, text=True, check=False, cwd=tmp_path)
+        for start in (["-m", "pipelines"], ["-c", script])
+    )
+    assert (module.returncode, module.stdout, module.stderr) == (
+        installed.returncode, installed.stdout, installed.stderr,
+    )  # fmt: skip

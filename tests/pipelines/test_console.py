@@ -1,6 +1,7 @@
 """What a person sees: one line for an error that was foreseen, a traceback for a bug, and exit codes."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -62,6 +63,20 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 0
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&- 1>&-"])
+def test_an_exit_code_needs_no_reader_of_stderr(stderr: str) -> None:
+    command = f'"{sys.executable}" -m pipelines search x -k 0 {stderr}'
+    done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stdout) == (console.BAD_USAGE, b"")
+
+
+def test_a_stderr_that_was_closed_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr("sys.stderr", stream)
+    assert console.run(raising(UsageError("bad flag"))) == console.BAD_USAGE
 
 
 def test_json_is_one_line_in_the_order_given_with_letters_as_they_are(capsys: Capture) -> None:
