@@ -342,3 +342,16 @@ def test_a_store_knows_nothing_of_sources() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_a_home_of_nobody_is_refused() -> None:
+    with pytest.raises(UsageError, match="no such user"):
+        Store.at("~nobodyx/y")
+
+
+def test_a_relative_root_needs_a_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="working directory that is gone"):
+        Store.at("root")
