@@ -174,7 +174,7 @@ def read_vector(file: str) -> NDArray[np.float32]:
         if path.exists() and not path.is_file():  # a pipe would block for ever
             raise OSError("not a regular file")
         array = np.load(path, allow_pickle=False)
-    except Exception as error:  # hostile files raise anything: MemoryError, tokenize.TokenError, zipfile.BadZipFile
+    except Exception as error:  # hostile files raise anything: MemoryError, TokenError, BadZipFile
         raise UsageError(f"--vector {file} is not a readable .npy file: {normalised_message(error)}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise UsageError(f"--vector {file} holds no array of numbers: write one with numpy.save")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,13 @@ from tests.roots import Row, make_root, unit
 from transforms.open_encoder import fingerprint_of
 from transforms.searching import Hit
 
+
+def npy(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+VAST = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }\n")
+CUT = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2\n")
 NAMED = {"name": "빨간 동그라미", "group": "shapes"}
 
 
@@ -192,9 +200,50 @@ def test_a_name_cannot_steer_the_terminal() -> None:
 # --- what cannot be -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("queries", [[], [""], ["a text", "--image", "x.png"], ["--image", "x", "--vector", "y"]])
+@pytest.mark.parametrize("queries", [[], ["a text", "--image", "x.png"], ["--image", "x", "--vector", "y"]])
 def test_there_is_exactly_one_query(tmp_path: Path, capsys: pytest.CaptureFixture[str], queries: list[str]) -> None:
     assert "give one query" in refused(capsys, "--root", compass_root(tmp_path), *queries)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        (["--vector", ""], "--vector is empty"),
+        (["--image="], "--image is empty"),
+        ([""], "the query is empty"),
+        ([" ", ""], "the query is empty"),
+        (["east", "--html", ""], "--html is empty"),
+    ],
+)
+def test_an_unset_variable_of_the_shell_is_no_query(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], query: list[str], said: str
+) -> None:
+    assert said in refused(capsys, "--root", compass_root(tmp_path), *query)
+
+
+def test_a_query_that_is_no_utf_8_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--root", compass_root(tmp_path), "bad\udcff", "--html", str(tmp_path / "h.html")]
+    assert r"'bad\udcff' holds bytes that are no UTF-8" in refused(capsys, *argv)
+
+
+@pytest.mark.parametrize("flag", ["--root", "--vector", "--html"])
+def test_a_home_of_nobody_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    argv = {"--root": compass_root(tmp_path), "--vector": vector_file(tmp_path, unit(0))} | {flag: "~nobodyx/y"}
+    said = refused(capsys, *[word for pair in argv.items() for word in pair])
+    assert f"{flag} ~nobodyx/y: there is no such user" in said
+
+
+@pytest.mark.parametrize("flag", ["--root", "--vector", "--image", "--html"])
+def test_a_relative_path_below_a_folder_that_is_gone_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    argv = {"--root": compass_root(tmp_path / "root")} | {flag: "relative"}
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    query = ["east"] if flag in ("--root", "--html") else []
+    said = refused(capsys, *query, *[word for pair in argv.items() for word in pair])
+    assert f"{flag} relative" in said
 
 
 def test_a_missing_root_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,7 +308,7 @@ def test_a_vector_that_cannot_be_searched_says_why(
     assert said in refused(capsys, "--root", root, "--vector", vector_file(tmp_path, values))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"text", b"\x93NUMPY\x01\x00broken"])
+@pytest.mark.parametrize("content", [None, b"", b"text", b"\x93NUMPY\x01\x00broken", VAST, CUT, b"PK\x03\x04broken"])
 def test_an_unreadable_vector_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
 ) -> None:
@@ -268,6 +317,12 @@ def test_an_unreadable_vector_is_named(
         file.write_bytes(content)
     said = refused(capsys, "--root", compass_root(tmp_path / "root"), "--vector", str(file))
     assert "query.npy is not a readable .npy file" in said
+
+
+def test_a_pipe_is_no_vector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "query.npy")
+    root = compass_root(tmp_path / "root")
+    assert "not a regular file" in refused(capsys, "--root", root, "--vector", str(tmp_path / "query.npy"))
 
 
 def test_a_vector_is_never_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
