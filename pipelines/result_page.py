@@ -74,7 +74,7 @@ def write(file: Path, answers: Sequence[Answer], *, title: str, note: str, neare
 
 
 def page(answers: Sequence[Answer], *, title: str, note: str, nearest: str = "cosine") -> str:
-    """Returns the page; pictures that cannot be read are shown as a placeholder, bytes of names that are no text as �."""
+    """Returns the page; a placeholder stands for a picture that cannot be read, and � for bytes that are no text."""
     wanted = dict.fromkeys(
         uri for answer in answers for uri in [answer.picture, *(hit.uri for hit in answer.hits)] if uri is not None
     )

@@ -125,3 +125,8 @@ def test_a_page_can_be_read_by_others(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         write(tmp_path / place, [], title="Results", note="n")
+
+
+def test_a_name_whose_bytes_are_no_text_is_shown_with_a_placeholder(tmp_path: Path) -> None:
+    write(tmp_path / "page.html", [Answer("bad\udcff.png", [])], title="Results", note="")
+    assert "bad\N{REPLACEMENT CHARACTER}.png" in (tmp_path / "page.html").read_text(encoding="utf-8")
