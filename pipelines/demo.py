@@ -14,6 +14,7 @@ import contextlib
 import csv
 import io
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -77,8 +78,6 @@ def demo(argv: Sequence[str]) -> int:
     if code:
         return code
     searcher = Searcher.open(Store.at(str(folder / "index")))
-    totals = searcher.generation.totals
-    console.say(f"      {totals.embedded:,} items, {totals.vectors:,} vectors, index {searcher.generation.trained.key}")
     page = show_results(searcher, folder)
     console.say(f"[4/4] wrote a page of all results: {page}")
     console.show(f"\nThat took {time.monotonic() - started:.0f} seconds. Go on with:\n\n{next_commands(folder)}")
@@ -155,12 +154,18 @@ def next_commands(folder: Path) -> str:
     """Returns commands to paste."""
     root = str(folder / "index")
     commands = (
-        ["pixdex", "search", "--root", root, "two yellow triangles"],
-        ["pixdex", "search", "--root", root, "--image", str(folder / "query.png"), "-k", "20", "--html", "found.html"],
-        ["pixdex", "inspect", "--root", root],
-        ["pixdex", "build", "--root", "my-index", "--images", "PATH/TO/PICTURES", "--encoder", _REAL_ENCODER],
+        ["search", "--root", root, "two yellow triangles"],
+        ["search", "--root", root, "--image", str(folder / "query.png"), "-k", "20", "--html", "found.html"],
+        ["inspect", "--root", root],
+        ["build", "--root", "my-index", "--images", "PATH/TO/PICTURES", "--encoder", _REAL_ENCODER],
     )
-    return "\n".join(f"    {shlex.join(command)}" for command in commands)
+    return "\n".join(f"    {shlex.join([_program(), *command])}" for command in commands)
+
+
+def _program() -> str:
+    """How to call pixdex again: by its name, or as it was called when it is not on the PATH."""
+    called = sys.argv[0]
+    return called if Path(called).name == "pixdex" and shutil.which("pixdex") is None else "pixdex"
 
 
 _REAL_ENCODER: Final = "open_clip:ViT-B-32/laion2b_s34b_b79k"

@@ -1,5 +1,6 @@
 """From a command line to a run and through its graph: what `build` and the commands for its single stages share."""
 
+import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
@@ -81,6 +82,8 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     if generation is None:
         raise PixdexError(f"{store.url}: the job ended without a generation; run the same command again")
     _say_other_key(request, generation)
+    if not own.no_progress:
+        console.say(totals(store, generation))
     console.show_json(summary(store, generation, seconds))
     return console.DONE
 
@@ -138,6 +141,16 @@ def summary(store: Store, generation: Generation, seconds: dict[str, float]) -> 
         "index": store.full(generation.index.path),
         "seconds": seconds,
     }
+
+
+def totals(store: Store, generation: Generation) -> str:
+    """Says in a line what a generation holds and, when something was rejected, how to see why."""
+    found = generation.totals
+    why = f" (pixdex inspect --root {shlex.quote(str(store.local or store.url))} says why)" if found.rejected else ""
+    return (
+        f"{found.items:,} items: {found.embedded:,} embedded, {found.rejected:,} rejected{why}; "
+        f"{found.vectors:,} vectors, index {generation.trained.key}"
+    )
 
 
 def _runner_of(beam_flags: Sequence[str]) -> PipelineRunner | None:
