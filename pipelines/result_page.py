@@ -232,7 +232,7 @@ li {
 li:has(a:hover) { transform: translateY(-2px); }
 .tile { display: block; position: relative; aspect-ratio: 1; background: #fff; color: inherit; text-decoration: none; }
 .tile:focus-visible { outline: 3px solid var(--tint-ink); outline-offset: -3px; }
-.tile img { width: 100%; height: 100%; object-fit: contain; display: block; }
+.tile img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; display: block; }
 .tile:has(.words), .tile:has(.missing) { background: var(--tint); color: var(--tint-ink); }
 .words, .missing {
   display: grid; align-content: safe center; justify-items: center; height: 100%; padding: 14px; text-align: center;
