@@ -265,11 +265,12 @@ class Store:
         Raises:
             UsageError: it cannot, or the store ignores the condition (and would lose commits).
         """
-        path = f"{layout.PLANS}/.probe-{uuid.uuid4().hex}"
         try:
-            first, second = self.create(path, b"1"), self.create(path, b"2")
-            kept = self.read(path)
-            self.filesystem.rm_file(self.full(path))
+            with self.scratch() as scratch:  # on a folder, what a killed probe leaves is swept with it
+                path = f"{layout.SCRATCH}/{scratch.name}/probe-{uuid.uuid4().hex}"
+                first, second = self.create(path, b"1"), self.create(path, b"2")
+                kept = self.read(path)
+                self.filesystem.rm_file(self.full(path))
         except OSError as error:
             raise UsageError(
                 f"--root {self.url} cannot be written ({error.strerror or error}): choose another"
