@@ -36,6 +36,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from transforms import picture_headers
 from transforms.decode_budget import DecodeBudget
 from transforms.pixels import Box, to_rgb
 
@@ -141,6 +142,7 @@ def decode(
 
     Raises:
         PictureTooLargeError: more pixels than `pixel_limit`.
+        picture_headers.PictureHeaderError: so much metadata that Pillow would take minutes to open the file.
         ValueError: no width or no height.
         PIL.UnidentifiedImageError: none of the formats above.
         Exception: for damaged and truncated files, whatever Pillow raises: OSError, SyntaxError, ValueError,
@@ -148,6 +150,7 @@ def decode(
             DecompressionBombError and others.
     """
     _hide_pillow_warnings()
+    picture_headers.check(data)
     image = _open(data)
     width, height = image.size
     if width < 1 or height < 1:
