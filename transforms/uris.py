@@ -22,6 +22,8 @@ OBJECT_BYTES_LIMIT = 1 << 30
 """A larger object is not read into memory: it would take more than a picture within the pixel limit can need."""
 
 
+_VIRTUAL = re.compile(r"/(proc|sys|dev)/(?!shm/)")  # /dev/shm is memory that holds files like any other
+
 _UNDECODABLE = re.compile(rb"%([89A-F][0-9A-F])")
 
 
@@ -155,9 +157,10 @@ def _decodable(path: str) -> str:
 
 
 def _read_local(path: str) -> bytes:
-    # A pipe or a device that a CSV names would block for ever: look before reading.
+    # A pipe or a device that a CSV names would block for ever, and so would /proc/kmsg, which calls itself a regular
+    # file: look before reading.
     status = os.stat(path)  # noqa: PTH116 - the path may hold undecodable bytes
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or _VIRTUAL.match(os.path.realpath(path)):
         raise OSError("not a regular file")
     if status.st_size > OBJECT_BYTES_LIMIT:
         raise OSError(f"the file is {status.st_size} bytes, the limit is {OBJECT_BYTES_LIMIT}")

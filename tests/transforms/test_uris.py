@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 import unicodedata
 from pathlib import Path
 
@@ -156,6 +157,28 @@ def test_a_socket_a_device_and_a_folder_are_refused(tmp_path: Path) -> None:
         for path in (tmp_path / "s", Path("/dev/zero"), tmp_path):
             with pytest.raises(OSError, match="not a regular file"):
                 uris.read(f"file://{path}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="no /proc")
+def test_what_a_kernel_only_calls_a_regular_file_is_refused_through_links_too(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to("/proc/self/status")
+    (tmp_path / "folder").symlink_to("/proc/self")
+
+    for path in ("/proc/kmsg", "/proc/self/status", f"{tmp_path}/link.png", f"{tmp_path}/folder/status"):
+        with pytest.raises(OSError, match="not a regular file"):
+            uris.read(f"file://{path}")
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no /dev/shm")
+def test_files_in_shared_memory_and_behind_links_of_the_kernel_are_read(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "a.png").write_bytes(b"content")
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as shared, (tmp_path / "proc" / "a.png").open("rb") as opened:
+        shared.write(b"content")
+        shared.flush()
+
+        for path in (shared.name, f"{tmp_path}/proc/a.png", f"/proc/self/fd/{opened.fileno()}"):
+            assert uris.read(f"file://{path}") == b"content"
 
 
 def test_a_missing_file_and_a_dangling_link_are_refused(tmp_path: Path) -> None:
