@@ -135,6 +135,7 @@ PIECES_OF_JPEG = st.sampled_from(
 # In both, were Pillow to step otherwise than the glance, it would take the tail for more metadata and read on.
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(PIECES_OF_GIF, max_size=20), st.integers(0, 60))
 def test_pillow_reads_no_further_than_a_gif_was_looked_through(pieces: list[bytes], limit: int) -> None:
