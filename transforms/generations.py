@@ -78,15 +78,16 @@ def current(store: Store) -> Generation | None:
 
 
 def runs(store: Store) -> list[int]:
-    """Returns the numbers of all runs that were ever begun, ascending."""
-    return sorted(int(name) for name in store.names(layout.PLANS) if name.isdigit())
+    """Returns the numbers of all runs that were ever begun, ascending; a folder without a request is none."""
+    found = sorted(int(name) for name in store.names(layout.PLANS) if name.isdigit())
+    return [number for number in found if store.exists(layout.request(number))]
 
 
 def unfinished(store: Store) -> Run | None:
     """Returns the run that is begun, not published and not abandoned; there is at most one."""
     published = set(numbers(store))
     open_runs = (Run(store, number) for number in runs(store) if number not in published)
-    return next((run for run in open_runs if _is_begun(run) and not _is_abandoned(run)), None)
+    return next((run for run in open_runs if not _is_abandoned(run)), None)
 
 
 def next_number(store: Store) -> int:
@@ -182,10 +183,6 @@ def files(store: Store, generation: Generation) -> list[str]:
     for table in (tables.shards, tables.blocks, tables.rejects):
         paths.update(path for path in read_table(store, table)["path"].to_pylist() if path)
     return sorted(paths)
-
-
-def _is_begun(run: Run) -> bool:
-    return run.store.exists(layout.request(run.generation))
 
 
 def _is_abandoned(run: Run) -> bool:

@@ -114,6 +114,12 @@ def test_a_run_is_unfinished_until_it_is_published(store: Store) -> None:
     assert generations.unfinished(store) is None
 
 
+def test_a_run_killed_before_its_request_was_there_burns_no_number(store: Store) -> None:
+    store.local_path("plans/000001").mkdir(parents=True)
+    assert generations.runs(store) == []
+    assert generations.begin(store, REQUEST).generation == 1
+
+
 def test_an_abandoned_run_burns_its_generation_and_its_shards(store: Store) -> None:
     run = generations.begin(store, REQUEST)
     plan(run, shards=7)
