@@ -14,9 +14,8 @@ a merge needs the bytes of the trained `index.faiss`, and a worker that writes a
 
 import io
 import struct
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,23 +44,6 @@ class TrainedLayout:
     ntotal_offsets: tuple[int, ...]
     nlist: int
     code_size: int
-
-    def to_json(self) -> dict[str, int | list[int]]:
-        """As values that JSON has."""
-        return {**asdict(self), "ntotal_offsets": list(self.ntotal_offsets)}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, int | list[int]]) -> Self:
-        """The inverse of `to_json`. Raises PixdexError for missing or strange fields."""
-        match fields:
-            case {
-                "head_bytes": int(head_bytes),
-                "ntotal_offsets": [*offsets],
-                "nlist": int(nlist),
-                "code_size": int(code_size),
-            }:
-                return cls(head_bytes, tuple(int(offset) for offset in offsets), nlist, code_size)
-        raise PixdexError(f"training.json describes no layout of index.faiss: {dict(fields)}; run 'pixdex train' again")
 
 
 def describe_trained(index: "faiss.Index") -> TrainedLayout:

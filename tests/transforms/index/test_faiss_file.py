@@ -1,7 +1,6 @@
 """The merged file is faiss's own: byte for byte what faiss writes, opened by stock faiss from anywhere."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -178,13 +177,6 @@ def test_lists_beyond_four_gigabytes_are_found(tmp_path: Path) -> None:
     opened = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     assert opened.ntotal == sizes.sum()
     assert opened.search(centroid, 1)[1].tolist() == [[77]]
-
-
-def test_the_layout_goes_through_json() -> None:
-    layout = describe_trained(trained_index(f"PCA16,IVF{NLIST},SQ8"))
-    assert TrainedLayout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
-    with pytest.raises(PixdexError, match="no layout"):
-        TrainedLayout.from_json({"nlist": 3})
 
 
 @pytest.mark.parametrize("key", [f"IVF{NLIST},PQ8x4fs", "Flat", f"IVF{NLIST},PQ8+4"])

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from tests.corpora import write_csv, write_pictures
 from transforms.errors import UsageError
 from transforms.records import Source
-from transforms.sources import csv_rows, items
-from transforms.sources.csv_rows import CsvListing, PictureVersions, split_keywords
+from transforms.sources import csv_rows, items, picture_versions
+from transforms.sources.csv_rows import CsvListing, split_keywords
+from transforms.sources.picture_versions import PictureVersions
 
 
 def source(file: object, **columns: Any) -> Source:
@@ -458,7 +459,7 @@ def test_a_folder_that_many_blocks_name_is_listed_once(monkeypatch: pytest.Monke
 
 def test_listings_of_the_last_folders_only_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     store, versions = Store(100, monkeypatch), PictureVersions()
-    monkeypatch.setattr(csv_rows, "_FILES_KEPT", 150)
+    monkeypatch.setattr(picture_versions, "_FILES_KEPT", 150)
 
     listings = [(versions.of(store.pictures(100, folder)), store.listings)[1] for folder in "iijji"]
 
