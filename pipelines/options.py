@@ -203,7 +203,7 @@ def parse(
     )
     for group in groups:
         section = parser.add_argument_group((group.__doc__ or "").strip().rstrip("."))
-        group._add_argparse_args(section)  # type: ignore[arg-type]
+        group._add_argparse_args(section)  # type: ignore[arg-type]  # a group takes arguments too
     own, beam_flags = parser.parse_known_args(list(argv))
     _refuse_unknown(parser, beam_flags)
     return own, beam_flags

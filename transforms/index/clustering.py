@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from transforms.index.assignment import TwoLevelAssigner
 
 ITERATIONS = 10
-"""Of Lloyd's algorithm, at either level; more lower the objective by less than a percent."""
+"""Of Lloyd's algorithm, at either level: the time of both goes with it."""
 
 FLAT_BELOW = 256
 """Lists below which one flat k-means is as fast."""
 
 LAST_PASSES = 2
-"""Passes over all lists after the cells are done; each wins about half of what is still lost to flat k-means."""
+"""Passes over all lists after the cells are done: they win back what two levels lose to flat k-means."""
 
 LAST_PASS_CELLS = 4
 """Cells that a vector looks into in such a pass; more gain less than 0.1 % of the objective."""

@@ -18,7 +18,7 @@ from transforms.shards import read_vectors
 from transforms.store import Store
 
 POINTS_PER_LIST = 50
-"""Training vectors a list; faiss asks for 39 to 256, and more than 50 gain little."""
+"""Training vectors a list; faiss asks for 39 to 256. The sample, and the time of training, go with it."""
 
 MIN_SAMPLE = 65_536
 """Enough for the codebooks of a product quantizer (256 points for each of 256 centroids)."""
