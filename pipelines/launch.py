@@ -3,6 +3,7 @@
 import shlex
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -73,7 +74,7 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
         console.say(f"encoder {own.encoder} {where}, {encoder.dim} dimensions")
     started = progress.now()
     with progress.shown(run, wanted=not own.no_progress, last=last):
-        execute(run, last, own.max_reject_ratio, argv, beam_flags)
+        execute(run, last, RunLimits(own.max_reject_ratio, own.worker_memory), argv, beam_flags)
     seconds = progress.stage_seconds(run, started)
     if last != "publish":
         console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
@@ -88,23 +89,36 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     return console.DONE
 
 
-def wire(pipeline: beam.Pipeline, run: Run, last: Stage, max_reject_ratio: float) -> None:
+@dataclass(frozen=True)
+class RunLimits:
+    """What a run refuses to exceed; neither changes a byte of the result.
+
+    Attributes:
+        max_reject_ratio: share of rejected items.
+        worker_memory: bytes that a worker has; None: those of the machine that it finds itself on.
+    """
+
+    max_reject_ratio: float = 0.5
+    worker_memory: int | None = None
+
+
+def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits) -> None:
     """The graph up to a stage: each stage waits for the one before through the marker that it yields."""
     stages: dict[Stage, tuple[str, beam.PTransform[Any, Any]]] = {
-        "embed": ("Embed", EmbedPartitions(run, max_reject_ratio)),
+        "embed": ("Embed", EmbedPartitions(run, limits.max_reject_ratio)),
         "train": ("Train", TrainIndex(run)),
         "add": ("Add", AddBlocks(run)),
         "merge": ("Merge", MergeBlocks(run)),
         "publish": ("Publish", PublishGeneration(run)),
     }
-    done = pipeline | "Plan" >> PlanItems(run, generations.next_shard(run.store))
+    done = pipeline | "Plan" >> PlanItems(run, generations.next_shard(run.store), limits.worker_memory)
     for stage, (label, transform) in stages.items():
         done = done | label >> transform
         if stage == last:
             return
 
 
-def execute(run: Run, last: Stage, max_reject_ratio: float, argv: Sequence[str], beam_flags: Sequence[str]) -> None:
+def execute(run: Run, last: Stage, limits: RunLimits, argv: Sequence[str], beam_flags: Sequence[str]) -> None:
     """Runs the graph and waits for it.
 
     Raises:
@@ -113,7 +127,7 @@ def execute(run: Run, last: Stage, max_reject_ratio: float, argv: Sequence[str],
     runner = _runner_of(beam_flags) or FnApiRunner()
     # The job's own flags go along, so that they show in the consoles of Flink and Dataflow.
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(argv), save_main_session=False))
-    wire(pipeline, run, last, max_reject_ratio)
+    wire(pipeline, run, last, limits)
     try:
         result = pipeline.run()
         result.wait_until_finish()
@@ -185,12 +199,7 @@ def _say_other_key(request: Request, generation: Generation) -> None:
 def _store(own: Namespace) -> Store:
     if not own.root:
         raise UsageError("--root is missing: name the folder that will hold the index")
-    store = Store.at(own.root)
-    if store.local is None:
-        raise UsageError(
-            f"--root {own.root}: a build needs a folder; the merged index is one file that is written in place"
-        )
-    return store
+    return Store.at(own.root)
 
 
 def _claims(store: Store, published: Generation, request: Request) -> bool:

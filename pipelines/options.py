@@ -145,7 +145,11 @@ class IndexOptions(PipelineOptions):
             help="auto, Flat, or a faiss factory string such as IVF1024,Flat or OPQ16_64,IVF1024,PQ16 (default auto)",
         )
         _add(
-            parser, "--metric-type", choices=("ip", "l2"), default="ip", help="inner product or squared L2 (default ip)"
+            parser,
+            "--metric-type",
+            choices=("ip", "l2", "l1"),
+            default="ip",
+            help="inner product, squared L2, or L1 (Flat only); default ip",
         )
         _add(
             parser,
@@ -153,6 +157,13 @@ class IndexOptions(PipelineOptions):
             type=size,
             default=16 << 30,
             help="the index auto chooses fits it (default 16G)",
+        )
+        _add(
+            parser,
+            "--code-size",
+            type=_positive,
+            metavar="BYTES",
+            help="bytes a vector that auto compresses to (default: the most of 64, 32, 16, 8 that fits)",
         )
         _add(parser, "--seed", type=int, default=0, help="of sampling and training (default 0)")
 
@@ -168,6 +179,12 @@ class RunOptions(PipelineOptions):
             type=_ratio,
             default=0.5,
             help="a run with a larger share of rejected items publishes nothing (default 0.5)",
+        )
+        _add(
+            parser,
+            "--worker-memory",
+            type=size,
+            help="memory of a worker: what cannot fit is refused before any work (default: this machine's)",
         )
         _add(parser, "--abandon-plan", action="store_true", help="give up the unfinished run and start anew")
         _add(parser, "--no-progress", action="store_true", help="show no progress bar")
@@ -259,4 +276,4 @@ def sources(options: argparse.Namespace) -> tuple[Source, ...]:
 
 def index_settings(options: argparse.Namespace) -> IndexSettings:
     """Returns the index that the options ask for."""
-    return IndexSettings(options.index_key, options.metric_type, options.max_index_memory)
+    return IndexSettings(options.index_key, options.metric_type, options.max_index_memory, options.code_size)

@@ -17,7 +17,7 @@ import PIL.Image
 
 from transforms import images, uris
 from transforms.errors import UsageError
-from transforms.searching import Hit
+from transforms.row_metadata import Hit
 
 _SIDE = 320
 """Pixels of a thumbnail's longer side: sharp at the size shown, also on dense screens."""

@@ -35,7 +35,8 @@ from transforms.errors import PixdexError, UsageError
 from transforms.load_picture import load_picture, target_side
 from transforms.records import EncoderSettings, Modality
 from transforms.rejects import Failure, normalised_message
-from transforms.searching import Hit, Searcher
+from transforms.row_metadata import Hit
+from transforms.searching import Searcher
 from transforms.store import Store
 
 # A search is no Beam job: groups that are no direct subclasses of PipelineOptions stay out of every pipeline's flags,

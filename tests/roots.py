@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,6 +17,7 @@ from transforms.records import (
     FileReference,
     Generation,
     IndexSettings,
+    Metric,
     Modality,
     Request,
     Source,
@@ -53,7 +54,7 @@ def make_root(
     folder: Path,
     *shard_rows: Sequence[Row],
     key: str = "IVF1,Flat",
-    metric: Literal["ip", "l2"] = "ip",
+    metric: Metric = "ip",
     nprobe: int = 1,
     normalize: bool = True,
     spec: str = "tests:None",

@@ -57,6 +57,7 @@ class PlanItems(beam.PTransform):
 
     run: Run
     first_shard: int
+    worker_memory: int | None = None
 
     def expand(self, begin: beam.pvalue.PBegin) -> PCollection[StageMarker]:
         """Starts the graph."""

@@ -26,6 +26,9 @@ Modality = Literal["image", "text", "keyword"]
 MODALITIES: tuple[Modality, ...] = ("image", "text", "keyword")
 """In the order in which a shard stores them: the rows of one modality are consecutive."""
 
+Metric = Literal["ip", "l2", "l1"]
+"""Inner product (higher is nearer), squared Euclidean distance, and sum of absolute differences (lower is nearer)."""
+
 T = TypeVar("T")
 
 
@@ -52,19 +55,23 @@ def split_ids(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
 
 @dataclass(frozen=True)
 class Source:
-    """One place that items come from: a glob or folder of pictures, or a CSV file.
+    """One place that items come from: a glob or folder of pictures, a CSV file, or ready embeddings.
 
     Attributes:
-        kind: `images` (each file an item) or `csv` (each row an item).
+        kind: `images` (each file an item), `csv` (each row an item) or `vectors` (each row an item, embedded already).
         pattern: absolute URL of a file, a folder or a glob.
         image_column, text_column, keyword_column: CSV columns that are embedded; at least one is set for `csv`.
         key_column: CSV column of the primary key; without one a row is named by the hash of its content.
         keyword_separator: what the cells of `keyword_column` are split on.
         key_pattern: regular expression (RE2 syntax) whose named groups, matched against a picture's file name without
             its ending, become columns.
+        vector_column: column of a parquet file that holds the vectors.
+        metadata: absolute URL of a file or glob: parquet files with a row for each vector of the `.npy` files, which
+            they follow file by file in the order of their names.
+        modality: what the vectors are of.
     """
 
-    kind: Literal["images", "csv"]
+    kind: Literal["images", "csv", "vectors"]
     pattern: str
     image_column: str | None = None
     text_column: str | None = None
@@ -72,11 +79,18 @@ class Source:
     key_column: str | None = None
     keyword_separator: str = ","
     key_pattern: str | None = None
+    vector_column: str | None = None
+    metadata: str | None = None
+    modality: Modality = "image"
+
+
+NO_ENCODER = "none"
+"""The encoder of a root whose embeddings were made elsewhere."""
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """The encoder of a root and how it is run.
+    """The encoder of a root and how it is run; its spec is `none` where all embeddings were ready.
 
     `fingerprint` covers weights, preprocessing (with `image_fit`) and dimension: it decides whether two roots can be
     compared. `batch` and `threads` change the last bits of a vector, so they belong to the request too.
@@ -97,11 +111,15 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """The index that was asked for: a faiss factory string of the IVF family, `Flat`, or `auto`; and its metric."""
+    """The index that was asked for: a faiss factory string of the IVF family, `Flat`, or `auto`; and its metric.
+
+    `max_memory` (bytes of the whole index) and `code_size` (bytes a vector, without its id) guide `auto`.
+    """
 
     key: str = "auto"
-    metric: Literal["ip", "l2"] = "ip"
+    metric: Metric = "ip"
     max_memory: int = 16 << 30
+    code_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,28 @@ class FileReference:
     checksum: str
 
 
+@dataclass(frozen=True)
+class VectorRange:
+    """Rows `start` to `stop` (exclusive) of ready embeddings, which stay where they are.
+
+    Attributes:
+        uri: absolute URL of the file.
+        format: `npy` (2-d, float16 or float32) or `parquet` (`column` holds lists of float16 or float32).
+        version: listed size and etag or mtime of the file; another one is another file.
+        metadata: absolute URL of a parquet file with the same rows, beside an `.npy`.
+        modality: what the vectors are of.
+    """
+
+    uri: str
+    format: Literal["npy", "parquet"]
+    start: int
+    stop: int
+    version: str
+    column: str | None = None
+    metadata: str | None = None
+    modality: Modality = "image"
+
+
 # --- the plan -------------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +181,7 @@ class ItemSlice:
 
 @dataclass(frozen=True)
 class Partition:
-    """One shard's slice of the plan: what one call embeds.
+    """One shard's slice of the plan: what one call embeds, or a range of ready embeddings (then without slices).
 
     Attributes:
         shard: number of the shard, never reused in a root.
@@ -154,6 +194,7 @@ class Partition:
     slices: tuple[ItemSlice, ...]
     items: int
     rows: int
+    ready: VectorRange | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +218,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class ShardMarker:
-    """A shard is embedded: its file (none when every item was rejected), its rejects, and its counts."""
+    """A shard is embedded: its file (none when every item was rejected), its rejects, and its counts.
+
+    A shard of ready embeddings has no file of its own: `ready` says where its vectors are. Its ids count the rows of
+    that range, rejected ones too, which are in no list; `rows` does not count them.
+    """
 
     shard: int
     block: int
@@ -191,6 +236,7 @@ class ShardMarker:
     embeddings: FileReference | None
     rejects: FileReference | None
     seconds: float
+    ready: VectorRange | None = None
     format_version: int = FORMAT_VERSION
 
 
@@ -209,18 +255,20 @@ class ListsMarker:
 class TrainedIndex:
     """A trained index without vectors, named by its fingerprint: sha256 over its files.
 
-    `nprobe` is the default number of lists that a search probes.
+    `nprobe` is the default number of lists that a search probes. `assignment` holds what two-level assignment needs
+    beside the index; indexes of few lists are assigned flat and have none.
     """
 
     fingerprint: str
     key: str
-    metric: Literal["ip", "l2"]
+    metric: Metric
     dim: int
     nlist: int
     code_size: int
     nprobe: int
     index: FileReference
     training: FileReference
+    assignment: FileReference | None = None
 
 
 @dataclass(frozen=True)
@@ -243,6 +291,19 @@ class PieceMarker:
     offset: int
     bytes: int
     checksum: str
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class SegmentMarker:
+    """Lists `first_list` to `last_list` (exclusive) of the merged index are one `.ivf` file, on an object store."""
+
+    number: int
+    digest: str
+    first_list: int
+    last_list: int
+    rows: int
+    lists: FileReference
     format_version: int = FORMAT_VERSION
 
 

@@ -5,49 +5,21 @@ what the probed lists take in the page cache.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Final
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import generations, layout, ranking, shards
-from transforms.errors import PixdexError, UsageError
+from transforms import generations, layout, ranking
+from transforms.errors import UsageError
+from transforms.open_index import open_index
 from transforms.ranking import NO_ROW, Ranked, Reach
-from transforms.records import MODALITIES, ROWS_PER_SHARD, FileReference, Generation, Modality, split_ids
-from transforms.store import Store, missing
-
-_READERS = 8
-"""Shards whose metadata is read at once."""
+from transforms.records import MODALITIES, ROWS_PER_SHARD, Generation, Modality
+from transforms.row_metadata import Hit, RowMetadata
+from transforms.store import Store
 
 _GROUPED_ROWS = 3
 """Rows fetched for each result when keys have several: most searches then need one look."""
-
-_OWN: Final = frozenset({"id", *shards.CORE_COLUMNS})
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One result.
-
-    Attributes:
-        rank: from 1.
-        score: inner product, higher is nearer, or squared L2 distance, lower is nearer.
-        id, key, uri, modality, part, caption: of the row that was found; the best one of its key.
-        columns: the source's own columns.
-    """
-
-    rank: int
-    score: float
-    id: int
-    key: str
-    uri: str
-    modality: str
-    part: int
-    caption: str | None
-    columns: dict[str, Any]
 
 
 class Searcher:
@@ -61,7 +33,7 @@ class Searcher:
         """
         self.store = store
         self.generation = generation
-        self._index = _open_index(store, generation)
+        self._index = open_index(store, generation)
         table = generations.read_table(store, generation.tables.shards)
         self._shards = {row["shard"]: row for row in table.to_pylist() if row["path"]}
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
@@ -111,7 +83,7 @@ class Searcher:
             min((_GROUPED_ROWS if grouped else 1) * k + 1, rows), min(nprobe or trained.nprobe, trained.nlist)
         )
         most = Reach(rows, first.nprobe if nprobe else trained.nlist)
-        metadata = _Metadata(self.store, self._shards)
+        metadata = RowMetadata(self.store, self._shards)
         keys_of = metadata.keys if grouped else _themselves
         distances, ids = self._look(queries, first, selected)
         if grouped:
@@ -207,82 +179,6 @@ def open_generation(store: Store, number: int | None = None) -> Generation:
     return store.read_record(layout.generation(number), Generation)
 
 
-def _open_index(store: Store, generation: Generation) -> Any:  # faiss is untyped
-    reference = generation.index
-    if store.local is None:
-        index = faiss.deserialize_index(np.frombuffer(store.read(reference.path), np.uint8))
-    else:
-        file = store.local_path(reference.path)
-        if not file.is_file():
-            raise missing(store, reference.path)
-        if (size := file.stat().st_size) != reference.bytes:
-            raise PixdexError(
-                f"{file} has {size} bytes, generation {generation.generation} names {reference.bytes}: "
-                "restore it from a backup, or build into a new root"
-            )
-        try:
-            index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
-        except RuntimeError as error:
-            raise PixdexError(f"{file} is not a readable faiss index ({_last_line(error)}): restore it") from error
-    if index.ntotal != generation.totals.vectors:
-        raise PixdexError(
-            f"{store.full(reference.path)} holds {index.ntotal} vectors, generation {generation.generation} names "
-            f"{generation.totals.vectors}: restore it from a backup, or build into a new root"
-        )
-    return index
-
-
-class _Metadata:
-    """What is known of rows, read once a search."""
-
-    def __init__(self, store: Store, table: dict[int, dict[str, Any]]) -> None:
-        self._store = store
-        self._shards = table
-        self._rows: dict[int, dict[str, Any]] = {}
-
-    def load(self, ids: NDArray[np.int64]) -> None:
-        """Reads the rows that are not known yet, several shards at once."""
-        wanted = np.setdiff1d(ids, np.fromiter(self._rows, np.int64, len(self._rows)))
-        numbers, rows = split_ids(wanted)
-        by_shard = [(int(number), rows[numbers == number]) for number in np.unique(numbers)]
-        with ThreadPoolExecutor(_READERS) as pool:
-            for found in pool.map(lambda task: self._read(*task), by_shard):
-                self._rows.update((row["id"], row) for row in found)
-
-    def keys(self, ids: NDArray[np.int64]) -> Sequence[str]:
-        self.load(ids)
-        return [self._rows[row]["key"] for row in ids.tolist()]
-
-    def hit(self, rank: int, score: float, row: int) -> Hit:
-        found = self._rows[row]
-        return Hit(
-            rank=rank,
-            score=score,
-            id=row,
-            key=found["key"],
-            uri=found["uri"],
-            modality=found["modality"],
-            part=found["part"],
-            caption=found["caption"],
-            columns={name: value for name, value in found.items() if name not in _OWN},
-        )
-
-    def _read(self, number: int, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-        shard = self._shards.get(number)
-        if shard is None or rows.max() >= shard["rows"]:
-            raise PixdexError(
-                f"{self._store.url}: the index names row {rows.max()} of shard {number}, which the generation does not "
-                "hold: restore the index from a backup, or build into a new root"
-            )
-        reference = FileReference(shard["path"], shard["bytes"], shard["checksum"])
-        found: list[dict[str, Any]] = shards.read_metadata(self._store, reference, rows).to_pylist()
-        return found
-
-
 def _themselves(ids: NDArray[np.int64]) -> Sequence[int]:
     own: list[int] = ids.tolist()
     return own
-
-
-def _last_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[-1]

@@ -68,11 +68,6 @@ def test_the_difference_of_two_requests_is_said_in_a_few_words(changed: Request,
     assert words in difference(REQUEST, changed)
 
 
-def test_a_build_needs_a_folder() -> None:
-    with pytest.raises(UsageError, match="memory://x: a build needs a folder"):
-        launch.launch("build", "", ["--root", "memory://x", "--images", "/p"], "publish")
-
-
 @pytest.mark.parametrize("runner", ["Nonsense", "", "no.such.Runner", "os.nope", "os.path", "builtins.print"])
 def test_an_unknown_runner_is_named_before_anything_is_written(tmp_path: Path, runner: str) -> None:
     argv = ["--root", str(tmp_path / "root"), "--images", "/p", f"--runner={runner}"]

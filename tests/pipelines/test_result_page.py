@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.result_page import Answer, link, page, write
 from transforms.errors import UsageError
-from transforms.searching import Hit
+from transforms.row_metadata import Hit
 
 
 def hit(uri: str, **fields: object) -> Hit:

@@ -18,7 +18,7 @@ from pipelines.search import table
 from pipelines.text_table import cells_of
 from tests.roots import Row, make_root, unit
 from transforms.open_encoder import fingerprint_of
-from transforms.searching import Hit
+from transforms.row_metadata import Hit
 
 
 def npy(header: str) -> bytes:

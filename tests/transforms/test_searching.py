@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tests.roots import Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
-from transforms.searching import Hit, Searcher
+from transforms.row_metadata import Hit
+from transforms.searching import Searcher
 from transforms.store import Store
 
 EAST = np.array([unit(0)], np.float32)

@@ -1,10 +1,9 @@
 """What `training.json` says about a trained index: how it was trained, and how its file is laid out."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from transforms.index.faiss_file import TrainedLayout
-from transforms.records import FORMAT_VERSION, TrainedIndex
+from transforms.records import FORMAT_VERSION, Metric, TrainedIndex
 from transforms.store import Store
 
 
@@ -20,7 +19,7 @@ class Training:
     """
 
     key: str
-    metric: Literal["ip", "l2"]
+    metric: Metric
     dim: int
     nlist: int
     code_size: int

@@ -6,7 +6,7 @@ one pass over all of them, the codebooks on a bounded number of residuals and wi
 
 import hashlib
 import math
-from typing import Any, Literal
+from typing import Any
 
 import faiss
 import numpy as np
@@ -18,7 +18,7 @@ from transforms.index.clustering import two_level_centroids
 from transforms.index.faiss_file import describe_trained
 from transforms.index.rotation import principal_rotation
 from transforms.index.trained import Training
-from transforms.records import FileReference, TrainedIndex, encode
+from transforms.records import FileReference, Metric, TrainedIndex, encode
 from transforms.store import Store, sha256_of
 
 _ROTATION_ROWS = 65_536
@@ -112,7 +112,7 @@ def _train_codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int
 
 
 def save(
-    store: Store, index: faiss.Index, key: IndexKey, metric: Literal["ip", "l2"], sample: NDArray[np.float32], seed: int
+    store: Store, index: faiss.Index, key: IndexKey, metric: Metric, sample: NDArray[np.float32], seed: int
 ) -> TrainedIndex:
     """Writes a trained index below `trained/<fingerprint>`; the same index always has the same name."""
     inner = faiss.extract_index_ivf(index)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import faiss
 import numpy as np
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from transforms.index import training
 from transforms.index.choose import IndexKey
 from transforms.index.trained import read_training
-from transforms.records import TrainedIndex
+from transforms.records import Metric, TrainedIndex
 from transforms.store import Store
 
 KEYS = ["Flat", "IVF8,Flat", "IVF8,SQ8", "IVF8,PQ4x4", "OPQ4_8,IVF8,PQ4x4", "PCA8,IVF8,Flat", "IVF8_HNSW8,Flat"]
-Metric = Literal["ip", "l2"]
 
 
 @pytest.fixture(scope="module", autouse=True)

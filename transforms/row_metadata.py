@@ -1,0 +1,91 @@
+"""What a row is, beside its vector: key, URI, caption, columns; and the results of a search that are made of it."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms import shards
+from transforms.errors import PixdexError
+from transforms.records import FileReference, split_ids
+from transforms.store import Store
+
+_READERS = 8
+"""Shards whose metadata is read at once."""
+
+_OWN: Final = frozenset({"id", *shards.CORE_COLUMNS})
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result.
+
+    Attributes:
+        rank: from 1.
+        score: inner product, higher is nearer, or squared L2 distance, lower is nearer.
+        id, key, uri, modality, part, caption: of the row that was found; the best one of its key.
+        columns: the source's own columns.
+    """
+
+    rank: int
+    score: float
+    id: int
+    key: str
+    uri: str
+    modality: str
+    part: int
+    caption: str | None
+    columns: dict[str, Any]
+
+
+class RowMetadata:
+    """What is known of rows, read once a search."""
+
+    def __init__(self, store: Store, table: dict[int, dict[str, Any]]) -> None:
+        """Knows none yet; `table` is the generation's table of shards, by their numbers."""
+        self._store = store
+        self._shards = table
+        self._rows: dict[int, dict[str, Any]] = {}
+
+    def load(self, ids: NDArray[np.int64]) -> None:
+        """Reads the rows that are not known yet, several shards at once."""
+        wanted = np.setdiff1d(ids, np.fromiter(self._rows, np.int64, len(self._rows)))
+        numbers, rows = split_ids(wanted)
+        by_shard = [(int(number), rows[numbers == number]) for number in np.unique(numbers)]
+        with ThreadPoolExecutor(_READERS) as pool:
+            for found in pool.map(lambda task: self._read(*task), by_shard):
+                self._rows.update((row["id"], row) for row in found)
+
+    def keys(self, ids: NDArray[np.int64]) -> Sequence[str]:
+        """Returns the key of each of these rows."""
+        self.load(ids)
+        return [self._rows[row]["key"] for row in ids.tolist()]
+
+    def hit(self, rank: int, score: float, row: int) -> Hit:
+        """Returns a result; the row must be loaded."""
+        found = self._rows[row]
+        return Hit(
+            rank=rank,
+            score=score,
+            id=row,
+            key=found["key"],
+            uri=found["uri"],
+            modality=found["modality"],
+            part=found["part"],
+            caption=found["caption"],
+            columns={name: value for name, value in found.items() if name not in _OWN},
+        )
+
+    def _read(self, number: int, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+        shard = self._shards.get(number)
+        if shard is None or rows.max() >= shard["rows"]:
+            raise PixdexError(
+                f"{self._store.url}: the index names row {rows.max()} of shard {number}, which the generation does not "
+                "hold: restore the index from a backup, or build into a new root"
+            )
+        reference = FileReference(shard["path"], shard["bytes"], shard["checksum"])
+        found: list[dict[str, Any]] = shards.read_metadata(self._store, reference, rows).to_pylist()
+        return found
