@@ -78,6 +78,7 @@ _UNITS: dict[Stage, str] = {
     "sample": "blocks",
     "train": "trained indexes",
     "add": "blocks",
+    "tier": "files",
     "merge": "pieces",
     "publish": "generations",
 }

@@ -15,8 +15,8 @@ from transforms.errors import PixdexError
 from transforms.records import FileReference, Plan, Request, ShardMarker, StageMarker, TrainMarker
 from transforms.store import Store
 
-Stage = Literal["plan", "embed", "sample", "train", "add", "merge", "publish"]
-STAGES: tuple[Stage, ...] = ("plan", "embed", "sample", "train", "add", "merge", "publish")
+Stage = Literal["plan", "embed", "sample", "train", "add", "tier", "merge", "publish"]
+STAGES: tuple[Stage, ...] = ("plan", "embed", "sample", "train", "add", "tier", "merge", "publish")
 
 T = TypeVar("T")
 
