@@ -30,12 +30,26 @@ from transforms.run import Run
 from transforms.store import Store, sha256_of
 
 _SHARD_COUNTS = ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
+# The fields of `VectorRange`; null where a shard has a file of its own.
+_READY = pa.struct(
+    [
+        ("uri", pa.string()),
+        ("format", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("version", pa.string()),
+        ("column", pa.string()),
+        ("metadata", pa.string()),
+        ("modality", pa.string()),
+    ]
+)
 _SHARDS = pa.schema(
     [
         *((name, pa.int64()) for name in _SHARD_COUNTS),
         ("path", pa.string()),
         ("bytes", pa.int64()),
         ("checksum", pa.string()),
+        ("ready", _READY),
     ]
 )
 _LISTS = pa.schema(
@@ -174,6 +188,7 @@ def files(store: Store, generation: Generation) -> list[str]:
     named = [
         generation.trained.index,
         generation.trained.training,
+        *([generation.trained.assignment] if generation.trained.assignment else []),
         tables.shards,
         tables.blocks,
         tables.segments,
@@ -229,7 +244,8 @@ def _totals(shards: Sequence[ShardMarker], blocks: int) -> Totals:
 
 def _shard_row(marker: ShardMarker) -> dict[str, Any]:
     counts = {name: getattr(marker, name) for name in _SHARD_COUNTS}
-    return counts | (asdict(marker.embeddings) if marker.embeddings else {})
+    ready = {"ready": asdict(marker.ready) if marker.ready else None}
+    return counts | (asdict(marker.embeddings) if marker.embeddings else {}) | ready
 
 
 def _block_row(marker: ListsMarker) -> dict[str, Any]:

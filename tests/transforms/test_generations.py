@@ -21,6 +21,7 @@ from transforms.records import (
     Source,
     TrainedIndex,
     TrainMarker,
+    VectorRange,
     encode,
 )
 from transforms.run import Run
@@ -190,6 +191,35 @@ def test_the_tables_of_a_generation_name_its_files(store: Store) -> None:
                                        found.tables.rejects)},
         ]
     )  # fmt: skip
+
+
+def test_the_table_of_shards_says_where_ready_embeddings_are(store: Store) -> None:
+    run = generations.begin(store, REQUEST)
+    plan(run)
+    finish(run)
+    ready = VectorRange("file:///v.npy", "npy", 10, 16, "stat:1", metadata="file:///m.parquet", modality="text")
+    store.local_path(layout.marker(1, "embed", 0)).unlink()
+    run.commit("embed", 0, ShardMarker(0, 0, "d", 6, 1, 5, 0, 5, 0, None, reference("r1"), 0.0, ready))
+    found = generations.publish(run)
+
+    rows = generations.read_table(store, found.tables.shards).to_pylist()
+    assert [(row["path"], row["rows"]) for row in rows] == [(None, 5), (None, 0)]
+    assert VectorRange(**rows[0]["ready"]) == ready and rows[1]["ready"] is None
+    rejects = generations.read_table(store, found.tables.rejects).to_pylist()
+    assert [(row["shard"], row["rejected"]) for row in rejects] == [(0, 1), (1, 1)]
+
+
+def test_what_two_level_assignment_needs_is_a_file_of_the_generation(store: Store) -> None:
+    run = generations.begin(store, REQUEST)
+    plan(run)
+    finish(run)
+    lay(store, "files/assignment", 1)
+    marker = run.trained()
+    store.local_path(layout.marker(1, "train", 0)).unlink()
+    trained = dataclasses.replace(marker.trained, assignment=reference("assignment"))
+    run.commit("train", 0, dataclasses.replace(marker, trained=trained))
+
+    assert "files/assignment" in generations.files(store, generations.publish(run))
 
 
 def test_publishing_twice_publishes_once(store: Store) -> None:
