@@ -4,7 +4,7 @@ import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -12,8 +12,8 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, PipelineState, create_runner
 
 from pipelines import console, options, progress
-from pipelines.request import check, difference, request_of
-from transforms import encoders, generations, layout
+from pipelines.request import check, difference, request_of, request_of_vectors
+from transforms import generations, layout
 from transforms.add import AddBlocks
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError, UsageError
@@ -22,8 +22,12 @@ from transforms.plan import PlanItems
 from transforms.publish import PublishGeneration
 from transforms.records import Generation, Request, Source
 from transforms.run import Run, Stage
+from transforms.sources import vectors
 from transforms.store import Store
 from transforms.train import TrainIndex
+
+if TYPE_CHECKING:
+    from transforms.encoders import Encoder
 
 OPTIONS = (
     options.RootOptions,
@@ -53,14 +57,15 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     store = _store(own)
     in_process = _runner_of(beam_flags) is None
     sources = options.sources(own)
-    if own.abandon_plan or not _goes_on(store, sources):
+    planned = not own.abandon_plan and _goes_on(store, sources)
+    if not planned:
         check(sources)
-    # A launcher of workers elsewhere need not have their device.
-    encoder = encoders.load(own.encoder, device=own.device if in_process else "cpu")
+    encoder = None if own.vectors else _load_encoder(own, in_process=in_process)
+    dim = encoder.dim if encoder else _dimension(store, sources, planned=planned)
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
     unfinished, published = generations.unfinished(store), generations.current(store)
     own.encoder_threads = own.encoder_threads or _threads(unfinished, published)
-    request = request_of(own, sources, encoder)
+    request = request_of(own, sources, encoder) if encoder else request_of_vectors(own, sources, dim)
     store.sweep_scratch()
     if unfinished is not None and published is not None and own.abandon_plan:
         generations.abandon(unfinished)
@@ -70,8 +75,9 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
         return console.DONE
     run = _begin(store, request, unfinished, abandon=own.abandon_plan)
     if not own.no_progress:
-        where = f"on {encoder.device}" if in_process else f"on the workers' {own.device} device"
-        console.say(f"encoder {own.encoder} {where}, {encoder.dim} dimensions")
+        where = encoder.device if encoder and in_process else f"the workers' {own.device} device"
+        made = f"encoder {own.encoder} on {where}" if encoder else "ready embeddings, which workers will count"
+        console.say(f"{made}, {dim} dimensions")
     started = progress.now()
     with progress.shown(run, wanted=not own.no_progress, last=last):
         execute(run, last, RunLimits(own.max_reject_ratio, own.worker_memory), argv, beam_flags)
@@ -183,6 +189,20 @@ def _runner_of(beam_flags: Sequence[str]) -> PipelineRunner | None:
     if not isinstance(runner, PipelineRunner):
         raise UsageError(f"--runner {name} is no runner of Beam: name one, or the class of one")
     return runner
+
+
+def _load_encoder(own: Namespace, *, in_process: bool) -> "Encoder":
+    from transforms import encoders  # noqa: PLC0415 - ready embeddings need no Pillow
+
+    own.encoder = own.encoder or options.DEFAULT_ENCODER
+    # A launcher of workers elsewhere need not have their device.
+    return encoders.load(own.encoder, device=own.device if in_process else "cpu")
+
+
+def _dimension(store: Store, sources: tuple[Source, ...], *, planned: bool) -> int:
+    """The dimension of ready embeddings; what happened to planned files since then is seen where they are read."""
+    stands = generations.unfinished(store) if planned else None
+    return stands.request.encoder.dim if stands else vectors.dimension(sources)
 
 
 def _threads(unfinished: Run | None, published: Generation | None) -> int:

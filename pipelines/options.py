@@ -6,6 +6,7 @@ the graph carries typed records that are made of them here.
 
 import argparse
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from transforms import uris
 from transforms.errors import UsageError
-from transforms.images import PIXEL_LIMIT
-from transforms.records import IndexSettings, Source
+from transforms.records import EncoderSettings, IndexSettings, Source
+from transforms.sources.vectors import DEFAULT_COLUMN
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
 _FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -83,6 +84,28 @@ class SourceOptions(PipelineOptions):
             metavar="REGEX",
             help="its named groups, matched against a picture's file name without ending, become columns",
         )
+        _add(
+            parser,
+            "--vectors",
+            action="append",
+            metavar="GLOB",
+            help="ready embeddings, .npy or .parquet, float16 or float32: a glob, or a folder; repeatable",
+        )
+        _add(
+            parser,
+            "--vector-column",
+            metavar="NAME",
+            help=f"parquet column with ready embeddings (default {DEFAULT_COLUMN})",
+        )
+        _add(
+            parser,
+            "--metadata",
+            action="append",
+            metavar="GLOB",
+            help="parquet files with a row for each vector of the .npy files, file by file in the order of their "
+            "names; one for each --vectors",
+        )
+        _add(parser, "--modality", choices=("image", "text"), help="what ready embeddings are of (default image)")
 
 
 class EncoderOptions(PipelineOptions):
@@ -93,7 +116,6 @@ class EncoderOptions(PipelineOptions):
         _add(
             parser,
             "--encoder",
-            default="demo",
             metavar="SPEC",
             help="demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo",
         )
@@ -113,7 +135,13 @@ class EncoderOptions(PipelineOptions):
             default="crop",
             help="crop: the centre square; pad: all of it on a white square (default crop)",
         )
-        _add(parser, "--pixel-limit", type=_positive, default=PIXEL_LIMIT, help="larger pictures are rejected")
+        _add(
+            parser,
+            "--pixel-limit",
+            type=_positive,
+            default=EncoderSettings.pixel_limit,
+            help="larger pictures are rejected",
+        )
         _add(
             parser,
             "--precision",
@@ -236,10 +264,13 @@ def _refuse_unknown(parser: argparse.ArgumentParser, beam_flags: Sequence[str]) 
         return
     word = unknown[0].partition("=")[0]
     if not word.startswith("-"):
-        raise UsageError(f"{word!r} is not expected here: every source has its flag (--images, --csv)")
+        raise UsageError(f"{word!r} is not expected here: every source has its flag (--images, --csv, --vectors)")
     known = [*parser._option_string_actions, *beam._option_string_actions]
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     raise UsageError(f"unknown flag {word}{f', did you mean {near[0]}?' if near else ''}; see {parser.prog} --help")
+
+
+DEFAULT_ENCODER = "demo"
 
 
 def default_threads() -> int:
@@ -251,7 +282,7 @@ def sources(options: argparse.Namespace) -> tuple[Source, ...]:
     """Returns the sources that the options name, each once, in the order of kinds and flags.
 
     Raises:
-        UsageError: none is named, or CSV columns without a CSV.
+        UsageError: none is named, kinds that do not go together, or options of a kind that is not there.
     """
     columns = {
         "image_column": options.image_column,
@@ -262,6 +293,7 @@ def sources(options: argparse.Namespace) -> tuple[Source, ...]:
     lonely = [name for name, value in columns.items() if value is not None and not options.csv]
     if lonely:
         raise UsageError(f"--{lonely[0].replace('_', '-')} names a column of a CSV: give the file with --csv")
+    ready = _ready_sources(options)
     pictures = [
         Source("images", uris.absolute(pattern), key_pattern=options.key_pattern) for pattern in options.images or ()
     ]
@@ -269,9 +301,37 @@ def sources(options: argparse.Namespace) -> tuple[Source, ...]:
         Source("csv", uris.absolute(file), keyword_separator=options.keyword_separator, **columns)
         for file in options.csv or ()
     ]
-    if not pictures and not rows:
-        raise UsageError("name what to index: --images GLOB or FOLDER, --csv FILE")
-    return tuple(dict.fromkeys([*pictures, *rows]))
+    if ready and (pictures or rows):
+        raise UsageError(
+            f"--vectors does not go with {'--images' if pictures else '--csv'}: a root has one encoder, and ready "
+            "embeddings were made elsewhere; build two roots"
+        )
+    if not (pictures or rows or ready):
+        raise UsageError("name what to index: --images GLOB or FOLDER, --csv FILE, --vectors GLOB or FOLDER")
+    return tuple(dict.fromkeys([*pictures, *rows, *ready]))
+
+
+def _ready_sources(options: argparse.Namespace) -> list[Source]:
+    patterns, metadata = options.vectors or [], options.metadata or []
+    alone = [name for name in ("vector_column", "metadata", "modality") if getattr(options, name) and not patterns]
+    if alone:
+        raise UsageError(f"--{alone[0].replace('_', '-')} is about ready embeddings: give them with --vectors")
+    if metadata and len(metadata) != len(patterns):
+        raise UsageError(
+            f"--metadata is given {len(metadata)} times, --vectors {len(patterns)} times: give one for each, in order"
+        )
+    if patterns and options.encoder is not None:
+        raise UsageError(f"--encoder {options.encoder} has nothing to encode: the embeddings of --vectors are ready")
+    return [
+        Source(
+            "vectors",
+            uris.absolute(pattern),
+            vector_column=options.vector_column or DEFAULT_COLUMN,
+            metadata=uris.absolute(beside) if beside else None,
+            modality=options.modality or "image",
+        )
+        for pattern, beside in itertools.zip_longest(patterns, metadata)
+    ]
 
 
 def index_settings(options: argparse.Namespace) -> IndexSettings:

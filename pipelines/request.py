@@ -1,42 +1,71 @@
 """From the options of a command line to the request of a run, and what two requests differ in."""
 
+import hashlib
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipelines import options
-from transforms import encoders
-from transforms.encoders import Encoder
 from transforms.errors import UsageError
 from transforms.index.choose import check_key
-from transforms.open_encoder import fingerprint_of
-from transforms.records import EncoderSettings, IndexSettings, Request, Source
-from transforms.sources import csv_rows, pictures
+from transforms.records import NO_ENCODER, EncoderSettings, IndexSettings, Request, Source
+from transforms.sources import csv_rows
+
+if TYPE_CHECKING:
+    from transforms.encoders import Encoder
 
 
 def check(sources: Sequence[Source]) -> None:
     """Refuses sources that cannot work, before anything is written.
 
+    Ready embeddings are looked at where their dimension is asked for.
+
     Raises:
         UsageError: names what is wrong and the way out.
     """
     for source in sources:
-        (csv_rows if source.kind == "csv" else pictures).check(source)
+        if source.kind == "csv":
+            csv_rows.check(source)
+        elif source.kind == "images":
+            from transforms.sources import pictures  # noqa: PLC0415 - ready embeddings need no Pillow
+
+            pictures.check(source)
 
 
-def request_of(own: Namespace, sources: tuple[Source, ...], encoder: Encoder) -> Request:
+def request_of(own: Namespace, sources: tuple[Source, ...], encoder: "Encoder") -> Request:
     """Makes the request of the options and refuses an encoder or index that cannot work.
 
     Raises:
         UsageError: names what is wrong and the way out.
     """
-    index = _without_unused(options.index_settings(own))
-    check_key(index, encoder.dim)
+    from transforms import encoders  # noqa: PLC0415 - ready embeddings need no Pillow
+    from transforms.open_encoder import fingerprint_of  # noqa: PLC0415 - likewise
+
     _check_modalities(own.encoder, encoder.modalities, sources)
+    spec, fingerprint = encoders.absolute_spec(own.encoder), fingerprint_of(encoder, own.image_fit)
+    return _request(own, sources, spec, fingerprint, encoder.dim, tuple(sorted(encoder.modalities)))
+
+
+def request_of_vectors(own: Namespace, sources: tuple[Source, ...], dim: int) -> Request:
+    """Makes the request of an index of ready embeddings of `dim` components, which has no encoder.
+
+    Raises:
+        UsageError: the index cannot work with this dimension.
+    """
+    fingerprint = hashlib.sha256(f"{NO_ENCODER}:{dim}".encode()).hexdigest()
+    return _request(own, sources, NO_ENCODER, fingerprint, dim, ())
+
+
+def _request(
+    own: Namespace, sources: tuple[Source, ...], spec: str, fingerprint: str, dim: int, modalities: tuple[str, ...]
+) -> Request:
+    index = _without_unused(options.index_settings(own))
+    check_key(index, dim)
     settings = EncoderSettings(
-        spec=encoders.absolute_spec(own.encoder),
-        fingerprint=fingerprint_of(encoder, own.image_fit),
-        dim=encoder.dim,
-        modalities=tuple(sorted(encoder.modalities)),
+        spec=spec,
+        fingerprint=fingerprint,
+        dim=dim,
+        modalities=modalities,
         image_fit=own.image_fit,
         device=own.device,
         batch=own.encoder_batch,
@@ -50,7 +79,11 @@ def request_of(own: Namespace, sources: tuple[Source, ...], encoder: Encoder) ->
 
 def difference(stands: Request, asked: Request) -> str:
     """Says in a few words in what two requests differ."""
-    if stands.encoder.fingerprint != asked.encoder.fingerprint:
+    if NO_ENCODER in (stands.encoder.spec, asked.encoder.spec) and stands.encoder != asked.encoder:
+        made, wanted = (_made_of(request.encoder) for request in (stands, asked))
+        if made != wanted:
+            return f"{made}, not {wanted}"
+    elif stands.encoder.fingerprint != asked.encoder.fingerprint:
         return (
             f"encoder {stands.encoder.spec} with fingerprint {stands.encoder.fingerprint[:12]}…, "
             f"not {asked.encoder.spec} with {asked.encoder.fingerprint[:12]}…"
@@ -64,6 +97,11 @@ def difference(stands: Request, asked: Request) -> str:
         if getattr(one, name) != getattr(other, name)
     ]
     return "; ".join(names) or f"seed {stands.seed}, not {asked.seed}"
+
+
+def _made_of(encoder: EncoderSettings) -> str:
+    ready = encoder.spec == NO_ENCODER
+    return f"ready embeddings of {encoder.dim} dimensions" if ready else f"encoder {encoder.spec}"
 
 
 def _check_modalities(spec: str, modalities: frozenset[str], sources: Sequence[Source]) -> None:

@@ -2,25 +2,28 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
-from transforms import planning
-from transforms.embedding import embed_partition, partition_digest
-from transforms.encoders import Encoder
-from transforms.open_encoder import OpenedEncoder, open_encoder
+from transforms import planning, ready_shards
 from transforms.records import Partition, ShardMarker, StageMarker
 from transforms.reject_ratio import check_rejects
 from transforms.run import Run
 from transforms.stage import FinishStage
 
+if TYPE_CHECKING:
+    from transforms.open_encoder import OpenedEncoder
+
 
 @dataclass(eq=False)
 class EmbedPartitions(beam.PTransform):
     """Embeds every partition of the plan that has no shard yet, and checks the share of rejects where all meet.
+
+    A partition of ready embeddings is read and checked, and stays where it is.
 
     Cost: one element a partition; pictures and vectors stay in the worker that made them. Memory of a worker is the
     encoder, one shard's vectors (at most 65,536 rows) with their metadata, four batches of preprocessed pictures, and
@@ -56,22 +59,26 @@ class EmbedPartition(beam.DoFn):
 
     def process(self, partition: Partition) -> Iterator[int]:
         """Yields the number of the shard that stands."""
-        digest = partition_digest(self._run, partition)
+        digest = planning.partition_digest(self._run.plan, partition)
         marker = self._run.marker("embed", partition.shard, ShardMarker, digest)
         if marker is None:
-            marker = embed_partition(self._run, partition, self._encoder())
-            marker = self._run.commit("embed", partition.shard, marker)
+            made = self._embed(partition) if partition.ready is None else ready_shards.register(self._run, partition)
+            marker = self._run.commit("embed", partition.shard, made)
             self._embedded.inc(marker.rows)
             self._rejected.inc(marker.rejected)
         else:
             self._skipped.inc()
         yield partition.shard
 
-    def _encoder(self) -> Encoder:
-        """The encoder, loaded once a process, and only where something is left to embed."""
+    def _embed(self, partition: Partition) -> ShardMarker:
+        """Embeds with the encoder, which is loaded once a process, and only where something is left to embed."""
+        # Imported here, since Pillow and an encoder are nothing that ready embeddings need.
+        from transforms.embedding import embed_partition  # noqa: PLC0415
+        from transforms.open_encoder import open_encoder  # noqa: PLC0415
+
         settings = self._run.request.encoder
         opened: OpenedEncoder = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
-        return opened.encoder
+        return embed_partition(self._run, partition, opened.encoder)
 
 
 class _ReadPartitions(beam.DoFn):

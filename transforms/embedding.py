@@ -18,7 +18,8 @@ from transforms import shards
 from transforms.encode_slots import Encode, encode_slots
 from transforms.encoders import Encoder
 from transforms.load_picture import load_picture, target_side
-from transforms.records import EncoderSettings, Partition, ShardMarker, digest
+from transforms.planning import partition_digest
+from transforms.records import EncoderSettings, Partition, ShardMarker
 from transforms.rejects import Failure
 from transforms.run import Run
 from transforms.shard_rows import ShardRows
@@ -29,11 +30,6 @@ FETCH_THREADS = 8
 
 BATCHES_AHEAD = 2
 """Batches being fetched while one is encoded: more hides slower storage and holds more pictures in memory."""
-
-
-def partition_digest(run: Run, partition: Partition) -> str:
-    """Returns what a shard's marker answers: the request and the partition."""
-    return digest(run.plan.request_digest, partition)
 
 
 def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMarker:
@@ -59,7 +55,7 @@ def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMa
     return ShardMarker(
         shard=partition.shard,
         block=partition.block,
-        digest=partition_digest(run, partition),
+        digest=partition_digest(run.plan, partition),
         items=len(table),
         rejected=len(rejects),
         rows=len(vectors),

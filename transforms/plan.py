@@ -1,9 +1,10 @@
 """The first stage: from the request to a committed plan."""
 
 import itertools
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import apache_beam as beam
 import numpy as np
@@ -15,18 +16,25 @@ from numpy.typing import NDArray
 from transforms import layout, planning
 from transforms.errors import PixdexError, UsageError
 from transforms.index.choose import choose
+from transforms.index.list_format import ID_BYTES
 from transforms.planning import Listing
 from transforms.records import Plan, Source, StageMarker, digest
 from transforms.run import Run
-from transforms.sources import items
+from transforms.sources import items, vectors
 from transforms.sources.csv_rows import CsvListing
-from transforms.sources.pictures import PictureListing
+from transforms.sources.vectors import ReadyFile, VectorFile
 from transforms.stage import FinishStage
+
+if TYPE_CHECKING:
+    from transforms.sources.pictures import PictureListing
 
 _KEY_BUCKETS = 256
 """Each is searched by one worker, and every quarter of a million items of a container send something to each: with
 more, a folder of a thousand pictures would send nearly a thousand messages; with fewer, a bucket would grow too large.
 At 10⁹ items one holds 94 MB, and 10 times that at 10¹⁰."""
+
+_FILES_AT_ONCE = 64
+"""Files of ready embeddings whose headers one element stands for: each takes a worker two small reads."""
 
 _SUSPECTS = 1000
 """Keys of a bucket that are looked at closely; the first of them is worth a message."""
@@ -46,13 +54,21 @@ class Container:
     name: str
 
 
+@dataclass(frozen=True)
+class VectorFiles:
+    """Some files of ready embeddings, whose headers one worker reads."""
+
+    files: tuple[VectorFile, ...]
+
+
 @dataclass(eq=False)
 class PlanItems(beam.PTransform):
     """Lists every source, refuses keys that occur twice, cuts the items into partitions, and commits the plan.
 
     Cost: one listing call a folder and one read of every CSV, spread over workers. To find keys that occur twice, 24
     bytes an item are shuffled, in pieces that each name their item table (about 60 bytes); a worker holds 1/256 of
-    them, and 16 bytes more an item to sort. A run whose plan is committed lists nothing.
+    them, and 16 bytes more an item to sort. Of ready embeddings, whose keys are unique by construction, only headers
+    are read, and a small record a file is gathered. A run whose plan is committed lists nothing.
     """
 
     run: Run
@@ -81,29 +97,48 @@ class PlanItems(beam.PTransform):
         )
 
 
-def listing_of(source: Source) -> PictureListing | CsvListing:
-    """Returns what lists a source."""
-    return PictureListing(source) if source.kind == "images" else CsvListing(source)
+def listing_of(source: Source) -> "PictureListing | CsvListing":
+    """Returns what lists a source of pictures or rows."""
+    return _pictures_of(source) if source.kind == "images" else CsvListing(source)
+
+
+def _pictures_of(source: Source) -> "PictureListing":
+    from transforms.sources.pictures import PictureListing  # noqa: PLC0415 - ready embeddings need no Pillow
+
+    return PictureListing(source)
 
 
 class _ExpandSources(beam.DoFn):
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def process(self, generation: int) -> Iterator[Container]:
+    def process(self, generation: int) -> Iterator[Container | VectorFiles]:
         if self._run.store.exists(layout.plan(generation)):
             return
-        for number, source in enumerate(self._run.request.sources):
-            listing = listing_of(source)
-            names = listing.containers() if isinstance(listing, PictureListing) else [source.pattern]
-            yield from (Container(number, name) for name in names)
+        sources = self._run.request.sources
+        for number, source in enumerate(sources):
+            if source.kind != "vectors":
+                listing = listing_of(source)
+                names = [source.pattern] if isinstance(listing, CsvListing) else listing.containers()
+                yield from (Container(number, name) for name in names)
+        files = vectors.files_of(sources)
+        for start in range(0, len(files), _FILES_AT_ONCE):
+            yield VectorFiles(tuple(files[start : start + _FILES_AT_ONCE]))
 
 
 class _ListContainer(beam.DoFn):
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def process(self, container: Container) -> Iterator[Listing | TaggedOutput[Literal["keys"], tuple[int, KeyBatch]]]:
+    def process(
+        self, part: Container | VectorFiles
+    ) -> Iterator[Listing | ReadyFile | TaggedOutput[Literal["keys"], tuple[int, KeyBatch]]]:
+        if isinstance(part, VectorFiles):
+            yield from vectors.read_heads(self._run.request.sources, part.files)
+        else:
+            yield from self._items(part)
+
+    def _items(self, container: Container) -> Iterator[Listing | TaggedOutput[Literal["keys"], tuple[int, KeyBatch]]]:
         store = self._run.store
         with store.scratch() as scratch:
             file = scratch / "items.parquet"
@@ -129,7 +164,7 @@ class _ListContainer(beam.DoFn):
             return
         # A file that two globs match is one object, not two with one key: the earlier glob has it.
         earlier = [
-            PictureListing(other)
+            _pictures_of(other)
             for other in sources[: container.source]
             if other.kind == "images" and _protocol(other) == _protocol(source)
         ]
@@ -165,9 +200,17 @@ class _FindRepeated(beam.DoFn):
                 places[:] = sorted([*places, (table, position)])[:2]
         for _, places in sorted(first_two.items()):
             if len(places) == 2:
-                (key, one), (_, other) = sorted(items.key_at(self._run.store, *place) for place in places)
-                yield f"{key} is the key of {one} and of {other}" if one != other else f"{key} is the key of two items"
+                (key, one), (_, other) = (self._named(*place) for place in places)
+                yield f"{key} is the key of {one} and of {other}"
                 return
+
+    def _named(self, table: str, position: int) -> tuple[str, str]:
+        """Returns the key of an item, and what to call the item: a CSV has a row, a picture its URI."""
+        key, uri = items.key_at(self._run.store, table, position)
+        for source in self._run.request.sources:
+            if source.kind == "csv" and key.startswith(unicodedata.normalize("NFC", source.pattern) + "#"):
+                return key, f"row {position + 1} of {source.pattern}"
+        return key, uri
 
 
 class _CommitPlan(beam.DoFn):
@@ -175,30 +218,12 @@ class _CommitPlan(beam.DoFn):
         self._run = run
         self._first_shard = first_shard
 
-    def process(self, generation: int, listings: Sequence[Listing], repeated: Sequence[str]) -> Iterator[int]:
+    def process(self, generation: int, listed: Sequence[Listing | ReadyFile], repeated: Sequence[str]) -> Iterator[int]:
         run = self._run
         if not run.store.exists(layout.plan(generation)):
             if repeated:
                 raise UsageError(f"{min(repeated)}: a key names one item; rename one, or choose another --key-column")
-            planning.check_not_empty(listings)
-            rows = sum(rows for listing in listings for _, rows in listing.chunks)
-            key = choose(run.request.index, rows, run.request.encoder.dim)
-            partitions = planning.cut(listings, self._first_shard, key.nlist)
-            table = planning.write_partitions(run.store, layout.plan_folder(generation), partitions)
-            run.store.commit(
-                layout.plan(generation),
-                Plan(
-                    generation=generation,
-                    request_digest=digest(run.request),
-                    partitions=table,
-                    first_shard=self._first_shard,
-                    shards=len(partitions),
-                    blocks=partitions[-1].block + 1,
-                    items=sum(partition.items for partition in partitions),
-                    rows=rows,
-                    index_key=str(key),
-                ),
-            )
+            run.store.commit(layout.plan(generation), self._plan(generation, listed))
         # Asked after the commit: whoever gives the run up either counts this plan's numbers or is seen here.
         if run.store.exists(layout.abandoned(generation)):
             raise PixdexError(
@@ -206,6 +231,36 @@ class _CommitPlan(beam.DoFn):
                 "wait for that one, then run again"
             )
         yield generation
+
+    def _plan(self, generation: int, listed: Sequence[Listing | ReadyFile]) -> Plan:
+        """Chooses the index, cuts everything into partitions, and writes their table."""
+        run, dim = self._run, self._run.request.encoder.dim
+        listings = [listing for listing in listed if isinstance(listing, Listing)]
+        files = sorted(
+            (file for file in listed if isinstance(file, ReadyFile)), key=lambda file: (file.source, file.place)
+        )
+        vectors.check_dimension(files, dim)
+        counts = [chunk for listing in listings for chunk in listing.chunks]
+        counts += [(file.vectors.stop, file.vectors.stop) for file in files]
+        items_planned, rows = sum(count for count, _ in counts), sum(count for _, count in counts)
+        planning.check_not_empty(items_planned, ready=bool(files))
+        key = choose(run.request.index, rows, dim)
+        limit = planning.block_rows(rows, key.nlist, 4 * dim + ID_BYTES)
+        if files:
+            partitions = planning.cut_ready([file.vectors for file in files], self._first_shard, limit)
+        else:
+            partitions = planning.cut(listings, self._first_shard, limit)
+        return Plan(
+            generation=generation,
+            request_digest=digest(run.request),
+            partitions=planning.write_partitions(run.store, layout.plan_folder(generation), partitions),
+            first_shard=self._first_shard,
+            shards=len(partitions),
+            blocks=partitions[-1].block + 1,
+            items=items_planned,
+            rows=rows,
+            index_key=str(key),
+        )
 
 
 def _key_entries(keys: pa.Array, start: int) -> Iterator[tuple[int, bytes]]:

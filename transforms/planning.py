@@ -3,13 +3,13 @@
 import itertools
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
 from transforms import parquet_files
 from transforms.errors import UsageError
-from transforms.records import ROWS_PER_SHARD, FileReference, ItemSlice, Partition, Plan
+from transforms.records import ROWS_PER_SHARD, FileReference, ItemSlice, Partition, Plan, VectorRange, digest
 from transforms.store import Store
 
 MIN_PARTITION_ROWS = 4096
@@ -20,6 +20,9 @@ PARTITIONS_WANTED = 256
 
 MAX_BLOCK_ROWS = 4 << 20
 BLOCKS_WANTED = 32
+BLOCK_BYTES = 512 << 20
+"""Codes and ids of a block, at most: a worker holds them in memory while it sorts them by list."""
+
 ROWS_PER_LIST_AND_BLOCK = 8
 """A block has at least this many planned rows a list, so that a list's bytes in a block are worth a read."""
 
@@ -46,33 +49,75 @@ def partition_rows(rows: int) -> int:
     return min(max(-(-rows // PARTITIONS_WANTED), MIN_PARTITION_ROWS), ROWS_PER_SHARD)
 
 
-def block_rows(rows: int, nlist: int) -> int:
-    """Returns how many planned rows a block gets at most: at least 8 a list, at most 4 Mi (but for that floor).
+def block_rows(rows: int, nlist: int, entry_bytes: int) -> int:
+    """Returns how many planned rows a block gets at most.
 
-    >>> block_rows(3_000, 1), block_rows(10**6, 4096), block_rows(10**9, 262_144)
+    At least 8 a list and at most 4 Mi (but for that floor), and never more than 512 MiB of codes and ids, of which
+    a row has `entry_bytes`; but one shard at least.
+
+    >>> block_rows(3_000, 1, 72), block_rows(10**6, 4096, 72), block_rows(10**9, 262_144, 72)
     (65536, 65536, 4194304)
+    >>> block_rows(10**9, 262_144, 2056)
+    261123
     """
     wanted = max(-(-rows // BLOCKS_WANTED), ROWS_PER_SHARD)
-    return max(min(wanted, MAX_BLOCK_ROWS), ROWS_PER_LIST_AND_BLOCK * nlist)
+    dense = max(min(wanted, MAX_BLOCK_ROWS), ROWS_PER_LIST_AND_BLOCK * nlist)
+    return max(min(dense, BLOCK_BYTES // entry_bytes), ROWS_PER_SHARD)
 
 
-def cut(listings: Sequence[Listing], first_shard: int, nlist: int) -> list[Partition]:
+def partition_digest(plan: Plan, partition: Partition) -> str:
+    """Returns what a shard's marker answers: the request and the partition."""
+    return digest(plan.request_digest, partition)
+
+
+def cut(listings: Sequence[Listing], first_shard: int, block_limit: int) -> list[Partition]:
     """Cuts everything that was listed into partitions, in plan order (source, container, position).
 
     Folders go in the order of a walk, `a`, `a/x`, `a b`, so that the plan does not depend on where a tree was divided.
-    A partition may span containers; so small ones do not make small shards.
+    A partition may span containers; so small ones do not make small shards. Blocks end before they would have more
+    than `block_limit` rows.
     """
     ordered = sorted(listings, key=lambda listing: (listing.source, listing.container.split("/")))
-    total = sum(rows for listing in ordered for _, rows in listing.chunks)
-    limit, block_limit = partition_rows(total), block_rows(total, nlist)
+    limit = partition_rows(sum(rows for listing in ordered for _, rows in listing.chunks))
     partitions: list[Partition] = []
-    block = in_block = 0
+    blocks = _Blocks(block_limit)
     for slices, items, rows in _fill(ordered, limit):
-        if in_block and in_block + rows > block_limit:
-            block, in_block = block + 1, 0
-        in_block += rows
-        partitions.append(Partition(first_shard + len(partitions), block, tuple(slices), items, rows))
+        shard = first_shard + len(partitions)
+        partitions.append(Partition(shard, blocks.take(rows), tuple(slices), items, rows))
     return partitions
+
+
+def cut_ready(files: Iterable[VectorRange], first_shard: int, block_limit: int) -> list[Partition]:
+    """Cuts files of ready embeddings, each given as a range of all its rows, into partitions, in the order given.
+
+    A partition is as large as it can be: a range begins at a multiple of 65,536 rows of its file, and ends with the
+    next one or the file. It never spans files; so small files make small shards.
+    """
+    partitions: list[Partition] = []
+    blocks = _Blocks(block_limit)
+    for whole in files:
+        for start in range(whole.start, whole.stop, ROWS_PER_SHARD):
+            piece = replace(whole, start=start, stop=min(start + ROWS_PER_SHARD, whole.stop))
+            rows = piece.stop - piece.start
+            shard = first_shard + len(partitions)
+            partitions.append(Partition(shard, blocks.take(rows), (), items=rows, rows=rows, ready=piece))
+    return partitions
+
+
+@dataclass
+class _Blocks:
+    """Numbers blocks while partitions come in."""
+
+    limit: int
+    number: int = 0
+    rows: int = 0
+
+    def take(self, rows: int) -> int:
+        """Returns the block of the next partition, which has `rows` rows."""
+        if self.rows and self.rows + rows > self.limit:
+            self.number, self.rows = self.number + 1, 0
+        self.rows += rows
+        return self.number
 
 
 def _fill(listings: Iterable[Listing], limit: int) -> Iterator[tuple[list[ItemSlice], int, int]]:
@@ -103,6 +148,18 @@ _SLICE = pa.struct(
         ("stop", pa.int64()),
     ]
 )
+_READY = pa.struct(
+    [
+        ("uri", pa.string()),
+        ("format", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("version", pa.string()),
+        ("column", pa.string()),
+        ("metadata", pa.string()),
+        ("modality", pa.string()),
+    ]
+)
 _PARTITIONS = pa.schema(
     [
         ("shard", pa.int64()),
@@ -110,6 +167,7 @@ _PARTITIONS = pa.schema(
         ("items", pa.int64()),
         ("rows", pa.int64()),
         ("slices", pa.list_(_SLICE)),
+        ("ready", _READY),
     ]
 )
 
@@ -132,6 +190,7 @@ def write_partitions(store: Store, folder: str, partitions: Sequence[Partition])
                 }
                 for piece in partition.slices
             ],
+            "ready": partition.ready and asdict(partition.ready),
         }
         for partition in partitions
     ]
@@ -152,7 +211,8 @@ def read_partitions(store: Store, table: FileReference) -> Iterator[Partition]:
                     )
                     for piece in row["slices"]
                 )
-                yield Partition(row["shard"], row["block"], slices, row["items"], row["rows"])
+                ready = row["ready"] and VectorRange(**row["ready"])
+                yield Partition(row["shard"], row["block"], slices, row["items"], row["rows"], ready)
 
 
 @dataclass(frozen=True)
@@ -177,11 +237,13 @@ def read_blocks(store: Store, plan: Plan) -> Iterator[Block]:
         yield Block(number, shards[0], shards[-1] + 1)
 
 
-def check_not_empty(listings: Iterable[Listing]) -> None:
-    """Refuses a plan without work.
+def check_not_empty(items: int, *, ready: bool) -> None:
+    """Refuses a plan without work: `items` is how many are planned, `ready` tells that they are ready embeddings.
 
     Raises:
-        UsageError: no source has an item.
+        UsageError: there is none.
     """
-    if not any(listing.chunks for listing in listings):
+    if not items and ready:
+        raise UsageError("the files of --vectors hold no vector: name files with rows")
+    if not items:
         raise UsageError("the sources hold no item: a CSV needs rows below its header, a folder needs pictures")

@@ -1,14 +1,15 @@
 """The vectors of a shard as the index takes them, some rows at a time: what sampling and adding read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import parquet_files
-from transforms.records import EncoderSettings, ShardMarker, row_ids
+from transforms import parquet_files, ready_vectors
+from transforms.read_ahead import read_ahead
+from transforms.records import EncoderSettings, FileReference, ShardMarker, VectorRange, row_ids
 from transforms.shards import EMBEDDING
 from transforms.store import Store
 
@@ -32,22 +33,55 @@ def read_batches(
 ) -> Iterator[VectorBatch]:
     """Yields the rows of a shard in order, those of each run of 4,096 stored rows together.
 
+    A thread reads and converts the next batch while the caller works on this one; it ends with the iterator.
+
     Args:
         store: the root.
-        shard: which one; a shard without rows yields nothing.
+        shard: which one; a shard without rows yields nothing. Rejected rows of ready embeddings are left out.
         encoder: says whether ready embeddings are to be normalised; those of own shards are already.
-        choose: which rows are wanted; default: all. Unwanted ones cost a read, and no arithmetic.
+        choose: which rows are wanted; default: all. Unwanted ones cost a read, and no arithmetic. It is called from the
+            reading thread.
 
-    Memory: one batch, and what a parquet reader keeps of a row group.
+    Memory: three batches, and what a parquet reader keeps of a row group.
+
+    Raises:
+        PixdexError: a file is missing, damaged, or not the one that was planned with.
     """
-    if shard.embeddings is None:
+    if shard.rows == 0:
         return
-    with parquet_files.opened(store, shard.embeddings) as file:
+    if shard.ready is not None:
+        yield from read_ahead(_ready_batches(shard, shard.ready, encoder, choose))
+    elif shard.embeddings is not None:
+        yield from read_ahead(_own_batches(store, shard.shard, shard.embeddings, choose))
+
+
+def _ready_batches(
+    shard: ShardMarker, ready: VectorRange, encoder: EncoderSettings, choose: Choose | None
+) -> Generator[VectorBatch, None, None]:
+    ids = row_ids(shard.shard, ready.stop - ready.start)
+    first = 0
+    for stored in ready_vectors.pieces(ready, encoder.dim):
+        found, vectors = ids[first : first + len(stored)], stored
+        first += len(stored)
+        if choose is not None:
+            wanted = choose(found)
+            found, vectors = found[wanted], vectors[wanted]
+        if shard.rejected:
+            _, sound = ready_vectors.soundness(vectors, nonzero=encoder.normalize)
+            found, vectors = found[sound], vectors[sound]
+        if len(found):
+            yield VectorBatch(found, ready_vectors.as_indexed(vectors, normalize=encoder.normalize))
+
+
+def _own_batches(
+    store: Store, shard: int, embeddings: FileReference, choose: Choose | None
+) -> Generator[VectorBatch, None, None]:
+    with parquet_files.opened(store, embeddings) as file:
         first = 0
         for group in range(file.num_row_groups):
             column = file.read_row_group(group, columns=[EMBEDDING])[EMBEDDING].combine_chunks()
             vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-            ids = row_ids(shard.shard, first + len(column))[first:]
+            ids = row_ids(shard, first + len(column))[first:]
             first += len(column)
             if choose is not None:
                 wanted = choose(ids)

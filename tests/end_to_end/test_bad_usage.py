@@ -146,7 +146,8 @@ def same_primary_key(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [(twins, ["고양이.png is the key of"]), (same_primary_key, ["twice.csv#1 is the key of two"])]
+    ("make", "words"),
+    [(twins, ["고양이.png is the key of"]), (same_primary_key, ["twice.csv#1 is the key of row 1"])],
 )
 def test_two_items_with_one_key_are_refused_by_name_and_other_flags_go_on(
     tmp_path: Path, csv: Path, capsys: Capture, make: Callable[[Path], list[str]], words: list[str]

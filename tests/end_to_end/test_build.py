@@ -23,7 +23,7 @@ from tests.end_to_end.builds import (
     run_here,
     write_corpus,
 )
-from transforms import embed, layout
+from transforms import embedding, layout
 from transforms.records import Plan
 from transforms.store import Store
 
@@ -152,7 +152,7 @@ def stop_after_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(embed, "embed_partition", fail)
+    monkeypatch.setattr(embedding, "embed_partition", fail)
 
 
 def test_an_unfinished_plan_of_another_request_is_kept_until_it_is_abandoned(

@@ -100,7 +100,7 @@ def test_a_file_and_an_object_of_one_path_are_two_items(tmp_path: Path) -> None:
 def test_two_rows_with_one_primary_key_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("id,text\n1,a\n2,b\n1,c\n", encoding="utf-8")
     run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text", key_column="id"))
-    with pytest.raises(UsageError, match=r"rows\.csv#1 is the key of two items: .* --key-column"):
+    with pytest.raises(UsageError, match=r"#1 is the key of row 1 of .* and of row 3 of .*rows\.csv: .* --key-column"):
         go(PlanItems(run, 0))
     assert not run.store.exists(layout.plan(1))
 
@@ -113,14 +113,14 @@ def test_a_repeated_key_is_found_however_far_apart_its_items_are(
     ids = [*range(100), 50, *range(101, 200)]
     (tmp_path / "rows.csv").write_text("id,text\n" + "".join(f"{i},text {i}\n" for i in ids), encoding="utf-8")
     run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text", key_column="id"))
-    with pytest.raises(UsageError, match=r"rows\.csv#50 is the key of two items"):
+    with pytest.raises(UsageError, match=r"rows\.csv#50 is the key of row 51 of .* and of row 101 of "):
         go(PlanItems(run, 0))
 
 
 def test_a_column_that_is_no_key_at_all_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("kind,text\n" + "cat,a\ndog,b\n" * 500, encoding="utf-8")
     run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text", key_column="kind"))
-    with pytest.raises(UsageError, match=r"rows\.csv#(cat|dog) is the key of two items: .* --key-column"):
+    with pytest.raises(UsageError, match=r"rows\.csv#(cat|dog) is the key of row .* --key-column"):
         go(PlanItems(run, 0))
 
 

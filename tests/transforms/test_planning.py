@@ -1,6 +1,7 @@
 """A plan cuts every item into exactly one partition, in order, and blocks of consecutive shards."""
 
 import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from transforms import planning
 from transforms.errors import UsageError
-from transforms.planning import Block, Listing, block_rows, cut, partition_rows
-from transforms.records import ROWS_PER_SHARD, FileReference, Partition, Plan
+from transforms.planning import Block, Listing, block_rows, cut, cut_ready, partition_rows
+from transforms.records import ROWS_PER_SHARD, FileReference, Partition, Plan, VectorRange
 from transforms.store import Store
 
 CHUNK = st.integers(1, 1024).flatmap(lambda items: st.tuples(st.just(items), st.integers(0, 5120)))
@@ -24,11 +25,11 @@ LISTINGS = st.lists(
 )  # fmt: skip
 
 
-@given(LISTINGS, st.integers(0, 10**6), st.sampled_from([1, 64, 65_536]), st.randoms(use_true_random=False))
+@given(LISTINGS, st.integers(0, 10**6), st.sampled_from([65_536, 1 << 22]), st.randoms(use_true_random=False))
 def test_every_item_is_in_exactly_one_partition_in_plan_order(
-    listings: list[Listing], first_shard: int, nlist: int, order: object
+    listings: list[Listing], first_shard: int, block_limit: int, order: object
 ) -> None:
-    partitions = cut(listings, first_shard, nlist)
+    partitions = cut(listings, first_shard, block_limit)
     covered = [piece for partition in partitions for piece in partition.slices]
 
     expected = sorted(
@@ -41,12 +42,12 @@ def test_every_item_is_in_exactly_one_partition_in_plan_order(
         pieces = [piece for piece in covered if piece.table == listing.table]
         assert [piece.start for piece in pieces] == [0, *[piece.stop for piece in pieces[:-1]]]
         assert pieces[-1].stop == sum(items for items, _ in listing.chunks)
-    assert cut(listings[::-1], first_shard, nlist) == partitions
+    assert cut(listings[::-1], first_shard, block_limit) == partitions
 
 
 @given(LISTINGS, st.integers(0, 10**6))
 def test_counts_add_up_and_shards_are_numbered_on(listings: list[Listing], first_shard: int) -> None:
-    partitions = cut(listings, first_shard, 1)
+    partitions = cut(listings, first_shard, 65_536)
     total = sum(rows for listing in listings for _, rows in listing.chunks)
 
     assert [partition.shard for partition in partitions] == list(range(first_shard, first_shard + len(partitions)))
@@ -64,8 +65,8 @@ def test_blocks_are_consecutive_and_within_their_limit(chunks: list[int], nlist:
     with pytest.MonkeyPatch.context() as patched:  # small numbers make many blocks
         patched.setattr(planning, "MIN_PARTITION_ROWS", 1024)
         patched.setattr(planning, "ROWS_PER_SHARD", 1024)
-        partitions = cut([listing], 0, nlist)
-        limit = block_rows(sum(chunks), nlist)
+        limit = block_rows(sum(chunks), nlist, 72)
+        partitions = cut([listing], 0, limit)
     blocks = [list(members) for _, members in itertools.groupby(partitions, key=lambda partition: partition.block)]
 
     assert [members[0].block for members in blocks] == list(range(len(blocks)))
@@ -81,26 +82,27 @@ def test_partitions_hold_between_4096_and_65536_rows(rows: int) -> None:
     assert 4096 <= partition_rows(rows) <= 65_536
 
 
-@given(st.integers(0, 10**11), st.integers(1, 1 << 22))
-def test_a_block_has_eight_rows_a_list_and_no_more_than_a_worker_holds(rows: int, nlist: int) -> None:
-    limit = block_rows(rows, nlist)
+@given(st.integers(0, 10**11), st.integers(1, 1 << 22), st.integers(9, 8200))
+def test_a_block_has_eight_rows_a_list_unless_a_worker_could_not_hold_it(rows: int, nlist: int, entry: int) -> None:
+    limit = block_rows(rows, nlist, entry)
 
-    assert limit >= 8 * nlist
-    assert limit <= max(4 << 20, 8 * nlist)
+    assert 65_536 <= limit <= max(4 << 20, 8 * nlist)
+    assert limit == 65_536 or limit * entry <= 512 << 20
+    assert limit >= 8 * nlist or (limit + 1) * entry > 512 << 20
 
 
 def test_folders_go_in_the_order_of_a_walk_wherever_a_tree_was_divided() -> None:
     names = ["/p", "/p/a", "/p/a/x/", "/p/a b/", "/p/b/"]
     listings = [Listing(0, name, FileReference(name, 1, "sha256:0"), ((1, 1),)) for name in reversed(names)]
 
-    (partition,) = cut(listings, 0, 1)
+    (partition,) = cut(listings, 0, 65_536)
     assert [piece.table.path for piece in partition.slices] == names
 
 
 def test_small_containers_share_a_shard() -> None:
     listings = [Listing(0, f"c{number}", FileReference(f"t{number}", 1, "sha256:0"), ((1, 1),)) for number in range(9)]
 
-    (partition,) = cut(listings, 5, 1)
+    (partition,) = cut(listings, 5, 65_536)
     assert (partition.shard, partition.items, len(partition.slices)) == (5, 9, 9)
 
 
@@ -110,7 +112,7 @@ def test_partitions_read_back_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, listings: list[Listing]
 ) -> None:
     store = Store.at(str(tmp_path_factory.mktemp("root")))
-    partitions = cut(listings, 3, 1)
+    partitions = cut(listings, 3, 65_536)
 
     assert list(planning.read_partitions(store, planning.write_partitions(store, "plans", partitions))) == partitions
 
@@ -127,6 +129,51 @@ def test_blocks_of_a_plan_cover_its_shards(tmp_path: Path) -> None:
     assert [shard for block in blocks for shard in block.shards] == list(range(10, 2510))
 
 
-def test_sources_without_an_item_are_refused() -> None:
-    with pytest.raises(UsageError, match="the sources hold no item"):
-        planning.check_not_empty([Listing(0, "c", FileReference("t", 1, "sha256:0"), ())])
+@pytest.mark.parametrize(("ready", "words"), [(False, "the sources hold no item"), (True, "of --vectors hold no")])
+def test_sources_without_an_item_are_refused(ready: bool, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        planning.check_not_empty(0, ready=ready)
+
+
+RANGES = st.lists(st.integers(0, 200_000), max_size=8).map(
+    lambda counts: [VectorRange(f"file:///{number}.npy", "npy", 0, rows, "v") for number, rows in enumerate(counts)]
+)
+
+
+@given(RANGES, st.integers(0, 10**6), st.sampled_from([65_536, 1 << 18]))
+def test_every_ready_row_is_in_one_range_that_is_as_long_as_it_can_be(
+    files: list[VectorRange], first_shard: int, block_limit: int
+) -> None:
+    partitions = cut_ready(files, first_shard, block_limit)
+    ranges = [partition.ready for partition in partitions if partition.ready]
+
+    assert [partition.shard for partition in partitions] == list(range(first_shard, first_shard + len(ranges)))
+    assert [partition.rows for partition in partitions] == [piece.stop - piece.start for piece in ranges]
+    assert all(not partition.slices and partition.items == partition.rows for partition in partitions)
+    assert [piece for whole in files for piece in ranges if piece.uri == whole.uri] == ranges
+    for whole in files:
+        own = [piece for piece in ranges if piece.uri == whole.uri]
+        assert [(piece.start, piece.stop) for piece in own] == [
+            (start, min(start + 65_536, whole.stop)) for start in range(0, whole.stop, 65_536)
+        ]
+    for _, members in itertools.groupby(partitions, key=lambda partition: partition.block):
+        assert sum(partition.rows for partition in members) <= block_limit
+
+
+def test_ready_ranges_read_back_as_they_were_written(tmp_path: Path) -> None:
+    store = Store.at(str(tmp_path))
+    npy = VectorRange("file:///a.npy", "npy", 0, 100_000, "etag:1", metadata="file:///a.parquet", modality="text")
+    parquet = VectorRange("s3://b/a.parquet", "parquet", 0, 7, "stat:1", column="vector")
+    partitions = cut_ready([npy, parquet], 3, 65_536)
+
+    assert list(planning.read_partitions(store, planning.write_partitions(store, "plans", partitions))) == partitions
+
+
+def test_a_hundred_thousand_files_are_cut_in_seconds() -> None:
+    files = [VectorRange(f"s3://bucket/{number:06d}.npy", "npy", 0, 65_537, "etag:1") for number in range(100_000)]
+    started = time.process_time()
+    partitions = cut_ready(files, 0, 1 << 22)
+
+    assert len(partitions) == 200_000
+    assert partitions[-1].block > 1000
+    assert time.process_time() - started < 5

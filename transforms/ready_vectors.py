@@ -1,0 +1,185 @@
+"""Reads ranges of ready embeddings, tells which vectors cannot be indexed, and makes float32 of the others.
+
+A vector is *sound* when all its components are numbers and, where the root normalises, one of them is not zero. Both
+are seen in its bits, without any conversion: the largest magnitude of a row, taken as an integer, is below that of
+infinity, and above zero.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from transforms import vector_files
+from transforms.errors import PixdexError
+from transforms.records import VectorRange
+
+PIECE_ROWS: Final = 4096
+"""Rows that are read, checked and converted at once."""
+
+_ROWS_IN_CACHE = 1024
+_REMOTE_PIECES = 4
+"""Pieces that one request to an object store brings."""
+
+_SMALLEST_SQUARE, _LARGEST_SQUARE = 1e-30, 1e36
+"""Between these, a sum of squares in float32 has neither lost its small terms nor run over."""
+
+Vectors = NDArray[Any]
+"""float16 or float32 `(n, d)`, as stored."""
+
+
+def pieces(ready: VectorRange, dim: int) -> Iterator[Vectors]:
+    """Yields the vectors of a range in order, 4,096 rows at a time, the last ones fewer.
+
+    A vector that a parquet file does not have, or that has another length, comes as one of NaN.
+
+    Cost: one read. A local `.npy` file is mapped, so that its rows take page cache and no memory of the process. Of a
+    parquet file, row groups that reach beyond the range are decoded from their first row: those of at most 65,536 rows
+    are best. Memory: one piece, and a buffer of the parquet reader; of an object store, four pieces.
+
+    Raises:
+        PixdexError: the file is not there, or is not the one that was planned with.
+    """
+    size = _check_version(ready)
+    if ready.format == "npy":
+        head = vector_files.npy_head(ready.uri, size)
+        path = vector_files.local_path(ready.uri)
+        yield from _remote_pieces(ready, head) if path is None else _mapped_pieces(ready, head, path)
+    else:
+        yield from _parquet_pieces(ready, dim)
+
+
+def soundness(vectors: Vectors, *, nonzero: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tells which vectors are finite, and which of all are sound: bool `(n,)` each.
+
+    Args:
+        vectors: float16 or float32 `(n, d)`.
+        nonzero: a vector of zeros is not sound.
+    """
+    bits = np.dtype(f"u{vectors.dtype.itemsize}")
+    magnitude = bits.type(np.iinfo(bits).max >> 1)
+    infinity = np.array(np.inf, vectors.dtype).view(bits)
+    largest = np.empty(len(vectors), bits)
+    for start in range(0, len(vectors), _ROWS_IN_CACHE):
+        some = vectors[start : start + _ROWS_IN_CACHE].view(bits)
+        np.bitwise_and(some, magnitude).max(axis=1, out=largest[start : start + _ROWS_IN_CACHE])
+    finite: NDArray[np.bool_] = largest < infinity
+    return finite, finite & (largest > 0) if nonzero else finite
+
+
+def as_indexed(vectors: Vectors, *, normalize: bool) -> NDArray[np.float32]:
+    """Returns sound vectors as they are indexed: float32 `(n, d)`, of length 1 when they are to be normalised.
+
+    A vector's bits do not depend on the others.
+    """
+    converted = _widened(vectors) if vectors.dtype == np.float16 else np.array(vectors, np.float32, order="C")
+    if normalize:
+        with np.errstate(over="ignore", under="ignore"):
+            squares = np.einsum("ij,ij->i", converted, converted)
+        extreme = ~((squares > _SMALLEST_SQUARE) & (squares < _LARGEST_SQUARE))
+        if extreme.any():
+            some = converted[extreme].astype(np.float64)
+            converted[extreme] = some / np.linalg.norm(some, axis=1, keepdims=True)
+            squares[extreme] = 1
+        converted /= np.sqrt(squares)[:, None]
+    return converted
+
+
+def _widened(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Returns finite float16 values as float32, exactly; three times as fast as `astype`.
+
+    The bits of a float16, moved up by 13, are those of a float32 that is 2^112 times too small, subnormal ones too.
+    """
+    wide = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), _ROWS_IN_CACHE):
+        part = wide[start : start + _ROWS_IN_CACHE]
+        bits = part.view(np.int32)
+        np.left_shift(vectors[start : start + _ROWS_IN_CACHE].view(np.int16), 13, out=bits, dtype=np.int32)
+        # The sign was carried into every bit above it: keep the topmost, and the 15 bits moved.
+        bits &= np.int32(-0x80000000 | 0x7FFF << 13)
+        part *= np.float32(2.0**112)
+    return wide
+
+
+def _check_version(ready: VectorRange) -> int:
+    try:
+        size, version = vector_files.stat(ready.uri)
+    except OSError as error:
+        raise PixdexError(
+            f"{ready.uri} cannot be read ({error.strerror or error}): ready embeddings are not copied, put it back"
+        ) from error
+    if version != ready.version:
+        raise PixdexError(
+            f"{ready.uri} has changed ({version}, planned with {ready.version}): ready embeddings are not copied, "
+            "put it back, or build anew with --abandon-plan or into a new root"
+        )
+    return size
+
+
+def _mapped_pieces(ready: VectorRange, head: vector_files.NpyHead, path: str) -> Iterator[Vectors]:
+    offset, shape = head.offset + ready.start * head.row_bytes, (ready.stop - ready.start, head.dim)
+    vectors = np.memmap(path, head.dtype, "r", offset, shape)
+    for start in range(0, len(vectors), PIECE_ROWS):
+        yield vectors[start : start + PIECE_ROWS].view(np.ndarray)
+
+
+def _remote_pieces(ready: VectorRange, head: vector_files.NpyHead) -> Iterator[Vectors]:
+    for first in range(ready.start, ready.stop, _REMOTE_PIECES * PIECE_ROWS):
+        rows = min(_REMOTE_PIECES * PIECE_ROWS, ready.stop - first)
+        start = head.offset + first * head.row_bytes
+        data = vector_files.read_range(ready.uri, start, start + rows * head.row_bytes)
+        if len(data) != rows * head.row_bytes:
+            raise PixdexError(f"{ready.uri} was cut short while it was read: put it back, then run again")
+        vectors = np.frombuffer(data, head.dtype).reshape(rows, head.dim)
+        for begin in range(0, rows, PIECE_ROWS):
+            yield vectors[begin : begin + PIECE_ROWS]
+
+
+def _parquet_pieces(ready: VectorRange, dim: int) -> Iterator[Vectors]:
+    held: list[Vectors] = []
+    count = 0
+    for vectors in _parquet_vectors(ready, dim):
+        rest = vectors
+        while count + len(rest) >= PIECE_ROWS:
+            held.append(rest[: PIECE_ROWS - count])
+            rest = rest[PIECE_ROWS - count :]
+            yield held[0] if len(held) == 1 else np.concatenate(held)
+            held, count = [], 0
+        if len(rest):
+            held.append(rest)
+            count += len(rest)
+    if held:
+        yield np.concatenate(held)
+
+
+def _parquet_vectors(ready: VectorRange, dim: int) -> Iterator[Vectors]:
+    """Yields the vectors of a range as the batches of the reader hold them."""
+    assert ready.column is not None
+    first = 0
+    with vector_files.opened(ready.uri) as file:
+        for group in range(file.num_row_groups):
+            stop = first + file.metadata.row_group(group).num_rows
+            if first < ready.stop and stop > ready.start:
+                for batch in file.iter_batches(PIECE_ROWS, row_groups=[group], columns=[ready.column]):
+                    begin, end = max(ready.start - first, 0), min(ready.stop - first, len(batch))
+                    if begin < end:
+                        yield _from_lists(batch.column(0).slice(begin, end - begin), dim)
+                    first += len(batch)
+                    if first >= ready.stop:
+                        return
+            first = stop
+
+
+def _from_lists(column: pa.Array, dim: int) -> Vectors:
+    """Returns lists of numbers as an array; what is no list of `dim` numbers becomes NaN."""
+    fits = pc.fill_null(pc.equal(pc.list_value_length(column), dim), False).to_numpy(zero_copy_only=False)
+    whole = column if fits.all() else column.filter(pa.array(fits))
+    values: Vectors = whole.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    if fits.all():
+        return values
+    vectors = np.full((len(column), dim), np.nan, values.dtype)
+    vectors[fits] = values
+    return vectors

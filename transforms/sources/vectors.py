@@ -1,0 +1,190 @@
+"""Ready embeddings by folder or glob: each row of each file is an item, embedded already and left where it is.
+
+A glob means exactly the files it matches; a folder means every `.npy` and `.parquet` file below it, hidden ones left
+out. Only headers and footers are read.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final, Literal
+
+from transforms import uris, vector_files
+from transforms.errors import PixdexError, UsageError
+from transforms.records import Source, VectorRange
+
+DEFAULT_COLUMN: Final = "embedding"
+"""Column of a parquet file that holds the vectors, unless another is named."""
+
+_FORMATS: Final[dict[str, Literal["npy", "parquet"]]] = {".npy": "npy", ".parquet": "parquet"}
+_GLOB: Final = re.compile(r"[*?\[]")
+
+_HEADS_AT_ONCE = 16
+"""Headers are small and often far away: read this many at a time."""
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """A file of ready embeddings, in its place among those of its source, and the metadata beside it."""
+
+    source: int
+    place: int
+    uri: str
+    metadata: str | None = None
+
+
+@dataclass(frozen=True)
+class ReadyFile:
+    """A file whose header was read: all of its rows, and how many components a vector has (None: it has none)."""
+
+    source: int
+    place: int
+    vectors: VectorRange
+    dim: int | None
+
+
+def files_of(sources: Sequence[Source]) -> list[VectorFile]:
+    """Lists the files of all sources of ready embeddings, each file once, in order of sources and paths.
+
+    Cost: one listing call for each source, and one for its metadata.
+
+    Raises:
+        UsageError: nothing matches, a file is neither `.npy` nor parquet, or the metadata are not as many files.
+    """
+    found: dict[str, VectorFile] = {}
+    for number, source in enumerate(sources):
+        if source.kind != "vectors":
+            continue
+        names = _listed("--vectors", source.pattern, tuple(_FORMATS))
+        metadata = _metadata_of(source, names)
+        for place, (uri, beside) in enumerate(zip(names, metadata, strict=True)):
+            # A file that two globs match is one file: the earlier glob has it.
+            found.setdefault(uri, VectorFile(number, place, uri, beside))
+    return list(found.values())
+
+
+def read_heads(sources: Sequence[Source], files: Sequence[VectorFile]) -> Iterator[ReadyFile]:
+    """Reads what the files say of themselves, many at a time, in the order of the files.
+
+    Raises:
+        UsageError: a file cannot be read, holds no vectors, or its metadata have another number of rows.
+    """
+    with ThreadPoolExecutor(_HEADS_AT_ONCE, thread_name_prefix="heads") as pool:
+        yield from pool.map(lambda file: _read_head(sources[file.source], file), files)
+
+
+def dimension(sources: Sequence[Source]) -> int:
+    """Returns the components of the vectors, as the first file says that has any: enough to begin with.
+
+    Raises:
+        UsageError: there is no file, or none with a vector, or the first ones cannot be read.
+    """
+    for file in files_of(sources):
+        (head,) = read_heads(sources, [file])
+        if head.dim is not None:
+            return head.dim
+    raise UsageError(f"--vectors {sources[0].pattern}: its files hold no vector")
+
+
+def check_dimension(files: Sequence[ReadyFile], dim: int) -> None:
+    """Refuses files that do not agree.
+
+    Raises:
+        UsageError: a file has vectors of another dimension than `dim`.
+    """
+    for file in files:
+        if file.dim not in (None, dim):
+            raise UsageError(
+                f"{file.vectors.uri} has vectors of {file.dim} components, the first file of {dim}: an index takes "
+                "vectors of one encoder only, leave the others out"
+            )
+
+
+def _read_head(source: Source, file: VectorFile) -> ReadyFile:
+    column = source.vector_column or DEFAULT_COLUMN
+    form = _FORMATS[PurePosixPath(file.uri).suffix.lower()]
+    try:
+        size, version = vector_files.stat(file.uri)
+        head = vector_files.npy_head(file.uri, size) if form == "npy" else vector_files.parquet_head(file.uri, column)
+    except OSError as error:
+        raise UsageError(f"{file.uri} cannot be read ({error.strerror or error}): mend it, or leave it out") from error
+    if file.metadata is not None:
+        _check_metadata(file, head.rows)
+    vectors = VectorRange(
+        uri=file.uri,
+        format=form,
+        start=0,
+        stop=head.rows,
+        version=version,
+        column=column if form == "parquet" else None,
+        metadata=file.metadata,
+        modality=source.modality,
+    )
+    return ReadyFile(file.source, file.place, vectors, head.dim)
+
+
+def _check_metadata(file: VectorFile, rows: int) -> None:
+    assert file.metadata is not None
+    try:
+        with vector_files.opened(file.metadata) as table:
+            found = table.metadata.num_rows
+    except PixdexError as error:
+        raise UsageError(f"--metadata {error}") from error
+    if found != rows:
+        raise UsageError(
+            f"--metadata {file.metadata} has {found} rows, {file.uri} has {rows} vectors: they must be as many, row "
+            "for row"
+        )
+
+
+def _metadata_of(source: Source, names: Sequence[str]) -> Sequence[str | None]:
+    """Returns the metadata beside each file, by order of paths."""
+    if source.metadata is None:
+        return [None] * len(names)
+    parquet = next((name for name in names if not name.lower().endswith(".npy")), None)
+    if parquet is not None:
+        raise UsageError(
+            f"--metadata {source.metadata} goes with .npy files, {parquet} is none: a parquet file has its own columns"
+        )
+    found = _listed("--metadata", source.metadata, (".parquet",))
+    if len(found) != len(names):
+        raise UsageError(
+            f"--metadata {source.metadata} matches {len(found)} files, --vectors {source.pattern} {len(names)}: "
+            "they must be as many, file for file in the order of their names"
+        )
+    return found
+
+
+def _listed(flag: str, pattern: str, endings: tuple[str, ...]) -> list[str]:
+    """Returns the URIs of the files that a file, folder or glob means, by path."""
+    try:
+        filesystem, path = uris.filesystem_of(pattern)
+        filesystem.invalidate_cache()
+        if _GLOB.search(path) and not filesystem.exists(path):
+            entries = filesystem.glob(path, detail=True)
+            names = [name for name, entry in entries.items() if entry["type"] != "directory"]
+        elif filesystem.isdir(path):
+            names = [name for name in filesystem.find(path) if _is_wanted(name[len(path) :], endings)]
+        else:
+            names = [path] if filesystem.exists(path) else []
+    except OSError as error:
+        raise UsageError(f"{flag} {pattern} cannot be listed ({error.strerror or error}): mend it") from error
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{flag} {pattern}: {error}") from error
+    if not names:
+        raise UsageError(
+            f"{flag} {pattern} matches no file: a glob means exactly what it matches, a folder every "
+            f"{' and '.join(endings)} file below it"
+        )
+    other = next((name for name in names if not name.lower().endswith(endings)), None)
+    if other is not None:
+        raise UsageError(f"{flag} {pattern} matches {other}, which is not {' or '.join(endings)}: name only those")
+    protocol = pattern.partition("://")[0]
+    return [uris.from_path(protocol, name) for name in sorted(names, key=lambda name: str(name).split("/"))]
+
+
+def _is_wanted(below: str, endings: tuple[str, ...]) -> bool:
+    hidden = any(part.startswith(".") for part in below.split("/"))
+    return below.lower().endswith(endings) and not hidden
