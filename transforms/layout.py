@@ -64,6 +64,16 @@ def sample_folder(number: int) -> str:
     return f"{plan_folder(number)}/sample"
 
 
+def training_folder(number: int) -> str:
+    """What the tasks of a run's training leave for each other: the routed sample, parents, centroids, sums."""
+    return f"{plan_folder(number)}/training"
+
+
+def group_stem(stage: str, group: int) -> str:
+    """The first part of the name of what a task of training writes."""
+    return f"{stage}-{group:010d}"
+
+
 def table(checksum: str) -> str:
     """A table that generations list; `checksum` is the sha256 of its bytes, in hexadecimal."""
     return f"{TABLES}/{checksum}.parquet"
@@ -85,7 +95,7 @@ def shard_stem(shard: int) -> str:
 
 
 def trained_folder(fingerprint: str) -> str:
-    """A trained index: `index.faiss` and `training.json`."""
+    """A trained index: `index.faiss`, `training.json` and, of many lists, `assignment.safetensors`."""
     return f"trained/{fingerprint}"
 
 

@@ -8,15 +8,17 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from transforms import layout
 from transforms.errors import PixdexError
 from transforms.records import FileReference, Plan, Request, ShardMarker, StageMarker, TrainMarker
 from transforms.store import Store
 
-Stage = Literal["plan", "embed", "sample", "train", "add", "tier", "merge", "publish"]
-STAGES: tuple[Stage, ...] = ("plan", "embed", "sample", "train", "add", "tier", "merge", "publish")
+Stage = Literal[
+    "plan", "embed", "sample", "parents", "route", "cells", "pass1", "move1", "pass2", "move2", "train", "add", "tier", "merge", "publish"
+]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 T = TypeVar("T")
 
@@ -47,11 +49,13 @@ class Run:
 
     def tasks(self, stage: Stage) -> int | None:
         """Returns how many tasks a stage has, or None while the plan, or the stage before, does not say."""
-        if stage in ("plan", "train", "publish"):
+        if stage in ("plan", "parents", "move1", "move2", "train", "publish"):
             return 1
         if not self.store.exists(layout.plan(self.generation)):
             return None
-        return {"embed": self.plan.shards, "sample": self.plan.blocks, "add": self.plan.blocks}.get(stage)
+        if stage == "embed":
+            return self.plan.shards
+        return self.plan.blocks if stage in ("sample", "route", "add") else None
 
     def trained(self) -> TrainMarker:
         """The trained index of the run; the train stage must be done."""

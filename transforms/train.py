@@ -1,4 +1,13 @@
-"""The sample and train stages: from embedded shards to a committed trained index."""
+"""The stages of training: from embedded shards to a committed trained index.
+
+    sample    a block each    a seeded share of the rows, in a list file
+    parents   one             the transforms, and √K parents, from a pilot of the sample
+    route     a block each    the sample behind the transforms, as lists over the parents' cells
+    cells … move2             the centroids (`transforms.train_lists`)
+    train     one             quantizer, codebooks, audit; the trained index
+
+Every stage has a marker a task, reads what it needs from the store, and gives the same bytes in any order.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,20 +16,30 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from transforms import layout, planning
-from transforms.index import sampling, training
-from transforms.index.choose import choose
+from transforms.errors import PixdexError
+from transforms.index import routing, sampling, saving, training
+from transforms.index.refining import Moved
+from transforms.index.routing import Router
+from transforms.index.sampling import HELD_OUT_PART, PILOT_PART, REST_PART, Shares
 from transforms.planning import Block
 from transforms.records import ListsMarker, ShardMarker, StageMarker, TrainMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage
 from transforms.threads import threads
+from transforms.train_lists import TrainLists
+from transforms.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
+
+_PILOT = range(PILOT_PART, PILOT_PART + 1)
+_TRAINED = range(PILOT_PART, REST_PART + 1)
+_HELD_OUT = range(HELD_OUT_PART, HELD_OUT_PART + 1)
 
 
 @dataclass(eq=False)
 class TrainIndex(beam.PTransform):
-    """Samples every block in parallel, then trains one index on the sample.
+    """Samples every block in parallel, then trains one index on the sample, cell by cell in parallel.
 
-    Cost: reads every shard once; training holds the sample in one worker's memory: 256 vectors a list, at least 65,536.
+    Cost: reads every shard once, and the sample (50 vectors a list, at least 65,536) five times. Memory of a worker:
+    the sample of one block, one group of cells, or three times the centroids with 65,536 vectors.
     """
 
     run: Run
@@ -34,7 +53,15 @@ class TrainIndex(beam.PTransform):
             | "SpreadSamples" >> beam.Reshuffle()
             | "SampleBlock" >> beam.ParDo(_SampleBlock(self.run))
             | "SampleDone" >> FinishStage(self.run, "sample")
-            | "Train" >> beam.ParDo(_Train(self.run))
+            | "TrainParents" >> beam.ParDo(_TrainParents(self.run))
+            | "ParentsDone" >> FinishStage(self.run, "parents")
+            | "BlocksToRoute" >> beam.ParDo(_BlocksToRoute(self.run))
+            # Breaks the fusion with the one reader of the plan: blocks are routed on all workers.
+            | "SpreadBlocks" >> beam.Reshuffle()
+            | "RouteBlock" >> beam.ParDo(_RouteBlock(self.run))
+            | "RouteDone" >> FinishStage(self.run, "route")
+            | "TrainLists" >> TrainLists(self.run)
+            | "Assemble" >> beam.ParDo(_Assemble(self.run))
             | "TrainDone" >> FinishStage(self.run, "train")
         )
 
@@ -42,7 +69,7 @@ class TrainIndex(beam.PTransform):
 @dataclass(frozen=True)
 class _SampleTask:
     block: Block
-    fraction: float
+    shares: Shares
 
 
 class _BlocksToSample(beam.DoFn):
@@ -51,10 +78,9 @@ class _BlocksToSample(beam.DoFn):
 
     def process(self, embedded: StageMarker) -> Iterator[_SampleTask]:
         run = self._run
-        rows = sum(marker.rows for marker in run.shards())
-        fraction = sampling.sample_fraction(choose(run.request.index, rows, run.request.encoder.dim), rows)
+        shares = sampling.sample_shares(*key_of(run))
         for block in planning.read_blocks(run.store, run.plan):
-            yield _SampleTask(block, fraction)
+            yield _SampleTask(block, shares)
 
 
 class _SampleBlock(beam.DoFn):
@@ -62,41 +88,91 @@ class _SampleBlock(beam.DoFn):
         self._run = run
 
     def process(self, task: _SampleTask) -> Iterator[int]:
-        run, block = self._run, task.block
-        shards = [
-            (marker.shard, marker.embeddings)
-            for marker in run.markers("embed", block.shards, ShardMarker)
-            if marker.embeddings
-        ]
-        answered = digest(run.request.seed, task.fraction, shards)
-        if run.marker("sample", block.number, ListsMarker, answered) is None:
-            ids, vectors = sampling.sample_block(
-                run.store, shards, run.request.encoder.dim, run.request.seed, task.fraction
-            )
+        run, number, request = self._run, task.block.number, self._run.request
+        shards = [marker for marker in run.markers("embed", task.block.shards, ShardMarker) if marker.rows]
+        content = [(marker.shard, marker.embeddings, marker.ready) for marker in shards]
+        answered = digest(request.seed, task.shares, content)
+        if run.marker("sample", number, ListsMarker, answered) is None:
             with run.store.scratch() as scratch:
                 file = scratch / "sample.ivf"
-                checksum = sampling.write_sample(file, ids, vectors)
-                folder, stem = layout.sample_folder(run.generation), layout.block_stem(block.number)
-                lists = run.store.upload(file, folder, stem, checksum)
-            run.commit("sample", block.number, ListsMarker(block.number, answered, len(ids), lists))
-        yield block.number
+                with file.open("wb") as out:
+                    rows, seal = sampling.write_sample(
+                        out, run.store, shards, request.encoder, seed=request.seed, shares=task.shares
+                    )
+                folder, stem = layout.sample_folder(run.generation), layout.block_stem(number)
+                lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
+            run.commit("sample", number, ListsMarker(number, answered, rows, lists))
+        yield number
 
 
-class _Train(beam.DoFn):
+class _TrainParents(beam.DoFn):
     def __init__(self, run: Run) -> None:
         self._run = run
 
     def process(self, sampled: StageMarker) -> Iterator[int]:
-        run = self._run
-        samples = run.markers("sample", range(run.plan.blocks), ListsMarker)
-        answered = digest(run.request.index, run.request.seed, [marker.lists.checksum for marker in samples])
-        if run.marker("train", 0, TrainMarker, answered) is None:
-            settings = run.request.index
-            rows = sum(marker.rows for marker in run.shards())
-            key = choose(settings, min(rows, run.plan.rows), run.request.encoder.dim)
-            sample = sampling.read_sample(run.store, [marker.lists for marker in samples])
+        run, request = self._run, self._run.request
+        samples = files_of(run, "sample")
+        answered = digest(request.index, request.seed, [file.checksum for file in samples])
+        if run.marker("parents", 0, TensorsMarker, answered) is None:
+            _, pilot = sampling.read_parts(run.store, samples, _PILOT, request.encoder.dim)
+            if not len(pilot):
+                raise PixdexError(f"{run.store.url} has no vector to train an index on: every item was rejected")
+            key, _ = key_of(run)
             with threads(run):
-                index = training.train(key, settings.metric, sample, run.request.seed)
-            trained = training.save(run.store, index, key, settings.metric, sample, run.request.seed)
+                router = training.train_parents(key, request.index.metric, pilot, request.seed)
+            run.commit("parents", 0, TensorsMarker(0, answered, upload_tensors(run, "parents", router.tensors)))
+        yield 0
+
+
+class _BlocksToRoute(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, sampled: StageMarker) -> Iterator[int]:
+        yield from range(self._run.plan.blocks)
+
+
+class _RouteBlock(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, block: int) -> Iterator[int]:
+        run, request = self._run, self._run.request
+        (parents,) = run.markers("parents", [0], TensorsMarker)
+        (sample,) = run.markers("sample", [block], ListsMarker)
+        answered = digest(parents.tensors.checksum, sample.lists.checksum)
+        if run.marker("route", block, ListsMarker, answered) is None:
+            router = Router.of(read_tensors(run, "parents"), spherical=request.index.metric == "ip")
+            ids, vectors = sampling.read_parts(run.store, [sample.lists], _TRAINED, request.encoder.dim)
+            with run.store.scratch() as scratch, threads(run):
+                file = scratch / "routed.ivf"
+                with file.open("wb") as out:
+                    seal = routing.write_routed(out, router, ids, vectors, half=request.encoder.normalize)
+                folder, stem = layout.training_folder(run.generation), layout.group_stem("routed", block)
+                lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
+            run.commit("route", block, ListsMarker(block, answered, len(ids), lists))
+        yield block
+
+
+class _Assemble(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, moved: StageMarker) -> Iterator[int]:
+        run, settings, seed = self._run, self._run.request.index, self._run.request.seed
+        (last,) = run.markers("move2", [0], TensorsMarker)
+        answered = digest(last.tensors.checksum, last.digest)
+        if run.marker("train", 0, TrainMarker, answered) is None:
+            samples, dim = files_of(run, "sample"), run.request.encoder.dim
+            _, pilot = sampling.read_parts(run.store, samples, _PILOT, dim)
+            _, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, dim)
+            router = Router.of(read_tensors(run, "parents"), spherical=settings.metric == "ip")
+            lists = Moved.of(read_tensors(run, "move2"))
+            with threads(run):
+                assembled = training.assemble(router, lists.centroids, pilot, held_out, seed)
+            key, _ = key_of(run)
+            trained = saving.save(
+                run.store, assembled, lists, key, settings.metric, held_out=len(held_out), seed=seed
+            )
             run.commit("train", 0, TrainMarker(answered, trained))
         yield 0

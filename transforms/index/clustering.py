@@ -1,7 +1,7 @@
-"""Coarse centroids by two-level k-means: parents on a small sample, then each parent's cell on its own.
+"""K-means: faiss's for some vectors, and what makes two levels of it.
 
 One flat k-means of K centroids costs n·K distances an iteration; two levels cost n·√K, and the cells can be clustered
-in parallel on machines that hold one cell each.
+in parallel on machines that hold a few cells each.
 """
 
 import math
@@ -10,19 +10,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.assignment import TwoLevelAssigner
-
 ITERATIONS = 10
 """Of Lloyd's algorithm, at either level: the time of both goes with it."""
 
 FLAT_BELOW = 256
-"""Lists below which one flat k-means is as fast."""
-
-LAST_PASSES = 2
-"""Passes over all lists after the cells are done: they win back what two levels lose to flat k-means."""
-
-LAST_PASS_CELLS = 4
-"""Cells that a vector looks into in such a pass; more gain less than 0.1 % of the objective."""
+"""Lists below which there is one cell: one flat k-means is as fast."""
 
 _SEED = 1234
 
@@ -30,42 +22,8 @@ Vectors = NDArray[np.float32]
 
 
 def parents_of(nlist: int) -> int:
-    """Returns how many parents `nlist` centroids get: the square root of their number."""
-    return max(1, round(math.sqrt(nlist)))
-
-
-def two_level_centroids(
-    vectors: Vectors, nlist: int, *, spherical: bool, seed: int
-) -> tuple[Vectors, NDArray[np.int64]]:
-    """Finds `nlist` centroids, float32 `(nlist, d)`, and assigns every vector, float32 `(n, d)`, to one: int64 `(n,)`.
-
-    Cells get centroids in proportion to their vectors. Last passes let every vector choose among the centroids of its
-    nearest cells, and move the centroids there: most of what flat k-means gains over two levels, at a fraction of its
-    cost.
-    """
-    if nlist < FLAT_BELOW:
-        centroids = kmeans(vectors, nlist, spherical=spherical, seed=seed)
-        return centroids, nearest(vectors, centroids, spherical=spherical)
-    cells = parents_of(nlist)
-    chosen = np.random.default_rng(seed % (1 << 32)).choice(len(vectors), min(len(vectors), 256 * cells), replace=False)
-    parents = kmeans(vectors[np.sort(chosen)], cells, spherical=spherical, seed=seed)
-    cell = nearest(vectors, parents, spherical=spherical)
-    given = share_out(np.bincount(cell, minlength=cells), nlist)
-    order = np.argsort(cell, kind="stable")
-    edges = np.searchsorted(cell[order], np.arange(cells + 1))
-    centroids = np.concatenate(
-        [
-            kmeans(
-                vectors[order[edges[number] : edges[number + 1]]], int(given[number]), spherical=spherical, seed=seed
-            )
-            for number in np.flatnonzero(given).tolist()
-        ]
-    )
-    bounds = np.concatenate(([0], np.cumsum(given)))
-    for _ in range(LAST_PASSES):
-        lists = TwoLevelAssigner(parents, centroids, bounds, spherical).assign(vectors, LAST_PASS_CELLS)
-        centroids = lloyd_pass(vectors, lists, centroids, spherical=spherical)
-    return centroids, lists
+    """Returns how many parents `nlist` centroids get: the square root of their number; one for few."""
+    return round(math.sqrt(nlist)) if nlist >= FLAT_BELOW else 1
 
 
 def kmeans(vectors: Vectors, k: int, *, spherical: bool, seed: int, iterations: int = ITERATIONS) -> Vectors:
@@ -75,7 +33,7 @@ def kmeans(vectors: Vectors, k: int, *, spherical: bool, seed: int, iterations: 
     """
     dim = vectors.shape[1]
     if k == 1:
-        return _on_sphere(vectors.mean(axis=0, keepdims=True), spherical)
+        return on_sphere(vectors.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32), spherical)
     clustering = faiss.Clustering(dim, k)
     clustering.niter = iterations
     clustering.spherical = spherical
@@ -122,23 +80,13 @@ def share_out(rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:
     return given
 
 
-def lloyd_pass(vectors: Vectors, lists: NDArray[np.int64], centroids: Vectors, *, spherical: bool) -> Vectors:
-    """Moves every centroid to the mean of its vectors; one without vectors stays. Returns float32 `(k, d)`."""
-    order = np.argsort(lists, kind="stable")
-    occupied, first = np.unique(lists[order], return_index=True)
-    moved = centroids.copy()
-    counts = np.diff(np.append(first, len(lists)))
-    moved[occupied] = np.add.reduceat(vectors[order], first, axis=0) / counts[:, None].astype(np.float32)
-    return _on_sphere(moved, spherical)
+def on_sphere(centroids: Vectors, spherical: bool) -> Vectors:
+    """Brings centroids to length one, in place, if they are `spherical`; a zero stays."""
+    if spherical:
+        norms = np.linalg.norm(centroids, axis=1, keepdims=True)
+        centroids /= np.where(norms > 0, norms, 1)
+    return centroids
 
 
 def _flat(dim: int, spherical: bool) -> faiss.Index:
     return faiss.IndexFlatIP(dim) if spherical else faiss.IndexFlatL2(dim)
-
-
-def _on_sphere(centroids: Vectors, spherical: bool) -> Vectors:
-    if not spherical:
-        return centroids
-    norms = np.linalg.norm(centroids, axis=1, keepdims=True)
-    unit: Vectors = (centroids / np.where(norms > 0, norms, 1)).astype(np.float32)
-    return unit

@@ -8,14 +8,37 @@ from transforms.store import Store
 
 
 @dataclass(frozen=True)
+class AssignmentAudit:
+    """How two-level assignment compares with flat, on rows that were not trained on.
+
+    Attributes:
+        probes: cells that a vector looks into; the fewest that passed.
+        agreement: share of the rows that get the list that flat assignment gives them, 0 to 1.
+        recall_flat, recall_two_level: share of the ten nearest rows in the lists that a search probes by default, 0 to
+            1; that of two-level assignment at as many codes scanned as the flat one.
+    """
+
+    probes: int
+    agreement: float
+    recall_flat: float
+    recall_two_level: float
+
+
+@dataclass(frozen=True)
 class Training:
     """A description of a training; no times and no hosts, so that the same training has the same bytes.
 
     Attributes:
         sample_rows: vectors it was trained on.
+        held_out_rows: sampled vectors it was not trained on; 0 where there were too few to spare any.
+        objective: of the lists over the sample: mean inner product with the centroid for `ip`, else mean squared
+            distance to it; behind the transforms.
         imbalance: faiss's imbalance factor of the sample over the lists; 1 when all lists are alike.
+        held_out_residual: mean squared error of the held-out rows after coding, over their mean squared norm; behind
+            the transforms. Without held-out rows, of rows that were trained on.
         faiss: version of faiss that trained it.
         layout: where things stand in `index.faiss`, for the merge, which knows no faiss.
+        assignment: the audit of two-level assignment; None where few lists are assigned flat.
     """
 
     key: str
@@ -26,9 +49,13 @@ class Training:
     nprobe: int
     seed: int
     sample_rows: int
+    held_out_rows: int
+    objective: float
     imbalance: float
+    held_out_residual: float
     faiss: str
     layout: TrainedLayout
+    assignment: AssignmentAudit | None = None
     format_version: int = FORMAT_VERSION
 
 

@@ -1,38 +1,36 @@
-"""Trains an index on a sample and writes it down: `index.faiss` without vectors, and `training.json`.
+"""Trains an index on the stored sample and writes it down: `index.faiss` without vectors, and what describes it.
 
 The structure is faiss's; what costs the time is trained here: the rotation in closed form, the lists in two levels with
-one pass over all of them, the codebooks on a bounded number of residuals and without polysemous training.
+passes over all of them, the codebooks on a bounded number of residuals and without polysemous training.
 """
 
-import hashlib
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import layout
+from transforms.index.assignment import TwoLevelAssigner
+from transforms.index.audit import LISTS_ASSIGNED_FLAT, audit
 from transforms.index.choose import IndexKey
-from transforms.index.clustering import two_level_centroids
-from transforms.index.faiss_file import describe_trained
+from transforms.index.clustering import kmeans, nearest, parents_of
+from transforms.index.codebooks import ROWS, train_codebooks
 from transforms.index.rotation import principal_rotation
-from transforms.index.trained import Training
-from transforms.records import FileReference, Metric, TrainedIndex, encode
-from transforms.store import Store, sha256_of
+from transforms.index.routing import Router, behind_transforms
+from transforms.index.trained import AssignmentAudit
+from transforms.records import FileReference
+from transforms.store import Store
 
 _ROTATION_ROWS = 65_536
 """Vectors that a covariance is taken from: 128 times its side at 512 components."""
 
-_CODEBOOK_ROWS = 65_536
-"""Residuals for codebooks: 256 for each of 256 centroids, all that faiss would use."""
-
-_CODEBOOK_ITERATIONS = 15
-"""Of k-means in each subspace, where faiss takes 25: the time of this part goes with it."""
-
+_PILOT_PER_PARENT = 256
+_CELLS_FOR_RESIDUALS = 4
 _HNSW_EF_CONSTRUCTION = 200
 
-_METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}
+_METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2, "l1": faiss.METRIC_L1}
 
 
 def empty_index(key: IndexKey, metric: str, dim: int) -> faiss.Index:
@@ -50,107 +48,58 @@ def default_nprobe(nlist: int) -> int:
     return max(1, round(math.sqrt(nlist)))
 
 
-def train(key: IndexKey, metric: str, sample: NDArray[np.float32], seed: int) -> faiss.Index:
-    """Trains every part of an index on the sample, float32 `(n, d)`.
+def train_parents(key: IndexKey, metric: str, pilot: NDArray[np.float32], seed: int) -> Router:
+    """Trains the transforms of an index and the parents of its lists on the pilot, float32 `(n, d)`.
 
-    Coarse centroids are spherical for inner product. Cost: the sample once more after the transforms; for n
-    sampled vectors and K lists, about n·√K distances for each of ten iterations, and 4·n·√K for the last pass.
+    Parents are spherical for inner product. Cost: n·d² for the rotation, and ten times 256·K distances.
     """
-    index = empty_index(key, metric, sample.shape[1])
-    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))  # what it has depends on the key
-    vectors = _train_transforms(index, inner, np.ascontiguousarray(sample), seed)
-    lists = _train_lists(inner, vectors, spherical=metric == "ip", seed=seed)
-    _train_codes(inner, vectors, lists, seed)
-    inner.is_trained = index.is_trained = True
+    index = empty_index(key, metric, pilot.shape[1])
+    vectors = _train_transforms(index, pilot, seed)
+    parents = parents_of(key.nlist)
+    chosen = vectors[_some(len(vectors), _PILOT_PER_PARENT * parents, seed)]
+    spherical = metric == "ip"
+    return Router(index, kmeans(chosen, parents, spherical=spherical, seed=seed), spherical)
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A trained index with what was measured of it; `assigner` and `audit` are None where few lists are assigned flat."""
+
+    index: faiss.Index
+    held_out_residual: float
+    assigner: TwoLevelAssigner | None
+    audit: AssignmentAudit | None
+
+
+def assemble(
+    router: Router,
+    centroids: NDArray[np.float32],
+    pilot: NDArray[np.float32],
+    held_out: NDArray[np.float32],
+    seed: int,
+) -> Assembled:
+    """Puts the lists into the index, trains its codes, and audits both.
+
+    Lists are renumbered cell by cell, under parents of the centroids themselves.
+
+    Args:
+        router: what the first level found; its index is trained in place.
+        centroids: float32 `(nlist, d)`, behind the transforms.
+        pilot, held_out: float32 `(n, dim)`, as they are indexed.
+        seed: of the request.
+    """
+    assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
+    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(router.index))  # what it has depends on the key
+    _fill_quantizer(inner, assigner.centroids)
+    vectors = behind_transforms(router.index, pilot[_some(len(pilot), ROWS, seed)])
+    _train_codes(inner, vectors, assigner.assign(vectors, _CELLS_FOR_RESIDUALS), seed)
+    inner.is_trained = router.index.is_trained = True
     inner.nprobe = default_nprobe(inner.nlist)
-    return index
-
-
-def _train_transforms(
-    index: faiss.Index, inner: faiss.Index, vectors: NDArray[np.float32], seed: int
-) -> NDArray[np.float32]:
-    """Trains the transforms in turn; returns the vectors behind them."""
-    for transform in _transforms(index):
-        if isinstance(transform, faiss.OPQMatrix) and transform.d_out <= transform.d_in:
-            chosen = vectors[_some(len(vectors), _ROTATION_ROWS, seed)]
-            rotation = principal_rotation(chosen, transform.d_out, transform.M)
-            faiss.copy_array_to_vector(rotation.reshape(-1), transform.A)
-            transform.is_trained = transform.is_orthonormal = True
-        elif not transform.is_trained:
-            transform.train(vectors)
-        vectors = transform.apply(vectors)
-    return vectors
-
-
-def _train_lists(inner: Any, vectors: NDArray[np.float32], *, spherical: bool, seed: int) -> NDArray[np.int64]:
-    """Finds the coarse centroids and puts them into the quantizer; returns the list of every vector."""
-    centroids, lists = two_level_centroids(vectors, inner.nlist, spherical=spherical, seed=seed)
-    quantizer = faiss.downcast_index(inner.quantizer)
-    if isinstance(quantizer, faiss.IndexHNSW):
-        quantizer.hnsw.efConstruction = _HNSW_EF_CONSTRUCTION
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)  # a graph that several threads build differs from run to run
-        quantizer.add(centroids)
-        faiss.omp_set_num_threads(threads)
-    else:
-        quantizer.add(centroids)
-    return lists
-
-
-def _train_codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64], seed: int) -> None:
-    """Trains what encodes a vector, on residuals where the index takes them (faiss's `IndexIVF::train`)."""
-    if hasattr(inner, "pq"):
-        inner.do_polysemous_training = False
-        inner.pq.cp.seed = _seed(inner.pq.cp.seed, seed)
-        inner.pq.cp.niter = _CODEBOOK_ITERATIONS
-    chosen = _some(len(vectors), _CODEBOOK_ROWS, seed)
-    rows, assigned = np.ascontiguousarray(vectors[chosen]), np.ascontiguousarray(lists[chosen])
-    if inner.by_residual:
-        rows -= inner.quantizer.reconstruct_batch(assigned)
-    # The arrays have names that outlive the call: swig_ptr does not keep them alive.
-    inner.train_encoder(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(assigned))
-
-
-def save(
-    store: Store, index: faiss.Index, key: IndexKey, metric: Metric, sample: NDArray[np.float32], seed: int
-) -> TrainedIndex:
-    """Writes a trained index below `trained/<fingerprint>`; the same index always has the same name."""
-    inner = faiss.extract_index_ivf(index)
-    described = describe_trained(index)
-    training = Training(
-        key=str(key),
-        metric=metric,
-        dim=index.d,
-        nlist=inner.nlist,
-        code_size=inner.code_size,
-        nprobe=inner.nprobe,
-        seed=seed,
-        sample_rows=len(sample),
-        imbalance=_imbalance(index, sample),
-        faiss=faiss.__version__,
-        layout=described,
-    )
-    with store.scratch() as scratch:
-        index_file, training_file = scratch / "index.faiss", scratch / "training.json"
-        faiss.write_index(index, str(index_file))
-        training_file.write_bytes(encode(training))
-        sums = {file: sha256_of(file) for file in (index_file, training_file)}
-        fingerprint = hashlib.sha256("".join(sums.values()).encode()).hexdigest()
-        references = [
-            store.upload_as(file, f"{layout.trained_folder(fingerprint)}/{file.name}", f"sha256:{checksum}")
-            for file, checksum in sums.items()
-        ]
-    return TrainedIndex(
-        fingerprint=fingerprint,
-        key=str(key),
-        metric=metric,
-        dim=index.d,
-        nlist=inner.nlist,
-        code_size=inner.code_size,
-        nprobe=inner.nprobe,
-        index=references[0],
-        training=references[1],
-    )
+    unseen = behind_transforms(router.index, held_out) if len(held_out) else vectors
+    audited = audit(assigner, unseen, inner.nprobe) if inner.nlist > LISTS_ASSIGNED_FLAT else None
+    lists = assigner.assign(unseen, audited.probes if audited else len(assigner.parents))
+    residual = _residual(inner, unseen, lists)
+    return Assembled(router.index, residual, assigner if audited else None, audited)
 
 
 def load(store: Store, reference: FileReference) -> faiss.Index:
@@ -160,10 +109,66 @@ def load(store: Store, reference: FileReference) -> faiss.Index:
     return faiss.deserialize_index(np.frombuffer(store.read(reference.path), np.uint8))
 
 
-def _transforms(index: faiss.Index) -> list[Any]:
-    if not isinstance(index, faiss.IndexPreTransform):
-        return []
-    return [faiss.downcast_VectorTransform(index.chain.at(number)) for number in range(index.chain.size())]
+def _train_transforms(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Trains the transforms in turn; returns the vectors behind them."""
+    for number in range(index.chain.size() if isinstance(index, faiss.IndexPreTransform) else 0):
+        transform: Any = faiss.downcast_VectorTransform(index.chain.at(number))
+        chosen = vectors[_some(len(vectors), _ROTATION_ROWS, seed)]
+        if isinstance(transform, faiss.OPQMatrix) and transform.d_out <= transform.d_in:
+            rotation = principal_rotation(chosen, transform.d_out, transform.M)
+            faiss.copy_array_to_vector(rotation.reshape(-1), transform.A)
+            transform.is_trained = transform.is_orthonormal = True
+        elif not transform.is_trained:
+            transform.train(chosen)
+        vectors = transform.apply(vectors)
+    return vectors
+
+
+def _regroup(centroids: NDArray[np.float32], *, spherical: bool, seed: int) -> TwoLevelAssigner:
+    """Orders centroids cell by cell, under parents that are clustered from the centroids themselves."""
+    cells = parents_of(len(centroids))
+    chosen = centroids[_some(len(centroids), _PILOT_PER_PARENT * cells, seed)]
+    parents = kmeans(chosen, cells, spherical=spherical, seed=seed)
+    cell = nearest(centroids, parents, spherical=spherical)
+    bounds = np.append(0, np.cumsum(np.bincount(cell, minlength=cells)))
+    return TwoLevelAssigner(parents, centroids[np.argsort(cell, kind="stable")], bounds, spherical)
+
+
+def _fill_quantizer(inner: Any, centroids: NDArray[np.float32]) -> None:
+    quantizer = faiss.downcast_index(inner.quantizer)
+    if not isinstance(quantizer, faiss.IndexHNSW):
+        quantizer.add(centroids)
+        return
+    quantizer.hnsw.efConstruction = _HNSW_EF_CONSTRUCTION
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # a graph that several threads build differs from run to run
+    quantizer.add(centroids)
+    faiss.omp_set_num_threads(threads)
+
+
+def _train_codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64], seed: int) -> None:
+    """Trains what encodes a vector, on residuals where the index takes them (faiss's `IndexIVF::train`)."""
+    rows, assigned = np.ascontiguousarray(vectors), np.ascontiguousarray(lists)
+    if inner.by_residual:
+        rows = rows - inner.quantizer.reconstruct_batch(assigned)
+    if isinstance(inner, faiss.IndexIVFPQ):
+        inner.do_polysemous_training = False
+        books = train_codebooks(rows, inner.pq.M, inner.pq.nbits, seed)
+        faiss.copy_array_to_vector(books.reshape(-1), inner.pq.centroids)
+        return
+    # The arrays have names that outlive the call: swig_ptr does not keep them alive.
+    inner.train_encoder(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(assigned))
+
+
+def _residual(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> float:
+    """Mean squared error of vectors, float32 `(n, d)`, after coding, over their mean squared norm."""
+    rows, assigned = np.ascontiguousarray(vectors), np.ascontiguousarray(lists)
+    codes = np.zeros((len(rows), inner.code_size), np.uint8)
+    decoded = np.empty_like(rows)
+    inner.encode_vectors(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(assigned), faiss.swig_ptr(codes), False)
+    inner.decode_vectors(len(rows), faiss.swig_ptr(codes), faiss.swig_ptr(assigned), faiss.swig_ptr(decoded))
+    error, norm = (float(np.einsum("ij,ij->", part, part, dtype=np.float64)) for part in (rows - decoded, rows))
+    return error / norm if norm else 0.0
 
 
 def _some(rows: int, wanted: int, seed: int) -> NDArray[np.int64]:
@@ -171,18 +176,3 @@ def _some(rows: int, wanted: int, seed: int) -> NDArray[np.int64]:
     if rows <= wanted:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed % (1 << 32)).choice(rows, wanted, replace=False))
-
-
-def _seed(default: int, seed: int) -> int:
-    return (default + seed) % (1 << 31)  # faiss keeps it as a C int
-
-
-def _imbalance(index: faiss.Index, sample: NDArray[np.float32]) -> float:
-    """Imbalance of the sample over the lists: 1 when all are alike (faiss's `InvertedLists::imbalance_factor`)."""
-    inner = faiss.extract_index_ivf(index)
-    vectors = np.ascontiguousarray(sample[:_ROTATION_ROWS])
-    for transform in _transforms(index):
-        vectors = transform.apply(vectors)
-    _, lists = inner.quantizer.search(vectors, 1)
-    sizes = np.bincount(lists[:, 0], minlength=inner.nlist).astype(np.float64)
-    return round(float((sizes**2).sum() * inner.nlist / sizes.sum() ** 2), 6)

@@ -1,0 +1,113 @@
+"""Passes of Lloyd's algorithm over all lists, after the cells: they win back what two levels lose to flat k-means.
+
+In a pass every row looks into the centroids of its nearest few cells. A task does so for a group of cells and writes
+sums over the lists that its rows chose; then the sums of all groups are added, in the order of the groups, and the
+centroids move.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.index.assignment import TwoLevelAssigner
+from transforms.index.clustering import on_sphere
+
+PASSES = 2
+"""Passes over all lists."""
+
+PASS_CELLS = 4
+"""Cells that a row looks into in a pass."""
+
+
+@dataclass(frozen=True)
+class ListSums:
+    """Sums over the rows of some lists.
+
+    Attributes:
+        lists: int64 `(k,)`, ascending: the lists that have rows.
+        counts: int64 `(k,)`, their rows.
+        sums: float32 `(k, d)`, the sums of these.
+        squares: float64 `(1,)`, the squared norms of all rows together.
+    """
+
+    lists: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float32]
+    squares: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Takes what `tensors` returned."""
+        return cls(tensors["lists"], tensors["counts"], tensors["sums"], tensors["squares"])
+
+    @property
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """As arrays under the names of the attributes."""
+        return {"lists": self.lists, "counts": self.counts, "sums": self.sums, "squares": self.squares}
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a pass made: `centroids` float32 `(nlist, d)`, and `counts` int64 `(nlist,)`, the rows of each list.
+
+    `objective` is the mean inner product of the rows with their moved centroids if spherical, else the mean squared
+    distance.
+    """
+
+    centroids: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    objective: float
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Takes what `tensors` returned."""
+        return cls(tensors["centroids"], tensors["counts"], float(tensors["objective"][0]))
+
+    @property
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """As arrays under the names of the attributes; `objective` float64 `(1,)`."""
+        return {"centroids": self.centroids, "counts": self.counts, "objective": np.array([self.objective])}
+
+
+def sum_lists(vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> ListSums:
+    """Sums vectors, float32 `(n, d)`, list by list; `lists` int64 `(n,)`."""
+    order = np.argsort(lists, kind="stable")
+    occupied, first, counts = np.unique(lists[order], return_index=True, return_counts=True)
+    if not len(lists):
+        sums = np.empty((0, vectors.shape[1]), np.float32)
+    else:
+        sums = np.add.reduceat(vectors[order], first, axis=0)
+    squares = np.einsum("ij,ij->i", vectors, vectors).sum(dtype=np.float64)
+    return ListSums(occupied, counts, sums, np.array([squares]))
+
+
+def look(assigner: TwoLevelAssigner, vectors: NDArray[np.float32]) -> ListSums:
+    """One group's part of a pass."""
+    return sum_lists(vectors, assigner.assign(vectors, PASS_CELLS))
+
+
+def move(parts: Iterable[ListSums], centroids: NDArray[np.float32], *, spherical: bool) -> Moved:
+    """Moves every centroid to the mean of its rows; one without rows stays. `parts` come in the order of the groups."""
+    sums, counts, squares = np.zeros_like(centroids), np.zeros(len(centroids), np.int64), 0.0
+    for part in parts:
+        sums[part.lists] += part.sums
+        counts[part.lists] += part.counts
+        squares += float(part.squares[0])
+    occupied = counts > 0
+    moved = np.where(occupied[:, None], sums / np.maximum(counts, 1)[:, None].astype(np.float32), centroids)
+    moved = on_sphere(moved.astype(np.float32, copy=False), spherical)
+    products = float(np.einsum("ij,ij->i", sums, moved).sum(dtype=np.float64))
+    rows = max(int(counts.sum()), 1)
+    if spherical:
+        return Moved(moved, counts, products / rows)
+    norms = float((counts * np.einsum("ij,ij->i", moved, moved)).sum(dtype=np.float64))
+    return Moved(moved, counts, (squares - 2 * products + norms) / rows)
+
+
+def imbalance(counts: NDArray[np.int64]) -> float:
+    """Imbalance of rows over lists: 1 when all are alike (faiss's `InvertedLists::imbalance_factor`)."""
+    sizes = counts.astype(np.float64)
+    return float((sizes**2).sum() * len(sizes) / max(sizes.sum(), 1) ** 2)

@@ -1,0 +1,170 @@
+"""The stages that train the lists: cells on their own, then passes over all of them.
+
+    cells           a group of cells each   k-means in every cell
+    pass1, pass2    a group of cells each   rows look into the nearest few cells; sums over the lists they chose
+    move1, move2    one                     all sums together move the centroids
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import apache_beam as beam
+import faiss
+import numpy as np
+from apache_beam.pvalue import PCollection
+from apache_beam.utils.shared import Shared
+
+from transforms import layout
+from transforms.index import cells, refining
+from transforms.index.assignment import TwoLevelAssigner
+from transforms.index.cells import CellGroup
+from transforms.index.refining import ListSums
+from transforms.records import StageMarker, digest
+from transforms.run import Run
+from transforms.stage import FinishStage
+from transforms.threads import threads
+from transforms.training_files import Lists, TensorsMarker, files_of, read_tensors, upload_tensors
+
+_Pass = Literal["pass1", "pass2"]
+_Move = Literal["move1", "move2"]
+
+
+@dataclass(eq=False)
+class TrainLists(beam.PTransform):
+    """Finds the centroids of all lists from the routed sample.
+
+    Cost: reads the routed sample three times. Memory of a worker: one group of cells and, in a pass, all centroids.
+    """
+
+    run: Run
+
+    def expand(self, routed: PCollection[StageMarker]) -> PCollection[StageMarker]:
+        """Takes the marker of the route stage."""
+        run = self.run
+        return (
+            routed
+            | "GroupCells" >> beam.ParDo(_GroupCells(run))
+            # Breaks the fusion with the one that counted the cells: groups are clustered on all workers.
+            | "SpreadCells" >> beam.Reshuffle()
+            | "ClusterCells" >> beam.ParDo(_ClusterCells(run))
+            | "CellsDone" >> FinishStage(run, "cells")
+            | "Pass1" >> _PassOverLists(run, "pass1", "move1")
+            | "Pass2" >> _PassOverLists(run, "pass2", "move2")
+        )
+
+
+@dataclass(eq=False)
+class _PassOverLists(beam.PTransform):
+    run: Run
+    look: _Pass
+    move: _Move
+
+    def expand(self, before: PCollection[StageMarker]) -> PCollection[StageMarker]:
+        run = self.run
+        return (
+            before
+            | "GroupCells" >> beam.ParDo(_GroupCells(run))
+            # Breaks the fusion with the one that counted the cells: groups look on all workers.
+            | "SpreadCells" >> beam.Reshuffle()
+            | "Look" >> beam.ParDo(_Look(run, self.look))
+            | "LookDone" >> FinishStage(run, self.look)
+            | "Move" >> beam.ParDo(_MoveLists(run, self.look, self.move))
+            | "MoveDone" >> FinishStage(run, self.move)
+        )
+
+
+class _GroupCells(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, before: StageMarker) -> Iterator[CellGroup]:
+        run = self._run
+        parents = read_tensors(run, "parents")
+        nlist = faiss.extract_index_ivf(faiss.deserialize_index(parents["index"])).nlist
+        sizes = cells.cell_sizes(run.store, files_of(run, "route"), len(parents["parents"]))
+        yield from cells.group_cells(sizes, nlist)
+
+
+class _ClusterCells(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, group: CellGroup) -> Iterator[int]:
+        run, request = self._run, self._run.request
+        routed = files_of(run, "route")
+        answered = digest(group, request.seed, [file.checksum for file in routed])
+        if run.marker("cells", group.number, TensorsMarker, answered) is None:
+            dim = read_tensors(run, "parents")["parents"].shape[1]
+            rows = cells.read_cells(run.store, routed, group.cells, dim)
+            with threads(run):
+                spherical = request.index.metric == "ip"
+                centroids = cells.cluster_cells(rows, group, spherical=spherical, seed=request.seed)
+            tensors = {"centroids": centroids, "counts": np.array(group.centroids, np.int64)}
+            file = upload_tensors(run, layout.group_stem("cells", group.number), tensors)
+            run.commit("cells", group.number, TensorsMarker(group.number, answered, file))
+        yield group.number
+
+
+class _Assigner:
+    """The lists before a pass, read once a process; `Shared` needs an object that takes weak references."""
+
+    def __init__(self, run: Run, look: _Pass) -> None:
+        parents, lists = read_tensors(run, "parents")["parents"], _lists_before(run, look)
+        self.assigner = TwoLevelAssigner(parents, lists.centroids, lists.bounds, run.request.index.metric == "ip")
+
+
+class _Look(beam.DoFn):
+    def __init__(self, run: Run, look: _Pass) -> None:
+        self._run, self._look = run, look
+        self._shared = Shared()
+
+    def process(self, group: CellGroup) -> Iterator[int]:
+        run, look = self._run, self._look
+        routed = files_of(run, "route")
+        answered = digest(group, [file.checksum for file in routed], _checksums_before(run, look))
+        if run.marker(look, group.number, TensorsMarker, answered) is None:
+            shared = self._shared.acquire(lambda: _Assigner(run, look), tag=answered)
+            dim = shared.assigner.parents.shape[1]
+            rows = cells.read_cells(run.store, routed, group.cells, dim)
+            with threads(run):
+                sums = refining.look(shared.assigner, rows.vectors)
+            file = upload_tensors(run, layout.group_stem(look, group.number), sums.tensors)
+            run.commit(look, group.number, TensorsMarker(group.number, answered, file))
+        yield group.number
+
+
+class _MoveLists(beam.DoFn):
+    def __init__(self, run: Run, look: _Pass, move: _Move) -> None:
+        self._run, self._look, self._move = run, look, move
+
+    def process(self, looked: StageMarker) -> Iterator[int]:
+        run, look = self._run, self._look
+        markers = run.markers(look, range(looked.tasks), TensorsMarker)
+        answered = digest([marker.tensors.checksum for marker in markers], _checksums_before(run, look))
+        if run.marker(self._move, 0, TensorsMarker, answered) is None:
+            lists = _lists_before(run, look)
+            parts = (ListSums.of(read_tensors(run, look, group)) for group in range(looked.tasks))
+            moved = refining.move(parts, lists.centroids, spherical=run.request.index.metric == "ip")
+            file = upload_tensors(run, self._move, {**moved.tensors, "bounds": lists.bounds})
+            run.commit(self._move, 0, TensorsMarker(0, answered, file))
+        yield 0
+
+
+def _lists_before(run: Run, look: _Pass) -> Lists:
+    """The lists that a pass starts from."""
+    if look == "pass2":
+        tensors = read_tensors(run, "move1")
+        return Lists(tensors["centroids"], tensors["bounds"])
+    return Lists.joined([read_tensors(run, "cells", group) for group in range(_groups(run))])
+
+
+def _checksums_before(run: Run, look: _Pass) -> list[str]:
+    before, tasks = ("cells", _groups(run)) if look == "pass1" else ("move1", 1)
+    return [marker.tensors.checksum for marker in run.markers(before, range(tasks), TensorsMarker)]
+
+
+def _groups(run: Run) -> int:
+    done = run.stage_marker("cells")
+    assert done is not None  # a pass begins after it
+    return done.tasks

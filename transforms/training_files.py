@@ -1,0 +1,66 @@
+"""What the tasks of training leave for each other below the run's folder: tensors in a file, and a marker that says so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from transforms import layout
+from transforms.index.choose import IndexKey, choose
+from transforms.records import FORMAT_VERSION, FileReference, ListsMarker
+from transforms.run import Run, Stage
+
+Tensors = Mapping[str, NDArray[Any]]  # float32, int64, uint8: the file says which
+
+
+@dataclass(frozen=True)
+class TensorsMarker:
+    """A task of training is done: its result is one file of tensors."""
+
+    number: int
+    digest: str
+    tensors: FileReference
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The lists as far as they are trained: `centroids` float32 `(nlist, d)`, cell c has `bounds[c]:bounds[c + 1]`."""
+
+    centroids: NDArray[np.float32]
+    bounds: NDArray[np.int64]
+
+    @classmethod
+    def joined(cls, parts: list[Tensors]) -> Self:
+        """Puts what the groups of cells made, in their order, together."""
+        counts = np.concatenate([part["counts"] for part in parts])
+        return cls(np.concatenate([part["centroids"] for part in parts]), np.append(0, np.cumsum(counts)))
+
+
+def key_of(run: Run) -> tuple[IndexKey, int]:
+    """Returns the index that is to be trained, and the rows that there are. Reads the marker of every shard."""
+    rows = min(sum(marker.rows for marker in run.shards()), run.plan.rows)
+    return choose(run.request.index, rows, run.request.encoder.dim), rows
+
+
+def files_of(run: Run, stage: Literal["sample", "route"]) -> list[FileReference]:
+    """Returns the list file of every block that a stage wrote."""
+    return [marker.lists for marker in run.markers(stage, range(run.plan.blocks), ListsMarker)]
+
+
+def upload_tensors(run: Run, stem: str, tensors: Tensors) -> FileReference:
+    """Writes tensors to a file of the run; equal ones have equal names."""
+    with run.store.scratch() as scratch:
+        file = scratch / "tensors.safetensors"
+        safetensors.numpy.save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, file)
+        return run.store.upload(file, layout.training_folder(run.generation), stem)
+
+
+def read_tensors(run: Run, stage: Stage, task: int = 0) -> Tensors:
+    """Reads what a task of a stage that is done has written."""
+    (marker,) = run.markers(stage, [task], TensorsMarker)
+    tensors: Tensors = safetensors.numpy.load(run.store.read(marker.tensors.path))
+    return tensors
