@@ -3,7 +3,7 @@
     python -m tests.benchmarks.build_against_autofaiss --vectors DIR --index-key OPQ64_256,IVF4096,PQ64x8 \\
         [--autofaiss-python PATH] [--rounds 3] [--cache DIR] [--reuse-peer] --output FILE.json
 
-DIR holds base*.npy and query.npy (clustered_vectors.py makes them; integers are converted first, see --metric-type).
+DIR holds base-*.npy or base.npy, and query.npy (clustered_vectors.py makes them; integers are converted first).
 Ours is the whole command `python -m pipelines.build`, theirs `autofaiss.build_index` on the same files with the same
 key and cores, both from the start of the interpreter to its exit, in turn. autofaiss runs in an environment of its own,
 with the faiss version that it works with; without --autofaiss-python one is made below --cache. Its tuning and metrics
@@ -14,7 +14,6 @@ vectors.
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,6 @@ import sys
 import tempfile
 import venv
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +43,7 @@ class Peer:
         self._python, self._folder, self._key = python, folder, key
         self._stem = cache / f"autofaiss-{folder.digest}-{re.sub(r'[^A-Za-z0-9]', '_', key)}"
         self.index_file = self._stem.with_suffix(".index")
-        self._figures = self._stem.with_suffix(".json")
+        self.figures = self._stem.with_suffix(".json")
 
     def run(self) -> Measured:
         """Builds the index once."""
@@ -59,15 +57,6 @@ class Peer:
         """Returns the seconds that autofaiss reports, phase by phase, of the last run."""
         log = self._stem.with_suffix(".log").read_text(errors="replace")
         return {name: round(float(seconds), 3) for name, seconds in _PHASE.findall(log)}
-
-    def remember(self, runs: Sequence[Measured]) -> None:
-        self._figures.write_text(json.dumps([asdict(run) for run in runs]))
-
-    def remembered(self) -> list[Measured]:
-        """Returns the runs that the cache knows; none when there is no cache or no index with it."""
-        if not (self._figures.exists() and self.index_file.exists()):
-            return []
-        return [Measured(**found) for found in json.loads(self._figures.read_text())]
 
 
 def cores() -> int:
@@ -90,7 +79,7 @@ def alternate(
     folder: VectorFolder, key: str, peer: Peer, roots: Path, rounds: int, *, reuse_peer: bool, seed: int
 ) -> tuple[list[OwnRun], list[Measured]]:
     """Runs both in turn, ours first; the root of the last round stays."""
-    theirs = peer.remembered() if reuse_peer else []
+    theirs = measuring.remembered(peer.figures, peer.index_file) if reuse_peer else []
     run_peer = not theirs
     own: list[OwnRun] = []
     for number in range(rounds):
@@ -101,7 +90,7 @@ def alternate(
             say(f"round {number + 1} of {rounds}: autofaiss")
             theirs.append(peer.run())
             say(f"autofaiss took {theirs[-1].seconds:.1f} s: {peer.phases()}")
-            peer.remember(theirs)
+            measuring.remember(peer.figures, theirs)
     return own, theirs
 
 
@@ -121,7 +110,7 @@ def compare(folder: VectorFolder, own: OwnRun, peer: Peer, cache: Path) -> dict[
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vectors", type=Path, required=True, help="folder with base*.npy and query.npy")
+    parser.add_argument("--vectors", type=Path, required=True, help="folder with base.npy or base-*.npy, and query.npy")
     parser.add_argument("--index-key", required=True)
     parser.add_argument("--metric-type", choices=("ip", "l2"), default="ip", help="l2: lengths are kept")
     parser.add_argument("--autofaiss-python", type=Path, help="interpreter that has autofaiss (default: make one)")

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,18 @@ def _anonymous_bytes(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0  # it has ended since it was listed
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:")), 0)
+
+
+def remember(file: Path, runs: Sequence[Measured]) -> None:
+    """Keeps what a peer took, so that our side can be measured again without it."""
+    file.write_text(json.dumps([asdict(one) for one in runs]))
+
+
+def remembered(file: Path, *beside: Path) -> list[Measured]:
+    """Returns the runs that a file keeps; none when it, or a file that belongs to it, is not there."""
+    if not all(needed.exists() for needed in (file, *beside)):
+        return []
+    return [Measured(**found) for found in json.loads(file.read_text())]
 
 
 def machine() -> dict[str, Any]:

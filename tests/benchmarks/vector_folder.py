@@ -1,4 +1,4 @@
-"""A folder of vectors that both sides of a benchmark read: `base*.npy` (float16 or float32) and `query.npy`."""
+"""A folder of vectors that both sides of a benchmark read: `base.npy` or `base-*.npy`, and `query.npy`."""
 
 import hashlib
 import os
@@ -31,9 +31,11 @@ class VectorFolder:
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """The files of base vectors."""
-        found = tuple(sorted(self.path.glob("base*.npy")))
+        found = tuple(sorted(self.path.glob(Path(self.pattern).name)))
         if not found or not (self.path / "query.npy").exists():
-            raise SystemExit(f"{self.path} needs base*.npy and query.npy: make them with clustered_vectors.py")
+            raise SystemExit(
+                f"{self.path} needs base.npy, or base-*.npy, and query.npy: make them with clustered_vectors.py"
+            )
         return found
 
     @cached_property
@@ -56,7 +58,8 @@ class VectorFolder:
     @property
     def pattern(self) -> str:
         """The files as a glob."""
-        return str(self.path / "base*.npy")
+        name = "base.npy" if (self.path / "base.npy").exists() else "base-*.npy"
+        return str(self.path / name)
 
     @cached_property
     def digest(self) -> str:

@@ -1,0 +1,134 @@
+"""Adding against raw faiss: our stage, which reads files and writes lists, against `add` of an array in memory.
+
+    python -m tests.benchmarks.add_against_faiss --vectors DIR --index-key OPQ64_256,IVF4096,PQ64x8 \\
+        [--peer flat|hnsw] [--rounds 3] --output FILE.json
+
+Both use the same trained index: ours, opened by faiss from the root. With `--peer flat` faiss compares every vector
+with every centroid. With `--peer hnsw` it searches a graph (HNSW32) over the same centroids, as deep as it takes to
+find the nearest centroid as often as our assignment does on 20,000 vectors; making the graph is not counted. More lists
+need more vectors, else the key is reduced: 65,536 want 2.6 million (clustered_vectors.py --rows 4000000 --dim 128).
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.benchmarks import faiss_peer, measuring, own_builds, recall, report, vector_folder
+from tests.benchmarks.measuring import Measured, say
+from tests.benchmarks.own_builds import OwnRun
+from tests.benchmarks.vector_folder import VectorFolder
+
+
+def run_peer(folder: VectorFolder, own: OwnRun, work: Path, agreement: float | None) -> Measured:
+    """Adds with faiss to the index that was trained for a root."""
+    trained, _ = own_builds.trained_index(own.root)
+    words = ["--vectors", str(folder.path), "--metric-type", folder.metric, "--trained", str(trained)]
+    words += ["--index", str(work / "peer.index")]
+    words += [] if agreement is None else ["--hnsw-agreement", str(agreement)]
+    child = [sys.executable, "-m", "tests.benchmarks.faiss_peer", "add", *words]
+    return measuring.run(child, work / "peer.log")
+
+
+def agreement_of(index: Any, positions: recall.Positions, folder: VectorFolder) -> float:
+    """Returns how often a vector is in the list of its nearest centroid, on a sample."""
+    chosen = faiss_peer.sample_positions(folder.rows)
+    exact = faiss_peer.exact_lists(index, folder.load(chosen))
+    return round(float((lists_of_positions(index, positions, folder.rows)[chosen] == exact).mean()), 5)
+
+
+def lists_of_positions(index: Any, positions: recall.Positions, rows: int) -> NDArray[np.int64]:
+    """Returns the list that holds each vector, int64 `(rows,)`; -1 where none does."""
+    inner = faiss.extract_index_ivf(index)
+    lists = np.full(rows, -1, np.int64)
+    for number, size in enumerate(recall.list_sizes(inner).tolist()):
+        if size:
+            ids = faiss.rev_swig_ptr(inner.invlists.get_ids(number), size)
+            lists[positions(ids)] = number
+    return lists
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=Path, required=True, help="folder with base.npy or base-*.npy, and query.npy")
+    parser.add_argument("--index-key", required=True, help="the key of our index")
+    parser.add_argument("--metric-type", choices=("ip", "l2"), default="ip", help="l2: lengths are kept")
+    parser.add_argument("--peer", choices=("flat", "hnsw"), default="flat", help="how faiss assigns (default flat)")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each side, in turn (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of our training")
+    parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for indexes and exact search")
+    parser.add_argument("--output", type=Path, metavar="FILE.json")
+    options = parser.parse_args(argv)
+    cache = options.cache.absolute()
+    cache.mkdir(parents=True, exist_ok=True)
+    machine = measuring.machine()
+    folder = vector_folder.opened(options.vectors.absolute(), options.metric_type, cache)
+    measuring.warm(folder.files)
+    work = Path(tempfile.mkdtemp(prefix="roots-", dir=cache))
+    own: list[OwnRun] = []
+    theirs: list[Measured] = []
+    try:
+        for number in range(options.rounds):
+            say(f"round {number + 1} of {options.rounds}")
+            own.append(own_builds.build(folder, options.index_key, work / "root", seed=options.seed))
+            say(f"pixdex took {own[-1].stages}")
+            index, positions = own_builds.opened(own[-1].root, folder)
+            agreement = agreement_of(index, positions, folder)
+            theirs.append(run_peer(folder, own[-1], work, agreement if options.peer == "hnsw" else None))
+            say(f"faiss took {theirs[-1].last_json()}, at our agreement of {agreement:.4f}")
+        exact, queries = recall.exact_of(folder, cache), folder.queries()
+        filled = faiss.read_index(str(work / "peer.index"), faiss.IO_FLAG_MMAP)
+        seconds = statistics.median(run.stages["add"] for run in own)
+        peer_seconds = statistics.median(run.last_json()["add"] for run in theirs)
+        found: dict[str, Any] = {
+            "machine": machine,
+            "vectors": {"rows": folder.rows, "dim": folder.dim, "metric": folder.metric},
+            "index_key": {"asked": options.index_key, "pixdex": own[-1].summary["index_key"]},
+            "pixdex": {
+                "add_seconds": seconds,
+                "runs_seconds": [run.stages["add"] for run in own],
+                "agreement": agreement,
+                "vectors_a_second": round(folder.rows / seconds),
+            },
+            "faiss": {
+                "assigns": options.peer,
+                "add_seconds": round(peer_seconds, 3),
+                "runs_seconds": [round(run.last_json()["add"], 3) for run in theirs],
+                "agreement": theirs[-1].last_json().get("agreement", 1.0),
+                "hnsw_depth": theirs[-1].last_json().get("hnsw_depth"),
+                "vectors_a_second": round(folder.rows / peer_seconds),
+            },
+            "times_faster": report.ratio(peer_seconds, seconds),
+            "recall": report.compare(
+                recall.measure(index, queries, exact, positions), recall.measure(filled, queries, exact)
+            ),
+        }
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    report.write(options.output, found)
+    show(found)
+
+
+def show(found: dict[str, Any]) -> None:
+    print(f"{found['vectors']['rows']:,} x {found['vectors']['dim']}, {found['index_key']['pixdex']}")
+    sides = [("pixdex, files to lists", found["pixdex"]), (f"faiss, {found['faiss']['assigns']}", found["faiss"])]
+    print(
+        report.table(
+            ["adding", "seconds", "vectors/s", "agrees with exact assignment"],
+            [[name, side["add_seconds"], side["vectors_a_second"], side["agreement"]] for name, side in sides],
+        )
+    )
+    print(f"pixdex is {found['times_faster']:.2f} times as fast\n")
+    print(report.compare_table(found["recall"], "faiss"))
+
+
+if __name__ == "__main__":
+    main()
