@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import shards
+from transforms import ready_metadata, shards
 from transforms.errors import PixdexError
-from transforms.records import FileReference, split_ids
+from transforms.records import FileReference, VectorRange, split_ids
 from transforms.store import Store
 
 _READERS = 8
@@ -81,11 +81,15 @@ class RowMetadata:
 
     def _read(self, number: int, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
         shard = self._shards.get(number)
-        if shard is None or rows.max() >= shard["rows"]:
+        # Rejected rows of ready embeddings keep their place: ids count them too.
+        ready = VectorRange(**shard["ready"]) if shard and shard.get("ready") else None
+        if shard is None or rows.max() >= (ready.stop - ready.start if ready else shard["rows"]):
             raise PixdexError(
                 f"{self._store.url}: the index names row {rows.max()} of shard {number}, which the generation does not "
                 "hold: restore the index from a backup, or build into a new root"
             )
+        if ready is not None:
+            return ready_metadata.read_metadata(number, ready, rows)
         reference = FileReference(shard["path"], shard["bytes"], shard["checksum"])
         found: list[dict[str, Any]] = shards.read_metadata(self._store, reference, rows).to_pylist()
         return found

@@ -1,0 +1,97 @@
+"""What is known of rows of ready embeddings: the columns beside an `.npy` file, or beside the vectors in a parquet."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from transforms import vector_files
+from transforms.errors import PixdexError
+from transforms.ready_shards import row_key
+from transforms.records import VectorRange, row_ids
+from transforms.sources import items
+
+CAPTION: Final = "caption"
+
+
+def read_metadata(shard: int, ready: VectorRange, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Returns what is known of some rows of a range, as `shards.read_metadata` tells it of the rows of own shards.
+
+    The key of a row is its file and its number in it. A column `caption` is its caption. All other columns follow, but
+    for bytes and vectors, in values that JSON can hold: dates and the like become strings, NaN becomes null.
+
+    Cost: one read for each row group that holds one of the rows.
+
+    Raises:
+        PixdexError: the file is not there or cannot be read, or has fewer rows than vectors.
+    """
+    table = _columns(ready, rows + ready.start)
+    captions = table.pop(CAPTION, [None] * len(rows))
+    names = items.column_names(list(table))
+    ids = row_ids(shard, int(rows.max(initial=-1)) + 1)[rows]
+    return [
+        {
+            "id": number,
+            "key": row_key(ready, row),
+            "uri": ready.uri,
+            "modality": ready.modality,
+            "part": 0,
+            "caption": caption,
+            **dict(zip(names, values, strict=True)),
+        }
+        for number, row, caption, *values in zip(ids.tolist(), rows.tolist(), captions, *table.values(), strict=True)
+    ]
+
+
+def _columns(ready: VectorRange, rows: NDArray[np.int64]) -> dict[str, list[Any]]:
+    """Returns the columns of some rows, counted in the file, in the order asked for."""
+    beside = ready.uri if ready.format == "parquet" else ready.metadata
+    if beside is None:
+        return {}
+    with vector_files.opened(beside) as file:
+        if len(rows) and rows.max() >= file.metadata.num_rows:
+            raise PixdexError(
+                f"{beside} has {file.metadata.num_rows} rows and should have row {rows.max()}: it belongs to "
+                f"{ready.uri}, put it back"
+            )
+        names = [field.name for field in file.schema_arrow if field.name != ready.column and not _is_left_out(field)]
+        table = _rows_of(file, names, rows)
+    return {name: _plain(table[name]) for name in names}
+
+
+def _rows_of(file: pq.ParquetFile, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
+    counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    ends = np.cumsum(counts, dtype=np.int64)
+    owners = np.searchsorted(ends, rows, side="right")
+    groups = np.unique(owners)
+    table = file.read_row_groups(groups.tolist(), columns=list(names))
+    # Where each group that was read begins, in the file and in the table.
+    in_file = (ends - counts)[groups]
+    in_table = np.concatenate(([0], np.cumsum(np.asarray(counts, np.int64)[groups])))[:-1]
+    place = np.searchsorted(groups, owners)
+    return table.take(pa.array(rows - in_file[place] + in_table[place]))
+
+
+def _is_left_out(field: pa.Field) -> bool:
+    kind = field.type
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    numbers = hasattr(kind, "value_type") and pa.types.is_floating(kind.value_type)
+    return bool(binary or numbers)
+
+
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    """Returns the values of a column as JSON can hold them."""
+    kind = column.type
+    if pa.types.is_floating(kind):
+        column = column.cast(pa.float64())
+        values: list[Any] = pc.if_else(pc.is_finite(column), column, None).to_pylist()
+        return values
+    values = column.to_pylist()
+    strings = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
+    if strings or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return values
+    return [value if value is None or isinstance(value, str) else str(value) for value in values]
