@@ -140,7 +140,10 @@ def opened(uri: str) -> Iterator[pq.ParquetFile]:
             yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         why = str(error).splitlines()[0][:200]
-        raise PixdexError(f"{uri} cannot be read as parquet ({why}): write it anew, or leave it out") from error
+        mend = "write it anew, or leave it out"
+        if "Expected all lists to be of size" in why:  # seen in pyarrow 25
+            mend = "Arrow reads no missing vectors in lists of a fixed size: write the column as plain lists"
+        raise PixdexError(f"{uri} cannot be read as parquet ({why}): {mend}") from error
     finally:
         if stream is not None:
             stream.close()
