@@ -1,13 +1,20 @@
-"""Chooses the index: a faiss factory string of the IVF family from the number of vectors and their dimension."""
+"""Chooses the index: a faiss factory string of the IVF family from the number of vectors and their dimension.
+
+The rules are those of faiss's wiki, "Guidelines to choose an index" and "The index factory", where a rule does not say
+otherwise. Above 10⁹ vectors the wiki has none; ours is argued at `default_nlist`.
+"""
 
 import logging
 import math
 import re
-from dataclasses import dataclass
 
 from transforms.errors import PixdexError, UsageError
 from transforms.index.faiss_file import describe_trained
+from transforms.index.index_key import IndexKey, code_size, reduced_dim
+from transforms.index.list_format import ID_BYTES
 from transforms.records import IndexSettings
+
+__all__ = ["IndexKey", "check_key", "choose", "code_size", "default_nlist", "index_bytes", "most_lists"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -17,88 +24,35 @@ FLAT_UP_TO = 20_000
 VECTORS_PER_LIST = 39
 """faiss's smallest number of training vectors a list (`ClusteringParameters.min_points_per_centroid`)."""
 
-_CODE_SIZES = (64, 32, 16, 8)
+GRAPH_FROM = 1 << 16
+"""From so many lists on, a graph over the centroids finds the nearest of a query faster than a scan of them
+("Guidelines to choose an index": `IVF65536_HNSW32` and up)."""
+
+_GRAPH_LINKS = 32
+_CODE_SIZES = (64, 32, 16, 8, 4)
 """Bytes a vector that `auto` tries for product quantization, best first."""
 
-_PRODUCT_QUANTIZER = re.compile(r"^PQ\d+(?:x(\d+))?")
-_PRINCIPAL_COMPONENTS = re.compile(r"^PCA[WR]*(\d+)$")
-_LISTS = re.compile(r"^(IVF)(\d*)(_HNSW\d+)?$")
+_COMPONENTS_PER_PART = 4
+"""The wiki's `OPQM_D`: "D … preferably 4 * M"."""
 
+_LEAST_PARTS = 8
+"""Of a product quantizer that still tells vectors apart: shorter codes have so many parts of 4 bits."""
 
-@dataclass(frozen=True)
-class IndexKey:
-    """A faiss factory string in its parts: transforms before, inverted lists, and how a vector is stored.
-
-    >>> str(IndexKey.parse("OPQ16_64,IVF1024,PQ16"))
-    'OPQ16_64,IVF1024,PQ16'
-    >>> IndexKey.parse("Flat").nlist
-    1
-    """
-
-    transforms: tuple[str, ...]
-    nlist: int
-    coarse: str
-    storage: str
-
-    @classmethod
-    def parse(cls, key: str) -> "IndexKey":
-        """Reads a factory string; `Flat` is kept as one list, `IVF,…` leaves the number of lists (0) open.
-
-        Raises:
-            UsageError: it is not of the IVF family.
-        """
-        if key == "Flat":
-            return cls((), 1, "", "Flat")
-        parts = [part.strip() for part in key.split(",")]
-        places = [place for place, part in enumerate(parts) if _LISTS.match(part)]
-        if len(places) != 1 or places[0] != len(parts) - 2:
-            raise UsageError(
-                f"--index-key {key} is not of the IVF family: use auto, Flat, IVFn,Flat, IVFn,PQm or OPQm_d,IVFn,PQm"
-            )
-        place = places[0]
-        match = _LISTS.match(parts[place])
-        assert match is not None
-        storage = parts[-1]
-        if "fs" in storage:
-            raise UsageError(
-                f"--index-key {key}: FastScan codes cannot be merged; "
-                f"build {storage.replace('fsr', '').replace('fs', '')} and let the search load it as FastScan"
-            )
-        return cls(tuple(parts[:place]), int(match.group(2) or 0), match.group(3) or "", storage)
-
-    @property
-    def rows_needed(self) -> int:
-        """The fewest vectors that can train it: a product quantizer (OPQ has one, too) needs one a centroid."""
-        match = _PRODUCT_QUANTIZER.match(self.storage)
-        centroids = 1 << int(match.group(1) or 8) if match else 1
-        rotated = 256 if any(part.startswith("OPQ") for part in self.transforms) else 1
-        return max(self.nlist, centroids, rotated, self.components)
-
-    @property
-    def components(self) -> int:
-        """The components that a principal component analysis is to keep, or 0: it needs as many to begin with."""
-        kept = (_PRINCIPAL_COMPONENTS.match(part) for part in self.transforms)
-        return max((int(match.group(1)) for match in kept if match), default=0)
-
-    def with_lists(self, nlist: int) -> "IndexKey":
-        """Returns the same key with another number of lists."""
-        return IndexKey(self.transforms, nlist, self.coarse, self.storage)
-
-    def __str__(self) -> str:
-        """Writes it as faiss reads it."""
-        return ",".join([*self.transforms, f"IVF{self.nlist}{self.coarse}", self.storage])
+_CENTROIDS_OF_PARTS = 256
 
 
 def default_nlist(rows: int) -> int:
-    """Returns a number of lists for so many vectors.
+    """Returns a number of lists for so many vectors, a power of two, never with fewer than 39 vectors a list.
 
     faiss's wiki, "Guidelines to choose an index": 4√N to 16√N below a million, 65,536 to 10⁷, 262,144 to 10⁸,
-    1,048,576 above; as a power of two, and never fewer than 39 vectors a list.
+    1,048,576 to 10⁹. Beyond, to find the lists of a vector costs √K in two levels, and centroids are memory of every
+    worker: 2²⁰ lists stay right while a list has no more than 10⁴ codes, to 10¹⁰ vectors; then there are 2²² of them
+    (24,000 codes each at 10¹¹, 4 GiB of centroids of 256 components), so that a probe still reads 10⁵ codes or fewer.
 
     >>> [default_nlist(n) for n in (1_000, 100_000, 1_000_000, 10**9)]
     [16, 1024, 4096, 1048576]
     """
-    steps = ((10**8, 1 << 20), (10**7, 1 << 18), (10**6, 1 << 16))
+    steps = ((10**10, 1 << 22), (10**8, 1 << 20), (10**7, 1 << 18), (10**6, 1 << 16))
     lists = next((lists for above, lists in steps if rows > above), 1 << round(math.log2(4 * max(rows, 1) ** 0.5)))
     return min(lists, most_lists(rows))
 
@@ -108,21 +62,37 @@ def most_lists(rows: int) -> int:
     return 1 << max(0, (rows // VECTORS_PER_LIST).bit_length() - 1)
 
 
-def choose(settings: IndexSettings, rows: int, dim: int) -> IndexKey:
+def index_bytes(key: IndexKey, rows: int, dim: int) -> int:
+    """Returns the bytes of a whole index: codes and ids, centroids with their graph, and what encodes a vector."""
+    inner = reduced_dim(key, dim)
+    links = int(key.coarse.removeprefix("_HNSW") or 0)
+    graph = 4 * (2 * links + 4) if links else 0
+    codebooks = 4 * _CENTROIDS_OF_PARTS * inner if key.storage.startswith("PQ") else 0
+    rotation = 4 * dim * inner if key.transforms else 0
+    return rows * (code_size(key, dim) + ID_BYTES) + key.nlist * (4 * inner + graph) + codebooks + rotation
+
+
+def choose(settings: IndexSettings, rows: int, dim: int, *, warn: bool = True) -> IndexKey:
     """Returns the index for `rows` vectors of `dim` components.
 
     `auto` takes the most exact one that fits `settings.max_memory` bytes: Flat, then IVF,Flat, then OPQ,IVF,PQ with as
-    many bytes a vector as fit. A key that asks for more lists than `rows` can train gets fewer, with a warning.
+    many bytes a vector as fit, 4 of them as 4-bit codes; or one of `settings.code_size` bytes a vector. A key that asks
+    for more lists than `rows` can train gets fewer; `warn` logs that.
 
     Raises:
-        UsageError: the key cannot work with this dimension or so few vectors.
+        UsageError: the key cannot work with this dimension or so few vectors, or nothing fits the memory.
     """
-    key = _automatic(settings, rows, dim) if settings.key == "auto" else IndexKey.parse(settings.key)
+    if settings.key == "auto":
+        return _automatic(settings, rows, dim)
+    key = IndexKey.parse(settings.key)
     if key.nlist == 0:
         key = key.with_lists(default_nlist(rows))
     if key.nlist > max(1, rows // VECTORS_PER_LIST):
         fewer = key.with_lists(most_lists(rows))
-        _LOG.warning("%s needs %d vectors a list, there are %d in all: using %s", key, VECTORS_PER_LIST, rows, fewer)
+        if warn:
+            _LOG.warning(
+                "%s needs %d vectors a list, there are %d in all: using %s", key, VECTORS_PER_LIST, rows, fewer
+            )
         key = fewer
     if 0 < rows < key.rows_needed:  # without any, there is nothing to train
         raise UsageError(
@@ -133,35 +103,89 @@ def choose(settings: IndexSettings, rows: int, dim: int) -> IndexKey:
 
 
 def check_key(settings: IndexSettings, dim: int) -> None:
-    """Refuses a key that cannot work with vectors of `dim` components, before any work is done.
+    """Refuses an index that cannot work with vectors of `dim` components, before any work is done.
 
     Raises:
-        UsageError: with faiss's own reason.
+        UsageError: with the reason, faiss's own where only faiss knows one.
     """
     if settings.key == "auto":
+        _check_automatic(settings, dim)
+        return
+    if settings.code_size is not None:
+        raise UsageError(f"--code-size is what auto goes by, and --index-key {settings.key} says it: leave one out")
+    key = IndexKey.parse(settings.key)
+    code_size(key, dim)
+    if settings.metric == "l1":
+        if (key.transforms, key.nlist, key.storage) != ((), 1, "Flat"):
+            raise UsageError(
+                f"--index-key {settings.key} does not go with --metric-type l1, which is a sum over whole vectors: "
+                "use Flat, or --metric-type l2"
+            )
         return
     import faiss  # noqa: PLC0415 - everything else here is arithmetic
 
-    key = IndexKey.parse(settings.key)
-    if key.components > dim:
-        raise UsageError(f"--index-key {settings.key} keeps {key.components} components of vectors that have {dim}")
     metric = faiss.METRIC_L2 if settings.metric == "l2" else faiss.METRIC_INNER_PRODUCT
     try:
-        index = faiss.index_factory(dim, str(key.with_lists(key.nlist or 1)), metric)
-        describe_trained(index)
+        describe_trained(faiss.index_factory(dim, str(key.with_lists(1)), metric))
     except (RuntimeError, PixdexError) as error:
-        reason = str(error).rpartition("Error: ")[2].rpartition(" failed: ")[2].strip()
+        reason = re.split("Error: | failed: ", str(error))[-1].strip()
         raise UsageError(f"--index-key {settings.key} does not work with {dim} dimensions: {reason}") from error
 
 
+def _check_automatic(settings: IndexSettings, dim: int) -> None:
+    if settings.code_size is None:
+        return
+    if settings.metric == "l1":
+        raise UsageError(
+            f"--code-size {settings.code_size} does not go with --metric-type l1, which is a sum over whole vectors: "
+            "leave it out, or use --metric-type l2"
+        )
+    if settings.code_size > dim:
+        raise UsageError(
+            f"--code-size {settings.code_size} is more than a byte for each of {dim} dimensions: take at most {dim}, "
+            "or --index-key IVF,SQ8, IVF,SQfp16 or IVF,Flat"
+        )
+
+
 def _automatic(settings: IndexSettings, rows: int, dim: int) -> IndexKey:
-    if rows * (4 * dim + 8) <= settings.max_memory:
-        return IndexKey.parse("Flat" if rows <= FLAT_UP_TO else "IVF,Flat")
-    for size in _CODE_SIZES:
-        if size <= dim and rows * (size + 8) <= settings.max_memory:
-            reduced = min(4 * size, dim // size * size)
-            return IndexKey.parse(f"OPQ{size}_{reduced},IVF,PQ{size}")
+    _check_automatic(settings, dim)
+    limit, nlist = settings.max_memory, default_nlist(rows)
+    if settings.code_size is not None:
+        key = _compressed(settings.code_size, dim, nlist)
+        if 0 < rows < key.rows_needed:
+            raise UsageError(
+                f"--code-size {settings.code_size} needs at least {key.rows_needed} vectors to train, there are "
+                f"{rows}: leave it out"
+            )
+        if (size := index_bytes(key, rows, dim)) > limit:
+            raise UsageError(
+                f"{rows} vectors of --code-size {settings.code_size} make an index of {size} bytes, more than "
+                f"--max-index-memory {limit}: raise it, or take shorter codes"
+            )
+        return key
+    flat = IndexKey((), 1, "", "Flat")
+    candidates = [flat if rows <= FLAT_UP_TO or settings.metric == "l1" else _with_graph(flat, nlist)]
+    if settings.metric != "l1":
+        sizes = [size for size in _CODE_SIZES if size <= dim] or [dim]
+        candidates += [_compressed(size, dim, nlist) for size in sizes]
+    trainable = [key for key in candidates if key.rows_needed <= rows or key == flat]
+    for key in trainable:
+        if index_bytes(key, rows, dim) <= limit:
+            return key
+    least = trainable[-1]
     raise UsageError(
-        f"{rows} vectors do not fit --max-index-memory {settings.max_memory} even at {_CODE_SIZES[-1]} bytes each "
-        f"({rows * (_CODE_SIZES[-1] + 8)} bytes with ids): raise it"
+        f"{rows} vectors do not fit --max-index-memory {limit}: even {least} takes {index_bytes(least, rows, dim)} "
+        "bytes: raise it"
     )
+
+
+def _compressed(size: int, dim: int, nlist: int) -> IndexKey:
+    """Returns a product quantizer of `size` bytes, at most `dim`, behind a rotation to what its parts divide."""
+    parts, bits = (2 * size, "x4") if size < _LEAST_PARTS and 2 * size <= dim else (size, "")
+    kept = min(_COMPONENTS_PER_PART * parts, dim // parts * parts)
+    return _with_graph(IndexKey((f"OPQ{parts}_{kept}",), 1, "", f"PQ{parts}{bits}"), nlist)
+
+
+def _with_graph(key: IndexKey, nlist: int) -> IndexKey:
+    coarse = f"_HNSW{_GRAPH_LINKS}" if nlist >= GRAPH_FROM else ""
+    return IndexKey(key.transforms, nlist, coarse, key.storage)

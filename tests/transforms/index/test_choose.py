@@ -1,14 +1,17 @@
 """The index is chosen from counts alone, and a key that cannot work is refused before any work."""
 
 import logging
+from dataclasses import replace
 
+import faiss
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from transforms.errors import UsageError
-from transforms.index.choose import IndexKey, check_key, choose, default_nlist, most_lists
-from transforms.records import IndexSettings
+from transforms.index.choose import IndexKey, check_key, choose, code_size, default_nlist, index_bytes, most_lists
+from transforms.index.faiss_file import describe_trained
+from transforms.records import IndexSettings, Metric
 
 
 @pytest.mark.parametrize(
@@ -18,10 +21,15 @@ from transforms.records import IndexSettings
         (20_000, 512, 16 << 30, "IVF1,Flat"),
         (20_001, 512, 16 << 30, "IVF512,Flat"),
         (10**6, 512, 16 << 30, "IVF4096,Flat"),
-        (10**8, 512, 16 << 30, "OPQ64_256,IVF262144,PQ64"),
-        (10**9, 512, 32 << 30, "OPQ16_64,IVF1048576,PQ16"),
-        (10**9, 512, 16 << 30, "OPQ8_32,IVF1048576,PQ8"),
+        (5 * 10**6, 512, 16 << 30, "IVF65536_HNSW32,Flat"),
+        (10**8, 512, 16 << 30, "OPQ64_256,IVF262144_HNSW32,PQ64"),
+        (10**9, 512, 32 << 30, "OPQ16_64,IVF1048576_HNSW32,PQ16"),
+        (10**9, 512, 16 << 30, "OPQ8_32,IVF1048576_HNSW32,PQ8"),
+        (10**9, 512, 12 << 30, "OPQ8_32,IVF1048576_HNSW32,PQ8x4"),
+        (10**10, 512, 1 << 40, "OPQ64_256,IVF1048576_HNSW32,PQ64"),
+        (10**11, 512, 8 << 40, "OPQ64_256,IVF4194304_HNSW32,PQ64"),
         (10**6, 100, 50 << 20, "OPQ32_96,IVF4096,PQ32"),
+        (10**6, 2, 12 << 20, "OPQ2_2,IVF4096,PQ2"),
     ],
 )
 def test_auto_takes_the_most_exact_index_that_fits(rows: int, dim: int, memory: int, key: str) -> None:
@@ -29,25 +37,70 @@ def test_auto_takes_the_most_exact_index_that_fits(rows: int, dim: int, memory: 
 
 
 def test_auto_refuses_what_fits_in_no_way() -> None:
-    with pytest.raises(UsageError, match=r"1000000000 vectors do not fit --max-index-memory 1073741824.*raise it"):
+    with pytest.raises(UsageError, match=r"1000000000 vectors do not fit --max-index-memory 1073741824: even .*raise"):
         choose(IndexSettings(max_memory=1 << 30), 10**9, 512)
 
 
-@given(st.integers(20_001, 10**9), st.integers(8, 2048), st.integers(24, 36))
-def test_what_auto_takes_fits_its_memory_and_its_dimension(rows: int, dim: int, memory_bits: int) -> None:
-    try:
-        key = choose(IndexSettings(max_memory=1 << memory_bits), rows, dim)
-    except UsageError:
-        assert rows * 16 > 1 << memory_bits
-        return
+@pytest.mark.parametrize(
+    ("size", "dim", "key"),
+    [
+        (64, 512, "OPQ64_256,IVF4096,PQ64"),
+        (48, 512, "OPQ48_192,IVF4096,PQ48"),
+        (7, 512, "OPQ14_56,IVF4096,PQ14x4"),
+        (4, 512, "OPQ8_32,IVF4096,PQ8x4"),
+        (33, 100, "OPQ33_99,IVF4096,PQ33"),
+        (100, 100, "OPQ100_100,IVF4096,PQ100"),
+        (1, 1, "OPQ1_1,IVF4096,PQ1"),
+    ],
+)
+def test_a_code_size_is_kept_to_the_byte(size: int, dim: int, key: str) -> None:
+    chosen = choose(IndexSettings(code_size=size), 10**6, dim)
+    assert str(chosen) == key
+    assert code_size(chosen, dim) == size
 
-    code = 4 * dim if key.storage == "Flat" else int(key.storage.removeprefix("PQ"))
-    assert rows * (code + 8) <= 1 << memory_bits
-    if key.transforms:
-        size, reduced = map(int, key.transforms[0].removeprefix("OPQ").split("_"))
-        assert reduced % size == 0
-        assert reduced <= dim
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "dim", "reason"),
+    [
+        (IndexSettings(code_size=600), 10**6, 512, "--code-size 600 is more than a byte for each of 512 dimensions"),
+        (IndexSettings(code_size=8), 200, 512, "--code-size 8 needs at least 256 vectors to train, there are 200"),
+        (IndexSettings(code_size=64, max_memory=1 << 20), 10**6, 512, "more than --max-index-memory 1048576: raise"),
+        (IndexSettings(code_size=64, metric="l1"), 10**6, 512, "does not go with --metric-type l1"),
+        (IndexSettings(max_memory=1 << 30, metric="l1"), 10**9, 512, "even IVF1,Flat takes"),
+    ],
+)
+def test_what_auto_is_asked_for_in_vain_is_refused(settings: IndexSettings, rows: int, dim: int, reason: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        choose(settings, rows, dim)
+    assert reason in str(raised.value)
+
+
+def test_l1_is_flat_whatever_the_number_of_vectors() -> None:
+    assert str(choose(IndexSettings(metric="l1"), 10**6, 64)) == "IVF1,Flat"
+
+
+@given(
+    st.integers(0, 11).flatmap(lambda power: st.integers(1, 10**power)),
+    st.integers(1, 4096),
+    st.integers(10, 50),
+    st.none() | st.integers(1, 200),
+    st.sampled_from(["ip", "l2", "l1"]),
+)
+def test_whatever_auto_takes_fits_its_memory_and_is_built_by_faiss(
+    rows: int, dim: int, memory_bits: int, size: int | None, metric: Metric
+) -> None:
+    settings = IndexSettings("auto", metric, 1 << memory_bits, size)
+    try:
+        key = choose(settings, rows, dim)
+    except UsageError:
+        assume(False)
+    assert index_bytes(key, rows, dim) <= 1 << memory_bits
+    assert size is None or code_size(key, dim) == size
     assert key.rows_needed <= rows
+    assert key.nlist == 1 or key.nlist * 39 <= rows
+    index = faiss.index_factory(dim, str(key.with_lists(1)), faiss.METRIC_L2)
+    assert describe_trained(index).code_size == code_size(key, dim)
+    check_key(replace(settings, key=str(key), code_size=None), dim)
 
 
 @given(st.integers(0, 10**11))
@@ -57,11 +110,16 @@ def test_there_are_never_fewer_than_39_vectors_a_list(rows: int) -> None:
         assert lists == 1 or lists * 39 <= rows
 
 
+@given(st.integers(10**5, 10**11))
+def test_the_lists_of_a_default_stay_short(rows: int) -> None:
+    assert rows / default_nlist(rows) <= 10**5
+
+
 @pytest.mark.parametrize(
     "key",
     ["auto", "Flat", "IVF,Flat", "IVF64,Flat", "IVF64,PQ8", "IVF64,PQ8x4", "IVF64,PQ8np", "IVF64,SQ8", "IVF64,SQfp16",
      "IVF64_HNSW32,PQ8", "OPQ8,IVF64,PQ8", "OPQ8_8,IVF,PQ8", "PCA8,IVF64,SQ8", "RR16,IVF64,Flat", "PCAR8,IVF64,PQ8",
-     "IVF64,RaBitQ"],
+     "IVF64,RaBitQ", "IVF64,RaBitQ4", "L2norm,IVF64,SQ4", "IVF64,SQ6", "Pad32,IVF64,PQ32", "IVF99999999999,Flat"],
 )  # fmt: skip
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 def test_keys_of_the_ivf_family_are_accepted(key: str, metric: str) -> None:
@@ -69,28 +127,22 @@ def test_keys_of_the_ivf_family_are_accepted(key: str, metric: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "reason"),
+    ("settings", "reason"),
     [
-        ("IVF4,PQ5", "multiple of the number of subquantizers"),
-        ("IVF64,PQ4fs", "FastScan codes cannot be merged; build PQ4 and"),
-        ("IVF64,PQ4x4fsr", "FastScan codes cannot be merged; build PQ4x4 and"),
-        ("LSH", "not of the IVF family: use auto, Flat"),
-        ("HNSW32", "not of the IVF family"),
-        ("", "not of the IVF family"),
-        ("nonsense", "not of the IVF family"),
-        ("ivf64,flat", "not of the IVF family"),
-        ("IVF64", "not of the IVF family"),
-        ("IVF64,Flat,RFlat", "not of the IVF family"),
-        ("IVF64,Nonsense", "could not parse"),
-        ("IVF64,PQ8+4", "does not work with 16 dimensions"),
-        ("PCA32,IVF64,Flat", "keeps 32 components of vectors that have 16"),
+        (IndexSettings("IVF4,PQ5"), "--index-key IVF4,PQ5: it does not work with 16 dimensions"),
+        (IndexSettings("IVF64,PQ4x4fs"), "FastScan codes cannot be merged; build PQ4x4 and"),
+        (IndexSettings("IVF64,PQ8,RFlat"), "leave it out"),
+        (IndexSettings("PCA32,IVF64,Flat"), "keeps 32 components of vectors that have 16"),
+        (IndexSettings("IVF64,PQ8", code_size=8), "--code-size is what auto goes by"),
+        (IndexSettings("IVF64,Flat", "l1"), "does not go with --metric-type l1"),
+        (IndexSettings("IVF64,RaBitQ", "l1"), "does not go with --metric-type l1"),
+        (IndexSettings("RR,IVF1,Flat", "l1"), "does not go with --metric-type l1"),
+        (IndexSettings(code_size=17), "more than a byte for each of 16 dimensions"),
     ],
 )
-def test_keys_that_cannot_work_are_refused_with_the_reason_on_one_line(key: str, reason: str) -> None:
+def test_keys_that_cannot_work_are_refused_with_the_reason_on_one_line(settings: IndexSettings, reason: str) -> None:
     with pytest.raises(UsageError) as raised:
-        check_key(IndexSettings(key), 16)
-
-    assert f"--index-key {key}" in str(raised.value)
+        check_key(settings, 16)
     assert reason in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -98,9 +150,13 @@ def test_keys_that_cannot_work_are_refused_with_the_reason_on_one_line(key: str,
 def test_too_few_vectors_get_fewer_lists_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         key = choose(IndexSettings("OPQ8,IVF1024,PQ8"), 1000, 16)
-
     assert str(key) == "OPQ8,IVF16,PQ8"
     assert "IVF1024,PQ8 needs 39 vectors a list, there are 1000 in all: using OPQ8,IVF16,PQ8" in caplog.text
+
+
+def test_who_only_looks_up_the_key_warns_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    assert str(choose(IndexSettings("OPQ8,IVF1024,PQ8"), 1000, 16, warn=False)) == "OPQ8,IVF16,PQ8"
+    assert caplog.text == ""
 
 
 def test_enough_vectors_get_what_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -128,8 +184,10 @@ def test_too_few_vectors_to_train_are_refused(key: str, needed: int) -> None:
     choose(IndexSettings(key), needed, 16)
 
 
-@given(st.sampled_from(["Flat", "IVF,Flat", "IVF64,PQ8", "OPQ16_64,IVF1024,PQ16", "IVF8_HNSW32,SQ8"]))
-def test_a_key_reads_back_as_faiss_reads_it(key: str) -> None:
-    parsed = IndexKey.parse(key).with_lists(32)
-
-    assert IndexKey.parse(str(parsed)) == parsed
+def test_the_bytes_of_an_index_are_those_that_faiss_writes() -> None:
+    for text in ("IVF64,Flat", "PCA16,IVF64,PQ8x4", "IVF64_HNSW32,SQ8"):
+        index = faiss.index_factory(64, text)
+        vectors = faiss.rand((4000, 64), 1)
+        index.train(vectors)
+        index.add(vectors)
+        assert index_bytes(IndexKey.parse(text), 4000, 64) == pytest.approx(len(faiss.serialize_index(index)), rel=0.2)
