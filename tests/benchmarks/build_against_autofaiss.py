@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found: dict[str, Any] = {
             "machine": machine,
             "vectors": {"rows": folder.rows, "dim": folder.dim, "metric": folder.metric},
-            "index_key": {"asked": key, "pixdex": own[-1].summary["index_key"]},
+            "index_key": own_builds.same_key(key, own[-1]),
             "pixdex": {
                 **report.cost([run.measured for run in own]),
                 "stages": report.stage_medians([run.stages for run in own]),

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks.measuring import Measured, run
+from tests.benchmarks.measuring import Measured, run, say
 from tests.benchmarks.recall import Positions
 from tests.benchmarks.vector_folder import VectorFolder
 from transforms import generations
@@ -52,6 +52,14 @@ def build(folder: VectorFolder, key: str, root: Path, *, seed: int = 0) -> OwnRu
     """Builds into a new root, start to finish of the command; a root that is there already is removed."""
     shutil.rmtree(root, ignore_errors=True)
     return go_on("build", folder, key, root, seed=seed)
+
+
+def same_key(asked: str, run: OwnRun) -> dict[str, str]:
+    """Returns the key asked for and the one built, and says so when they differ: then there is nothing to compare."""
+    built = run.summary["index_key"]
+    if "".join(asked.split()) != built:
+        say(f"WARNING: {asked} became {built}: the peer has other lists, take more vectors or a smaller key")
+    return {"asked": asked, "pixdex": built}
 
 
 def go_on(job: str, folder: VectorFolder, key: str, root: Path, *, seed: int = 0) -> OwnRun:

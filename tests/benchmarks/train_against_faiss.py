@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found: dict[str, Any] = {
             "machine": machine,
             "vectors": {"rows": folder.rows, "dim": folder.dim, "metric": folder.metric},
-            "index_key": {"asked": options.index_key, "pixdex": own[-1].summary["index_key"]},
+            "index_key": own_builds.same_key(options.index_key, own[-1]),
             "pixdex": {
                 "train_seconds": seconds,
                 "runs_seconds": [run.training_seconds for run in own],
