@@ -111,4 +111,24 @@ def block_stem(block: int) -> str:
 
 def merged_index(number: int) -> str:
     """The merged index of a generation."""
-    return f"index/{number:06d}/index.faiss"
+    return f"{index_folder(number)}/index.faiss"
+
+
+def index_folder(number: int) -> str:
+    """The merged index of a generation: one `index.faiss`, or segments where the root is no folder."""
+    return f"index/{number:06d}"
+
+
+def segment_stem(segment: int) -> str:
+    """The first part of the name of a segment."""
+    return f"segment-{segment:05d}"
+
+
+def tier_folder(number: int) -> str:
+    """What a merge of very many shard indexes makes on the way: a few larger files in their place."""
+    return f"{plan_folder(number)}/tier-files"
+
+
+def tier_stem(task: int) -> str:
+    """The first part of the name of a file of the tier."""
+    return f"tier-{task:07d}"

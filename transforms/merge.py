@@ -1,4 +1,4 @@
-"""The merge stage: shard indexes become one `index.faiss`, each worker owning ranges of inverted lists."""
+"""The merge stage: shard indexes become one index, each worker owning ranges of inverted lists."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,43 +7,74 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Count
 
-from transforms.merging import MergeInputs, Piece, finish_merge, merge_piece, plan_merge
+from transforms.merge_inputs import MergeInputs, merge_inputs
+from transforms.merging import Piece, finish_merge, merge_piece, plan_merge
 from transforms.records import StageMarker
 from transforms.run import Run
+from transforms.segments import RangeTask, merge_into_segment, merge_tier, plan_segments, plan_tier
 from transforms.stage import FinishStage
 
 
 @dataclass(eq=False)
 class MergeBlocks(beam.PTransform):
-    """Merges the shard indexes of a run into one ordinary faiss file.
+    """Merges the shard indexes of a run: into one ordinary faiss file, or into segments where the root is no folder.
 
-    Cost: reads and writes every code once; memory of a worker is one piece (128 MiB, or the longest list if that is
-    larger: all of it for one list, which is what `Flat` is), whatever the number of vectors.
+    More shard indexes than one merge should read at once are first merged in groups, range by range (the tier).
+
+    Cost: reads and writes every code once, twice with a tier; memory of a worker is two steps (64 MiB each, or the
+    longest list if that is larger: all of it for one list, which is what `Flat` is), whatever the number of vectors.
+    Segments and files of the tier are made in `Store.scratch()`: the disk of a worker needs room for one, 1 GiB.
     """
 
     run: Run
 
     def expand(self, added: PCollection[StageMarker]) -> PCollection[StageMarker]:
         """Takes the marker of the add stage."""
-        return (
+        merged = (
             added
+            | "TierFiles" >> beam.ParDo(_PlanTier(self.run))
+            # Breaks the fusion with the one planner: files are merged on all workers.
+            | "SpreadTier" >> beam.Reshuffle()
+            | "MergeTier" >> beam.ParDo(_MergeTier(self.run))
+            # The merge reads the files of all groups.
+            | "TierDone" >> FinishStage(self.run, "tier")
             | "Pieces" >> beam.ParDo(_PlanPieces(self.run))
             # Breaks the fusion with the one planner: pieces are merged on all workers.
             | "SpreadPieces" >> beam.Reshuffle()
             | "MergePiece" >> beam.ParDo(_MergePiece(self.run))
-            # All pieces are in the file: only then does it get its name.
-            | "CountPieces" >> Count.Globally()
-            | "FinishFile" >> beam.ParDo(_FinishFile(self.run))
-            | "MergeDone" >> FinishStage(self.run, "merge")
         )
+        if self.run.store.local is not None:
+            # All pieces are in the file: only then does it get its name.
+            merged = merged | "CountPieces" >> Count.Globally() | "FinishFile" >> beam.ParDo(_FinishFile(self.run))
+        return merged | "MergeDone" >> FinishStage(self.run, "merge")
+
+
+class _PlanTier(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, added: StageMarker) -> Iterator[RangeTask]:
+        # A run that went past its tier goes on with what that made.
+        done = self._run.stage_marker("tier")
+        if done is None or done.tasks:
+            yield from plan_tier(self._run)
+
+
+class _MergeTier(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, task: RangeTask) -> Iterator[int]:
+        merge_tier(self._run, task)
+        yield task.number
 
 
 class _PlanPieces(beam.DoFn):
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def process(self, added: StageMarker) -> Iterator[Piece]:
-        yield from plan_merge(self._run)
+    def process(self, tier: StageMarker) -> Iterator[Piece | RangeTask]:
+        yield from plan_segments(self._run) if self._run.store.local is None else plan_merge(self._run)
 
 
 class _MergePiece(beam.DoFn):
@@ -51,10 +82,13 @@ class _MergePiece(beam.DoFn):
         self._run = run
         self._inputs: MergeInputs | None = None
 
-    def process(self, piece: Piece) -> Iterator[int]:
+    def process(self, piece: Piece | RangeTask) -> Iterator[int]:
         # Kept from piece to piece, but not shared with other threads of the process: readers and buffer are for one.
-        self._inputs = self._inputs or MergeInputs(self._run)
-        merge_piece(self._run, piece, self._inputs)
+        self._inputs = self._inputs or merge_inputs(self._run)
+        if isinstance(piece, Piece):
+            merge_piece(self._run, piece, self._inputs)
+        else:
+            merge_into_segment(self._run, piece, self._inputs)
         yield piece.number
 
     def teardown(self) -> None:

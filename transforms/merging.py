@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import numpy as np
 from xxhash import xxh3_64
@@ -17,12 +17,15 @@ from xxhash import xxh3_64
 from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
-from transforms.index.list_file import ListFile
-from transforms.index.list_format import ID_BYTES, Seal
-from transforms.index.range_merge import PIECE_BYTES, PieceBuffer, merge_range, merged_sizes, plan_pieces
+from transforms.index.list_format import ID_BYTES
+from transforms.index.range_merge import STEP_BYTES, merge_range, merged_sizes, plan_pieces
 from transforms.index.trained import read_training
-from transforms.records import ListsMarker, PieceMarker, digest
+from transforms.merge_inputs import MergeInputs, answers, blocks, merge_inputs
+from transforms.records import PieceMarker, digest
 from transforms.run import Run
+
+PIECE_BYTES: Final = 512 << 20
+"""Merged by one task. Smaller ones spread over more workers; each ends by waiting for the disk."""
 
 _READ_BYTES = 1 << 20
 
@@ -42,27 +45,6 @@ class Piece:
     answers: str
 
 
-class MergeInputs:
-    """The shard indexes of a run, opened, and the memory of one piece: what a worker keeps from piece to piece."""
-
-    def __init__(self, run: Run) -> None:
-        """Opens every shard index of the run."""
-        self.buffer = PieceBuffer()
-        self._opened = contextlib.ExitStack()
-        self.files = [
-            ListFile(
-                self._opened.enter_context(run.store.open(marker.lists.path)),
-                marker.lists.path,
-                Seal(marker.lists.bytes, marker.lists.checksum.removeprefix("xxh3:")),
-            )
-            for marker in _blocks(run)
-        ]
-
-    def close(self) -> None:
-        """Closes the shard indexes."""
-        self._opened.close()
-
-
 def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     """Makes room for the merged index and cuts its lists into pieces; none when it is already merged.
 
@@ -70,26 +52,27 @@ def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     """
     if _final(run).exists():
         return []
-    with contextlib.closing(MergeInputs(run)) as inputs:
-        sizes = merged_sizes(inputs.files)
-        ranges = plan_pieces(inputs.files, piece_bytes)
     described = _layout(run)
+    with contextlib.closing(merge_inputs(run)) as inputs:
+        files = inputs.over(range(described.nlist))
+        sizes = merged_sizes(files)
+        ranges = plan_pieces(files, piece_bytes)
     _make_room(run, body_offset(described, sizes, described.nlist))
     before = np.concatenate(([0], np.cumsum(sizes))) * (described.code_size + ID_BYTES)
     start = body_offset(described, sizes)
-    blocks = _answers(run)
+    merged = answers(run, blocks(run))
     pieces = []
     for number, lists in enumerate(ranges, start=1):
         offset, size = start + int(before[lists.start]), int(before[lists.stop] - before[lists.start])
-        answers = digest(blocks, lists.start, lists.stop, offset)
-        pieces.append(Piece(number, lists.start, lists.stop, offset, size, answers))
+        answered = digest(merged, lists.start, lists.stop, offset)
+        pieces.append(Piece(number, lists.start, lists.stop, offset, size, answered))
     return pieces
 
 
-def merge_piece(run: Run, piece: Piece, inputs: "MergeInputs") -> None:
+def merge_piece(run: Run, piece: Piece, inputs: MergeInputs, step_bytes: int = STEP_BYTES) -> None:
     """Writes one piece and commits its marker; a piece that already stands in the file is left alone.
 
-    Memory: the piece once, and its part of every shard index's sizes. Resuming reads what is done once, to be sure that
+    Memory: two steps, and their part of every shard index's sizes. Resuming reads what is done once, to be sure that
     the file still holds it.
     """
     with _opened_temporary(run) as out:
@@ -99,14 +82,15 @@ def merge_piece(run: Run, piece: Piece, inputs: "MergeInputs") -> None:
         if done is not None and done.checksum == f"xxh3:{_checksum(out, piece.offset, piece.bytes)}":
             return
         out.seek(piece.offset)
-        merged = merge_range(inputs.files, range(piece.first_list, piece.last_list), out, buffer=inputs.buffer)
+        lists = range(piece.first_list, piece.last_list)
+        files, trained = inputs.over(lists), run.trained().trained.fingerprint
+        merged = merge_range(files, lists, out, fingerprint=trained, step_bytes=step_bytes, buffers=inputs.buffers)
         out.flush()
         os.fsync(out.fileno())
     if merged.bytes != piece.bytes:
         raise PixdexError(
             f"piece {piece.number} of the merged index has {merged.bytes} bytes, {piece.bytes} were planned"
         )
-    lists = (piece.first_list, piece.last_list)
     _commit(run, piece.number, piece.answers, lists, piece.offset, piece.bytes, merged.checksum)
 
 
@@ -114,15 +98,15 @@ def finish_merge(run: Run) -> None:
     """Writes the head of the file, which no piece has, and gives the whole file its name."""
     final, temporary, described = _final(run), _temporary(run), _layout(run)
     if not final.exists():
-        with contextlib.closing(MergeInputs(run)) as inputs:
-            sizes = merged_sizes(inputs.files)
+        with contextlib.closing(merge_inputs(run)) as inputs:
+            sizes = merged_sizes(inputs.over(range(described.nlist)))
         with _opened_temporary(run) as out:
             if out is not None:
                 with run.store.local_path(run.trained().trained.index.path).open("rb") as trained:
                     size = write_head(trained, out, described, sizes)
                 out.flush()
                 os.fsync(out.fileno())
-                _commit(run, 0, digest(_answers(run), 0, 0, 0), (0, 0), 0, size, _checksum(out, 0, size))
+                _commit(run, 0, digest(answers(run, blocks(run)), 0, 0, 0), range(0), 0, size, _checksum(out, 0, size))
                 # Whoever came first linked the same bytes, and may have taken the temporary name away.
                 with contextlib.suppress(FileExistsError, FileNotFoundError):
                     os.link(temporary, final)
@@ -130,23 +114,14 @@ def finish_merge(run: Run) -> None:
     temporary.unlink(missing_ok=True)
 
 
-def _commit(run: Run, number: int, answers: str, lists: tuple[int, int], offset: int, size: int, checksum: str) -> None:
-    marker = PieceMarker(number, answers, lists[0], lists[1], offset, size, f"xxh3:{checksum}")
+def _commit(run: Run, number: int, answers: str, lists: range, offset: int, size: int, checksum: str) -> None:
+    marker = PieceMarker(number, answers, lists.start, lists.stop, offset, size, f"xxh3:{checksum}")
     stands = run.commit("merge", number, marker)
     if stands != marker:
         raise PixdexError(
             f"piece {number} of the merged index came out as {checksum}, the first time as {stands.checksum}: "
             "a shard index changed in between; start again with --abandon-plan"
         )
-
-
-def _answers(run: Run) -> str:
-    """What a merge answers: the trained index and the shard indexes, in order."""
-    return digest(run.trained().trained.fingerprint, [marker.lists for marker in _blocks(run)])
-
-
-def _blocks(run: Run) -> list[ListsMarker]:
-    return run.markers("add", range(run.plan.blocks), ListsMarker)
 
 
 def _layout(run: Run) -> TrainedLayout:

@@ -160,6 +160,19 @@ class Store:
         except FileNotFoundError as error:
             raise missing(self, path) from error
 
+    def open_ranges(self, path: str) -> BufferedIOBase:
+        """Opens a file for reading large ranges of bytes: nothing is read ahead or kept.
+
+        Raises:
+            PixdexError: there is no such file.
+        """
+        try:
+            if self.local is not None:
+                return cast(BufferedIOBase, (self.local / path).open("rb", buffering=0))
+            return cast(BufferedIOBase, self.filesystem.open(self.full(path), "rb", cache_type="none"))
+        except FileNotFoundError as error:
+            raise missing(self, path) from error
+
     def read_record(self, path: str, kind: type[T]) -> T:
         """Reads a JSON record.
 

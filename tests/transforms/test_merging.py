@@ -11,6 +11,7 @@ import pytest
 from tests.transforms.built import ROWS, run_up_to
 from transforms import layout, merging
 from transforms.errors import PixdexError
+from transforms.merge_inputs import merge_inputs
 from transforms.records import ListsMarker, PieceMarker
 from transforms.run import Run
 
@@ -32,7 +33,7 @@ def partial(run: Run) -> Path:
 
 def merge(run: Run) -> bytes:
     for piece in merging.plan_merge(run, SMALL):
-        merging.merge_piece(run, piece, merging.MergeInputs(run))
+        merging.merge_piece(run, piece, merge_inputs(run))
     merging.finish_merge(run)
     return final(run).read_bytes()
 
@@ -62,7 +63,7 @@ def test_the_order_of_the_pieces_does_not_matter(run: Run) -> None:
     pieces = merging.plan_merge(run, SMALL)
     random.Random(0).shuffle(pieces)
     for piece in [*pieces, *pieces[:2]]:
-        merging.merge_piece(run, piece, merging.MergeInputs(run))
+        merging.merge_piece(run, piece, merge_inputs(run))
     merging.finish_merge(run)
     assert final(run).read_bytes() == expected
     assert faiss.read_index(str(final(run))).ntotal == ROWS
@@ -70,11 +71,11 @@ def test_the_order_of_the_pieces_does_not_matter(run: Run) -> None:
 
 def test_pieces_that_are_done_are_not_written_again(run: Run) -> None:
     pieces = merging.plan_merge(run, SMALL)
-    merging.merge_piece(run, pieces[0], merging.MergeInputs(run))
+    merging.merge_piece(run, pieces[0], merge_inputs(run))
     again = merging.plan_merge(run, SMALL)
     assert again == pieces
     before = partial(run).stat().st_mtime_ns
-    merging.merge_piece(run, again[0], merging.MergeInputs(run))
+    merging.merge_piece(run, again[0], merge_inputs(run))
     assert partial(run).stat().st_mtime_ns == before
 
 
@@ -102,7 +103,7 @@ def test_a_build_that_comes_late_writes_nothing(run: Run) -> None:
     late = merging.plan_merge(run, SMALL)
     expected = merge(run)
     for piece in late:
-        merging.merge_piece(run, piece, merging.MergeInputs(run))
+        merging.merge_piece(run, piece, merge_inputs(run))
     merging.finish_merge(run)
     assert final(run).read_bytes() == expected
     assert [path.name for path in final(run).parent.iterdir()] == ["index.faiss"]
@@ -114,7 +115,7 @@ def test_a_build_that_finished_first_may_take_the_temporary_name_away(
     expected = merge(run)
     start_over(run, keep_markers=False)
     for piece in merging.plan_merge(run, SMALL):
-        merging.merge_piece(run, piece, merging.MergeInputs(run))
+        merging.merge_piece(run, piece, merge_inputs(run))
     link = os.link
 
     def other_is_faster(source: Path, target: Path) -> None:
@@ -141,18 +142,18 @@ def test_a_temporary_file_that_someone_removed_is_named(run: Run) -> None:
     pieces = merging.plan_merge(run, SMALL)
     partial(run).unlink()
     with pytest.raises(PixdexError, match=r"\.index\.faiss\.partial was removed .* run the same command again"):
-        merging.merge_piece(run, pieces[0], merging.MergeInputs(run))
+        merging.merge_piece(run, pieces[0], merge_inputs(run))
 
 
 def test_a_piece_that_comes_out_differently_is_refused(run: Run) -> None:
     piece = merging.plan_merge(run, SMALL)[0]
-    merging.merge_piece(run, piece, merging.MergeInputs(run))
+    merging.merge_piece(run, piece, merge_inputs(run))
     path = layout.marker(1, "merge", 1)
     (marker,) = run.markers("merge", [1], PieceMarker)
     run.store.local_path(path).unlink()
     run.commit("merge", 1, replace(marker, checksum="xxh3:0"))
     with pytest.raises(PixdexError, match="a shard index changed in between"):
-        merging.merge_piece(run, piece, merging.MergeInputs(run))
+        merging.merge_piece(run, piece, merge_inputs(run))
 
 
 def test_a_shard_index_of_another_trained_index_is_refused(run: Run) -> None:

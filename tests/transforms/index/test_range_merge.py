@@ -16,7 +16,7 @@ from transforms.index.list_file import ListFile
 from transforms.index.list_writer import write_lists
 from transforms.index.range_merge import (
     MergedRange,
-    PieceBuffer,
+    StepBuffers,
     merge_range,
     merge_segment,
     merged_sizes,
@@ -85,17 +85,17 @@ def test_any_blocks_pieces_and_order_give_the_bytes_of_one_file(
     random.Random(seed).shuffle(shuffled)
 
     out = io.BytesIO()
-    seal = merge_segment(shuffled, range(nlist), out, piece_bytes=piece_bytes, fence_bytes=200)
+    seal = merge_segment(shuffled, range(nlist), out, step_bytes=piece_bytes, fence_bytes=200)
     assert out.getvalue() == file_of(whole) and seal == whole.seal
 
     pieces = plan_pieces(inputs, piece_bytes)
     assert list(itertools.chain(*pieces)) == list(range(nlist))
     sizes = merged_sizes(inputs)
     target = io.BytesIO()
-    buffer = PieceBuffer()
+    buffers = StepBuffers()
     for piece in data.draw(st.permutations(pieces)):
         target.seek(int(sizes[: piece.start].sum()) * (code_size + 8))
-        merged = merge_range(shuffled, piece, target, buffer=buffer)
+        merged = merge_range(shuffled, piece, target, buffers=buffers)
         assert merged.stored.rows == sizes[piece.start : piece.stop].sum() == merged.bytes // (code_size + 8)
     assert target.getvalue() == whole.read(range(nlist)).body.tobytes()
 
@@ -116,7 +116,7 @@ def test_segments_over_other_ranges_of_lists_merge_with_whole_blocks() -> None:
         merge_segment(inputs[:2], lists, out, fence_bytes=200)
         base.append(ListFile(out, f"segment-{lists.start}.ivf"))
     out = io.BytesIO()
-    merge_segment([inputs[2], base[1], base[0]], range(64), out, piece_bytes=500, fence_bytes=200)
+    merge_segment([inputs[2], base[1], base[0]], range(64), out, step_bytes=500, fence_bytes=200)
     assert out.getvalue() == file_of(whole)
 
 
