@@ -18,12 +18,14 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Final
 
 from pipelines import console, options, text_table
 from pipelines.text_table import Column
 from transforms import generations, layout, shards
 from transforms.errors import UsageError
+from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation, Source
 from transforms.run import STAGES, Run
 from transforms.searching import open_generation
@@ -32,6 +34,7 @@ from transforms.store import Store
 REASONS = 100
 """Reasons of rejects that `--json` gives at most; people see the first few."""
 
+_METRICS: Final = {"ip": "inner product", "l2": "squared L2", "l1": "L1"}
 _REASONS_SHOWN = 10
 _READERS = 16
 
@@ -114,9 +117,12 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
             "nprobe": trained.nprobe,
             "code_size": trained.code_size,
             "trained": trained.fingerprint,
+            "assignment": _assignment(store, generation),
             "path": generation.index.path,
+            "segments": _segments(store, generation),
         },
         "shards": totals.shards,
+        "ready": _ready(store, generation),
         "blocks": totals.blocks,
         "bytes": _bytes(store, generation),
         "sources": [_source(source) for source in generation.request.sources],
@@ -176,12 +182,27 @@ def _generation_text(said: dict[str, Any]) -> str:
         (
             "index",
             (
-                f"{index['key']}, {'inner product' if index['metric'] == 'ip' else 'squared L2'}, "
+                f"{index['key']}, {_METRICS[index['metric']]}, "
                 f"{_count(index['nlist'], 'list')}, nprobe {index['nprobe']}, {index['code_size']} bytes a vector"
             ),
         ),
         ("trained", f"{index['trained']}"),
-        ("files", f"{_count(said['shards'], 'shard')}, {_count(said['blocks'], 'block')}"),
+        *([("assignment", _assignment_text(index["assignment"]))] if index["assignment"] else []),
+        (
+            "files",
+            f"{_count(said['shards'], 'shard')}, {_count(said['blocks'], 'block')}"
+            + (f", {_count(index['segments'], 'segment')}" if index["segments"] else ""),
+        ),
+        *(
+            [
+                (
+                    "ready",
+                    f"{_count(said['ready']['shards'], 'shard')} of {_count(said['ready']['files'], 'file')} elsewhere",
+                )
+            ]
+            if said["ready"]["shards"]
+            else []
+        ),
         ("bytes", f"{_size(sum(sizes.values()))}: {', '.join(f'{_size(n)} {kind}' for kind, n in sizes.items() if n)}"),
         *(("source", _source_text(source)) for source in said["sources"]),
     ]
@@ -231,10 +252,37 @@ def _bytes(store: Store, generation: Generation) -> dict[str, int]:
         "embeddings": total(tables.shards),
         "lists": total(tables.blocks),
         "index": generation.index.bytes,
-        "trained": trained.index.bytes + trained.training.bytes,
+        "trained": sum(file.bytes for file in (trained.index, trained.training, trained.assignment) if file),
         "rejects": total(tables.rejects),
         "tables": sum(table.bytes for table in (tables.shards, tables.blocks, tables.segments, tables.rejects)),
     }
+
+
+def _assignment(store: Store, generation: Generation) -> dict[str, Any] | None:
+    """How vectors are assigned to lists in two levels, as its training audited it; None where assignment is flat."""
+    if generation.trained.assignment is None:
+        return None
+    audit = read_training(store, generation.trained).assignment
+    return None if audit is None else asdict(audit)
+
+
+def _assignment_text(audit: dict[str, Any]) -> str:
+    return f"two levels, {_count(audit['probes'], 'cell')} a vector, {audit['agreement']:.2%} as flat assignment does"
+
+
+def _segments(store: Store, generation: Generation) -> int:
+    """The number of files of an index that is kept as segments; 0 where it is one file."""
+    if not generation.index.checksum.startswith("segments:"):
+        return 0
+    return len(generations.read_table(store, generation.tables.segments)["path"])
+
+
+def _ready(store: Store, generation: Generation) -> dict[str, int]:
+    """How many shards are ready embeddings, and of how many files; these are not copied into the root."""
+    table = generations.read_table(store, generation.tables.shards)
+    ranges = table["ready"].to_pylist() if "ready" in table.column_names else []
+    uris = [ready["uri"] for ready in ranges if ready]
+    return {"shards": len(uris), "files": len(set(uris))}
 
 
 def _reject_reasons(store: Store, generation: Generation) -> Counter[tuple[str, str, str]]:

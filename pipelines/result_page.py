@@ -139,10 +139,7 @@ def _card(hit: Hit, thumbnail: str | None) -> str:
     name = label(hit)
     caption = hit.caption or ""
     worded = thumbnail is None and hit.modality != "image"
-    if worded:
-        shown = f'<span class="words" dir="auto">{html.escape(caption or name)}</span>'
-    else:
-        shown = _image(thumbnail, caption or name)
+    shown = _text("words", caption or name) if worded else _image(thumbnail, caption or name)
     address = link(hit.uri)
     if address is not None and (thumbnail is not None or hit.modality == "image"):
         shown = f'<a class="tile" href="{html.escape(address)}">{shown}</a>'
@@ -151,11 +148,17 @@ def _card(hit: Hit, thumbnail: str | None) -> str:
     lines = [] if worded and name == caption else [("name", name)]
     if caption not in ("", name) and not worded:
         lines.append(("caption", caption))
-    below = "".join(f'<span class="{kind}" dir="auto">{html.escape(text)}</span>' for kind, text in lines)
+    below = "".join(_text(kind, text) for kind, text in lines)
     return (
         f'<li title="{html.escape(hit.uri)}">{shown}{below}<span class="line"><span>{hit.rank}</span>'
-        f'<span class="score">{hit.score:.3f}</span></span></li>'
+        f'<span>{html.escape(hit.modality)}</span><span class="score">{hit.score:.3f}</span></span></li>'
     )
+
+
+def _text(kind: str, text: str) -> str:
+    """A text that the page cuts where it is long; it is whole in the tip."""
+    whole = html.escape(text)
+    return f'<span class="{kind}" dir="auto" title="{whole}">{whole}</span>'
 
 
 def label(hit: Hit) -> str:

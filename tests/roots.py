@@ -29,7 +29,7 @@ from transforms.records import (
 from transforms.shards import Reject
 from transforms.store import Store, sha256_of
 
-METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}
+METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2, "l1": faiss.METRIC_L1}
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,18 @@ def test_a_text_is_shown_as_words(tmp_path: Path) -> None:
     assert "picture not readable" not in text
 
 
+def test_a_tile_says_what_matched(tmp_path: Path) -> None:
+    text = shown(hit(picture(tmp_path / "a.png"), modality="keyword"))
+    assert "<span>keyword</span>" in text
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_what_is_cut_is_whole_in_the_tip(tmp_path: Path, modality: str) -> None:
+    name = "a very long name " * 40
+    text = shown(hit(f"file://{tmp_path}/rows.csv#7", modality=modality, columns={"name": name}))
+    assert f'title="{name}"' in text
+
+
 def test_a_query_picture_is_shown(tmp_path: Path) -> None:
     text = shown(query="mine.png", picture=picture(tmp_path / "mine.png"))
     assert text.count("<img") == 1
