@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from transforms import layout, planning
 from transforms.errors import PixdexError, UsageError
-from transforms.index.choose import choose
+from transforms.index.choose import choose, code_size
 from transforms.index.list_format import ID_BYTES
+from transforms.index.sizing import check_worker_memory
 from transforms.planning import Listing
 from transforms.records import Plan, Source, StageMarker, digest
 from transforms.run import Run
@@ -65,6 +66,9 @@ class VectorFiles:
 class PlanItems(beam.PTransform):
     """Lists every source, refuses keys that occur twice, cuts the items into partitions, and commits the plan.
 
+    An index that a worker of `worker_memory` bytes (None: of this machine's) could not train, add to or merge is
+    refused before the plan is committed.
+
     Cost: one listing call a folder and one read of every CSV, spread over workers. To find keys that occur twice, 24
     bytes an item are shuffled, in pieces that each name their item table (about 60 bytes); a worker holds 1/256 of
     them, and 16 bytes more an item to sort. Of ready embeddings, whose keys are unique by construction, only headers
@@ -92,7 +96,11 @@ class PlanItems(beam.PTransform):
             begin
             | "Plan" >> beam.Create([self.run.generation])
             | "CommitPlan"
-            >> beam.ParDo(_CommitPlan(self.run, self.first_shard), AsList(listed["listings"]), AsList(repeated))
+            >> beam.ParDo(
+                _CommitPlan(self.run, self.first_shard, self.worker_memory),
+                AsList(listed["listings"]),
+                AsList(repeated),
+            )
             | "PlanDone" >> FinishStage(self.run, "plan")
         )
 
@@ -214,9 +222,10 @@ class _FindRepeated(beam.DoFn):
 
 
 class _CommitPlan(beam.DoFn):
-    def __init__(self, run: Run, first_shard: int) -> None:
+    def __init__(self, run: Run, first_shard: int, worker_memory: int | None) -> None:
         self._run = run
         self._first_shard = first_shard
+        self._worker_memory = worker_memory
 
     def process(self, generation: int, listed: Sequence[Listing | ReadyFile], repeated: Sequence[str]) -> Iterator[int]:
         run = self._run
@@ -244,8 +253,10 @@ class _CommitPlan(beam.DoFn):
         counts += [(file.vectors.stop, file.vectors.stop) for file in files]
         items_planned, rows = sum(count for count, _ in counts), sum(count for _, count in counts)
         planning.check_not_empty(items_planned, ready=bool(files))
+        # Here, and nowhere else, a person is warned that the key became another one.
         key = choose(run.request.index, rows, dim)
-        limit = planning.block_rows(rows, key.nlist, 4 * dim + ID_BYTES)
+        check_worker_memory(key, run.request.index.metric, rows, dim, self._worker_memory)
+        limit = planning.block_rows(rows, key.nlist, code_size(key, dim) + ID_BYTES)
         if files:
             partitions = planning.cut_ready([file.vectors for file in files], self._first_shard, limit)
         else:

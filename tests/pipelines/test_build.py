@@ -1,5 +1,6 @@
 """The build job's own parts: its request, its last line, and how it tells two requests apart."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import launch, options
-from pipelines.request import difference, request_of
+from pipelines.request import difference, request_of, request_of_vectors
 from tests.corpora import write_pictures
 from tests.end_to_end.builds import REPOSITORY
 from tests.transforms.stages import TINY
@@ -66,6 +67,26 @@ def test_how_pictures_are_fitted_makes_another_encoder() -> None:
 )  # fmt: skip
 def test_the_difference_of_two_requests_is_said_in_a_few_words(changed: Request, words: str) -> None:
     assert words in difference(REQUEST, changed)
+
+
+def ready_request(dim: int, *argv: str) -> Request:
+    own, _ = options.parse("build", "", ["--vectors", "/v", *argv], launch.OPTIONS)
+    return request_of_vectors(own, options.sources(own), dim)
+
+
+def test_a_request_of_ready_embeddings_names_no_encoder() -> None:
+    found = ready_request(16, "--no-normalize", "--encoder-threads", "3").encoder
+    assert (found.spec, found.dim, found.modalities, found.normalize, found.threads) == ("none", 16, (), False, 3)
+    assert found.fingerprint == hashlib.sha256(b"none:16").hexdigest()
+
+
+def test_another_dimension_is_what_requests_of_ready_embeddings_differ_in() -> None:
+    one = ready_request(16)
+    assert (
+        difference(one, ready_request(8)) == "ready embeddings of 16 dimensions, not ready embeddings of 8 dimensions"
+    )
+    assert difference(REQUEST, one) == "encoder tests.encoders:TinyEncoder, not ready embeddings of 16 dimensions"
+    assert difference(one, ready_request(16, "--no-normalize")) == "normalize True, not False"
 
 
 @pytest.mark.parametrize("runner", ["Nonsense", "", "no.such.Runner", "os.nope", "os.path", "builtins.print"])

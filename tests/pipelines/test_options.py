@@ -145,6 +145,35 @@ def test_sources_are_named_once_in_the_order_of_kinds_and_flags() -> None:
     )
 
 
+def test_ready_embeddings_are_sources_of_their_own_kind() -> None:
+    own, _ = parse("--vectors", "/b/*.npy", "--vectors", "s3://x/a", "--metadata", "/m", "--metadata", "/n",
+                   "--vector-column", "v", "--modality", "text")  # fmt: skip
+    assert options.sources(own) == (
+        Source("vectors", "file:///b/*.npy", vector_column="v", metadata="file:///m", modality="text"),
+        Source("vectors", "s3://x/a", vector_column="v", metadata="file:///n", modality="text"),
+    )
+    own, _ = parse("--vectors", "/b")
+    assert options.sources(own) == (Source("vectors", "file:///b", vector_column="embedding"),)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--vectors", "/v", "--images", "/p"], "--vectors does not go with --images: a root has one encoder"),
+        (["--vectors", "/v", "--csv", "/r", "--text-column", "t"], "--vectors does not go with --csv"),
+        (["--vectors", "/v", "--encoder", "demo"], "--encoder demo has nothing to encode"),
+        (["--images", "/p", "--vector-column", "v"], "--vector-column is about ready embeddings: .* --vectors"),
+        (["--images", "/p", "--metadata", "/m"], "--metadata is about ready embeddings"),
+        (["--images", "/p", "--modality", "image"], "--modality is about ready embeddings"),
+        (["--vectors", "/v", "--vectors", "/w", "--metadata", "/m"], "given 1 times, --vectors 2 times: give one for"),
+    ],
+)
+def test_options_of_ready_embeddings_that_do_not_go_together_are_refused(argv: list[str], words: str) -> None:
+    own, _ = parse(*argv)
+    with pytest.raises(UsageError, match=words):
+        options.sources(own)
+
+
 def test_index_settings_are_those_of_the_flags() -> None:
     own, _ = parse("--index-key", "IVF4,Flat", "--metric-type", "l2", "--max-index-memory", "1G")
     assert options.index_settings(own) == IndexSettings("IVF4,Flat", "l2", 1 << 30)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from tests.transforms.ready import ListKind, Vectors, random_vectors, range_of, save_npy, save_parquet
-from transforms import ready_vectors
+from transforms import vector_files
 from transforms.errors import PixdexError
 from transforms.ready_vectors import as_indexed, pieces, soundness
 from transforms.records import VectorRange
@@ -73,7 +73,7 @@ def test_objects_of_a_store_are_read_by_range(tmp_path: Path) -> None:
     try:
         for name, form, column in (("a.npy", "npy", None), ("a.parquet", "parquet", "embedding")):
             uri = f"memory:///ready/{name}"
-            version = ready_vectors.vector_files.stat(uri)[1]
+            version = vector_files.stat(uri)[1]
             ready = VectorRange(uri, form, 4096, 39_999, version, column)  # type: ignore[arg-type]
             found = list(pieces(ready, 3))
             assert [len(piece) for piece in found[:-1]] == [4096] * (len(found) - 1)
@@ -120,8 +120,8 @@ def test_soundness_is_what_arithmetic_says(vectors: Vectors) -> None:
 
 
 def test_every_float16_becomes_the_float32_of_the_same_value() -> None:
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    every = every[np.isfinite(every)].reshape(-1, 8)
+    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    every = values[np.isfinite(values)].reshape(-1, 8)
     found = as_indexed(every, normalize=False)
     assert found.dtype == np.float32
     assert found.tobytes() == every.astype(np.float32).tobytes()
@@ -130,7 +130,7 @@ def test_every_float16_becomes_the_float32_of_the_same_value() -> None:
 @pytest.mark.parametrize("dtype", ["<f2", "<f4"])
 def test_normalised_vectors_have_length_one_whatever_their_size(dtype: str) -> None:
     info = np.finfo(dtype)
-    sizes = [1, info.max / 2, info.smallest_subnormal * 3, info.tiny, 1e-3]
+    sizes = [1.0, float(info.max) / 2, float(info.smallest_subnormal) * 3, float(info.tiny), 1e-3]
     vectors = np.concatenate([random_vectors(50, 64, "<f4") / 8 * size for size in sizes]).astype(dtype)
     vectors = vectors[soundness(vectors, nonzero=True)[1]]
     before = vectors.copy()

@@ -39,7 +39,7 @@ def read(
 
 def normalised(vectors: Vectors) -> NDArray[np.float32]:
     exact = vectors.astype(np.float64)
-    return (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(exact / np.linalg.norm(exact, axis=1, keepdims=True), np.float32)
 
 
 @pytest.mark.parametrize("form", ["npy", "parquet"])
@@ -105,7 +105,7 @@ def test_batches_are_runs_of_4096_stored_rows_whatever_is_rejected_or_chosen(tmp
     assert [len(batch.ids) for batch in batches] == [4095, 4096, 1808]
 
     def odd(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return (ids & 0xFFFF) % 2 == 1
+        return np.asarray(ids & 1 == 1)
 
     chosen, ids, some = read(tmp_path / "root", marker, choose=odd)
     assert [len(batch.ids) for batch in chosen] == [2047, 2048, 904]
