@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "add": "Adds every shard to the trained index, and stops there: whatever is missing before it + shard indexes.",
     "merge": "Merges the shard indexes and publishes the index: whatever is missing before it + merge + publish.",
     "search": "Searches an index with a text, a picture or a vector.",
+    "plan": "Says what a build will be, before there is any: index, parts, memory, bytes, hours, and the bottleneck.",
     "inspect": "Says what a root holds: items, rejects, vectors, files, and a run that is not finished.",
     "demo": "Shows everything at once, offline: draws pictures, builds their index and searches it.",
 }

@@ -13,10 +13,10 @@ from transforms import planning
 from transforms.errors import UsageError
 from transforms.index import sampling
 from transforms.index.cells import GROUP_ROWS
-from transforms.index.choose import IndexKey, code_size
 from transforms.index.clustering import parents_of
+from transforms.index.index_key import IndexKey, code_size, reduced_dim
 from transforms.index.list_format import ID_BYTES
-from transforms.index.range_merge import PIECE_BYTES
+from transforms.index.range_merge import STEP_BYTES
 from transforms.records import Metric
 from transforms.vector_rows import BATCH_ROWS
 
@@ -36,9 +36,6 @@ _SORTED_AT_ONCE = 128 << 20
 _MERGE_SEGMENT_BYTES = 100
 """Of numpy, for each list of each input of a piece."""
 
-_MOST_PRECOMPUTED = 2 << 30
-_SUBQUANTIZERS = re.compile(r"^PQ(\d+)(?:x(\d+))?")
-_REDUCED = re.compile(r"^(?:OPQ\d+_|PCA[WR]*|RR|ITQ|Pad)(\d+)$")
 _GRAPH = re.compile(r"_HNSW(\d+)")
 
 
@@ -89,26 +86,26 @@ def check_worker_memory(key: IndexKey, metric: Metric, rows: int, dim: int, work
         UsageError: with the stage that needs the most, and the arithmetic.
     """
     has = machine_memory() if worker_memory is None else worker_memory
-    needed = max(worker_tasks(key, metric, rows, dim), key=lambda task: task.bytes)
+    needed = max(worker_tasks(key, rows, dim), key=lambda task: task.bytes)
     if needed.bytes > has:
         whose = "this machine has" if worker_memory is None else "--worker-memory is"
         raise UsageError(
-            f"{needed.stage} with {key} needs {gibibytes(needed.bytes)} a worker ({needed.task}): {needed}; "
+            f"{needed.stage} with {key} ({metric}) needs {gibibytes(needed.bytes)} a worker ({needed.task}): {needed}; "
             f"{whose} {gibibytes(has)}: {_way_out(key, needed)}"
         )
 
 
-def worker_tasks(key: IndexKey, metric: Metric, rows: int, dim: int) -> tuple[TaskMemory, ...]:
+def worker_tasks(key: IndexKey, rows: int, dim: int) -> tuple[TaskMemory, ...]:
     """Returns what every kind of task holds; the largest of a stage is what its workers must have."""
     base = Term("the process", PROCESS_BYTES)
-    kinds = [*_training(key, rows, dim), _adding(key, metric, rows, dim), _merging(key, rows, dim)]
+    kinds = [*_training(key, rows, dim), _adding(key, rows, dim), _merging(key, rows, dim)]
     return tuple(TaskMemory(task.stage, task.task, (*task.terms, base)) for task in kinds)
 
 
-def stage_memory(key: IndexKey, metric: Metric, rows: int, dim: int) -> dict[str, TaskMemory]:
+def stage_memory(key: IndexKey, rows: int, dim: int) -> dict[str, TaskMemory]:
     """Returns the hungriest task of each stage."""
     peak: dict[str, TaskMemory] = {}
-    for task in worker_tasks(key, metric, rows, dim):
+    for task in worker_tasks(key, rows, dim):
         peak[task.stage] = max(peak.get(task.stage, task), task, key=lambda one: one.bytes)
     return peak
 
@@ -122,18 +119,6 @@ def machine_memory() -> int:
     except OSError:
         return whole
     return min(whole, int(text)) if text.isdecimal() else whole
-
-
-def reduced_dim(key: IndexKey, dim: int) -> int:
-    """Returns the components of a vector behind the transforms.
-
-    >>> reduced_dim(IndexKey.parse("OPQ16_64,IVF4096,PQ16"), 512), reduced_dim(IndexKey.parse("IVF16,Flat"), 512)
-    (64, 512)
-    """
-    for step in key.transforms:
-        if match := _REDUCED.match(step):
-            dim = int(match[1])
-    return dim
 
 
 def gibibytes(size: int) -> str:
@@ -166,7 +151,7 @@ def _training(key: IndexKey, rows: int, dim: int) -> list[TaskMemory]:
     ]
 
 
-def _adding(key: IndexKey, metric: Metric, rows: int, dim: int) -> TaskMemory:
+def _adding(key: IndexKey, rows: int, dim: int) -> TaskMemory:
     inner, entry = reduced_dim(key, dim), code_size(key, dim) + ID_BYTES
     block = min(planning.block_rows(rows, key.nlist, entry), rows)
     batches = Term(
@@ -176,7 +161,7 @@ def _adding(key: IndexKey, metric: Metric, rows: int, dim: int) -> TaskMemory:
     )
     sorting = Term("sorting", min(_SORTED_AT_ONCE, 2 * block * entry))
     codes = Term("a block", block * (entry + _SORTING_BYTES), f"{block:,} vectors x ({entry} + {_SORTING_BYTES}) bytes")
-    held = (_centroids(key, inner), *_graph(key), *_table(key, metric))
+    held = (_centroids(key, inner), *_graph(key))
     return TaskMemory("add", "adding a block", (*held, codes, sorting, batches))
 
 
@@ -184,10 +169,11 @@ def _merging(key: IndexKey, rows: int, dim: int) -> TaskMemory:
     entry = code_size(key, dim) + ID_BYTES
     inputs = -(-rows // max(1, planning.block_rows(rows, key.nlist, entry)))
     longest = rows if key.nlist == 1 else min(rows, LONGEST_LIST * -(-rows // key.nlist))
-    if longest * entry > PIECE_BYTES:
-        piece = Term("the longest list", longest * entry, f"{longest:,} vectors x {entry} bytes")
+    if longest * entry > STEP_BYTES:
+        size = min(2 * longest, rows) * entry
+        piece = Term("the longest lists", size, f"{size // entry:,} vectors x {entry} bytes")
     else:
-        piece = Term("a piece", min(PIECE_BYTES, rows * entry))
+        piece = Term("two steps", min(2 * STEP_BYTES, rows * entry))
     lists = min(key.nlist, -(-piece.bytes * key.nlist // max(1, rows * entry)))
     segments = min(lists * inputs, -(-piece.bytes // entry))
     sizes = Term(
@@ -210,20 +196,9 @@ def _graph(key: IndexKey) -> tuple[Term, ...]:
     return (Term("HNSW graph", 4 * key.nlist * (links + 4), f"{key.nlist:,} lists x ({links} + 4) links x 4 bytes"),)
 
 
-def _table(key: IndexKey, metric: Metric) -> tuple[Term, ...]:
-    """What faiss computes beforehand for residuals by L2, unless that would be too much, whenever it reads an index."""
-    match = _SUBQUANTIZERS.match(key.storage)
-    if metric != "l2" or not match:
-        return ()
-    values = int(match[1]) << int(match[2] or 8)
-    size = 4 * key.nlist * values
-    table = Term("precomputed table", size, f"{key.nlist:,} lists x {values:,} distances x 4 bytes")
-    return (table,) if size <= _MOST_PRECOMPUTED else ()
-
-
 def _way_out(key: IndexKey, needed: TaskMemory) -> str:
     largest = max(needed.terms, key=lambda term: term.bytes).what
-    if largest == "the longest list":
+    if largest == "the longest lists":
         return "an --index-key with lists (IVF), more of them, or smaller codes; or larger workers"
     if largest == "centroids":
         return "fewer lists, fewer dimensions (OPQm_d), or larger workers"

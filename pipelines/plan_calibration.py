@@ -1,0 +1,76 @@
+"""Measures this machine for `pixdex plan`, what a graph of Beam costs beside its work too, and keeps the rates."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import apache_beam as beam
+import msgspec
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.combiners import Count
+
+from pipelines import console
+from pipelines.quantities import rate_text
+from transforms import calibration, rates
+from transforms.rates import Rates
+
+_STAGES = 8
+_START = "import apache_beam, faiss, pyarrow.parquet, transforms.run"
+"""What every build imports before it begins."""
+
+
+def calibrate() -> Rates:
+    """Measures everything in about a minute, telling each figure, and keeps it for later plans."""
+    console.say("measuring this machine; whatever else runs on it makes the rates lower")
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
+        for measured in calibration.measure(Path(folder)):
+            found[measured.name] = _told(measured.name, measured.value)
+    found["stage_seconds"] = _told("stage_seconds", _stage_seconds())
+    found["start_seconds"] = _told("start_seconds", _start_seconds())
+    found["shuffle_bytes"] = rates.DEFAULT.shuffle_bytes  # a minute of shuffling would say what the runner is known for
+    measured_here = msgspec.convert({"machine": _machine(), "measured": calibration.today(), **found}, Rates)
+    console.say(f"kept in {rates.save(measured_here)}")
+    return measured_here
+
+
+def _told(name: str, value: float) -> float:
+    console.say(f"  {name:<16} {rate_text(name, value):>14}")
+    return value
+
+
+def _stage_seconds() -> float:
+    """Seconds of a stage without work: a reader of the plan, a task, and the barrier behind it."""
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        started = time.perf_counter()
+        done = pipeline | beam.Create([0])
+        for stage in range(_STAGES):
+            done = (
+                done
+                | f"Tasks{stage}" >> beam.Map(int)
+                # Breaks the fusion with the one reader of the plan, as every stage does.
+                | f"Spread{stage}" >> beam.Reshuffle()
+                | f"Task{stage}" >> beam.Map(int)
+                | f"Count{stage}" >> Count.Globally()
+            )
+    return (time.perf_counter() - started) / _STAGES
+
+
+def _start_seconds() -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", _START], check=True)
+    return time.perf_counter() - started
+
+
+def _machine() -> str:
+    """Names this machine for people: host, cores, processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    return f"{platform.node()}, {os.cpu_count()} cores of {processor or platform.machine()}"

@@ -1,0 +1,145 @@
+"""A plan for people, as tables with their arithmetic, and for programs, as values that JSON has."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pipelines import text_table
+from pipelines.quantities import bytes_text, duration_text, rate_text
+from pipelines.text_table import Column
+from transforms.forecast import Forecast, StageForecast
+from transforms.rates import A_CORE
+
+_SMALL: Final = 0.001
+"""Stages below this share of the whole are left out of the formulas."""
+
+
+def as_json(found: Forecast, notes: Sequence[str]) -> dict[str, Any]:
+    """Returns all of a plan; sizes are bytes, durations seconds (null: not known) and hours."""
+    load, machines, rates = found.load, found.machines, found.rates
+    files, storage = load.files, load.storage
+    return {
+        "vectors": load.rows,
+        "dim": load.dim,
+        "metric": load.metric,
+        "index_key": str(load.key),
+        "nlist": load.key.nlist,
+        "code_bytes": load.code,
+        "sample_rows": load.sampled,
+        "shards": load.shards,
+        "partitions": load.shards,
+        "blocks": load.blocks,
+        "tiers": load.tiers,
+        "pieces": load.pieces,
+        "files": {**files, "total": sum(files.values())},
+        "markers": load.markers,
+        "storage_bytes": {**storage, "total": sum(storage.values())},
+        "workers": machines.workers,
+        "cores": machines.cores,
+        "bandwidth_bytes": machines.bandwidth,
+        "worker_memory_bytes": max(stage.memory.bytes for stage in found.stages if stage.memory),
+        "stages": [_stage_json(stage) for stage in found.stages],
+        "seconds": round(found.seconds, 3),
+        "hours": round(found.seconds / 3600, 6),
+        "bottleneck": found.bottleneck,
+        "rates": {"machine": rates.machine, "measured": rates.measured, **rates.values()},
+        "notes": list(notes),
+    }
+
+
+def text_of(found: Forecast, notes: Sequence[str]) -> str:
+    """Returns the same for people, with every formula."""
+    parts = [_facts(found), _stages(found), _formulas(found), _memory(found), _rates(found)]
+    return "\n\n".join([*parts, *(f"note: {note}" for note in notes)])
+
+
+def _stage_json(stage: StageForecast) -> dict[str, Any]:
+    cost = stage.cost
+    return {
+        "stage": cost.stage,
+        "tasks": cost.tasks,
+        "reads_bytes": cost.reads,
+        "writes_bytes": cost.writes,
+        "memory_bytes": stage.memory.bytes if stage.memory else None,
+        "seconds": None if stage.seconds is None else round(stage.seconds, 3),
+    }
+
+
+def _facts(found: Forecast) -> str:
+    load, machines = found.load, found.machines
+    storage = {kind: size for kind, size in load.storage.items() if size}
+    unknown = any(stage.seconds is None for stage in found.stages)
+    network = f", {bytes_text(machines.bandwidth)}/s to the storage" if machines.bandwidth else ""
+    uncounted = ", embedding not counted: give --items-per-second" if unknown else ""
+    kinds = ", ".join(f"{bytes_text(size)} {kind}" for kind, size in storage.items())
+    parts = (
+        f"{load.shards:,} shards (one for each partition), {load.blocks:,} blocks, "
+        f"{load.tiers} tiers, {load.pieces:,} pieces"
+    )
+    facts = [
+        ("vectors", f"{load.rows:,} of {load.dim} components, {bytes_text(load.stored)} to read"),
+        ("index", f"{load.key}: {load.key.nlist:,} lists, {load.code} bytes a vector, and 8 of its id"),
+        ("training", f"{load.sampled:,} sampled vectors, {load.groups:,} groups of {load.cells:,} cells"),
+        ("parts", parts),
+        ("files", f"{sum(load.files.values()):,}, and {load.markers:,} markers"),
+        ("storage", f"{bytes_text(sum(storage.values()))}: {kinds}"),
+        ("workers", f"{machines.workers:,} of {machines.cores} cores{network}"),
+        ("time", f"{duration_text(found.seconds)}{uncounted}"),
+        ("bottleneck", f"{found.bottleneck}"),
+    ]
+    room = max(len(name) for name, _ in facts)
+    return "\n".join(f"{name:<{room}}  {text}" for name, text in facts)
+
+
+def _stages(found: Forecast) -> str:
+    columns = [Column("stage"), *(Column(name, "right") for name in ("tasks", "reads", "writes", "memory", "time", ""))]
+    rows = []
+    for stage in found.stages:
+        seconds = stage.seconds
+        share = "" if seconds is None else f"{100 * seconds / found.seconds:.0f} %"
+        time = "not known" if seconds is None else duration_text(seconds)
+        memory = bytes_text(stage.memory.bytes) if stage.memory else ""
+        cost = stage.cost
+        rows.append(
+            [cost.stage, f"{cost.tasks:,}", bytes_text(cost.reads), bytes_text(cost.writes), memory, time, share]
+        )
+    return text_table.render(columns, rows)
+
+
+def _formulas(found: Forecast) -> str:
+    threads = found.machines.threads
+    each = found.rates.file_seconds
+    rows = []
+    for stage in found.stages:
+        if stage.seconds is None or stage.seconds < _SMALL * found.seconds:
+            continue
+        name, small = stage.cost.stage, stage.cost.small_reads
+        for work in stage.cost.works:
+            rate = found.rates.of(work.rate, threads)
+            needs = duration_text(work.amount / rate)
+            rows.append([name, work.what, work.formula, rate_text(work.rate, rate), needs])
+        if small:
+            rows.append([name, "small reads", f"{small:,}", f"{each:.4f} s each", duration_text(small * each)])
+    columns = [Column("stage"), Column("work"), Column("formula"), Column("a task", "right"), Column("in all", "right")]
+    storage = found.machines.bandwidth
+    head = (
+        f"A stage takes ⌈tasks / {found.machines.slots:,}⌉ x (work / tasks + {found.rates.marker_seconds:.3f} s) "
+        f"+ {found.rates.stage_seconds:.3f} s; a task has {threads} threads."
+        + (" It takes no less than its bytes take between workers and storage." if storage else "")
+    )
+    return f"{head}\n{text_table.render(columns, rows)}"
+
+
+def _memory(found: Forecast) -> str:
+    peaks = {stage.memory.stage: stage.memory for stage in found.stages if stage.memory}
+    lines = (f"  {task.stage:<5}  {bytes_text(task.bytes):>10}  {task.task}: {task}" for task in peaks.values())
+    return "\n".join(["Memory of a worker:", *lines])
+
+
+def _rates(found: Forecast) -> str:
+    rates = found.rates
+    rows = [
+        [name, rate_text(name, value), "a core" if name in A_CORE else "a task" if "_bytes" in name else ""]
+        for name, value in rates.values().items()
+    ]
+    head = f"Rates of {rates.machine}, {rates.measured} (pixdex plan --calibrate measures this machine):"
+    return f"{head}\n{text_table.render([Column('rate'), Column('value', 'right'), Column('')], rows)}"

@@ -1,0 +1,206 @@
+"""`pixdex plan`: numbers that hold from a million to a hundred billion, agree with a build, and refuse nonsense."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines import build, options, plan, plan_report
+from transforms import generations, rates
+from transforms.capacity import THREADS_A_TASK, Machines, Workload
+from transforms.forecast import forecast
+from transforms.index.index_key import IndexKey
+from transforms.records import Plan
+from transforms.run import STAGES, Run
+from transforms.store import Store
+
+SIZES = ("1e6", "1e9", "1e11")
+
+
+@pytest.fixture(autouse=True)
+def _no_measured_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def planned(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    assert plan.main(["--json", *argv]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("vectors", SIZES)
+def test_every_size_has_a_plan_with_a_bottleneck(vectors: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "--num-vectors", vectors, "--dim", "512", "--workers", "100", "--cores", "8")
+    assert found["vectors"] == int(float(vectors))
+    assert found["bottleneck"] in STAGES
+    assert found["hours"] > 0
+    assert found["blocks"] <= found["shards"]
+
+
+def test_the_json_names_the_same_things_for_every_size(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [planned(capsys, "--num-vectors", vectors, "--dim", "64").keys() for vectors in SIZES]
+    assert names[0] == names[1] == names[2]
+    assert list(names[0]) == [
+        "vectors", "dim", "metric", "index_key", "nlist", "code_bytes", "sample_rows", "shards", "partitions", "blocks",
+        "tiers", "pieces", "files", "markers", "storage_bytes", "workers", "cores", "bandwidth_bytes",
+        "worker_memory_bytes", "stages", "seconds", "hours", "bottleneck", "rates", "notes",
+    ]  # fmt: skip
+
+
+def test_the_stages_are_those_of_a_build(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "--num-vectors", "1e9", "--dim", "512")
+    assert [stage["stage"] for stage in found["stages"]] == list(STAGES)
+    assert found["seconds"] == pytest.approx(
+        sum(stage["seconds"] for stage in found["stages"]) + found["rates"]["start_seconds"], abs=0.1
+    )
+
+
+@pytest.mark.parametrize("rows", [10**6, 10**9, 10**11])
+def test_more_workers_never_take_longer(rows: int) -> None:
+    load = Workload(IndexKey.parse("OPQ64_256,IVF65536,PQ64"), "ip", rows, 512)
+    hours = [forecast(load, Machines(workers, 8, 1 << 30), rates.DEFAULT).seconds for workers in (1, 2, 5, 17, 300)]
+    assert hours == sorted(hours, reverse=True)
+
+
+def test_more_vectors_never_take_fewer_bytes_or_less_time() -> None:
+    key = IndexKey.parse("OPQ64_256,IVF65536,PQ64")
+    loads = [Workload(key, "ip", rows, 512) for rows in (10**6, 3 * 10**6, 10**8, 10**9, 10**11)]
+    sizes = [sum(load.storage.values()) for load in loads]
+    hours = [forecast(load, Machines(4, 8), rates.DEFAULT).seconds for load in loads]
+    assert sizes == sorted(sizes)
+    assert hours == sorted(hours)
+
+
+def test_a_worker_that_is_too_small_is_refused_with_the_arithmetic(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--num-vectors", "1e10", "--dim", "512", "--index-key", "OPQ64_256,IVF4194304,PQ64"]
+    assert plan.main([*asked, "--worker-memory", "8G"]) == 2
+    refused = capsys.readouterr().err
+    assert refused.count("\n") == 1
+    assert "4,194,304 lists x 256 dimensions x 4 bytes" in refused
+    assert plan.main([*asked, "--worker-memory", "32G"]) == 0
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--num-vectors", "1e6"],
+        ["--num-vectors", "0", "--dim", "8"],
+        ["--num-vectors", "-5", "--dim", "8"],
+        ["--num-vectors", "1.5", "--dim", "8"],
+        ["--num-vectors", "1e99", "--dim", "8"],
+        ["--num-vectors", "many", "--dim", "8"],
+        ["--num-vectors", "1e6", "--dim", "0"],
+        ["--num-vectors", "1e6", "--dim", "64", "--workers", "0"],
+        ["--num-vectors", "1e6", "--dim", "64", "--items-per-second", "nan"],
+        ["--num-vectors", "1e6", "--dim", "64", "--index-key", "HNSW32"],
+        ["--num-vectors", "1e6", "--dim", "64", "--metric-type", "cosine"],
+        ["--num-vectors", "1e6", "--dim", "64", "--worker-memory", "much"],
+        ["--num-vectors", "1e9", "--dim", "64", "--max-index-memory", "1M"],
+        ["--num-vector", "1e6", "--dim", "64"],
+        ["--root", "nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_nonsense_is_refused_in_a_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan.main(argv) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+
+
+def test_an_index_beyond_the_default_memory_says_what_to_build_with(capsys: pytest.CaptureFixture[str]) -> None:
+    (note,) = planned(capsys, "--num-vectors", "1e11", "--dim", "512")["notes"]
+    assert "--max-index-memory" in note
+
+
+def test_embedding_is_counted_when_its_rate_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = ["--num-vectors", "1e8", "--dim", "512", "--item-bytes", "200K", "--workers", "10"]
+    unknown = planned(capsys, *pictures)
+    known = planned(capsys, *pictures, "--items-per-second", "100")
+    embed = next(stage for stage in known["stages"] if stage["stage"] == "embed")
+    assert embed["seconds"] == pytest.approx(1e8 / 100 / 10, rel=0.01)
+    assert embed["reads_bytes"] == 10**8 * 200 * 1024
+    assert next(stage for stage in unknown["stages"] if stage["stage"] == "embed")["seconds"] is None
+    assert known["bottleneck"] == "embed"
+
+
+def test_people_see_the_formulas_and_the_rates(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan.main(["--num-vectors", "1e6", "--dim", "512", "--index-key", "OPQ64_256,IVF4096,PQ64"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 x 1,000,000 x 4,096 x 256" in shown
+    assert rates.DEFAULT.machine in shown
+    assert json.loads(shown.splitlines()[-1])["vectors"] == 10**6
+
+
+def test_measured_rates_are_used_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import replace  # noqa: PLC0415 - beside its only use
+
+    slow = planned(capsys, "--num-vectors", "1e9", "--dim", "512")["seconds"]
+    rates.save(replace(rates.DEFAULT, machine="a faster one", flat_flops=1e15, graph_flops=1e15, read_bytes=1e15))
+    fast = planned(capsys, "--num-vectors", "1e9", "--dim", "512")
+    assert fast["rates"]["machine"] == "a faster one"
+    assert fast["seconds"] < slow
+
+
+def test_damaged_rates_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    rates.file().parent.mkdir(parents=True)
+    rates.file().write_text("{")
+    assert plan.main(["--num-vectors", "1e6", "--dim", "64"]) == 1
+    assert "rates.json" in capsys.readouterr().err
+
+
+def test_threads_of_a_task_are_those_of_a_request() -> None:
+    assert options.default_threads() <= THREADS_A_TASK
+    assert Machines(3, 32).slots == 3 * 8
+
+
+def test_it_starts_without_beam_and_torch() -> None:
+    code = (
+        "import sys; from pipelines import plan\n"
+        "plan.main(['--num-vectors', '1e9', '--dim', '512'])\n"
+        "sys.exit(str([m for m in ('apache_beam', 'torch') if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("key", ["IVF64,Flat", "OPQ4_16,IVF512,PQ4"])
+def test_a_plan_is_what_a_build_does(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, dim, root = 70_000, 16, tmp_path / "root"
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).standard_normal((rows, dim)).astype(np.float16))
+    vectors = ["--vectors", str(tmp_path / "v.npy")]
+    assert build.main(["--root", str(root), *vectors, "--index-key", key, "--no-progress"]) == 0
+    capsys.readouterr()
+    found = planned(capsys, "--root", str(root))
+    store = Store.at(str(root))
+    run, published = Run(store, 1), generations.current(store)
+    made = store.read_record("plans/000001/plan.json", Plan)
+    assert published is not None
+    assert (found["vectors"], found["dim"]) == (rows, dim)
+    assert (found["index_key"], found["nlist"]) == (made.index_key, published.trained.nlist)
+    assert (found["shards"], found["blocks"]) == (made.shards, made.blocks)
+    assert found["code_bytes"] == published.trained.code_size
+    tasks = {stage["stage"]: stage["tasks"] for stage in found["stages"]}
+    for stage in ("embed", "sample", "route", "cells", "pass1", "add"):
+        marker = run.stage_marker(stage)
+        assert marker is not None
+        assert marker.tasks == tasks[stage], stage
+    assert found["storage_bytes"]["lists"] == pytest.approx(rows * (published.trained.code_size + 8))
+    assert found["storage_bytes"]["index"] == pytest.approx(published.index.bytes, rel=0.05)
+
+
+def test_a_root_without_an_index_says_what_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan.main(["--root", str(tmp_path)]) == 2
+    assert "--num-vectors" in capsys.readouterr().err
+
+
+def test_durations_and_sizes_read_well() -> None:
+    load = Workload(IndexKey.parse("IVF4096,PQ64"), "ip", 10**6, 512)
+    text = plan_report.text_of(forecast(load, Machines(1, 2), rates.DEFAULT), ["a note"])
+    assert "1,000,000 of 512 components" in text
+    assert text.endswith("note: a note")

@@ -1,0 +1,226 @@
+"""Measures what a machine is good for: the functions that a build calls, at the shapes in which it calls them.
+
+Every figure is work over the time of the fastest of a few calls: others on the machine can only slow it down.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from transforms import ready_vectors, vector_files
+from transforms.capacity import THREADS_A_TASK
+from transforms.index import clustering, codebooks
+from transforms.index.assignment import TwoLevelAssigner
+from transforms.index.list_file import ListFile
+from transforms.index.list_writer import write_lists
+from transforms.index.range_merge import merge_range
+from transforms.index.sampling import in_sample
+from transforms.rates import A_CORE, RateName
+from transforms.records import EncoderSettings, ShardMarker, StageMarker, VectorRange
+from transforms.stage_costs import GRAPH_BUILD_LOOKS, GRAPH_LOOKS
+from transforms.store import Store
+from transforms.vector_rows import read_batches
+
+_CALLS, _ENOUGH_SECONDS = 5, 1.5
+_ROWS, _DIM, _INNER = 65_536, 512, 256
+_BATCH = 4096
+_LISTS, _CELLS, _PROBES = 16_384, 128, 8
+_FLAT_LISTS = 4096
+_SUBSPACES, _CODES = 64, 256
+_INPUTS, _ENTRIES = 4, 400_000
+_FILE_BYTES = 256 << 20
+_GRAPH_NODES, _LINKED = 4096, 2048
+_SAMPLE_SHARE = 0.05
+_FILES = 64
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One rate, by its name in `transforms.rates.Rates`; bytes and operations a second, or seconds of a small thing."""
+
+    name: str
+    value: float
+
+
+def measure(folder: Path) -> Iterator[Measured]:
+    """Measures every rate that needs no runner, one after the other, in about half a minute.
+
+    Args:
+        folder: takes temporary files of about a gigabyte; what is to be measured is the disk that it lies on.
+    """
+    threads = min(THREADS_A_TASK, os.cpu_count() or 1)
+    with threadpool_limits(threads):
+        for name, (work, call) in _measurements(folder).items():
+            rate = work / _fastest(call)
+            yield Measured(name, rate / threads if name in A_CORE else rate)
+        yield from _small_files(Store.at(str(folder)))
+
+
+def today() -> str:
+    """Returns the day, as rates record it."""
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def _fastest(call: Callable[[], object]) -> float:
+    """Seconds of the fastest call, after a first that does not count."""
+    call()
+    best, spent = float("inf"), 0.0
+    for _ in range(_CALLS):
+        started = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - started
+        best, spent = min(best, seconds), spent + seconds
+        if spent > _ENOUGH_SECONDS:
+            break
+    return best
+
+
+def _measurements(folder: Path) -> dict[RateName, tuple[float, Callable[[], object]]]:
+    """The work of a call, and the call, of every rate."""
+    random = np.random.default_rng(0)
+    wide = random.standard_normal((_ROWS, _DIM), dtype=np.float32)
+    shard, encoder = _shard(folder, wide)
+    narrow = wide[:_BATCH, :_INNER].copy()
+    lists = _unit(random.standard_normal((_LISTS, _INNER), dtype=np.float32))
+    a_cell, in_cell = _LISTS // _CELLS, 50 * _LISTS // _CELLS
+    bounds = np.arange(_CELLS + 1, dtype=np.int64) * a_cell
+    assigner = TwoLevelAssigner(lists[::a_cell].copy(), lists, bounds, spherical=True)
+    ranking, rotation = faiss.IndexHNSWFlat(_INNER, 32, faiss.METRIC_INNER_PRODUCT), _rotation()
+    ranking.add(lists[:_GRAPH_NODES])
+    cell, parts = wide[:in_cell, :_INNER].copy(), wide[:, : _INNER // _SUBSPACES * 8].copy()
+    iterations = clustering.ITERATIONS
+    return {
+        "check_bytes": (2 * wide.size, lambda: _check(shard)),
+        "scan_bytes": (2 * wide.size, lambda: _read(shard, encoder, _SAMPLE_SHARE)),
+        "read_bytes": (2 * wide.size, lambda: _read(shard, encoder, 1.0)),
+        "matrix_flops": (2 * _BATCH * _DIM * _INNER, lambda: rotation.apply(wide[:_BATCH])),
+        "kmeans_flops": (
+            2 * in_cell * a_cell * _INNER * iterations,
+            lambda: clustering.kmeans(cell, a_cell, spherical=True, seed=0),
+        ),
+        "flat_flops": (
+            2 * _BATCH * _FLAT_LISTS * _INNER,
+            lambda: clustering.nearest(narrow, lists[:_FLAT_LISTS], spherical=True),
+        ),
+        "grouped_flops": (2 * _BATCH * (_CELLS + _PROBES * a_cell) * _INNER, lambda: assigner.assign(narrow, _PROBES)),
+        "codebook_flops": (
+            2 * parts.size * _CODES * codebooks.ITERATIONS,
+            lambda: codebooks.train_codebooks(parts, 8, 8, 0),
+        ),
+        "encode_flops": (2 * _BATCH * _CODES * _INNER, _encoding(narrow, lists[:_CODES])),
+        "graph_flops": (2 * _BATCH * GRAPH_LOOKS * _INNER, lambda: ranking.search(narrow, 1)),
+        "link_flops": (2 * _LINKED * GRAPH_BUILD_LOOKS * _INNER, lambda: _link(lists[:_LINKED])),
+        "list_bytes": (_ENTRIES * (_SUBSPACES + 8), lambda: _write_lists(folder / "0.ivf", 0)),
+        "merge_bytes": (_INPUTS * _ENTRIES * (_SUBSPACES + 8), _merging(folder)),
+        "write_bytes": (_FILE_BYTES, lambda: _write(folder / "bytes", bytes(_FILE_BYTES))),
+    }
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return clustering.on_sphere(vectors, True)
+
+
+def _shard(folder: Path, vectors: NDArray[np.float32]) -> tuple[ShardMarker, EncoderSettings]:
+    file = folder / "vectors.npy"
+    np.save(file, vectors.astype(np.float16))
+    uri = file.as_uri()
+    ready = VectorRange(uri, "npy", 0, _ROWS, vector_files.stat(uri)[1])
+    counts = {"items": _ROWS, "rejected": 0, "rows": _ROWS, "images": _ROWS, "texts": 0, "keywords": 0}
+    marker = ShardMarker(0, 0, "", **counts, embeddings=None, rejects=None, seconds=0.0, ready=ready)
+    return marker, EncoderSettings("none", "", _DIM, ("image",))
+
+
+def _check(shard: ShardMarker) -> None:
+    assert shard.ready is not None
+    for piece in ready_vectors.pieces(shard.ready, _DIM):
+        ready_vectors.soundness(piece, nonzero=True)
+
+
+def _read(shard: ShardMarker, encoder: EncoderSettings, share: float) -> None:
+    def choose(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return in_sample(ids, 0, share)
+
+    for _ in read_batches(Store("memory://calibration"), shard, encoder, choose if share < 1 else None):
+        pass
+
+
+def _rotation() -> Any:
+    rotation: Any = faiss.RandomRotationMatrix(_DIM, _INNER)
+    rotation.init(0)
+    return rotation
+
+
+def _link(nodes: NDArray[np.float32]) -> None:
+    """As `transforms.index.training` fills an HNSW quantizer."""
+    graph = faiss.IndexHNSWFlat(_INNER, 32, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = 200
+    with threadpool_limits(1):
+        graph.add(nodes)
+
+
+def _encoding(vectors: NDArray[np.float32], training: NDArray[np.float32]) -> Callable[[], object]:
+    quantizer = faiss.ProductQuantizer(_INNER, _SUBSPACES, 8)
+    quantizer.cp.niter, quantizer.cp.min_points_per_centroid = 1, 1
+    quantizer.train(training)
+    return lambda: quantizer.compute_codes(vectors)
+
+
+def _write_lists(file: Path, first_id: int) -> None:
+    random = np.random.default_rng(0)
+    with file.open("wb") as out:
+        write_lists(
+            out,
+            list_nos=random.integers(0, _FLAT_LISTS, _ENTRIES),
+            codes=np.zeros((_ENTRIES, _SUBSPACES), np.uint8),
+            ids=np.arange(first_id, first_id + _ENTRIES),
+            nlist=_FLAT_LISTS,
+            fingerprint="",
+        )
+        _flush(out)
+
+
+def _merging(folder: Path) -> Callable[[], object]:
+    for number in range(_INPUTS):
+        _write_lists(folder / f"{number}.ivf", number * _ENTRIES)
+
+    def merge() -> None:
+        streams = [(folder / f"{number}.ivf").open("rb") for number in range(_INPUTS)]
+        inputs = [ListFile(stream, stream.name) for stream in streams]
+        with (folder / "merged").open("wb") as out:
+            merge_range(inputs, range(_FLAT_LISTS), out)
+            _flush(out)
+        for stream in streams:
+            stream.close()
+
+    return merge
+
+
+def _write(file: Path, data: bytes) -> None:
+    with file.open("wb") as out:
+        out.write(data)
+        _flush(out)
+
+
+def _flush(out: Any) -> None:
+    out.flush()
+    os.fsync(out.fileno())
+
+
+def _small_files(store: Store) -> Iterator[Measured]:
+    started = time.perf_counter()
+    for number in range(_FILES):
+        store.commit(f"markers/{number}.json", StageMarker("plan", number, 0.0))
+    committed = time.perf_counter()
+    for number in range(_FILES):
+        store.read_record(f"markers/{number}.json", StageMarker)
+    yield Measured("marker_seconds", (committed - started) / _FILES)
+    yield Measured("file_seconds", (time.perf_counter() - committed) / _FILES)

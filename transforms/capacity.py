@@ -1,0 +1,239 @@
+"""What a build will be: how many parts, bytes, files and seconds, stage by stage, before there is any of it.
+
+What the build decides by itself is asked of the functions that decide it. Seconds are work over rates: operations and
+bytes are counted here, with the formula that counts them, and `transforms.rates` says how many a second is good for.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from transforms import planning
+from transforms.index import refining, sampling
+from transforms.index.audit import LISTS_ASSIGNED_FLAT
+from transforms.index.cells import GROUP_ROWS
+from transforms.index.clustering import parents_of
+from transforms.index.index_key import IndexKey, code_size, reduced_dim
+from transforms.index.list_format import ID_BYTES
+from transforms.merging import PIECE_BYTES
+from transforms.records import ROWS_PER_SHARD, Metric
+from transforms.segments import FAN_IN, FILE_BYTES
+
+STORED_BYTES: Final = 2
+"""Of a component: ready embeddings are counted as float16."""
+
+OWN_SHARD_BYTES: Final = 1.75
+"""Of a component in a shard that pixdex wrote."""
+
+COLUMN_BYTES: Final = 200
+"""Of an item's other columns in a shard: key, URI, caption."""
+
+ASSUMED_PROBES: Final = 8
+"""Cells that two-level assignment looks into; the audit of the training decides it."""
+
+THREADS_A_TASK: Final = 4
+"""Threads of a request that names none, where there are as many cores."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be built.
+
+    Attributes:
+        key: the index, with its number of lists.
+        rows: vectors.
+        dim: components of each.
+        item_bytes: mean size of a picture, where pictures are to be embedded; None for ready embeddings.
+    """
+
+    key: IndexKey
+    metric: Metric
+    rows: int
+    dim: int
+    item_bytes: int | None = None
+
+    @property
+    def inner(self) -> int:
+        """Components behind the transforms."""
+        return reduced_dim(self.key, self.dim)
+
+    @property
+    def code(self) -> int:
+        """Bytes of a code."""
+        return code_size(self.key, self.dim)
+
+    @property
+    def entry(self) -> int:
+        """Bytes of a code with its id."""
+        return self.code + ID_BYTES
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all vectors as they are read."""
+        component = STORED_BYTES if self.item_bytes is None else OWN_SHARD_BYTES
+        return math.ceil(self.rows * self.dim * component)
+
+    @property
+    def cells(self) -> int:
+        """Parents of the lists."""
+        return parents_of(self.key.nlist)
+
+    @property
+    def assigned_flat(self) -> bool:
+        """Whether a vector is compared with every list."""
+        return self.key.nlist <= LISTS_ASSIGNED_FLAT
+
+    @property
+    def probes(self) -> int:
+        """Cells that a vector is assumed to look into."""
+        return min(ASSUMED_PROBES, self.cells)
+
+    @cached_property
+    def shares(self) -> sampling.Shares:
+        """Shares of the rows in the parts of the sample."""
+        return sampling.sample_shares(self.key, self.rows)
+
+    @property
+    def pilot(self) -> int:
+        """Rows of the pilot."""
+        return round(self.shares.pilot * self.rows)
+
+    @property
+    def trained(self) -> int:
+        """Rows that the lists are trained on."""
+        return round(self.shares.trained * self.rows)
+
+    @property
+    def sampled(self) -> int:
+        """Rows of the whole sample."""
+        return round(self.shares.sampled * self.rows)
+
+    @property
+    def partition_rows(self) -> int:
+        """Rows of a shard; ready embeddings make them as large as they can be."""
+        return ROWS_PER_SHARD if self.item_bytes is None else planning.partition_rows(self.rows)
+
+    @property
+    def shards(self) -> int:
+        """Shards, where files of ready embeddings are large; small ones make more."""
+        return -(-self.rows // self.partition_rows)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks, cut at shards."""
+        limit = planning.block_rows(self.rows, self.key.nlist, self.entry)
+        return -(-self.shards // max(1, limit // self.partition_rows))
+
+    @property
+    def groups(self) -> int:
+        """Groups of cells of the training."""
+        cells = max(1, -(-GROUP_ROWS * self.cells // max(1, self.trained)))
+        return -(-self.cells // cells)
+
+    @property
+    def merge_groups(self) -> int:
+        """Groups of blocks that a tier merges before the last merge, on a filesystem; 1 while one merge reads all."""
+        if self.blocks <= FAN_IN:
+            return 1
+        return -(-self.blocks // max(FAN_IN, math.isqrt(self.blocks - 1) + 1))
+
+    @property
+    def tiers(self) -> int:
+        """Merges before the last."""
+        return int(self.merge_groups > 1)
+
+    @property
+    def tier_files(self) -> int:
+        """Files that a tier writes."""
+        return self.merge_groups * -(-self.listed // self.merge_groups // FILE_BYTES) if self.tiers else 0
+
+    @property
+    def merge_inputs(self) -> int:
+        """List files that a range of lists is read from in the last merge."""
+        return self.merge_groups if self.tiers else self.blocks
+
+    @property
+    def listed(self) -> int:
+        """Bytes of all codes and ids."""
+        return self.rows * self.entry
+
+    @property
+    def centroids(self) -> int:
+        """Bytes of the centroids."""
+        return 4 * self.key.nlist * self.inner
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of the merge: a list is in one of them."""
+        return max(1, min(self.key.nlist, -(-self.listed // PIECE_BYTES)))
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Files by kind, markers apart."""
+        return {
+            "embeddings": 0 if self.item_bytes is None else self.shards,
+            "training": 2 * self.blocks + 3 * self.groups + 3,
+            "trained": 2 if self.assigned_flat else 3,
+            "lists": self.blocks,
+            "tiers": self.tier_files,
+            "index": 1,
+            "tables": 8,
+        }
+
+    @property
+    def markers(self) -> int:
+        """Markers of tasks and stages."""
+        return self.shards + 3 * self.blocks + 3 * self.groups + self.tier_files + self.pieces + 20
+
+    @property
+    def storage(self) -> dict[str, int]:
+        """Bytes by kind that a build leaves; ready embeddings lie where they were."""
+        half, rows = STORED_BYTES, self.trained
+        own = 0 if self.item_bytes is None else self.stored + self.rows * COLUMN_BYTES
+        passes = refining.PASSES * 4 * self.inner * min(rows, self.key.nlist * self.groups) + 3 * self.centroids
+        sample = self.sampled * (half * self.dim + ID_BYTES) + rows * (half * self.inner + ID_BYTES)
+        return {
+            "embeddings": own,
+            "training": sample + passes,
+            "trained": self.centroids + 4 * self.dim * self.inner,
+            "lists": self.listed * (1 + self.tiers),
+            "index": self.listed + self.centroids,
+            "markers": 1024 * self.markers,
+        }
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Workers that are alike.
+
+    A task has up to four threads; a worker with more cores works on several tasks at a time, as runners have it.
+
+    Attributes:
+        workers: how many.
+        cores: of each.
+        bandwidth: bytes a second between each and the storage; None: as much as it takes, which a page cache has.
+    """
+
+    workers: int
+    cores: int
+    bandwidth: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads of a task."""
+        return min(self.cores, THREADS_A_TASK)
+
+    @property
+    def slots(self) -> int:
+        """Tasks at a time, on all workers."""
+        return self.workers * max(1, self.cores // THREADS_A_TASK)
+
+
+def formula(*factors: float) -> str:
+    """Writes a product with its factors, ones left out.
+
+    >>> formula(2, 1_000_000, 1, 512)
+    '2 x 1,000,000 x 512'
+    """
+    return " x ".join(f"{factor:,}" for factor in factors if factor != 1) or "1"

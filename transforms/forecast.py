@@ -1,0 +1,68 @@
+"""How long each stage of a build takes on some workers, and which of them is the bottleneck."""
+
+from dataclasses import dataclass
+
+from transforms.capacity import Machines, Workload
+from transforms.index import sizing
+from transforms.index.sizing import TaskMemory
+from transforms.rates import Rates
+from transforms.run import Stage
+from transforms.stage_costs import StageCost, stage_costs
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """A stage, its hungriest task, and its seconds; None where the rate of the encoder is not known."""
+
+    cost: StageCost
+    memory: TaskMemory | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A whole build."""
+
+    load: Workload
+    machines: Machines
+    rates: Rates
+    stages: tuple[StageForecast, ...]
+
+    @property
+    def seconds(self) -> float:
+        """From the command to the last marker, without embedding where its rate is not known."""
+        return self.rates.start_seconds + sum(stage.seconds or 0.0 for stage in self.stages)
+
+    @property
+    def bottleneck(self) -> Stage:
+        """The stage that takes the longest."""
+        return max(self.stages, key=lambda stage: stage.seconds or 0.0).cost.stage
+
+
+def forecast(load: Workload, machines: Machines, rates: Rates, items_per_second: float | None = None) -> Forecast:
+    """Returns what a build takes, stage by stage.
+
+    Args:
+        load: what is to be built.
+        machines: the workers.
+        rates: of one of them.
+        items_per_second: what one worker embeds, where pictures are to be embedded.
+    """
+    peaks = sizing.stage_memory(load.key, load.rows, load.dim)
+    stages = []
+    for cost in stage_costs(load):
+        kind = _MEMORY_OF.get(cost.stage)
+        seconds: float | None = cost.seconds(rates, machines)
+        if cost.stage == "embed" and load.item_bytes is not None:
+            rounds = -(-cost.tasks // machines.workers)
+            seconds = items_per_second and rounds * load.rows / cost.tasks / items_per_second
+        stages.append(StageForecast(cost, peaks[kind] if kind else None, seconds))
+    return Forecast(load, machines, rates, tuple(stages))
+
+
+_MEMORY_OF = {
+    **dict.fromkeys(("parents", "route", "cells", "pass1", "move1", "pass2", "move2", "train"), "train"),
+    "add": "add",
+    "tier": "merge",
+    "merge": "merge",
+}

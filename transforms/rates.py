@@ -1,0 +1,153 @@
+"""How fast a machine does what a build is made of: measured by `transforms.calibration`, or of a named machine."""
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final, Literal
+
+from transforms.records import FORMAT_VERSION, decode, encode
+
+RateName = Literal[
+    "check_bytes",
+    "scan_bytes",
+    "read_bytes",
+    "matrix_flops",
+    "kmeans_flops",
+    "flat_flops",
+    "grouped_flops",
+    "codebook_flops",
+    "encode_flops",
+    "graph_flops",
+    "link_flops",
+    "list_bytes",
+    "merge_bytes",
+    "write_bytes",
+    "shuffle_bytes",
+]
+
+A_CORE: Final[frozenset[RateName]] = frozenset(
+    {
+        "read_bytes",
+        "matrix_flops",
+        "kmeans_flops",
+        "flat_flops",
+        "grouped_flops",
+        "codebook_flops",
+        "encode_flops",
+        "graph_flops",
+    }
+)
+"""Rates that are of one core, and that all threads of a task multiply; the others are of a task."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a second is good for. Bytes are those stored, operations those of the textbook (2 for a multiply-add).
+
+    Attributes:
+        machine: where they were measured, for people.
+        measured: the day, `YYYY-MM-DD`.
+        check_bytes: ready embeddings, read and looked through for vectors that cannot be indexed.
+        scan_bytes: ready embeddings, read to take few of them.
+        read_bytes: ready embeddings, made float32 of length 1.
+        matrix_flops: products of a batch with the matrix of a transform, or with parents.
+        kmeans_flops: distances of k-means, as the cells have it; moving the centroids is in it.
+        flat_flops: distances to all lists.
+        grouped_flops: distances to the lists of a few cells, and to the parents.
+        codebook_flops: distances of k-means in subspaces of a few components.
+        encode_flops: distances to the codebooks of a product quantizer.
+        graph_flops: distances in a search of an HNSW graph.
+        link_flops: distances while such a graph is made, on one thread.
+        list_bytes: entries brought into lists, and written.
+        merge_bytes: merged index, with reading, writing and flushing.
+        write_bytes: a file, flushed to the disk.
+        shuffle_bytes: through a GroupByKey.
+        stage_seconds: what a stage of the graph takes beside its work.
+        marker_seconds: what a task takes beside its work: its marker, and small files.
+        file_seconds: a small file opened and read: a marker, or a part of a list file.
+        start_seconds: from the command to the first stage.
+    """
+
+    machine: str
+    measured: str
+    check_bytes: float
+    scan_bytes: float
+    read_bytes: float
+    matrix_flops: float
+    kmeans_flops: float
+    flat_flops: float
+    grouped_flops: float
+    codebook_flops: float
+    encode_flops: float
+    graph_flops: float
+    link_flops: float
+    list_bytes: float
+    merge_bytes: float
+    write_bytes: float
+    shuffle_bytes: float
+    stage_seconds: float
+    marker_seconds: float
+    file_seconds: float
+    start_seconds: float
+    format_version: int = FORMAT_VERSION
+
+    def of(self, name: RateName, threads: int) -> float:
+        """Returns a rate of a task that has so many threads."""
+        rate: float = getattr(self, name)
+        return rate * threads if name in A_CORE else rate
+
+    def values(self) -> dict[str, float]:
+        """Returns all that was measured, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.type is float}
+
+
+DEFAULT: Final = Rates(
+    machine="2 cores of an AMD EPYC virtual machine with a network disk",
+    measured="2026-11-20",
+    check_bytes=1.5e9,
+    scan_bytes=1.5e9,
+    read_bytes=0.6e9,
+    matrix_flops=60e9,
+    kmeans_flops=40e9,
+    flat_flops=50e9,
+    grouped_flops=30e9,
+    codebook_flops=8e9,
+    encode_flops=15e9,
+    graph_flops=2e9,
+    link_flops=3e9,
+    list_bytes=0.3e9,
+    merge_bytes=0.5e9,
+    write_bytes=0.7e9,
+    shuffle_bytes=60e6,
+    stage_seconds=0.05,
+    marker_seconds=0.01,
+    file_seconds=0.0005,
+    start_seconds=3.0,
+)
+"""Of one machine of today: another is a small factor away, `pixdex plan --calibrate` measures it."""
+
+
+def file() -> Path:
+    """Returns where the measured rates of this machine are kept: below the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "pixdex" / "rates.json"
+
+
+def save(rates: Rates) -> Path:
+    """Keeps measured rates for later plans; returns the file."""
+    kept = file()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    part = kept.with_suffix(f".{os.getpid()}")
+    part.write_bytes(encode(rates))
+    part.replace(kept)
+    return kept
+
+
+def load() -> Rates | None:
+    """Returns the measured rates of this machine, None when it was never calibrated.
+
+    Raises:
+        PixdexError: the file is damaged, or of a newer version.
+    """
+    kept = file()
+    return decode(kept.read_bytes(), Rates, str(kept)) if kept.exists() else None

@@ -1,0 +1,271 @@
+"""What every stage of a build does, counted: operations and bytes, each with its formula and the rate that it rests on.
+
+The algorithms are those of the modules named in each function; a factor of 2 in operations is a multiply-add.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from transforms.capacity import Machines, Workload, formula
+from transforms.index import codebooks, refining
+from transforms.index.audit import QUERIES
+from transforms.index.clustering import ITERATIONS
+from transforms.index.sampling import HELD_OUT
+from transforms.rates import RateName, Rates
+from transforms.run import STAGES, Stage
+
+_PRODUCT_QUANTIZER = re.compile(r"^PQ\d+(?:x(\d+))?")
+_PILOT_PER_PARENT = 256
+_KEY_BYTES = 24
+"""Shuffled an item, to find keys that occur twice."""
+
+_EIGEN_FLOPS = 22
+"""Times d³: an eigendecomposition of a symmetric matrix (Golub, Van Loan 2013, §8.3)."""
+
+GRAPH_LOOKS, GRAPH_BUILD_LOOKS = 1000, 6000
+"""Distances that a search of an HNSW graph computes, and that adding to it does: its width times its links."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """So much of one thing, at one rate."""
+
+    what: str
+    amount: float
+    formula: str
+    rate: RateName
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """A stage: tasks that can run side by side, the work of all of them, and the bytes they read and write."""
+
+    stage: Stage
+    tasks: int
+    works: tuple[Work, ...]
+    reads: int = 0
+    writes: int = 0
+    small_reads: int = 0
+
+    def seconds(self, rates: Rates, machines: Machines) -> float:
+        """Returns how long it takes; tasks are alike, a slot takes one after the other, and storage has a bandwidth."""
+        if not self.tasks:
+            return rates.stage_seconds
+        return max(self._working(rates, machines), self._moving(machines)) + rates.stage_seconds
+
+    def _moving(self, machines: Machines) -> float:
+        busy = min(self.tasks, machines.workers)
+        return (self.reads + self.writes) / machines.bandwidth / busy if machines.bandwidth else 0.0
+
+    def _working(self, rates: Rates, machines: Machines) -> float:
+        work = sum(work.amount / rates.of(work.rate, machines.threads) for work in self.works)
+        rounds = -(-self.tasks // machines.slots)
+        small = rates.file_seconds * self.small_reads
+        return rounds * ((work + small) / self.tasks + rates.marker_seconds)
+
+
+def stage_costs(load: Workload) -> tuple[StageCost, ...]:
+    """Returns every stage of a build, in order."""
+    return tuple(_COUNTED[stage](load) for stage in STAGES)
+
+
+def _plan(load: Workload) -> StageCost:
+    if load.item_bytes is None:
+        return StageCost("plan", 1, (), small_reads=load.shards)
+    shuffled = load.rows * _KEY_BYTES
+    keys = Work("hashes of keys", shuffled, formula(load.rows, _KEY_BYTES), "shuffle_bytes")
+    return StageCost("plan", min(256, load.shards), (keys,), small_reads=load.shards)
+
+
+def _embed(load: Workload) -> StageCost:
+    """`transforms.ready_shards`; embedding itself is counted by the rate of the encoder (see `forecast`)."""
+    if load.item_bytes is not None:
+        return StageCost("embed", load.shards, (), reads=load.rows * load.item_bytes, writes=load.storage["embeddings"])
+    check = Work("vectors checked", load.stored, f"{formula(load.rows, load.dim, 2)} bytes", "check_bytes")
+    return StageCost("embed", load.shards, (check,), reads=load.stored)
+
+
+def _sample(load: Workload) -> StageCost:
+    """`transforms.index.sampling.write_sample`."""
+    kept = load.sampled * (2 * load.dim + 8)
+    works = (
+        Work("vectors looked through", load.stored, f"{formula(load.rows, load.dim, 2)} bytes", "scan_bytes"),
+        Work("sample converted", 2 * load.sampled * load.dim, formula(load.sampled, load.dim, 2), "read_bytes"),
+        Work("sample written", kept, f"{load.sampled:,} x (2 x {load.dim} + 8)", "write_bytes"),
+    )
+    return StageCost("sample", load.blocks, works, load.stored, kept, small_reads=2 * load.shards)
+
+
+def _parents(load: Workload) -> StageCost:
+    """`transforms.index.training.train_parents`."""
+    pilot, dim, inner = load.pilot, load.dim, load.inner
+    some = min(pilot, _PILOT_PER_PARENT * load.cells)
+    works: tuple[Work, ...] = (_read("pilot", pilot, dim), _kmeans("parents", some, load))
+    if load.key.transforms:
+        some = min(pilot, codebooks.ROWS)
+        rotation = 2 * some * dim**2 + _EIGEN_FLOPS * dim**3
+        works += (
+            Work("rotation", rotation, f"2 x {some:,} x {dim}² + {_EIGEN_FLOPS} x {dim}³", "matrix_flops"),
+            _transform(pilot, load),
+        )
+    return StageCost("parents", 1, works, 2 * pilot * dim, 4 * dim * inner, small_reads=load.shards + load.blocks)
+
+
+def _route(load: Workload) -> StageCost:
+    """`transforms.index.routing.write_routed`."""
+    rows, inner = load.trained, load.inner
+    written = rows * (2 * inner + 8)
+    works = (
+        _read("sample", rows, load.dim),
+        *([_transform(rows, load)] if load.key.transforms else []),
+        Work("to parents", 2 * rows * load.cells * inner, formula(2, rows, load.cells, inner), "matrix_flops"),
+        Work("routed sample", written, f"{rows:,} x (2 x {inner} + 8)", "list_bytes"),
+    )
+    return StageCost("route", load.blocks, works, 2 * rows * load.dim, written, small_reads=3 * load.blocks)
+
+
+def _cells(load: Workload) -> StageCost:
+    """`transforms.index.cells.cluster_cells`."""
+    rows, inner, a_cell = load.trained, load.inner, max(1, load.key.nlist // load.cells)
+    flops = 2 * rows * a_cell * inner * ITERATIONS
+    kmeans = Work("k-means in cells", flops, formula(2, rows, a_cell, inner, ITERATIONS), "kmeans_flops")
+    works = (_read("routed sample", rows, inner), *([kmeans] if load.key.nlist > 1 else []))
+    reads, opened = rows * (2 * inner + 8), load.groups * load.blocks
+    return StageCost("cells", load.groups, works, reads, load.centroids, small_reads=2 * opened)
+
+
+def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
+    def cost(load: Workload) -> StageCost:
+        """`transforms.index.refining.look`."""
+        rows, inner = load.trained, load.inner
+        sums = 4 * inner * min(rows, load.groups * load.key.nlist)
+        works = (
+            _read("routed sample", rows, inner),
+            _grouped(rows, refining.PASS_CELLS, load),
+            Work("sums written", sums, f"4 x {inner} x {sums // (4 * inner):,}", "write_bytes"),
+        )
+        reads, opened = rows * (2 * inner + 8), load.groups * load.blocks
+        return StageCost(stage, load.groups, works, reads, sums, small_reads=2 * opened)
+
+    return cost
+
+
+def _move(stage: Stage) -> Callable[[Workload], StageCost]:
+    def cost(load: Workload) -> StageCost:
+        """`transforms.index.refining.move`."""
+        sums = 4 * load.inner * min(load.trained, load.groups * load.key.nlist)
+        read = Work("sums read", sums + 4 * load.centroids, "sums + 4 x centroids", "merge_bytes")
+        write = Work("centroids written", load.centroids, formula(4, load.key.nlist, load.inner), "write_bytes")
+        return StageCost(stage, 1, (read, write), sums, load.centroids, small_reads=2 * load.groups)
+
+    return cost
+
+
+def _train(load: Workload) -> StageCost:
+    """`transforms.index.training.assemble`."""
+    lists, inner, some = load.key.nlist, load.inner, min(load.pilot, codebooks.ROWS)
+    works = [
+        _read("pilot", load.pilot, load.dim),
+        *([_transform(some, load)] if load.key.transforms else []),
+        _kmeans("parents of lists", min(lists, _PILOT_PER_PARENT * load.cells), load),
+        Work("index written", load.centroids, formula(4, lists, inner), "write_bytes"),
+    ]
+    if match := _PRODUCT_QUANTIZER.match(load.key.storage):
+        codes = 1 << int(match[1] or 8)
+        flops = 2 * some * codes * inner * codebooks.ITERATIONS
+        text = formula(2, some, codes, inner, codebooks.ITERATIONS)
+        works.append(Work("codebooks", flops, text, "codebook_flops"))
+    if not load.assigned_flat:
+        rows = HELD_OUT + QUERIES
+        works.append(Work("audit", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops"))
+    if load.key.coarse:
+        flops = 2 * lists * GRAPH_BUILD_LOOKS * inner
+        works.append(Work("graph", flops, formula(2, lists, GRAPH_BUILD_LOOKS, inner), "link_flops"))
+    return StageCost(
+        "train", 1, tuple(works), 2 * load.pilot * load.dim, load.storage["trained"], small_reads=load.shards
+    )
+
+
+def _add(load: Workload) -> StageCost:
+    """`transforms.index.encode`, `transforms.index.list_writer`."""
+    rows, inner = load.rows, load.inner
+    works = [_read("vectors", rows, load.dim)]
+    if load.key.transforms:
+        works.append(_transform(rows, load))
+    if not load.assigned_flat:
+        works.append(_grouped(rows, load.probes, load))
+    elif load.key.coarse:
+        text = formula(2, rows, GRAPH_LOOKS, inner)
+        works.append(Work("nearest lists", 2 * rows * GRAPH_LOOKS * inner, text, "graph_flops"))
+    else:
+        lists = load.key.nlist
+        works.append(Work("nearest lists", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops"))
+    if match := _PRODUCT_QUANTIZER.match(load.key.storage):
+        codes = 1 << int(match[1] or 8)
+        works.append(Work("codes", 2 * rows * codes * inner, formula(2, rows, codes, inner), "encode_flops"))
+    works.append(Work("lists", load.listed, formula(rows, load.entry), "list_bytes"))
+    return StageCost("add", load.blocks, tuple(works), load.stored, load.listed, small_reads=load.shards)
+
+
+def _tier(load: Workload) -> StageCost:
+    """`transforms.segments`."""
+    if not load.tiers:
+        return StageCost("tier", 0, ())
+    merged = Work("lists", load.listed, formula(load.rows, load.entry), "merge_bytes")
+    reads = load.tier_files * load.blocks // load.merge_groups
+    return StageCost("tier", load.tier_files, (merged,), load.listed, load.listed, small_reads=reads)
+
+
+def _merge(load: Workload) -> StageCost:
+    """`transforms.merging`."""
+    works = (
+        Work("lists", load.listed, formula(load.rows, load.entry), "merge_bytes"),
+        Work("head", load.centroids, formula(4, load.key.nlist, load.inner), "write_bytes"),
+    )
+    size = load.listed + load.centroids
+    return StageCost("merge", load.pieces, works, size, size, small_reads=load.merge_inputs * load.pieces)
+
+
+def _publish(load: Workload) -> StageCost:
+    return StageCost("publish", 1, (), small_reads=load.shards + load.blocks + load.pieces)
+
+
+def _read(what: str, rows: int, dim: int) -> Work:
+    return Work(f"{what} read", 2 * rows * dim, f"{formula(rows, dim, 2)} bytes", "read_bytes")
+
+
+def _transform(rows: int, load: Workload) -> Work:
+    return Work("transform", 2 * rows * load.dim * load.inner, formula(2, rows, load.dim, load.inner), "matrix_flops")
+
+
+def _kmeans(what: str, rows: int, load: Workload) -> Work:
+    cells = load.cells
+    flops = 2 * rows * cells * load.inner * ITERATIONS if cells > 1 else 0
+    return Work(what, flops, formula(2, rows, cells, load.inner, ITERATIONS), "kmeans_flops")
+
+
+def _grouped(rows: int, probes: int, load: Workload) -> Work:
+    lists = min(probes, load.cells) * max(1, load.key.nlist // load.cells)
+    text = f"{formula(2, rows)} x ({load.cells} + {lists:,}) x {load.inner}"
+    return Work("nearest lists", 2 * rows * (load.cells + lists) * load.inner, text, "grouped_flops")
+
+
+_COUNTED: Final[dict[Stage, Callable[[Workload], StageCost]]] = {
+    "plan": _plan,
+    "embed": _embed,
+    "sample": _sample,
+    "parents": _parents,
+    "route": _route,
+    "cells": _cells,
+    "pass1": _pass("pass1"),
+    "move1": _move("move1"),
+    "pass2": _pass("pass2"),
+    "move2": _move("move2"),
+    "train": _train,
+    "add": _add,
+    "tier": _tier,
+    "merge": _merge,
+    "publish": _publish,
+}
