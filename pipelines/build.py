@@ -9,6 +9,12 @@ With a real model (weights are downloaded once), a folder of pictures, and group
     pixdex build --root ./photos --images ./pictures --encoder open_clip:ViT-B-32/laion2b_s34b_b79k \\
         --key-pattern '(?P<group>[^_]+)_(?P<name>.+)'
 
+Of embeddings that are made already, in .npy or parquet files, which are read where they are and not copied; each row is
+an item, found as FILE#ROW with what the metadata say of it:
+
+    pixdex build --root ./laion --vectors './embeddings/img_emb/*.npy' --metadata './embeddings/metadata/*.parquet' \\
+        --index-key OPQ64_256,IVF4096,PQ64
+
 On a Flink cluster, with a worker pool beside each TaskManager:
 
     pixdex build --root /shared/photos --images /shared/pictures --runner PortableRunner \\

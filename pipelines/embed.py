@@ -3,7 +3,8 @@
     pixdex embed --root ./photos --images ./pictures --encoder demo
 
 Takes the same options as `pixdex build`, and runs where it runs (`--runner`). Partitions that have their shard
-already are left alone. Go on with `pixdex train`, or with `pixdex build`, and the same options.
+already are left alone. Of ready embeddings (`--vectors`) every vector is checked and none is copied. Go on with
+`pixdex train`, or with `pixdex build`, and the same options.
 """
 
 import sys
