@@ -2,31 +2,39 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
 from transforms import layout, planning
-from transforms.index import training
-from transforms.index.encode import encode_block
+from transforms.errors import PixdexError
+from transforms.index.encode import Encoded, encode_batches
 from transforms.index.list_writer import write_lists
+from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.planning import Block
-from transforms.records import ListsMarker, ShardMarker, StageMarker, TrainedIndex, digest, row_ids
+from transforms.records import ListsMarker, ShardMarker, StageMarker, digest
 from transforms.run import Run
-from transforms.shards import read_vectors
 from transforms.stage import FinishStage
-from transforms.store import Store
 from transforms.threads import threads
+from transforms.vector_rows import BATCH_ROWS, read_batches
+
+_BATCHES: Final = 8
+_BYTES: Final = 64 << 20
+"""So many batches, of at most so many bytes, are assigned at once: 32,768 rows fill the products of the cells."""
 
 
 @dataclass(eq=False)
 class AddBlocks(beam.PTransform):
     """Assigns and encodes every block in parallel; the trained index is opened once a process and never copied.
 
-    Cost: reads every shard once and writes its codes and ids. Memory of a worker is the trained index, one shard's
-    vectors, and the codes of one block.
+    Cost: reads every shard once and writes its codes and ids. Memory of a worker is the trained index (its
+    centroids are mapped where the root is a filesystem), the codes of one block and 32 bytes a row of it, and about
+    200 MB of batches.
     """
 
     run: Run
@@ -55,51 +63,60 @@ class _AddBlock(beam.DoFn):
     def __init__(self, run: Run) -> None:
         self._run = run
         self._shared = Shared()
+        self._added = Metrics.counter("pixdex", "added_rows")
 
     def process(self, block: Block) -> Iterator[int]:
         run, trained = self._run, self._run.trained().trained
-        shards = [marker for marker in run.markers("embed", block.shards, ShardMarker) if marker.embeddings]
-        answered = digest(trained.fingerprint, [marker.embeddings for marker in shards])
+        shards = [marker for marker in run.markers("embed", block.shards, ShardMarker) if marker.rows]
+        answered = digest(trained.fingerprint, [marker.ready or marker.embeddings for marker in shards])
         if run.marker("add", block.number, ListsMarker, answered) is None:
-            opened = self._shared.acquire(lambda: OpenedIndex(run.store, trained), tag=trained.fingerprint)
+            opened = self._shared.acquire(lambda: open_trained(run.store, trained), tag=trained.fingerprint)
             with threads(run):
                 marker = add_block(run, block, shards, opened, answered)
-            run.commit("add", block.number, marker)
+            self._added.inc(run.commit("add", block.number, marker).rows)
         yield block.number
 
 
-class OpenedIndex:
-    """A trained index in memory; `Shared` needs an object that takes weak references, which faiss's do not."""
+def add_block(run: Run, block: Block, shards: list[ShardMarker], opened: OpenTrained, answered: str) -> ListsMarker:
+    """Writes and uploads the shard index of a block. Returns its marker, which is not yet committed.
 
-    def __init__(self, store: Store, trained: TrainedIndex) -> None:
-        """Opens it."""
-        self.trained = trained
-        self.index = training.load(store, trained.index)
-
-
-def add_block(run: Run, block: Block, shards: list[ShardMarker], opened: OpenedIndex, answered: str) -> ListsMarker:
-    """Writes and uploads the shard index of a block. Returns its marker, which is not yet committed."""
-    trained = opened.trained
-    list_nos, codes, ids = [], [], []
-    for marker in shards:
-        assert marker.embeddings is not None
-        vectors = read_vectors(run.store, marker.embeddings)
-        found_ids = row_ids(marker.shard, len(vectors))
-        found_lists, found_codes = encode_block(opened.index, vectors, found_ids)
-        list_nos.append(found_lists)
-        codes.append(found_codes)
-        ids.append(found_ids)
+    Raises:
+        PixdexError: a shard is missing or damaged, or has not the rows that its marker counts.
+    """
+    trained = run.trained().trained
+    rows = sum(marker.rows for marker in shards)
+    entries = Encoded(
+        np.empty(rows, np.int64),
+        np.empty(rows, np.min_scalar_type(trained.nlist - 1)),
+        np.empty((rows, trained.code_size), np.uint8),
+    )
+    batches = (batch for marker in shards for batch in read_batches(run.store, marker, run.request.encoder))
+    at_once = min(_BATCHES, max(1, _BYTES // (4 * BATCH_ROWS * trained.dim)))
+    first = 0
+    while len((made := encode_batches(opened.index, islice(batches, at_once), opened.assign)).ids):
+        stop = first + len(made.ids)
+        if stop > rows:
+            break
+        entries.ids[first:stop], entries.list_nos[first:stop] = made.ids, made.list_nos
+        entries.codes[first:stop] = made.codes
+        first = stop
+    if first != rows or len(made.ids):
+        counted = ", ".join(str(marker.shard) for marker in shards)
+        raise PixdexError(
+            f"block {block.number} has not the {rows} rows that the markers of its shards ({counted}) count: "
+            "put their files back, or build anew with --abandon-plan"
+        )
     with run.store.scratch() as scratch:
         file = scratch / "block.ivf"
         with file.open("wb") as stream:
             seal = write_lists(
                 stream,
-                list_nos=np.concatenate([np.empty(0, np.int64), *list_nos]),
-                codes=np.concatenate([np.empty((0, trained.code_size), np.uint8), *codes]),
-                ids=np.concatenate([np.empty(0, np.int64), *ids]),
+                list_nos=entries.list_nos,
+                codes=entries.codes,
+                ids=entries.ids,
                 nlist=trained.nlist,
                 fingerprint=trained.fingerprint,
             )
         folder, stem = layout.lists_folder(trained.fingerprint), layout.block_stem(block.number)
         lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
-    return ListsMarker(block.number, answered, sum(marker.rows for marker in shards), lists)
+    return ListsMarker(block.number, answered, rows, lists)

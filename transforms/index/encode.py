@@ -1,5 +1,10 @@
-"""What a vector is in the index: its list and its code, the same for the same slot of a block, whoever computes it."""
+"""What a vector is in the index: its list and its code, the same in whatever company it comes.
 
+Matrix products are numpy's, in slots of one shape: those of faiss's own library round a row by where it stands.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import faiss
@@ -7,60 +12,145 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
+from transforms.index.assignment import FlatAssigner, padded
+from transforms.vector_rows import BATCH_ROWS, VectorBatch
 
-BATCH_ROWS: Final = 4096
+Assign = Callable[[NDArray[np.float32]], NDArray[np.int64]]
+"""Gives every vector, behind the transforms, its list."""
+
+_DIRECT_COMPONENTS: Final = 16
+"""faiss encodes sub-vectors of fewer components one by one, and of more in a matrix product of its own."""
+
+
+def flat_assign(index: faiss.Index) -> Assign:
+    """Returns assignment to the nearest of all lists of a trained index; that of one list asks for no metric."""
+    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))  # faiss's stubs know no members of it
+    if inner.nlist == 1:
+        return lambda vectors: np.zeros(len(vectors), np.int64)
+    return FlatAssigner(centroids(inner), inner.metric_type == faiss.METRIC_INNER_PRODUCT).assign
+
+
+def centroids(inner: Any) -> NDArray[np.float32]:
+    """Returns the centroids of an IVF index, float32 `(nlist, d)`, as they lie in it: they live as long as it does."""
+    quantizer: Any = faiss.downcast_index(inner.quantizer)
+    flat = faiss.downcast_index(quantizer.storage) if isinstance(quantizer, faiss.IndexHNSW) else quantizer
+    stored: NDArray[np.float32] = faiss.rev_swig_ptr(flat.get_xb(), inner.nlist * inner.d).reshape(inner.nlist, inner.d)
+    return stored
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Entries of lists: `ids` int64 `(n,)`, `list_nos` `(n,)` and `codes` uint8 `(n, code_size)`."""
+
+    ids: NDArray[np.int64]
+    list_nos: NDArray[np.integer]
+    codes: NDArray[np.uint8]
+
+
+def encode_batches(
+    index: faiss.Index, batches: Iterable[VectorBatch], assign: Assign, batch_rows: int = BATCH_ROWS
+) -> Encoded:
+    """Returns what a trained index stores for the rows of some batches, in their order.
+
+    Vector transform, nearest list, then the code that faiss would store in it. Every batch is worked on as
+    `batch_rows` rows, padded with zeros, so that a row's bytes depend on nothing but its place in its batch; with
+    numpy's own BLAS, not even on that. Several batches at a time are faster, because assignment groups their rows.
+
+    Memory: the vectors of all of these batches behind the transforms, twice; before them, of one.
+
+    Raises PixdexError with the id for a vector that is not finite.
+    """
+    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))  # what it has depends on the key
+    ids, parts = [np.empty(0, np.int64)], [np.empty((0, inner.d), np.float32)]
+    for batch in batches:
+        _check(batch, index.d)
+        ids.append(batch.ids)
+        parts.append(_transformed(index, padded(batch.vectors, batch_rows))[: len(batch.ids)])
+    vectors = np.concatenate(parts)
+    list_nos = assign(vectors)
+    codes = np.empty((len(vectors), inner.code_size), np.uint8)
+    for start in range(0, len(vectors), batch_rows):
+        rows = slice(start, start + batch_rows)
+        codes[rows] = _codes(inner, vectors[rows], list_nos[rows], batch_rows)
+    return Encoded(np.concatenate(ids), list_nos, codes)
 
 
 def encode_block(
     index: faiss.Index, vectors: NDArray[np.float32], ids: NDArray[np.int64], batch_rows: int = BATCH_ROWS
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Lists int64 (n,) and codes uint8 (n, code_size) that the trained `index` stores for `vectors` float32 (n, d).
+    """Lists and codes, `list_nos` and `codes`, by faiss's own arithmetic: what its `add_with_ids` stores.
 
-    Vector transform, nearest list by the coarse quantizer, then the inner IVF's own `encode_vectors`, which is what
-    `add_with_ids` stores. Work goes in slots of exactly `batch_rows`, the last one padded with zeros, because a matrix
-    product of another shape rounds differently: calls cut at multiples of `batch_rows` give the same bytes as one
-    call. So `batch_rows` belongs to the plan. Larger slots keep matrix products efficient, and cost two copies of a
-    slot; faiss computes the distances to the centroids in blocks of its own.
-
-    Raises PixdexError with position and id for a vector that is not finite or that no list takes.
+    It is what the faster `encode_batches` is held against; where two entries of a codebook are equally near, the two
+    may differ. Vectors float32 `(n, d)` are added `batch_rows` at a time, the last ones padded.
     """
-    if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != index.d or len(vectors) != len(ids):
-        raise ValueError(
-            f"vectors {vectors.dtype} {vectors.shape} with {len(ids)} ids, for an index of dimension {index.d}"
-        )
-    ivf: Any = faiss.downcast_index(faiss.extract_index_ivf(index))  # Any: faiss's stubs know no members of it
-    list_nos = np.empty(len(vectors), np.int64)
-    codes = np.empty((len(vectors), ivf.code_size), np.uint8)
+    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
+    list_nos, codes = np.empty(len(vectors), np.int64), np.empty((len(vectors), inner.code_size), np.uint8)
     for start in range(0, len(vectors), batch_rows):
-        slot = np.zeros((batch_rows, index.d), np.float32)
         rows = slice(start, min(start + batch_rows, len(vectors)))
-        used = rows.stop - rows.start
-        slot[:used] = vectors[rows]
-        finite = np.asarray(np.isfinite(slot).all(axis=1))
-        # Padding in the place of what is refused below: a NaN must not reach the quantizer, where HNSW would wander.
-        slot[~finite] = 0
-        lists, encoded = _encode_slot(index, ivf, slot)
-        refused = np.flatnonzero(~finite[:used] | (lists[:used] < 0))
-        if len(refused):
-            where = start + int(refused[0])
-            what = f"vector {where} (id {ids[where]}) has no list: it is not finite, or the quantizer found none"
-            raise PixdexError(f"{what} ({len(refused)} of {used} in its batch); reject it before the add")
-        list_nos[rows], codes[rows] = lists[:used], encoded[:used]
+        _check(VectorBatch(ids[rows], vectors[rows]), index.d)
+        slot = padded(vectors[rows], batch_rows)
+        for step in range(index.chain.size() if isinstance(index, faiss.IndexPreTransform) else 0):
+            slot = index.chain.at(step).apply(slot)
+        found = np.ascontiguousarray(inner.quantizer.search(slot, 1)[1][:, 0])
+        list_nos[rows], codes[rows] = found[: rows.stop - start], _faiss_codes(inner, slot, found)[: rows.stop - start]
     return list_nos, codes
 
 
-def _encode_slot(
-    index: faiss.Index, ivf: Any, slot: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    transformed = slot
+def _check(batch: VectorBatch, dim: int) -> None:
+    vectors, ids = batch.vectors, batch.ids
+    if vectors.dtype != np.float32 or vectors.shape != (len(ids), dim):
+        shape = f"vectors {vectors.dtype} {vectors.shape} with {len(ids)} ids"
+        raise ValueError(f"{shape}, for an index of dimension {dim}")
+    # A sum is finite only if all its terms are; it may also run over, so the second look is the exact one.
+    if not np.isfinite(np.einsum("ij->", vectors)):
+        refused = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(refused):
+            first = f"the vector with id {ids[refused[0]]} is not finite ({len(refused)} of {len(ids)} in its batch)"
+            raise PixdexError(f"{first}: reject it before the add")
+
+
+def _transformed(index: faiss.Index, slot: NDArray[np.float32]) -> NDArray[np.float32]:
     if isinstance(index, faiss.IndexPreTransform):
         chain: Any = index.chain  # a std::vector, not the list that faiss's stubs say
         for step in range(chain.size()):
-            transformed = chain.at(step).apply(transformed)
-    transformed = np.ascontiguousarray(transformed, np.float32)
-    _, nearest = ivf.quantizer.search(transformed, 1)
-    lists = np.ascontiguousarray(nearest[:, 0], np.int64)
-    codes = np.zeros((len(slot), ivf.code_size), np.uint8)
+            transform: Any = faiss.downcast_VectorTransform(chain.at(step))
+            if isinstance(transform, faiss.LinearTransform):
+                matrix = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
+                slot = slot @ matrix.T
+                if transform.have_bias:
+                    slot += faiss.vector_to_array(transform.b)
+            else:
+                slot = transform.apply(slot)
+    return slot
+
+
+def _codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64], batch_rows: int) -> NDArray[np.uint8]:
+    """Codes uint8 `(n, code_size)` of rows behind the transforms."""
+    if isinstance(inner, faiss.IndexIVFPQ) and inner.pq.dsub >= _DIRECT_COMPONENTS:
+        return _product_codes(inner, padded(_residuals(inner, vectors, lists), batch_rows))[: len(vectors)]
+    return _faiss_codes(inner, vectors, lists)
+
+
+def _faiss_codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.uint8]:
+    codes = np.zeros((len(vectors), inner.code_size), np.uint8)
     # The arrays have names that outlive the call: swig_ptr does not keep them alive.
-    ivf.encode_vectors(len(slot), faiss.swig_ptr(transformed), faiss.swig_ptr(lists), faiss.swig_ptr(codes), False)
-    return lists, codes
+    inner.encode_vectors(len(vectors), faiss.swig_ptr(vectors), faiss.swig_ptr(lists), faiss.swig_ptr(codes), False)
+    return codes
+
+
+def _residuals(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.float32]:
+    return vectors - centroids(inner)[lists] if inner.by_residual else vectors
+
+
+def _product_codes(inner: Any, residuals: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Nearest entry of every codebook, packed as faiss does."""
+    pq = inner.pq
+    books = faiss.vector_to_array(pq.centroids).reshape(pq.M, pq.ksub, pq.dsub)
+    halves = 0.5 * np.einsum("mkd,mkd->mk", books, books)
+    numbers = np.empty((len(residuals), pq.M), np.int32)
+    for part, book in enumerate(books):
+        scores = residuals[:, part * pq.dsub : (part + 1) * pq.dsub] @ book.T
+        scores -= halves[part]
+        numbers[:, part] = scores.argmax(axis=1)
+    packed: NDArray[np.uint8] = numbers.astype(np.uint8) if pq.nbits == 8 else faiss.pack_bitstrings(numbers, pq.nbits)
+    return packed

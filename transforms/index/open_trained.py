@@ -1,0 +1,81 @@
+"""Opens a trained index for assignment and encoding: mapped where that can be, with its assigner beside."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import faiss
+import numpy as np
+import safetensors.numpy
+
+from transforms.errors import PixdexError
+from transforms.index.assignment import TwoLevelAssigner
+from transforms.index.encode import Assign, centroids, flat_assign
+from transforms.index.trained import read_training
+from transforms.records import TrainedIndex
+from transforms.store import Store, missing
+
+_FLAGS = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
+"""Only a search needs the table that faiss makes of centroids and codebooks for L2, of up to 2 GiB."""
+
+
+@dataclass(frozen=True)
+class OpenTrained:
+    """A trained index, and how vectors are assigned to its lists.
+
+    Two-level assignment is used wherever there is any, be the quantizer flat or a graph, which is for searches: at
+    equal agreement with flat it is the faster one. See `tests/benchmarks`.
+
+    Attributes:
+        index: without vectors.
+        assigner: None where few lists are assigned flat.
+        probes: cells that the assigner looks into; 0 without one.
+    """
+
+    index: faiss.Index
+    assigner: TwoLevelAssigner | None
+    probes: int
+
+    @cached_property
+    def assign(self) -> Assign:
+        """Gives vectors behind the transforms, float32 `(n, d)` and finite, their lists: int64 `(n,)`."""
+        assigner = self.assigner
+        if assigner is None:
+            return flat_assign(self.index)
+        return lambda vectors: assigner.assign(vectors, self.probes)
+
+
+def open_trained(store: Store, trained: TrainedIndex) -> OpenTrained:
+    """Opens a trained index.
+
+    Memory: of a root on a filesystem, faiss maps the centroids of a flat quantizer, which then take page cache and no
+    memory of the process; other parts, and the indexes of object stores, are read.
+
+    Raises:
+        PixdexError: a file is missing, or the training says nothing of the assigner that is there.
+    """
+    index = _index(store, trained)
+    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))  # what it has depends on the key
+    if isinstance(inner, faiss.IndexIVFPQ):
+        # A second copy of the codebooks, laid out for faiss's encoder, which is then half as fast again.
+        inner.pq.sync_transposed_centroids()
+    if trained.assignment is None:
+        return OpenTrained(index, None, 0)
+    audit = read_training(store, trained).assignment
+    if audit is None:
+        raise PixdexError(
+            f"{trained.training.path} does not say how many cells {trained.assignment.path} is used with: train again"
+        )
+    tensors = safetensors.numpy.load(store.read(trained.assignment.path))
+    assigner = TwoLevelAssigner(tensors["parents"], centroids(inner), tensors["bounds"], trained.metric == "ip")
+    return OpenTrained(index, assigner, audit.probes)
+
+
+def _index(store: Store, trained: TrainedIndex) -> faiss.Index:
+    if store.local is None:
+        data = np.frombuffer(store.read(trained.index.path), np.uint8)
+        return faiss.deserialize_index(data, _FLAGS)
+    path = store.local_path(trained.index.path)
+    if not path.is_file():
+        raise missing(store, trained.index.path)
+    return faiss.read_index(str(path), _FLAGS | faiss.IO_FLAG_MMAP_IFC)
