@@ -11,7 +11,8 @@ import pytest
 from apache_beam.testing.util import assert_that
 
 from tests.corpora import write_csv, write_pictures
-from tests.transforms.stages import begin, go, pictures, pipeline, tasks
+from tests.transforms.ready import random_vectors, save_npy, save_parquet
+from tests.transforms.stages import TINY, begin, go, pictures, pipeline, tasks
 from transforms import generations, layout, planning
 from transforms.errors import PixdexError, UsageError
 from transforms.plan import _KEY_ENTRY, PlanItems, _key_entries
@@ -177,3 +178,48 @@ def test_a_run_that_was_given_up_meanwhile_plans_nothing(tmp_path: Path) -> None
     generations.abandon(run)
     with pytest.raises(PixdexError, match="given up by another build"):
         go(PlanItems(run, 0))
+
+
+def test_an_index_that_no_worker_could_hold_is_refused_before_the_plan_is_committed(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    run = begin(tmp_path / "root", pictures(tmp_path / "pictures"))
+    with pytest.raises(UsageError, match="--worker-memory is "):
+        go(PlanItems(run, 0, worker_memory=1 << 20))
+    assert not run.store.exists(layout.plan(1))
+
+
+def test_that_lists_are_fewer_than_asked_for_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    run = begin(tmp_path / "root", pictures(tmp_path / "pictures"), key="IVF64,Flat")
+    go(PlanItems(run, 0))
+    assert [record.getMessage() for record in caplog.records if "IVF64,Flat" in record.getMessage()] == [
+        "IVF64,Flat needs 39 vectors a list, there are 3 in all: using IVF1,Flat"
+    ]
+
+
+def ready(*files: Path) -> list[Source]:
+    return [Source("vectors", f"file://{file}", vector_column="embedding") for file in files]
+
+
+def test_ready_embeddings_are_cut_file_by_file_in_order_of_sources_and_paths(tmp_path: Path) -> None:
+    dim = TINY.dim
+    for name, rows in (("b.npy", 65_537), ("a/c.npy", 3), ("none.npy", 0)):
+        save_npy(tmp_path / "v" / name, random_vectors(rows, dim))
+    last = save_parquet(tmp_path / "w.parquet", random_vectors(5, dim))
+    run = begin(tmp_path / "root", *ready(last, tmp_path / "v", last))
+    go(PlanItems(run, 4))
+    partitions = list(planning.read_partitions(run.store, run.plan.partitions))
+    found = [piece.ready for piece in partitions if piece.ready]
+    assert [(piece.uri.rpartition("/")[2], piece.start, piece.stop) for piece in found] == [
+        ("w.parquet", 0, 5), ("c.npy", 0, 3), ("b.npy", 0, 65_536), ("b.npy", 65_536, 65_537),
+    ]  # fmt: skip
+    assert [piece.shard for piece in partitions] == [4, 5, 6, 7]
+    assert (run.plan.items, run.plan.rows, run.plan.shards) == (65_545, 65_545, 4)
+
+
+def test_ready_embeddings_of_another_dimension_are_refused_by_name(tmp_path: Path) -> None:
+    files = [save_npy(tmp_path / f"{dim}.npy", random_vectors(3, dim)) for dim in (TINY.dim, TINY.dim + 1)]
+    run = begin(tmp_path / "root", *ready(*files))
+    with pytest.raises(UsageError, match=r"17\.npy has vectors of 17 components, the first file of 16"):
+        go(PlanItems(run, 0))
+    assert not run.store.exists(layout.plan(1))
