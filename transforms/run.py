@@ -16,7 +16,21 @@ from transforms.records import FileReference, Plan, Request, ShardMarker, StageM
 from transforms.store import Store
 
 Stage = Literal[
-    "plan", "embed", "sample", "parents", "route", "cells", "pass1", "move1", "pass2", "move2", "train", "add", "tier", "merge", "publish"
+    "plan",
+    "embed",
+    "sample",
+    "parents",
+    "route",
+    "cells",
+    "pass1",
+    "move1",
+    "pass2",
+    "move2",
+    "train",
+    "add",
+    "tier",
+    "merge",
+    "publish",
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 

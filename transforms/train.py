@@ -171,8 +171,6 @@ class _Assemble(beam.DoFn):
             with threads(run):
                 assembled = training.assemble(router, lists.centroids, pilot, held_out, seed)
             key, _ = key_of(run)
-            trained = saving.save(
-                run.store, assembled, lists, key, settings.metric, held_out=len(held_out), seed=seed
-            )
+            trained = saving.save(run.store, assembled, lists, key, settings.metric, held_out=len(held_out), seed=seed)
             run.commit("train", 0, TrainMarker(answered, trained))
         yield 0

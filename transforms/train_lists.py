@@ -1,8 +1,8 @@
 """The stages that train the lists: cells on their own, then passes over all of them.
 
-    cells           a group of cells each   k-means in every cell
-    pass1, pass2    a group of cells each   rows look into the nearest few cells; sums over the lists they chose
-    move1, move2    one                     all sums together move the centroids
+cells           a group of cells each   k-means in every cell
+pass1, pass2    a group of cells each   rows look into the nearest few cells; sums over the lists they chose
+move1, move2    one                     all sums together move the centroids
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.cells import CellGroup
 from transforms.index.refining import ListSums
 from transforms.records import StageMarker, digest
-from transforms.run import Run
+from transforms.run import Run, Stage
 from transforms.stage import FinishStage
 from transforms.threads import threads
 from transforms.training_files import Lists, TensorsMarker, files_of, read_tensors, upload_tensors
@@ -160,7 +160,8 @@ def _lists_before(run: Run, look: _Pass) -> Lists:
 
 
 def _checksums_before(run: Run, look: _Pass) -> list[str]:
-    before, tasks = ("cells", _groups(run)) if look == "pass1" else ("move1", 1)
+    before: Stage = "cells" if look == "pass1" else "move1"
+    tasks = _groups(run) if look == "pass1" else 1
     return [marker.tensors.checksum for marker in run.markers(before, range(tasks), TensorsMarker)]
 
 

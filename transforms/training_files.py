@@ -1,4 +1,4 @@
-"""What the tasks of training leave for each other below the run's folder: tensors in a file, and a marker that says so."""
+"""What the tasks of training leave for each other below the run's folder: a file of tensors, and a marker."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -39,10 +39,18 @@ def test_on_no_terminal_each_stage_is_one_line(run: Run, capsys: Capture) -> Non
         "   plan done: 1 plans",
         "  embed done: 2 shards",
         " sample done: 3 blocks",
-        "  train done: 4 trained indexes",
-        "    add done: 5 blocks",
-        "  merge done: 6 pieces",
-        "publish done: 7 generations",
+        "parents done: 4 sets of parents",
+        "  route done: 5 blocks",
+        "  cells done: 6 groups of cells",
+        "  pass1 done: 7 groups of cells",
+        "  move1 done: 8 sets of lists",
+        "  pass2 done: 9 groups of cells",
+        "  move2 done: 10 sets of lists",
+        "  train done: 11 trained indexes",
+        "    add done: 12 blocks",
+        "   tier done: 13 files",
+        "  merge done: 14 pieces",
+        "publish done: 15 generations",
     ]
 
 

@@ -1,16 +1,24 @@
 """Training: a sample of every block, one trained index, both committed once."""
 
+import functools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.stages import go, tasks
 from transforms import layout
-from transforms.index import sampling, training
+from transforms.index import cells, clustering, training
+from transforms.index.trained import read_training
 from transforms.records import ListsMarker
-from transforms.run import Run
+from transforms.run import Run, Stage
 from transforms.train import TrainIndex
+
+TRAINING: tuple[Stage, ...] = (
+    "sample", "parents", "route", "cells", "pass1", "move1", "pass2", "move2", "train",
+)  # fmt: skip
+ONE_TASK: tuple[Stage, ...] = ("parents", "cells", "pass1", "move1", "pass2", "move2", "train")
 
 
 @pytest.fixture
@@ -18,16 +26,32 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run_up_to("train", tmp_path, monkeypatch)
 
 
-def test_every_block_is_sampled_and_one_index_is_trained(run: Run) -> None:
+def test_every_block_is_sampled_and_routed_and_one_index_is_trained(run: Run) -> None:
     go(TrainIndex(run))
-    assert tasks(run, "sample") == run.plan.blocks > 2 and tasks(run, "train") == 1
+    assert tasks(run, "sample") == tasks(run, "route") == run.plan.blocks > 2
+    assert [tasks(run, stage) for stage in ONE_TASK] == [1] * len(ONE_TASK)
     samples = run.markers("sample", range(run.plan.blocks), ListsMarker)
     assert sum(sample.rows for sample in samples) == ROWS
-    assert sampling.read_sample(run.store, [sample.lists for sample in samples]).shape == (ROWS, 16)
     trained = run.trained().trained
     assert (trained.key, trained.nlist, trained.dim, trained.metric, trained.nprobe) == ("IVF4,Flat", 4, 16, "ip", 2)
+    described = read_training(run.store, trained)
+    routed = run.markers("route", range(run.plan.blocks), ListsMarker)
+    assert sum(block.rows for block in routed) == described.sample_rows == ROWS - described.held_out_rows
+    assert 0 < described.held_out_rows < ROWS // 16
     index = training.load(run.store, trained.index)
     assert index.is_trained and index.ntotal == 0
+
+
+def test_many_groups_of_cells_train_like_one(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clustering, "FLAT_BELOW", 4)
+    go(TrainIndex(run))
+    monkeypatch.setattr(cells, "group_cells", functools.partial(cells.group_cells, group_rows=100))
+    (tmp_path / "groups").mkdir()
+    groups = run_up_to("train", tmp_path / "groups", monkeypatch)
+    go(TrainIndex(groups))
+    assert tasks(groups, "cells") == tasks(groups, "pass1") == tasks(groups, "pass2") > 1 == tasks(run, "cells")
+    one, other = (training.load(each.store, each.trained().trained.index).quantizer for each in (run, groups))
+    np.testing.assert_allclose(other.reconstruct_n(0, 4), one.reconstruct_n(0, 4), atol=1e-6)
 
 
 def test_a_run_that_is_trained_is_left_alone(run: Run) -> None:
@@ -38,18 +62,32 @@ def test_a_run_that_is_trained_is_left_alone(run: Run) -> None:
     assert (index.stat().st_ino, index.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-@pytest.mark.parametrize("stage", ["sample", "train"])
-def test_after_a_lost_stage_the_same_index_is_trained_again(run: Run, stage: str) -> None:
+@pytest.mark.parametrize("first", TRAINING, ids=str)
+def test_a_run_that_was_stopped_at_any_stage_ends_with_the_same_index(run: Run, first: Stage) -> None:
     go(TrainIndex(run))
     before = run.trained()
-    names = run.store.names(layout.sample_folder(1))
-    for name in [f"{stage}/{name}" for name in run.store.names(layout.marker_folder(1, stage))] + [
-        "stages/sample.json", "stages/train.json", "train/0000000000.json",
-    ]:  # fmt: skip
-        run.store.local_path(f"{layout.plan_folder(1)}/{name}").unlink(missing_ok=True)
+    for stage in TRAINING[TRAINING.index(first) :]:
+        markers = layout.marker_folder(1, stage)
+        done = run.store.names(markers)
+        # Of the first lost stage one task is done: the run was stopped in the middle of it.
+        for name in done[1:] if stage == first and len(done) > 1 else done:
+            run.store.local_path(f"{markers}/{name}").unlink()
+        run.store.local_path(layout.stage_marker(1, stage)).unlink()
     go(TrainIndex(run))
     assert run.trained() == before
-    assert run.store.names(layout.sample_folder(1)) == names
+
+
+def test_lost_files_are_made_again(run: Run) -> None:
+    go(TrainIndex(run))
+    before = run.trained()
+    names = {folder: run.store.names(folder) for folder in (layout.sample_folder(1), layout.training_folder(1))}
+    for folder, files in names.items():
+        for name in files:
+            run.store.local_path(f"{folder}/{name}").unlink()
+    run.store.local_path(layout.marker(1, "train", 0)).unlink()
+    go(TrainIndex(run))
+    assert run.trained() == before
+    assert {folder: run.store.names(folder) for folder in names} == names
 
 
 def test_bundles_that_run_twice_train_the_same_index(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ class CellGroup:
 
 @dataclass(frozen=True)
 class CellRows:
-    """Rows of some cells: `vectors` float32 `(n, d)`, cell by cell; cell i of them has rows `bounds[i]:bounds[i + 1]`."""
+    """Rows of some cells: `vectors` float32 `(n, d)`, cell by cell; the i-th has rows `bounds[i]:bounds[i + 1]`."""
 
     vectors: NDArray[np.float32]
     bounds: NDArray[np.int64]

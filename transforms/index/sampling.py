@@ -139,9 +139,7 @@ def read_parts(
     return by_id(np.concatenate(ids), np.concatenate(vectors))
 
 
-def by_id(
-    ids: NDArray[np.int64], vectors: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def by_id(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Sorts rows by id, where they are not yet: their order must not tell how they were cut into blocks."""
     if (np.diff(ids) > 0).all():
         return ids, vectors

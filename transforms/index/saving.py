@@ -2,9 +2,11 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import faiss
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from transforms import layout
 from transforms.index.choose import IndexKey
@@ -78,7 +80,7 @@ def _write(folder: Path, assembled: Assembled, training: Training) -> list[Path]
     faiss.write_index(assembled.index, str(files[0]))
     files[1].write_bytes(encode(training))
     if assembled.assigner:
-        tensors = {"parents": assembled.assigner.parents, "bounds": assembled.assigner.bounds}
+        tensors: dict[str, NDArray[Any]] = {"parents": assembled.assigner.parents, "bounds": assembled.assigner.bounds}
         files.append(folder / "assignment.safetensors")
         safetensors.numpy.save_file(tensors, files[2])
     return files

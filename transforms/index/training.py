@@ -63,7 +63,7 @@ def train_parents(key: IndexKey, metric: str, pilot: NDArray[np.float32], seed: 
 
 @dataclass(frozen=True)
 class Assembled:
-    """A trained index with what was measured of it; `assigner` and `audit` are None where few lists are assigned flat."""
+    """A trained index and what was measured of it; `assigner` and `audit` are None where lists are assigned flat."""
 
     index: faiss.Index
     held_out_residual: float

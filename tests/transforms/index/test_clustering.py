@@ -1,4 +1,4 @@
-"""Two levels of k-means are nearly as good as one, and every list is somebody's."""
+"""K-means of some vectors, and how centroids are shared out among cells."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.clustering import (
     kmeans,
-    lloyd_pass,
     nearest,
     parents_of,
     share_out,
-    two_level_centroids,
 )
 
 METRICS = pytest.mark.parametrize("spherical", [True, False], ids=["ip", "l2"])
@@ -28,32 +26,22 @@ def vectors() -> NDArray[np.float32]:
     return unit
 
 
-def objective(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> float:
-    """Mean squared distance to the nearest centroid."""
-    return float(np.mean((vectors - centroids[nearest(vectors, centroids, spherical=False)]) ** 2))
-
-
-@METRICS
-def test_two_levels_come_within_two_percent_of_flat_k_means(vectors: NDArray[np.float32], spherical: bool) -> None:
-    flat = kmeans(vectors, 400, spherical=spherical, seed=0)
-    centroids, lists = two_level_centroids(vectors, 400, spherical=spherical, seed=0)
-    assert centroids.shape == flat.shape
-    assert objective(vectors, centroids) <= 1.02 * objective(vectors, flat)
-    assert lists.min() >= 0
-    assert lists.max() < 400
-
-
 @METRICS
 def test_the_same_seed_gives_the_same_centroids(vectors: NDArray[np.float32], spherical: bool) -> None:
-    one, other = (two_level_centroids(vectors, 300, spherical=spherical, seed=5)[0] for _ in range(2))
+    one, other = (kmeans(vectors, 100, spherical=spherical, seed=5) for _ in range(2))
     assert one.tobytes() == other.tobytes()
-    assert one.tobytes() != two_level_centroids(vectors, 300, spherical=spherical, seed=6)[0].tobytes()
+    assert one.tobytes() != kmeans(vectors, 100, spherical=spherical, seed=6).tobytes()
 
 
 def test_spherical_centroids_have_length_one(vectors: NDArray[np.float32]) -> None:
-    for lists in (1, 20, 300):
-        centroids, _ = two_level_centroids(vectors, lists, spherical=True, seed=0)
+    for lists in (1, 20):
+        centroids = kmeans(vectors, lists, spherical=True, seed=0)
         np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("nlist", "parents"), [(1, 1), (255, 1), (256, 16), (4096, 64), (2**20, 1024)])
+def test_many_lists_have_the_square_root_of_their_number_as_parents(nlist: int, parents: int) -> None:
+    assert parents_of(nlist) == parents
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30).filter(any), st.data())
@@ -84,12 +72,3 @@ def test_looking_into_every_cell_is_exact_and_into_a_few_nearly_so(
     agreement = [(assigner.assign(vectors, probes) == truth).mean() for probes in (1, 2, 4, 8)]
     assert agreement == sorted(agreement)
     assert agreement[-1] > 0.95
-
-
-def test_a_pass_moves_centroids_to_the_mean_of_their_vectors(vectors: NDArray[np.float32]) -> None:
-    centroids = kmeans(vectors, 50, spherical=False, seed=0, iterations=1)
-    lists = nearest(vectors, centroids, spherical=False)
-    lists[lists == 7] = 8
-    moved = lloyd_pass(vectors, lists, centroids, spherical=False)
-    np.testing.assert_allclose(moved[3], vectors[lists == 3].mean(axis=0), atol=1e-5)
-    assert (moved[7] == centroids[7]).all()

@@ -1,5 +1,6 @@
 """The sample is the same however work is bundled, uniform, and never the first rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,21 @@ from hypothesis import strategies as st
 from transforms import shards
 from transforms.index import sampling
 from transforms.index.choose import IndexKey
-from transforms.index.sampling import in_sample, sample_fraction
-from transforms.records import FileReference, row_ids
+from transforms.index.sampling import (
+    HELD_OUT_PART,
+    PILOT_PART,
+    REST_PART,
+    Shares,
+    in_sample,
+    part_of,
+    read_parts,
+    sample_shares,
+)
+from transforms.index.vector_codes import from_codes, to_codes
+from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.store import Store
+
+ENCODER = EncoderSettings("tests:None", "f", 5, ("text",), normalize=False)
 
 
 def ids_of(shards: int, rows: int = 4096) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -62,41 +75,100 @@ def test_nothing_and_everything_can_be_asked_for() -> None:
     assert in_sample(ids_of(1), 0, float(np.nextafter(1, 0))).all()
 
 
-def test_training_gets_50_rows_a_list_and_enough_for_codebooks() -> None:
-    assert sample_fraction(IndexKey.parse("IVF4096,Flat"), 10**7) == 4096 * 50 / 10**7
-    assert sample_fraction(IndexKey.parse("Flat"), 10**6) == 65_536 / 10**6
-    assert sample_fraction(IndexKey.parse("Flat"), 100) == 1.0
-    assert sample_fraction(IndexKey.parse("Flat"), 0) == 1.0
+@given(st.lists(st.integers(0, 2**62), max_size=60, unique=True), st.integers(0, 9), st.floats(0, 1), st.floats(0, 1))
+def test_the_parts_are_cut_by_lower_thresholds_of_the_same_hash(
+    ids: list[int], seed: int, one: float, other: float
+) -> None:
+    shares = Shares(min(one, other) / 2, min(one, other), max(one, other))
+    whole = np.array(ids, np.int64)
+    sampled = whole[in_sample(whole, seed, shares.sampled)]
+    part = part_of(sampled, seed, shares)
+
+    assert np.array_equal(part <= REST_PART, in_sample(sampled, seed, shares.trained))
+    assert np.array_equal(part == PILOT_PART, in_sample(sampled, seed, shares.pilot))
+    assert set(part.tolist()) <= {PILOT_PART, REST_PART, HELD_OUT_PART}
 
 
-def write_shard(store: Store, shard: int, rows: int) -> tuple[int, FileReference]:
+def test_training_gets_50_rows_a_list_enough_for_codebooks_and_4096_to_check_with() -> None:
+    shares = sample_shares(IndexKey.parse("IVF4096,Flat"), 10**7)
+    assert shares == Shares(65_536 / 10**7, 4096 * 50 / 10**7, (4096 * 50 + 4096) / 10**7)
+    assert sample_shares(IndexKey.parse("Flat"), 10**6).trained == 65_536 / 10**6
+
+
+def test_the_pilot_grows_with_the_parents() -> None:
+    assert sample_shares(IndexKey.parse("IVF1048576,Flat"), 10**9).pilot == 256 * 1024 / 10**9
+
+
+def test_of_few_rows_a_32nd_is_held_out_and_all_others_are_trained_on() -> None:
+    assert sample_shares(IndexKey.parse("IVF4,Flat"), 3200) == Shares(3100 / 3200, 3100 / 3200, 1.0)
+
+
+def test_no_row_is_held_out_where_training_needs_it() -> None:
+    assert sample_shares(IndexKey.parse("IVF4,PQ4"), 500) == Shares(1.0, 1.0, 1.0)
+    assert sample_shares(IndexKey.parse("Flat"), 1) == Shares(1.0, 1.0, 1.0)
+    assert sample_shares(IndexKey.parse("Flat"), 0).sampled == 0.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.at(str(tmp_path / "root"))
+
+
+def write_shard(store: Store, shard: int, rows: int) -> ShardMarker:
     texts = [""] * rows
     metadata = pa.table({name: pa.array(texts, pa.string()) for name in shards.CORE_COLUMNS})
-    return shard, shards.write_embeddings(store, shard, metadata, vectors_of(shard, rows))
+    embeddings = shards.write_embeddings(store, shard, metadata, vectors_of(shard, rows))
+    return ShardMarker(shard, 0, "d", rows, 0, rows, 0, rows, 0, embeddings, None, 0.0)
 
 
 def vectors_of(shard: int, rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     return np.random.default_rng(shard).standard_normal((rows, 5)).astype(np.float32)
 
 
-def test_a_stored_sample_reads_back_in_order_of_id(tmp_path: Path) -> None:
-    store = Store.at(str(tmp_path / "root"))
-    written = [write_shard(store, shard, 50 + shard) for shard in range(4)]
-    files: list[FileReference] = []
-    expected = []
-    for block in (written[:3], [], written[3:]):
-        ids, vectors = sampling.sample_block(store, block, 5, 0, 0.5)
-        assert (np.diff(ids) > 0).all()
-        expected.append(vectors)
+def write_blocks(store: Store, blocks: Sequence[Sequence[ShardMarker]], shares: Shares) -> list[FileReference]:
+    files = []
+    for number, block in enumerate(blocks):
         with store.scratch() as scratch:
-            checksum = sampling.write_sample(scratch / "s.ivf", ids, vectors)
-            files.append(store.upload(scratch / "s.ivf", "sample", f"block-{len(files)}", checksum))
+            with (scratch / "s.ivf").open("wb") as out:
+                _, seal = sampling.write_sample(out, store, block, ENCODER, seed=0, shares=shares)
+            files.append(store.upload(scratch / "s.ivf", "sample", f"block-{number}", f"xxh3:{seal.checksum}"))
+    return files
 
-    found = sampling.read_sample(store, files)
 
-    assert found.dtype == np.float32
-    assert np.array_equal(found, np.concatenate(expected))
-    assert 0 < len(found) < 206
+def test_a_stored_sample_reads_back_part_by_part_in_order_of_id(store: Store) -> None:
+    written = [write_shard(store, shard, 50 + shard) for shard in range(4)]
+    shares = Shares(0.3, 0.6, 0.8)
+    files = write_blocks(store, (written[:3], [], written[3:]), shares)
     everything = np.concatenate([vectors_of(shard, 50 + shard) for shard in range(4)])
     ids = np.concatenate([row_ids(shard, 50 + shard) for shard in range(4)])
-    assert np.array_equal(found, everything[in_sample(ids, 0, 0.5)])
+
+    for parts, wanted in (
+        (range(PILOT_PART, PILOT_PART + 1), in_sample(ids, 0, 0.3)),
+        (range(PILOT_PART, REST_PART + 1), in_sample(ids, 0, 0.6)),
+        (range(HELD_OUT_PART, HELD_OUT_PART + 1), in_sample(ids, 0, 0.8) & ~in_sample(ids, 0, 0.6)),
+    ):
+        found_ids, found = read_parts(store, files, parts, 5)
+        assert found.dtype == np.float32
+        assert np.array_equal(found_ids, ids[wanted])
+        assert np.array_equal(found, everything[wanted])
+
+
+def test_other_blocks_hold_the_same_sample(store: Store) -> None:
+    written = [write_shard(store, shard, 50 + shard) for shard in range(4)]
+    everything = range(PILOT_PART, HELD_OUT_PART + 1)
+    one, other = (
+        read_parts(store, write_blocks(store, blocks, Shares(0.3, 0.6, 0.8)), everything, 5)
+        for blocks in ((written,), (written[:1], written[1:]))
+    )
+
+    assert np.array_equal(one[0], other[0])
+    assert np.array_equal(one[1], other[1])
+
+
+def test_normalised_vectors_are_stored_as_float16(store: Store) -> None:
+    half = to_codes(vectors_of(0, 9), half=True)
+    assert half.shape == (9, 10)
+    assert np.array_equal(from_codes(half, 5), vectors_of(0, 9).astype(np.float16).astype(np.float32))
+    assert np.array_equal(from_codes(to_codes(vectors_of(0, 9), half=False), 5), vectors_of(0, 9))
+    assert to_codes(np.empty((0, 5), np.float32), half=True).shape == (0, 10)
+    assert from_codes(np.empty((0, 10), np.uint8), 5).shape == (0, 5)

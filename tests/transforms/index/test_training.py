@@ -8,10 +8,13 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transforms.index import training
-from transforms.index.choose import IndexKey
+from tests.transforms.index import small_training
+from transforms.index import clustering, training
 from transforms.index.trained import read_training
 from transforms.records import Metric, TrainedIndex
 from transforms.store import Store
@@ -39,8 +42,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def train(store: Store, key: str, metric: Metric, sample: NDArray[np.float32], seed: int = 0) -> TrainedIndex:
-    parsed = IndexKey.parse(key)
-    return training.save(store, training.train(parsed, metric, sample, seed), parsed, metric, sample, seed)
+    return small_training.train(store, key, metric, sample, seed=seed).trained
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -96,11 +98,11 @@ def test_the_index_its_lists_and_its_quantizer_have_one_metric(
     assert index.ntotal == 0
 
 
-def test_centroids_are_spherical_for_inner_product_only(sample: NDArray[np.float32]) -> None:
+def test_centroids_are_spherical_for_inner_product_only(store: Store, sample: NDArray[np.float32]) -> None:
     norms = {}
     metrics: tuple[Metric, ...] = ("ip", "l2")
     for metric in metrics:
-        index = training.train(IndexKey.parse("IVF8,Flat"), metric, sample, 0)
+        index: Any = small_training.train(store, "IVF8,Flat", metric, sample).assembled.index
         quantizer: Any = faiss.downcast_index(index.quantizer)
         norms[metric] = np.linalg.norm(quantizer.reconstruct_n(0, 8), axis=1)
 
@@ -108,8 +110,8 @@ def test_centroids_are_spherical_for_inner_product_only(sample: NDArray[np.float
     assert not np.allclose(norms["l2"], 1, atol=0.05)
 
 
-def test_product_quantizers_are_trained_without_polysemous_codes(sample: NDArray[np.float32]) -> None:
-    index: Any = faiss.downcast_index(training.train(IndexKey.parse("IVF8,PQ4x4"), "l2", sample, 0))
+def test_product_quantizers_are_trained_without_polysemous_codes(store: Store, sample: NDArray[np.float32]) -> None:
+    index: Any = faiss.downcast_index(small_training.train(store, "IVF8,PQ4x4", "l2", sample).assembled.index)
 
     assert not index.do_polysemous_training
 
@@ -119,12 +121,80 @@ def test_what_was_trained_is_described(store: Store, sample: NDArray[np.float32]
     described = read_training(store, trained)
 
     assert (described.key, described.metric, described.dim) == ("IVF8,PQ4x4", "l2", 16)
-    assert (described.nlist, described.code_size, described.seed, described.sample_rows) == (8, 2, 3, 600)
+    assert (described.nlist, described.code_size, described.seed, described.sample_rows) == (8, 2, 3, 584)
     assert (described.nlist, described.code_size, described.nprobe) == (
         trained.nlist, trained.code_size, trained.nprobe,
     )  # fmt: skip
     assert 1 <= described.imbalance < 2
+    assert described.held_out_rows == 16
+    assert 0 < described.held_out_residual < 1
+    assert described.assignment is None
     assert described.faiss == faiss.__version__
+
+
+def test_the_held_out_residual_falls_with_longer_codes_and_is_nothing_without_any_loss(
+    store: Store, sample: NDArray[np.float32]
+) -> None:
+    residuals = [
+        small_training.train(store, key, "l2", sample).assembled.held_out_residual
+        for key in ("IVF8,PQ4x4", "IVF8,PQ16x4", "IVF8,Flat")
+    ]
+
+    assert residuals[0] > residuals[1] > residuals[2] == 0
+
+
+def test_nothing_held_out_measures_the_rows_that_were_trained_on(store: Store, sample: NDArray[np.float32]) -> None:
+    assert small_training.train(store, "IVF8,PQ4x4", "l2", sample, held_out=0).assembled.held_out_residual > 0
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(0, 584), max_size=4), st.sampled_from([1, 100, 10**6]))
+def test_any_cut_into_blocks_and_groups_of_cells_trains_the_same_index(cuts: list[int], group_rows: int) -> None:
+    sample = np.random.default_rng(0).standard_normal((600, 16)).astype(np.float32)
+    store = Store.at("memory://cuts")
+    whole, cut = (
+        small_training.train(store, "OPQ4_8,IVF8,PQ4x4", "ip", sample, cuts=where, group_rows=rows).trained
+        for where, rows in (((), 10**6), (cuts, group_rows))
+    )
+
+    assert cut == whole
+
+
+def test_many_cells_in_any_groups_train_the_same_index(store: Store) -> None:
+    sample = np.random.default_rng(0).standard_normal((12_000, 8)).astype(np.float32)
+    whole, cut = (
+        small_training.train(store, "IVF256,Flat", "ip", sample, cuts=where).lists.centroids
+        for where in ((), (1, 5000, 5001))
+    )
+
+    assert cut.tobytes() == whole.tobytes()
+
+
+def test_sums_of_absolute_differences_are_for_the_flat_index(store: Store, sample: NDArray[np.float32]) -> None:
+    assert training.load(store, train(store, "Flat", "l1", sample).index).metric_type == faiss.METRIC_L1
+
+
+def test_above_8192_lists_an_assignment_file_belongs_to_the_fingerprint(
+    store: Store, sample: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "LISTS_ASSIGNED_FLAT", 7)
+    monkeypatch.setattr(clustering, "FLAT_BELOW", 4)
+    trained = train(store, "IVF8,Flat", "ip", sample)
+    assert trained.assignment is not None
+    files = (trained.index, trained.training, trained.assignment)
+    sums = [hashlib.sha256(store.read(file.path)).hexdigest() for file in files]
+    tensors = safetensors.numpy.load(store.read(trained.assignment.path))
+    index = training.load(store, trained.index)
+    audited = read_training(store, trained).assignment
+
+    assert trained.assignment.path == f"trained/{trained.fingerprint}/assignment.safetensors"
+    assert trained.fingerprint == hashlib.sha256("".join(sums).encode()).hexdigest()
+    assert tensors["bounds"].tolist()[-1] == 8
+    centroids = index.quantizer.reconstruct_n(0, 8)
+    cell = np.repeat(np.arange(3), np.diff(tensors["bounds"]))
+    assert np.array_equal(clustering.nearest(centroids, tensors["parents"], spherical=True), cell)
+    assert audited is not None
+    assert audited.agreement >= 0.99
 
 
 def test_an_index_on_an_object_store_opens_too(sample: NDArray[np.float32]) -> None:
@@ -140,5 +210,5 @@ def test_a_search_probes_the_square_root_of_the_lists(nlist: int, nprobe: int) -
 
 
 @pytest.mark.parametrize("seed", [-3, 2**31 - 1, 2**40])
-def test_any_seed_trains(sample: NDArray[np.float32], seed: int) -> None:
-    assert training.train(IndexKey.parse("IVF8,PQ4x4"), "ip", sample, seed).is_trained
+def test_any_seed_trains(store: Store, sample: NDArray[np.float32], seed: int) -> None:
+    assert small_training.train(store, "IVF8,PQ4x4", "ip", sample, seed=seed).assembled.index.is_trained

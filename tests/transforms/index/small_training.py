@@ -1,0 +1,93 @@
+"""Trains on vectors in memory, step by step as the stages do it, without Beam and without shards."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.index import cells, refining, routing, saving, training
+from transforms.index.assignment import TwoLevelAssigner
+from transforms.index.choose import IndexKey
+from transforms.index.refining import Moved
+from transforms.index.routing import Router
+from transforms.index.training import Assembled
+from transforms.records import FileReference, Metric, TrainedIndex
+from transforms.store import Store
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SmallTraining:
+    """What every step made."""
+
+    trained: TrainedIndex
+    assembled: Assembled
+    lists: Moved
+
+
+def train(
+    store: Store,
+    key: str,
+    metric: Metric,
+    sample: Vectors,
+    *,
+    seed: int = 0,
+    cuts: Sequence[int] = (),
+    group_rows: int = cells.GROUP_ROWS,
+    held_out: int = 16,
+) -> SmallTraining:
+    """Trains on all of a sample but its last rows, which are held out; it comes in blocks that are cut at `cuts`."""
+    parsed = IndexKey.parse(key)
+    pilot = sample[: len(sample) - held_out]
+    router = training.train_parents(parsed, metric, pilot, seed)
+    lists = train_lists(store, router, pilot, parsed.nlist, seed=seed, cuts=cuts, group_rows=group_rows)
+    assembled = training.assemble(router, lists.centroids, pilot, sample[len(pilot) :], seed)
+    trained = saving.save(store, assembled, lists, parsed, metric, held_out=held_out, seed=seed)
+    return SmallTraining(trained, assembled, lists)
+
+
+def train_lists(
+    store: Store,
+    router: Router,
+    sample: Vectors,
+    nlist: int,
+    *,
+    seed: int = 0,
+    cuts: Sequence[int] = (),
+    group_rows: int = cells.GROUP_ROWS,
+) -> Moved:
+    """Routes a sample, clusters its cells and passes over all lists."""
+    files = route(store, router, sample, cuts)
+    dim, spherical = router.parents.shape[1], router.spherical
+    groups = cells.group_cells(cells.cell_sizes(store, files, len(router.parents)), nlist, group_rows)
+    rows = [cells.read_cells(store, files, group.cells, dim) for group in groups]
+    centroids = np.concatenate(
+        [
+            cells.cluster_cells(part, group, spherical=spherical, seed=seed)
+            for part, group in zip(rows, groups, strict=True)
+        ]
+    )
+    counts = [count for group in groups for count in group.centroids]
+    bounds = np.append(0, np.cumsum(counts))
+    for _ in range(refining.PASSES):
+        assigner = TwoLevelAssigner(router.parents, centroids, bounds, spherical)
+        moved = refining.move((refining.look(assigner, part.vectors) for part in rows), centroids, spherical=spherical)
+        centroids = moved.centroids
+    return moved
+
+
+def route(store: Store, router: Router, sample: Vectors, cuts: Sequence[int] = ()) -> list[FileReference]:
+    """Writes a sample, whose ids are its positions, as routed files: one a block."""
+    edges = [0, *sorted(cuts), len(sample)]
+    files = []
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+        ids = np.arange(start, stop, dtype=np.int64)
+        with store.scratch() as scratch:
+            file = scratch / "lists.ivf"
+            with file.open("wb") as out:
+                seal = routing.write_routed(out, router, ids, sample[start:stop], half=False)
+            files.append(store.upload(file, "routed", f"block-{number}", f"xxh3:{seal.checksum}"))
+    return files
