@@ -1,0 +1,111 @@
+"""Every kind of index is built, opened and searched, and finds what one faiss index over the same vectors finds."""
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines import build
+from tests.end_to_end.builds import TINY, generation_of, rows_of
+from transforms.index.index_key import IndexKey, code_size
+from transforms.records import Generation
+from transforms.searching import Searcher
+from transforms.store import Store
+
+ROWS = 400
+DIM = 16
+KINDS = [
+    ("IVF4,SQ4", "ip"),
+    ("IVF4,SQ6", "l2"),
+    ("IVF4,SQfp16", "l2"),
+    ("IVF4,RaBitQ", "ip"),
+    ("IVF4,RaBitQ4", "l2"),
+    ("IVF4,PQ8x4", "ip"),
+    ("PCAR8,IVF4,SQ8", "l2"),
+    ("OPQ4_8,IVF4,PQ4", "ip"),
+    ("RR,IVF8_HNSW8,SQ8", "ip"),
+]
+"""Flat, SQ8 and PQ by themselves are compared bit for bit in test_index_equality."""
+
+COARSE = ("RaBitQ", "PQ", "SQ4")
+"""Codes so short that another vector may look nearer than the vector itself."""
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("texts") / "rows.csv"
+    file.write_text("text\n" + "".join(f"words {number}\n" for number in range(ROWS)), encoding="utf-8")
+    return file
+
+
+def built(root: Path, csv: Path, key: str, metric: str, *more: str) -> Generation:
+    argv = ["--root", root, "--csv", csv, "--text-column", "text", "--index-key", key, "--metric-type", metric]
+    assert build.main([str(word) for word in (*argv, *TINY, *more)]) == 0
+    return generation_of(root)
+
+
+def stored(root: Path) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    rows = rows_of(root, ["id", "embedding"])
+    return np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float32)
+
+
+def in_memory(root: Path, generation: Generation, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Any:
+    """One faiss index over the stored vectors, trained alike, made by faiss alone, that probes every list."""
+    index = faiss.read_index(str(root / generation.trained.index.path))
+    index.add_with_ids(vectors, ids)
+    faiss.extract_index_ivf(index).nprobe = generation.trained.nlist
+    return index
+
+
+@pytest.mark.parametrize(("key", "metric"), KINDS)
+def test_it_finds_what_one_index_in_memory_finds(tmp_path: Path, csv: Path, key: str, metric: str) -> None:
+    generation = built(tmp_path / "root", csv, key, metric)
+    ids, vectors = stored(tmp_path / "root")
+    queries = vectors[::20] / np.linalg.norm(vectors[::20], axis=1, keepdims=True)
+    trained = generation.trained
+    assert trained.code_size == code_size(IndexKey.parse(key), DIM)
+
+    found = Searcher(Store.at(str(tmp_path / "root")), generation).search(queries, 10, trained.nlist)
+
+    expected, _ = in_memory(tmp_path / "root", generation, ids, vectors).search(queries, 10)
+    scores = np.array([[hit.score for hit in hits] for hits in found])
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=2e-3)
+    rank = 10 if key.rpartition(",")[2].startswith(COARSE) else 1
+    near = [{hit.id for hit in hits[:rank]} for hits in found]
+    assert sum(id in hits for id, hits in zip(ids[::20].tolist(), near, strict=True)) >= 0.9 * len(queries)
+
+
+def test_l1_without_normalisation_equals_brute_force(tmp_path: Path, csv: Path) -> None:
+    generation = built(tmp_path / "root", csv, "auto", "l1", "--no-normalize")
+    assert generation.trained.key == "IVF1,Flat"
+    ids, vectors = stored(tmp_path / "root")
+    queries = np.random.default_rng(1).normal(size=(8, DIM)).astype(np.float32)
+    distances = np.abs(queries[:, None] - vectors[None]).sum(axis=2)
+    order = np.argsort(distances, axis=1)[:, :5]
+
+    found = Searcher(Store.at(str(tmp_path / "root")), generation).search(queries, 5)
+
+    assert [[hit.id for hit in hits] for hits in found] == ids[order].tolist()
+    scores = [[hit.score for hit in hits] for hits in found]
+    np.testing.assert_allclose(scores, np.take_along_axis(distances, order, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["--index-key", "IVF4,PQ5"], "it does not work with 16 dimensions"),
+        (["--index-key", "IVF4,PQ8x4fs"], "FastScan codes cannot be merged; build PQ8x4 and search with --fast-scan"),
+        (["--index-key", "IVF4,RaBitQ", "--metric-type", "l1"], "does not go with --metric-type l1"),
+        (["--code-size", "17"], "more than a byte for each of 16 dimensions"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(
+    tmp_path: Path, csv: Path, capsys: pytest.CaptureFixture[str], argv: list[str], reason: str
+) -> None:
+    root = tmp_path / "root"
+    assert build.main(["--root", str(root), "--csv", str(csv), "--text-column", "text", *argv, *TINY]) == 2
+    assert reason in capsys.readouterr().err
+    assert not (root / "plans").exists()
