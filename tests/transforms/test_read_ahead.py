@@ -60,7 +60,8 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
 
 def test_closing_it_ends_the_thread_and_closes_the_generator() -> None:
     source = Counted(100)
-    ahead = read_ahead(generator(source))
+    elements = generator(source)  # held here, so that nothing but `close` can end it
+    ahead = read_ahead(elements)
     assert next(ahead) == 0
     ahead.close()
     assert source.closed and source.made <= 2
