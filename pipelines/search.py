@@ -13,17 +13,21 @@ By a vector from elsewhere (float32, one row), as JSON for another program:
     pixdex search --root ./emoji --vector query.npy --json
 
 A text or a picture finds pictures where the index has any, else texts; --modality says otherwise. Each item is found
-once, by its nearest row. Scores are cosines (inner products), higher is nearer, or squared L2 distances, lower is
-nearer. With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id",
-"key", "uri", "modality", "part", "caption", "columns"}]}. A search runs on this machine; no Beam runner takes part.
+once, by its nearest row. Scores are cosines (inner products), higher is nearer, or distances, lower is nearer: squared
+L2, or L1. An index of ready embeddings knows no encoder, so it is searched with --vector. With --json, the last line on
+stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key", "uri", "modality", "part",
+"caption", "columns"}]}. A search runs on this machine; no Beam runner takes part.
 """
 
 import argparse
+import difflib
+import itertools
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +37,13 @@ from pipelines.text_table import Column
 from transforms import uris
 from transforms.errors import PixdexError, UsageError
 from transforms.load_picture import load_picture, target_side
-from transforms.records import EncoderSettings, Modality
+from transforms.records import NO_ENCODER, EncoderSettings, Modality
 from transforms.rejects import Failure, normalised_message
 from transforms.row_metadata import Hit
 from transforms.searching import Searcher
 from transforms.store import Store
+
+_SCORES: Final = {"ip": "inner product", "l2": "squared distance", "l1": "L1 distance"}
 
 # A search is no Beam job: groups that are no direct subclasses of PipelineOptions stay out of every pipeline's flags,
 # so that a bare word is a query.
@@ -94,7 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def search(argv: Sequence[str]) -> int:
     """Parses, searches and shows."""
-    own, beam_flags = options.parse("search", __doc__, argv, OPTIONS)
+    try:
+        own, beam_flags = options.parse("search", __doc__, argv, OPTIONS)
+    except UsageError as error:
+        raise _nearest_flag(argv) or error from None
     if beam_flags:
         raise UsageError(f"{beam_flags[0]} is a flag of Beam, and a search runs no pipeline: leave it out")
     text = _one_query(own)
@@ -216,16 +225,28 @@ def table(hits: Sequence[Hit], width: int | None = None) -> str:
 def write_page(file: Path, searcher: Searcher, answers: Sequence[result_page.Answer]) -> None:
     """Writes results as a page of pictures."""
     generation = searcher.generation
-    totals, ip = generation.totals, generation.trained.metric == "ip"
+    totals, trained = generation.totals, generation.trained
     normalised = generation.request.encoder.normalize
     result_page.write(
         file,
         answers,
         title="Search results",
-        note=f"{totals.embedded:,} items · {totals.vectors:,} vectors · {generation.trained.key} · "
+        note=f"{totals.embedded:,} items · {totals.vectors:,} vectors · {trained.key} · "
         f"encoder {generation.request.encoder.spec}",
-        nearest=("cosine" if normalised else "inner product") if ip else "squared distance",
+        nearest=_SCORES[trained.metric] if trained.metric != "ip" or not normalised else "cosine",
     )
+
+
+def _nearest_flag(argv: Sequence[str]) -> UsageError | None:
+    """Returns what to say of a mistyped flag, when one of a search is near: a flag of Beam would be of no use here."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for group in OPTIONS:
+        group._add_argparse_args(parser)
+    known = parser._option_string_actions
+    flags = (word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", argv))
+    wrong = next((flag for flag in flags if flag.startswith("--") and flag not in known), None)
+    near = difflib.get_close_matches(wrong or "", known, n=1, cutoff=0.5)
+    return UsageError(f"unknown flag {wrong}, did you mean {near[0]}?; see pixdex search --help") if near else None
 
 
 def _one_query(own: Namespace) -> str:
@@ -275,6 +296,11 @@ def _query_vector(searcher: Searcher, own: Namespace, text: str) -> NDArray[np.f
     settings = replace(searcher.generation.request.encoder, device=own.device)
     if own.vector:
         return read_vector(own.vector)
+    if settings.spec == NO_ENCODER:
+        raise UsageError(
+            "this index holds ready embeddings and knows no encoder: encode the query as they were made, and search "
+            "with --vector FILE.npy"
+        )
     try:
         return encode_picture(settings, own.image) if own.image else encode_text(settings, text)
     except PixdexError:

@@ -5,6 +5,7 @@ what the probed lists take in the page cache.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,6 +18,9 @@ from transforms.ranking import NO_ROW, Ranked, Reach
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Generation, Modality
 from transforms.row_metadata import Hit, RowMetadata
 from transforms.store import Store
+
+_ROUNDING = 1e-3
+"""A cosine above 1 by so much is 1, rounded: by float16 or by codes."""
 
 _GROUPED_ROWS = 3
 """Rows fetched for each result when keys have several: most searches then need one look."""
@@ -35,7 +39,8 @@ class Searcher:
         self.generation = generation
         self._index = open_index(store, generation)
         table = generations.read_table(store, generation.tables.shards)
-        self._shards = {row["shard"]: row for row in table.to_pylist() if row["path"]}
+        # 4 microseconds a shard: 0.06 s at 10⁹ vectors.
+        self._shards = {row["shard"]: row for row in table.to_pylist() if row["path"] or row.get("ready")}
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
 
     @classmethod
@@ -100,14 +105,19 @@ class Searcher:
 
         ranked = [rank(place) for place in range(len(queries))]
         metadata.load(np.concatenate([one.ids for one in ranked]))
-        sign = -1.0 if trained.metric == "ip" else 1.0
         return [
             [
-                metadata.hit(number, sign * float(distance), int(row))
+                metadata.hit(number, self._score(float(distance)), int(row))
                 for number, (distance, row) in enumerate(zip(one.distances, one.ids, strict=True), start=1)
             ]
             for one in ranked
         ]
+
+    def _score(self, distance: float) -> float:
+        if self.generation.trained.metric != "ip":
+            return distance
+        cosine = self.generation.request.encoder.normalize
+        return 1.0 if cosine and 1 < -distance <= 1 + _ROUNDING else -distance
 
     def _checked(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         dim = self.generation.trained.dim
@@ -147,14 +157,12 @@ class Searcher:
         return (-scores if self.generation.trained.metric == "ip" else scores), ids
 
     def _bitmap(self, modality: Modality) -> NDArray[np.uint8]:
-        """A bit for each id, set where the row is of this kind: 8 KiB a shard. Rows of one kind are consecutive."""
+        """A bit for each id, set where the row is of this kind: 8 KiB and 20 microseconds a shard."""
         if modality not in self._bitmaps:
             bits = np.zeros((max(self._shards) + 1, ROWS_PER_SHARD // 8), np.uint8)
             for number, shard in self._shards.items():
-                counts = [shard["images"], shard["texts"], shard["keywords"]]
-                start = sum(counts[: MODALITIES.index(modality)])
                 selected = np.zeros(ROWS_PER_SHARD, np.bool_)
-                selected[start : start + counts[MODALITIES.index(modality)]] = True
+                selected[_rows_of(shard, modality)] = True
                 bits[number] = np.packbits(selected, bitorder="little")
             self._bitmaps[modality] = bits.reshape(-1)
         return self._bitmaps[modality]
@@ -177,6 +185,15 @@ def open_generation(store: Store, number: int | None = None) -> Generation:
     elif number not in published:
         raise UsageError(f"--root {root}: there is no generation {number}, only {', '.join(map(str, published))}")
     return store.read_record(layout.generation(number), Generation)
+
+
+def _rows_of(shard: dict[str, Any], modality: Modality) -> slice:
+    """Returns the rows of a shard that are of a kind: those of a file stand kind by kind, ready embeddings have one."""
+    if ready := shard.get("ready"):
+        return slice(0, ready["stop"] - ready["start"] if ready["modality"] == modality else 0)
+    counts = [shard["images"], shard["texts"], shard["keywords"]]
+    place = MODALITIES.index(modality)
+    return slice(sum(counts[:place]), sum(counts[: place + 1]))
 
 
 def _themselves(ids: NDArray[np.int64]) -> Sequence[int]:

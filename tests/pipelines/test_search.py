@@ -340,6 +340,25 @@ def test_an_unknown_flag_names_the_nearest(tmp_path: Path, capsys: pytest.Captur
     assert "--nprobe" in refused(capsys, "--root", compass_root(tmp_path), "east", "--nprobes", "3")
 
 
+def test_a_mistyped_flag_is_answered_with_one_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "--root", compass_root(tmp_path), "east", "--jsom")
+    assert "unknown flag --jsom, did you mean --json?" in line
+
+
+def test_a_word_after_two_dashes_is_no_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert found(capsys, "--root", compass_root(tmp_path), "--json", "-k", "1", "--modality", "any", "--", "east")
+
+
+@pytest.mark.parametrize("query", [["east"], ["--image", "picture.png"]])
+def test_ready_embeddings_are_searched_with_a_vector_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], query: list[str]
+) -> None:
+    make_root(tmp_path / "root", [Row("e", unit(1))], spec="none", modalities=("image",))
+    line = refused(capsys, "--root", str(tmp_path / "root"), *query)
+    assert "search with --vector FILE.npy" in line
+    assert found(capsys, "--root", str(tmp_path / "root"), "--vector", vector_file(tmp_path, unit(0))) == ["e"]
+
+
 def test_a_flag_of_beam_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--runner" in refused(capsys, "--root", compass_root(tmp_path), "east", "--runner=FlinkRunner")
 

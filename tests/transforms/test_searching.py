@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from tests.roots import Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
+from transforms.records import MODALITIES
 from transforms.row_metadata import Hit
-from transforms.searching import Searcher
+from transforms.searching import Searcher, _rows_of
 from transforms.store import Store
 
 EAST = np.array([unit(0)], np.float32)
@@ -39,6 +40,27 @@ def test_by_distance_the_nearest_come_first_too_and_the_score_is_the_squared_dis
     store = make_root(tmp_path, rows, metric="l2", normalize=False)
     hits = Searcher.open(store).search(EAST, 3)[0]
     assert [(hit.key, hit.score) for hit in hits] == [("same", 0.0), ("near", 0.25), ("far", 16.0)]
+
+
+def test_by_l1_the_score_is_the_sum_of_differences_and_ties_go_by_id(tmp_path: Path) -> None:
+    rows = [Row("far", (3, 2)), Row("tied-b", (1, 1)), Row("tied-a", (2, 0)), Row("same", (1, 0)), Row("tie", (0, 0))]
+    store = make_root(tmp_path, rows, metric="l1", normalize=False)
+    hits = Searcher.open(store).search(EAST, 5)[0]
+    assert [(hit.key, hit.score) for hit in hits] == [
+        ("same", 0.0), ("tied-b", 1.0), ("tied-a", 1.0), ("tie", 1.0), ("far", 4.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("length", "score"), [(1.0005, 1.0), (1.01, 1.01), (0.999, 0.999)])
+def test_a_cosine_that_was_rounded_above_one_is_one(tmp_path: Path, length: float, score: float) -> None:
+    hits = Searcher.open(make_root(tmp_path, [Row("a", (length, 0))])).search(EAST, 1)[0]
+    assert hits[0].score == pytest.approx(score, abs=1e-6)
+    assert length > 1.001 or hits[0].score <= 1
+
+
+def test_an_inner_product_of_vectors_of_any_length_is_left_as_it_is(tmp_path: Path) -> None:
+    store = make_root(tmp_path, [Row("a", (1.0005, 0))], normalize=False)
+    assert Searcher.open(store).search(EAST, 1)[0][0].score == pytest.approx(1.0005, abs=1e-6)
 
 
 def test_a_hit_says_what_the_row_is(tmp_path: Path) -> None:
@@ -214,3 +236,10 @@ def test_searching_imports_neither_torch_nor_beam() -> None:
 def _plane(count: int) -> NDArray[np.float32]:
     """Directions all around, to train lists on."""
     return np.array([unit(360 * n / count) for n in range(count)], np.float32)
+
+
+def test_rows_of_a_kind_stand_together_and_ready_embeddings_count_the_rejected_too() -> None:
+    own = {"rows": 9, "images": 2, "texts": 3, "keywords": 4, "ready": None}
+    assert [_rows_of(own, kind) for kind in MODALITIES] == [slice(0, 2), slice(2, 5), slice(5, 9)]
+    ready = {"rows": 7, "images": 0, "texts": 7, "keywords": 0, "ready": {"start": 5, "stop": 15, "modality": "text"}}
+    assert [_rows_of(ready, kind) for kind in MODALITIES] == [slice(0, 0), slice(0, 10), slice(0, 0)]
