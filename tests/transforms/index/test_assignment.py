@@ -1,5 +1,7 @@
 """Assignment: the nearest list, whatever else is in the batch."""
 
+from itertools import pairwise
+
 import faiss
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ def centroids(seed: int, rows: int = 300, d: int = D) -> NDArray[np.float32]:
 
 def two_level(lists: NDArray[np.float32], *, spherical: bool, cells: int = CELLS) -> TwoLevelAssigner:
     bounds = np.linspace(0, len(lists), cells + 1).astype(np.int64)
-    parents = np.array([lists[start:stop].mean(axis=0) for start, stop in zip(bounds, bounds[1:], strict=False)])
+    parents = np.array([lists[start:stop].mean(axis=0) for start, stop in pairwise(bounds)])
     return TwoLevelAssigner(parents.astype(np.float32), lists, bounds, spherical)
 
 
