@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pipelines import inspect
+from pipelines import build, inspect
 from tests.roots import Row, make_root, unit
 from transforms import generations, layout
 from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Request, Source, StageMarker
@@ -126,3 +127,29 @@ def test_what_cannot_be_is_said_in_one_line(
     assert out == ""
     assert words in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_plain_root_has_no_segments_no_assignment_and_nothing_ready(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_root(tmp_path, ROWS)
+    answer = said(capsys, tmp_path)
+    assert (answer["index"]["segments"], answer["index"]["assignment"]) == (0, None)
+    assert answer["ready"] == {"shards": 0, "files": 0}
+
+
+def test_ready_embeddings_are_counted_with_the_files_they_lie_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32))
+    root = tmp_path / "root"
+    assert build.main(["--root", str(root), "--vectors", str(tmp_path / "a.npy"), "--no-progress"]) == 0
+    assert said(capsys, root)["ready"] == {"shards": 1, "files": 1}
+    assert inspect.main(["--root", str(root)]) == 0
+    assert "1 shard of 1 file elsewhere" in capsys.readouterr().out
+
+
+def test_the_metric_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS, metric="l1")
+    assert inspect.main(["--root", str(tmp_path)]) == 0
+    assert "IVF1,Flat, L1, 1 list" in capsys.readouterr().out
