@@ -8,6 +8,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from stat import S_ISREG
 from typing import Any, Final
 
 import numpy as np
@@ -63,11 +64,13 @@ def stat(uri: str) -> tuple[int, str]:
     Links are followed: the version is that of the file they lead to.
 
     Raises:
-        OSError: there is no such file.
+        OSError: there is no such file, or it is a folder, a pipe or a device.
     """
     path = local_path(uri)
     if path is not None:
         found = os.stat(path)  # noqa: PTH116 - the path may hold undecodable bytes
+        if not S_ISREG(found.st_mode):  # a pipe would block for ever
+            raise OSError("not a regular file")
         return found.st_size, uris.version({"size": found.st_size, "mtime": found.st_mtime})
     filesystem, name = uris.filesystem_of(uri)
     filesystem.invalidate_cache()

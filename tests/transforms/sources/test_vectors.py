@@ -173,6 +173,12 @@ def test_an_npy_file_that_holds_no_vectors_is_refused_by_name(tmp_path: Path, wh
     assert "\n" not in str(refused.value)
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(UsageError, match=r"a\.npy cannot be read \(not a regular file\)"):
+        heads(source(tmp_path / "a.npy"))
+
+
 def no_parquet(file: Path) -> None:
     file.write_bytes(b"PAR1 and no more")
 

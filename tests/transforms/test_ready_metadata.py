@@ -1,0 +1,74 @@
+"""What stands beside ready embeddings is read row by row, in values that JSON can hold."""
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.transforms.ready import random_vectors, range_of, save_npy, save_parquet
+from transforms.errors import PixdexError
+from transforms.ready_metadata import read_metadata
+from transforms.records import VectorRange
+
+
+def beside(folder: Path, columns: dict[str, object], rows: int, group: int | None = None) -> VectorRange:
+    """An `.npy` file of `rows` vectors with these columns beside it."""
+    pq.write_table(pa.table(columns), folder / "m.parquet", row_group_size=group)
+    return range_of(save_npy(folder / "a.npy", random_vectors(rows, 4)), 0, rows, folder / "m.parquet")
+
+
+def test_rows_come_in_the_order_asked_for_whatever_row_group_holds_them(tmp_path: Path) -> None:
+    whole = beside(tmp_path, {"caption": [f"c{row}" for row in range(100)], "n": list(range(100))}, 100, group=7)
+    ready = VectorRange(whole.uri, "npy", 20, 100, whole.version, metadata=whole.metadata, modality="text")
+    found = read_metadata(5, ready, np.array([60, 0, 79, 1, 0]))
+    assert [row["caption"] for row in found] == ["c80", "c20", "c99", "c21", "c20"]
+    assert [row["n"] for row in found] == [80, 20, 99, 21, 20]
+    assert found[0] == {
+        "id": 5 << 16 | 60, "key": f"{whole.uri}#80", "uri": whole.uri, "modality": "text", "part": 0,
+        "caption": "c80", "n": 80,
+    }  # fmt: skip
+
+
+def test_vectors_with_nothing_beside_them_have_a_key_and_no_columns(tmp_path: Path) -> None:
+    ready = range_of(save_npy(tmp_path / "a.npy", random_vectors(9, 4)), 0, 9)
+    (row,) = read_metadata(0, ready, np.array([8]))
+    assert set(row) == {"id", "key", "uri", "modality", "part", "caption"}
+    assert (row["key"], row["caption"]) == (f"{ready.uri}#8", None)
+
+
+def test_the_columns_of_a_parquet_file_are_those_beside_its_vectors(tmp_path: Path) -> None:
+    columns = {"id": [7, 8], "other": [[0.5], [1.5]]}
+    ready = range_of(save_parquet(tmp_path / "a.parquet", random_vectors(2, 4), columns=columns), 0, 2)
+    (row,) = read_metadata(0, ready, np.array([1]))
+    assert (row["id"], row["source_id"]) == (1, 8)
+    assert "embedding" not in row and "other" not in row
+
+
+def test_values_are_such_as_json_can_hold(tmp_path: Path) -> None:
+    columns = {
+        "f": pa.array([float("nan"), 1.5], pa.float32()),
+        "inf": [float("inf"), None],
+        "flag": [True, None],
+        "day": [datetime.date(2026, 1, 2), None],
+        "bytes": [b"x", b"y"],
+        "words": [["a"], []],
+        "kind": pa.array(["x", "y"]).dictionary_encode(),
+    }
+    rows = read_metadata(0, beside(tmp_path, columns, 2), np.array([0, 1]))
+    names = ("f", "inf", "flag", "day", "words", "kind")
+    assert [rows[0][name] for name in names] == [None, None, True, "2026-01-02", ["a"], "x"]
+    assert [rows[1][name] for name in names] == [1.5, None, None, None, [], "y"]
+    assert "bytes" not in rows[0]
+
+
+def test_a_file_that_has_lost_rows_or_is_gone_is_named(tmp_path: Path) -> None:
+    ready = beside(tmp_path, {"n": list(range(9))}, 9)
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "m.parquet")
+    with pytest.raises(PixdexError, match=r"m\.parquet has 1 rows and should have row 8: it belongs to .*a\.npy"):
+        read_metadata(0, ready, np.array([8]))
+    (tmp_path / "m.parquet").unlink()
+    with pytest.raises(PixdexError, match=r"m\.parquet cannot be read"):
+        read_metadata(0, ready, np.array([8]))
