@@ -80,6 +80,19 @@ class ResultOptions(options.RootOptions):
         )
 
 
+class LoadingOptions(options.RootOptions):
+    """How the index is held."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        options._add(
+            parser,
+            "--fast-scan",
+            action="store_true",
+            help="read 4-bit PQ or RaBitQ codes into memory as FastScan: faster scans, slower opening, rounded scores",
+        )
+
+
 class OutputOptions(options.RootOptions):
     """How results are shown."""
 
@@ -89,7 +102,7 @@ class OutputOptions(options.RootOptions):
         options._add(parser, "--html", metavar="FILE", help="also write a page of result pictures")
 
 
-OPTIONS = (options.RootOptions, QueryOptions, options.DeviceOptions, ResultOptions, OutputOptions)
+OPTIONS = (options.RootOptions, QueryOptions, options.DeviceOptions, ResultOptions, LoadingOptions, OutputOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,7 +122,7 @@ def search(argv: Sequence[str]) -> int:
     text = _one_query(own)
     if not own.root:
         raise UsageError("--root is missing: name the folder that holds the index")
-    searcher = Searcher.open(Store.at(own.root))
+    searcher = Searcher.open(Store.at(own.root), fast_scan=own.fast_scan)
     modality = _modality(searcher, own)
     vector = _query_vector(searcher, own, text)
     hits = searcher.search(vector[None], own.k, own.nprobe, modality)[0]

@@ -1,7 +1,7 @@
 """Searches a generation: opens its merged index, ranks what it finds, and tells what each found row is.
 
 Needs faiss, numpy and pyarrow only. The index is mapped, not read: opening is instant whatever its size, and memory is
-what the probed lists take in the page cache.
+what the probed lists take in the page cache. As FastScan it is read into memory instead.
 """
 
 from collections.abc import Sequence
@@ -29,29 +29,36 @@ _GROUPED_ROWS = 3
 class Searcher:
     """A generation, open for searching. Threads may share it."""
 
-    def __init__(self, store: Store, generation: Generation) -> None:
+    def __init__(self, store: Store, generation: Generation, *, fast_scan: bool = False) -> None:
         """Opens the merged index and the table of shards.
 
+        Args:
+            store: the root.
+            generation: one of it.
+            fast_scan: read 4-bit PQ or RaBitQ codes into memory as FastScan, which scans them several times faster;
+                opening reads the whole index. Scores are rounded to 8 bits on the way.
+
         Raises:
+            UsageError: `fast_scan` for an index whose codes are neither 4-bit PQ nor RaBitQ.
             PixdexError: a file is missing or is not the one that the generation names.
         """
         self.store = store
         self.generation = generation
-        self._index = open_index(store, generation)
+        self._index = open_index(store, generation, fast_scan=fast_scan)
         table = generations.read_table(store, generation.tables.shards)
         # 4 microseconds a shard: 0.06 s at 10⁹ vectors.
         self._shards = {row["shard"]: row for row in table.to_pylist() if row["path"] or row.get("ready")}
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
 
     @classmethod
-    def open(cls, store: Store, number: int | None = None) -> "Searcher":
-        """Opens the current generation of a root, or the one with this number.
+    def open(cls, store: Store, number: int | None = None, *, fast_scan: bool = False) -> "Searcher":
+        """Opens the current generation of a root, or the one with this number; `fast_scan` as above.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or it cannot be opened so.
             PixdexError: it is damaged.
         """
-        return cls(store, open_generation(store, number))
+        return cls(store, open_generation(store, number), fast_scan=fast_scan)
 
     def count(self, modality: Modality) -> int:
         """Returns how many vectors of a modality the generation holds."""

@@ -359,6 +359,10 @@ def test_ready_embeddings_are_searched_with_a_vector_only(
     assert found(capsys, "--root", str(tmp_path / "root"), "--vector", vector_file(tmp_path, unit(0))) == ["e"]
 
 
+def test_an_index_that_cannot_be_scanned_fast_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot be scanned fast" in refused(capsys, "--root", compass_root(tmp_path), "east", "--fast-scan")
+
+
 def test_a_flag_of_beam_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--runner" in refused(capsys, "--root", compass_root(tmp_path), "east", "--runner=FlinkRunner")
 

@@ -243,3 +243,24 @@ def test_rows_of_a_kind_stand_together_and_ready_embeddings_count_the_rejected_t
     assert [_rows_of(own, kind) for kind in MODALITIES] == [slice(0, 2), slice(2, 5), slice(5, 9)]
     ready = {"rows": 7, "images": 0, "texts": 7, "keywords": 0, "ready": {"start": 5, "stop": 15, "modality": "text"}}
     assert [_rows_of(ready, kind) for kind in MODALITIES] == [slice(0, 0), slice(0, 10), slice(0, 0)]
+
+
+@pytest.mark.parametrize("key", ["IVF4,PQ8x4", "IVF2,RaBitQ", "RR,IVF4,PQ4x4"])
+def test_fast_scan_finds_what_a_scan_finds_also_of_one_kind(tmp_path: Path, key: str) -> None:
+    rng = np.random.default_rng(7)
+    base = rng.normal(size=(600, 16)).astype(np.float32)
+    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    rows = [Row(f"k{n}", vector.tolist(), "image" if n < 400 else "text") for n, vector in enumerate(base)]
+    store = make_root(tmp_path, rows, key=key)
+    plain, fast = Searcher.open(store), Searcher.open(store, fast_scan=True)
+    for modality in (None, "text"):
+        slow_hits, fast_hits = (one.search(base[:30], 10, 4, modality) for one in (plain, fast))
+        for slow, quick in zip(slow_hits, fast_hits, strict=True):
+            assert len(set(keys(slow)) & set(keys(quick))) >= 7
+            assert [hit.score for hit in quick] == pytest.approx([hit.score for hit in slow], abs=0.05)
+            assert {hit.modality for hit in quick} <= ({"text"} if modality else {"image", "text"})
+
+
+def test_codes_that_cannot_be_scanned_fast_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="IVF1,Flat cannot be scanned fast"):
+        Searcher.open(make_root(tmp_path, fan(5)), fast_scan=True)
