@@ -19,26 +19,26 @@ from threadpoolctl import threadpool_limits
 from transforms import ready_vectors, vector_files
 from transforms.capacity import THREADS_A_TASK
 from transforms.index import clustering, codebooks
-from transforms.index.assignment import TwoLevelAssigner
+from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 from transforms.index.list_file import ListFile
 from transforms.index.list_writer import write_lists
 from transforms.index.range_merge import merge_range
 from transforms.index.sampling import in_sample
 from transforms.rates import A_CORE, RateName
 from transforms.records import EncoderSettings, ShardMarker, StageMarker, VectorRange
-from transforms.stage_costs import GRAPH_BUILD_LOOKS, GRAPH_LOOKS
+from transforms.stage_costs import GRAPH_LOOKS
 from transforms.store import Store
 from transforms.vector_rows import read_batches
 
 _CALLS, _ENOUGH_SECONDS = 5, 1.5
 _ROWS, _DIM, _INNER = 65_536, 512, 256
-_BATCH = 4096
+_BATCH, _AT_ONCE = 4096, 32_768
 _LISTS, _CELLS, _PROBES = 16_384, 128, 8
 _FLAT_LISTS = 4096
 _SUBSPACES, _CODES = 64, 256
 _INPUTS, _ENTRIES = 4, 400_000
 _FILE_BYTES = 256 << 20
-_GRAPH_NODES, _LINKED = 4096, 2048
+_LINKED = 2048
 _SAMPLE_SHARE = 0.05
 _FILES = 64
 
@@ -89,36 +89,35 @@ def _measurements(folder: Path) -> dict[RateName, tuple[float, Callable[[], obje
     random = np.random.default_rng(0)
     wide = random.standard_normal((_ROWS, _DIM), dtype=np.float32)
     shard, encoder = _shard(folder, wide)
-    narrow = wide[:_BATCH, :_INNER].copy()
+    narrow = wide[:_AT_ONCE, :_INNER].copy()
     lists = _unit(random.standard_normal((_LISTS, _INNER), dtype=np.float32))
     a_cell, in_cell = _LISTS // _CELLS, 50 * _LISTS // _CELLS
     bounds = np.arange(_CELLS + 1, dtype=np.int64) * a_cell
     assigner = TwoLevelAssigner(lists[::a_cell].copy(), lists, bounds, spherical=True)
-    ranking, rotation = faiss.IndexHNSWFlat(_INNER, 32, faiss.METRIC_INNER_PRODUCT), _rotation()
-    ranking.add(lists[:_GRAPH_NODES])
+    rotation = random.standard_normal((_DIM, _INNER), dtype=np.float32)
+    flat = FlatAssigner(lists[:_FLAT_LISTS].copy(), spherical=True)
     cell, parts = wide[:in_cell, :_INNER].copy(), wide[:, : _INNER // _SUBSPACES * 8].copy()
     iterations = clustering.ITERATIONS
     return {
         "check_bytes": (2 * wide.size, lambda: _check(shard)),
         "scan_bytes": (2 * wide.size, lambda: _read(shard, encoder, _SAMPLE_SHARE)),
         "read_bytes": (2 * wide.size, lambda: _read(shard, encoder, 1.0)),
-        "matrix_flops": (2 * _BATCH * _DIM * _INNER, lambda: rotation.apply(wide[:_BATCH])),
+        "matrix_flops": (2 * _BATCH * _DIM * _INNER, lambda: wide[:_BATCH] @ rotation),
         "kmeans_flops": (
             2 * in_cell * a_cell * _INNER * iterations,
             lambda: clustering.kmeans(cell, a_cell, spherical=True, seed=0),
         ),
-        "flat_flops": (
-            2 * _BATCH * _FLAT_LISTS * _INNER,
-            lambda: clustering.nearest(narrow, lists[:_FLAT_LISTS], spherical=True),
+        "flat_flops": (2 * _AT_ONCE * _FLAT_LISTS * _INNER, lambda: flat.assign(narrow)),
+        "grouped_flops": (
+            2 * _AT_ONCE * (_CELLS + _PROBES * a_cell) * _INNER,
+            lambda: assigner.assign(narrow, _PROBES),
         ),
-        "grouped_flops": (2 * _BATCH * (_CELLS + _PROBES * a_cell) * _INNER, lambda: assigner.assign(narrow, _PROBES)),
         "codebook_flops": (
             2 * parts.size * _CODES * codebooks.ITERATIONS,
             lambda: codebooks.train_codebooks(parts, 8, 8, 0),
         ),
-        "encode_flops": (2 * _BATCH * _CODES * _INNER, _encoding(narrow, lists[:_CODES])),
-        "graph_flops": (2 * _BATCH * GRAPH_LOOKS * _INNER, lambda: ranking.search(narrow, 1)),
-        "link_flops": (2 * _LINKED * GRAPH_BUILD_LOOKS * _INNER, lambda: _link(lists[:_LINKED])),
+        "encode_flops": (2 * _BATCH * _CODES * _INNER, _encoding(narrow[:_BATCH], lists[:_CODES])),
+        "link_flops": (2 * _LINKED * GRAPH_LOOKS * _INNER, lambda: _link(lists[:_LINKED])),
         "list_bytes": (_ENTRIES * (_SUBSPACES + 8), lambda: _write_lists(folder / "0.ivf", 0)),
         "merge_bytes": (_INPUTS * _ENTRIES * (_SUBSPACES + 8), _merging(folder)),
         "write_bytes": (_FILE_BYTES, lambda: _write(folder / "bytes", bytes(_FILE_BYTES))),
@@ -153,12 +152,6 @@ def _read(shard: ShardMarker, encoder: EncoderSettings, share: float) -> None:
         pass
 
 
-def _rotation() -> Any:
-    rotation: Any = faiss.RandomRotationMatrix(_DIM, _INNER)
-    rotation.init(0)
-    return rotation
-
-
 def _link(nodes: NDArray[np.float32]) -> None:
     """As `transforms.index.training` fills an HNSW quantizer."""
     graph = faiss.IndexHNSWFlat(_INNER, 32, faiss.METRIC_INNER_PRODUCT)
@@ -171,6 +164,7 @@ def _encoding(vectors: NDArray[np.float32], training: NDArray[np.float32]) -> Ca
     quantizer = faiss.ProductQuantizer(_INNER, _SUBSPACES, 8)
     quantizer.cp.niter, quantizer.cp.min_points_per_centroid = 1, 1
     quantizer.train(training)
+    quantizer.sync_transposed_centroids()  # as `transforms.index.open_trained` does
     return lambda: quantizer.compute_codes(vectors)
 
 

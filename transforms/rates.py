@@ -17,7 +17,6 @@ RateName = Literal[
     "grouped_flops",
     "codebook_flops",
     "encode_flops",
-    "graph_flops",
     "link_flops",
     "list_bytes",
     "merge_bytes",
@@ -34,7 +33,6 @@ A_CORE: Final[frozenset[RateName]] = frozenset(
         "grouped_flops",
         "codebook_flops",
         "encode_flops",
-        "graph_flops",
     }
 )
 """Rates that are of one core, and that all threads of a task multiply; the others are of a task."""
@@ -56,8 +54,7 @@ class Rates:
         grouped_flops: distances to the lists of a few cells, and to the parents.
         codebook_flops: distances of k-means in subspaces of a few components.
         encode_flops: distances to the codebooks of a product quantizer.
-        graph_flops: distances in a search of an HNSW graph.
-        link_flops: distances while such a graph is made, on one thread.
+        link_flops: distances while an HNSW graph is made, on one thread.
         list_bytes: entries brought into lists, and written.
         merge_bytes: merged index, with reading, writing and flushing.
         write_bytes: a file, flushed to the disk.
@@ -79,7 +76,6 @@ class Rates:
     grouped_flops: float
     codebook_flops: float
     encode_flops: float
-    graph_flops: float
     link_flops: float
     list_bytes: float
     merge_bytes: float
@@ -113,7 +109,6 @@ DEFAULT: Final = Rates(
     grouped_flops=30e9,
     codebook_flops=8e9,
     encode_flops=15e9,
-    graph_flops=2e9,
     link_flops=3e9,
     list_bytes=0.3e9,
     merge_bytes=0.5e9,

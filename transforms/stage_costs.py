@@ -24,8 +24,8 @@ _KEY_BYTES = 24
 _EIGEN_FLOPS = 22
 """Times d³: an eigendecomposition of a symmetric matrix (Golub, Van Loan 2013, §8.3)."""
 
-GRAPH_LOOKS, GRAPH_BUILD_LOOKS = 1000, 6000
-"""Distances that a search of an HNSW graph computes, and that adding to it does: its width times its links."""
+GRAPH_LOOKS: Final = 6000
+"""Distances that adding to an HNSW graph computes: its width, 200, times about half of its links."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,8 @@ def _train(load: Workload) -> StageCost:
         rows = HELD_OUT + QUERIES
         works.append(Work("audit", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops"))
     if load.key.coarse:
-        flops = 2 * lists * GRAPH_BUILD_LOOKS * inner
-        works.append(Work("graph", flops, formula(2, lists, GRAPH_BUILD_LOOKS, inner), "link_flops"))
+        flops = 2 * lists * GRAPH_LOOKS * inner
+        works.append(Work("graph", flops, formula(2, lists, GRAPH_LOOKS, inner), "link_flops"))
     return StageCost(
         "train", 1, tuple(works), 2 * load.pilot * load.dim, load.storage["trained"], small_reads=load.shards
     )
@@ -196,9 +196,6 @@ def _add(load: Workload) -> StageCost:
         works.append(_transform(rows, load))
     if not load.assigned_flat:
         works.append(_grouped(rows, load.probes, load))
-    elif load.key.coarse:
-        text = formula(2, rows, GRAPH_LOOKS, inner)
-        works.append(Work("nearest lists", 2 * rows * GRAPH_LOOKS * inner, text, "graph_flops"))
     else:
         lists = load.key.nlist
         works.append(Work("nearest lists", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops"))

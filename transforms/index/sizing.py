@@ -29,8 +29,11 @@ LONGEST_LIST: Final = 4
 _MEAN_COPIES = 4
 """Moving the centroids holds the old ones, the sums, the means and the new ones."""
 
-_SORTING_BYTES = 24
+_SORTING_BYTES = 32
 """Of numpy, an entry, while the codes of a block are brought into the order of the lists."""
+
+_ROWS_AT_ONCE = 8 * BATCH_ROWS
+"""Added at once, at most."""
 
 _SORTED_AT_ONCE = 128 << 20
 _MERGE_SEGMENT_BYTES = 100
@@ -156,8 +159,8 @@ def _adding(key: IndexKey, rows: int, dim: int) -> TaskMemory:
     block = min(planning.block_rows(rows, key.nlist, entry), rows)
     batches = Term(
         "batches",
-        4 * BATCH_ROWS * (3 * dim + 2 * inner),
-        f"{BATCH_ROWS:,} vectors x (3 x {dim} + 2 x {inner}) dimensions x 4 bytes",
+        4 * _ROWS_AT_ONCE * (dim + 3 * inner),
+        f"{_ROWS_AT_ONCE:,} vectors x ({dim} + 3 x {inner}) dimensions x 4 bytes",
     )
     sorting = Term("sorting", min(_SORTED_AT_ONCE, 2 * block * entry))
     codes = Term("a block", block * (entry + _SORTING_BYTES), f"{block:,} vectors x ({entry} + {_SORTING_BYTES}) bytes")
