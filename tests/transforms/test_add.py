@@ -1,20 +1,41 @@
 """Adding: every block becomes one shard index of lists, codes and ids."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.transforms.built import ROWS, run_up_to
+from tests.transforms.index import small_training
+from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
 from tests.transforms.stages import go, tasks
-from transforms import layout, planning
-from transforms.add import AddBlocks
+from transforms import generations, layout, planning, ready_shards
+from transforms.add import AddBlocks, add_block
 from transforms.errors import PixdexError
 from transforms.index import training
+from transforms.index.encode import encode_batches
 from transforms.index.list_file import ListFile
-from transforms.records import ListsMarker, ShardMarker, row_ids
+from transforms.index.open_trained import OpenTrained, open_trained
+from transforms.planning import Block
+from transforms.ready_vectors import as_indexed
+from transforms.records import (
+    EncoderSettings,
+    FileReference,
+    IndexSettings,
+    ListsMarker,
+    Partition,
+    Plan,
+    Request,
+    ShardMarker,
+    Source,
+    TrainMarker,
+    row_ids,
+)
 from transforms.run import Run
 from transforms.shards import read_vectors
+from transforms.store import Store
+from transforms.vector_rows import VectorBatch
 
 
 @pytest.fixture
@@ -72,3 +93,55 @@ def test_a_shard_that_is_missing_is_named(run: Run) -> None:
     run.store.local_path(marker.embeddings.path).unlink()
     with pytest.raises(PixdexError, match=f"{marker.embeddings.path} is missing"):
         go(AddBlocks(run))
+
+
+def ready_run(folder: Path, dtype: str = "<f2") -> tuple[Run, list[ShardMarker], OpenTrained, Vectors]:
+    """A run of two shards of ready embeddings, some rows of which cannot be indexed, and an index for them."""
+    vectors = random_vectors(9000, 16, dtype)
+    vectors[[5, 4200]] = np.nan
+    vectors[7000] = 0
+    file = save_npy(folder / "a.npy", vectors)
+    encoder = EncoderSettings("none", "0" * 64, 16, ("image",))
+    store = Store.at(str(folder / "root"))
+    run = generations.begin(store, Request((Source("vectors", f"file://{file}"),), encoder, IndexSettings()))
+    small = small_training.train(store, "PCA12,IVF16,SQ8", "ip", as_indexed(vectors[8000:], normalize=True))
+    store.commit(layout.marker(run.generation, "train", 0), TrainMarker("d", small.trained))
+    plan = Plan(run.generation, "r", FileReference("none", 0, "none:"), 4, 2, 1, 9000, 9000, "PCA12,IVF16,SQ8")
+    store.commit(layout.plan(run.generation), plan)
+    markers = [
+        ready_shards.register(run, Partition(shard, 0, (), stop - start, stop - start, range_of(file, start, stop)))
+        for shard, start, stop in ((4, 0, 5000), (5, 5000, 9000))
+    ]
+    return run, markers, open_trained(store, small.trained), vectors
+
+
+def test_ready_embeddings_are_added_but_for_those_that_are_not_sound(tmp_path: Path) -> None:
+    run, markers, opened, vectors = ready_run(tmp_path)
+    made = add_block(run, Block(0, 4, 6), markers, opened, "digest")
+    with run.store.open(made.lists.path) as stream:
+        file = ListFile(stream, made.lists.path)
+        list_nos, codes, ids = file.read(file.lists).unpack()
+
+    sound = np.delete(np.arange(9000), [5, 4200, 7000])
+    expected_ids = np.where(sound < 5000, (4 << 16) + sound, (5 << 16) + sound - 5000)
+    batch = VectorBatch(expected_ids, as_indexed(vectors[sound], normalize=True))
+    expected = encode_batches(opened.index, [batch], opened.assign, len(sound))
+    order = np.argsort(ids)
+    assert made.rows == len(sound) == 8997
+    np.testing.assert_array_equal(ids[order], expected_ids)
+    np.testing.assert_array_equal(list_nos[order], expected.list_nos)
+    np.testing.assert_array_equal(codes[order], expected.codes)
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_shards_of_another_number_of_rows_than_counted_are_refused(tmp_path: Path, off: int) -> None:
+    run, markers, opened, _ = ready_run(tmp_path)
+    wrong = [markers[0], replace(markers[1], rows=markers[1].rows + off)]
+    with pytest.raises(PixdexError, match="block 7 has not the"):
+        add_block(run, Block(7, 4, 6), wrong, opened, "digest")
+
+
+def test_added_rows_are_counted_once(run: Run) -> None:
+    assert go(AddBlocks(run))["added_rows"] == ROWS
+    run.store.local_path(layout.stage_marker(1, "add")).unlink()
+    assert "added_rows" not in go(AddBlocks(run))
