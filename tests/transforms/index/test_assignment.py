@@ -27,7 +27,8 @@ def two_level(lists: NDArray[np.float32], *, spherical: bool, cells: int = CELLS
 def exact(vectors: NDArray[np.float32], lists: NDArray[np.float32], *, spherical: bool) -> NDArray[np.int64]:
     rows, wide = vectors.astype(np.float64), lists.astype(np.float64)
     scores = rows @ wide.T - (0 if spherical else 0.5 * (wide * wide).sum(axis=1))
-    return scores.argmax(axis=1)
+    best: NDArray[np.int64] = scores.argmax(axis=1)
+    return best
 
 
 @pytest.mark.parametrize("spherical", [True, False])

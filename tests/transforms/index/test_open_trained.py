@@ -80,3 +80,12 @@ def test_the_centroids_of_a_folder_are_mapped(tmp_path: Path, sample: NDArray[np
     opened = open_trained(store, trained)
     assert str(store.local_path(trained.index.path)) in Path("/proc/self/maps").read_text()
     assert opened.index.d == 16
+
+
+def test_sums_of_absolute_differences_have_one_list_and_keep_the_vectors(
+    tmp_path: Path, sample: NDArray[np.float32]
+) -> None:
+    store = Store.at(str(tmp_path))
+    made = entries(open_trained(store, small_training.train(store, "Flat", "l1", sample).trained), sample)
+    assert not made.list_nos.any()
+    np.testing.assert_array_equal(made.codes.view(np.float32), sample)
