@@ -94,18 +94,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         "index_key": options.index_key,
         "curves": {name: report.curve_json(curve) for name, curve in curves.items()},
         "against_shuffled": compared,
-        "largest_difference_of_limit": {
-            name: report.ratio(largest(rows), LIMIT_POINTS) for name, rows in compared.items()
-        },
+        "largest_difference": {name: largest(rows) for name, rows in compared.items()},
+        "limit_points": LIMIT_POINTS,
     }
     report.write(options.output, found)
     show(found)
 
 
-def largest(rows: Sequence[dict[str, Any]]) -> float:
-    """Returns the largest difference of both measures at one `nprobe`, in points."""
-    kinds = ("recall_at_10", "10_recall_at_100")
-    return max(100 * abs(float(row[kind]["own"]) - float(row[kind]["peer"])) for row in rows for kind in kinds)
+def largest(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Returns the difference of either measure, at equal codes scanned, that is the largest, and its standard error."""
+    gaps = [row[kind]["at_equal_codes"] for row in rows for kind in ("recall_at_10", "10_recall_at_100")]
+    return max((gap for gap in gaps if gap is not None), key=lambda gap: abs(float(gap["points"])))
 
 
 def show(found: dict[str, Any]) -> None:
@@ -115,8 +114,11 @@ def show(found: dict[str, Any]) -> None:
     print()
     print(
         report.table(
-            ["order", "largest difference to shuffled, points", "of the limit of 0.5"],
-            [[name, LIMIT_POINTS * share, share] for name, share in found["largest_difference_of_limit"].items()],
+            ["order", "largest difference to shuffled, points", "standard error", "of the limit"],
+            [
+                [name, gap["points"], gap["error"], report.ratio(abs(gap["points"]), found["limit_points"])]
+                for name, gap in found["largest_difference"].items()
+            ],
         )
     )
 

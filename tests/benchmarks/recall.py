@@ -22,6 +22,8 @@ _BETWEEN = (3, 6, 12, 24, 48, 96, 192)
 
 TOP, SHORTLIST = 10, 100
 
+_QUERIES_AT_ONCE = 500
+
 Positions = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 """Says at which position the vector of an id stands; -1 stays -1."""
 
@@ -56,21 +58,22 @@ def exact_neighbours(
 ) -> NDArray[np.int64]:
     """Returns the positions of the `k` nearest vectors of each query, int64 `(queries, k)`, nearest first.
 
-    Cost: one product of all queries with all vectors; memory of a block and its scores.
+    Cost: one product of all queries with all vectors; memory of a block and the scores of 500 queries.
     """
     best = np.full((len(queries), k), -np.inf, np.float32)
     places = np.full((len(queries), k), -1, np.int64)
     first = 0
     for block in blocks:
-        scores = queries @ block.T
-        if metric == "l2":
-            scores *= 2
-            scores -= np.einsum("ij,ij->i", block, block)
-        near = np.argpartition(-scores, min(k, len(block)) - 1, axis=1)[:, :k]
-        best = np.concatenate([best, np.take_along_axis(scores, near, axis=1)], axis=1)
-        places = np.concatenate([places, near + first], axis=1)
-        order = np.argsort(-best, axis=1, kind="stable")[:, :k]
-        best, places = np.take_along_axis(best, order, axis=1), np.take_along_axis(places, order, axis=1)
+        halves = 0.5 * np.einsum("ij,ij->i", block, block) if metric == "l2" else np.zeros(len(block), np.float32)
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            these = slice(start, start + _QUERIES_AT_ONCE)
+            distances = halves - queries[these] @ block.T
+            near = np.argpartition(distances, min(k, len(block)) - 1, axis=1)[:, :k]
+            scores = np.concatenate([best[these], -np.take_along_axis(distances, near, axis=1)], axis=1)
+            both = np.concatenate([places[these], near + first], axis=1)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            best[these] = np.take_along_axis(scores, order, axis=1)
+            places[these] = np.take_along_axis(both, order, axis=1)
         first += len(block)
     return places
 
