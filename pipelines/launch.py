@@ -21,6 +21,7 @@ from transforms.merge import MergeBlocks
 from transforms.plan import PlanItems
 from transforms.publish import PublishGeneration
 from transforms.records import Generation, Request, Source
+from transforms.rejects import normalised_message
 from transforms.run import Run, Stage
 from transforms.sources import vectors
 from transforms.store import Store
@@ -219,7 +220,15 @@ def _say_other_key(request: Request, generation: Generation) -> None:
 def _store(own: Namespace) -> Store:
     if not own.root:
         raise UsageError("--root is missing: name the folder that will hold the index")
-    return Store.at(own.root)
+    store = Store.at(own.root)
+    if store.local is None:
+        try:
+            store.names(layout.GENERATIONS)
+        except Exception as error:  # every object store raises its own
+            raise UsageError(
+                f"--root {own.root} cannot be read ({normalised_message(error)}): see to its address and credentials"
+            ) from error
+    return store
 
 
 def _claims(store: Store, published: Generation, request: Request) -> bool:

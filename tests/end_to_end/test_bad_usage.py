@@ -110,7 +110,12 @@ def test_a_missing_root(csv: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["s3://bucket/root", "ftp://host/root", "nonsense://root"])
-def test_a_root_that_is_no_folder(csv: Path, capsys: Capture, protocol: str) -> None:
+def test_a_root_that_cannot_be_opened(
+    csv: Path, capsys: Capture, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     check_refused(run_here(capsys, "--root", protocol, "--csv", csv, *IMAGE, *TINY), "--root " + protocol)
 
 
