@@ -5,7 +5,7 @@ request; a run that was abandoned keeps its number, and the shard numbers of its
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from transforms.records import (
     PieceMarker,
     Plan,
     Request,
+    SegmentMarker,
     ShardMarker,
     Tables,
     Totals,
@@ -148,22 +149,19 @@ def publish(run: Run) -> Generation:
     store, plan, trained = run.store, run.plan, run.trained().trained
     shards = run.shards()
     blocks = run.markers("add", range(plan.blocks), ListsMarker)
-    pieces = merged_pieces(run)
-    path = layout.merged_index(run.generation)
-    segments = [_segment_row(path, piece) for piece in pieces]
-    index = FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}")
-    _check_whole(run, trained, index, shards, blocks, pieces)
+    merged = _pieces(run, trained) if store.local is not None else _segments(run, trained)
+    _check_whole(run, merged, shards, blocks)
     generation = Generation(
         generation=run.generation,
         request=run.request,
         request_digest=digest(run.request),
         totals=_totals(shards, len(blocks)),
         trained=trained,
-        index=index,
+        index=merged.index,
         tables=Tables(
             shards=_write(store, map(_shard_row, shards), _SHARDS),
             blocks=_write(store, map(_block_row, blocks), _LISTS),
-            segments=_write(store, segments, _SEGMENTS),
+            segments=_write(store, merged.segments, _SEGMENTS),
             rejects=_write(store, (_reject_row(marker) for marker in shards if marker.rejects), _REJECTS),
         ),
         next_shard=plan.first_shard + plan.shards,
@@ -172,9 +170,13 @@ def publish(run: Run) -> Generation:
 
 
 def merged_pieces(run: Run) -> list[PieceMarker]:
-    """Reads the markers of the merged index, its head (number 0) and every range of lists, in order of offset."""
-    names = run.store.names(layout.marker_folder(run.generation, "merge"))
-    return run.markers("merge", (int(name.removesuffix(".json")) for name in names), PieceMarker)
+    """Reads the markers of a merged file, its head (number 0) and every range of lists, in order of offset."""
+    return run.markers("merge", _merged_numbers(run), PieceMarker)
+
+
+def merged_segments(run: Run) -> list[SegmentMarker]:
+    """Reads the markers of the segments of an index on an object store, in order of their lists."""
+    return run.markers("merge", _merged_numbers(run), SegmentMarker)
 
 
 def read_table(store: Store, reference: FileReference) -> pa.Table:
@@ -194,8 +196,8 @@ def files(store: Store, generation: Generation) -> list[str]:
         tables.segments,
         tables.rejects,
     ]
-    paths = {layout.generation(generation.generation), generation.index.path, *(reference.path for reference in named)}
-    for table in (tables.shards, tables.blocks, tables.rejects):
+    paths = {layout.generation(generation.generation), *(reference.path for reference in named)}
+    for table in (tables.shards, tables.blocks, tables.segments, tables.rejects):
         paths.update(path for path in read_table(store, table)["path"].to_pylist() if path)
     return sorted(paths)
 
@@ -204,25 +206,54 @@ def _is_abandoned(run: Run) -> bool:
     return run.store.exists(layout.abandoned(run.generation))
 
 
-def _check_whole(
-    run: Run,
-    trained: TrainedIndex,
-    index: FileReference,
-    shards: Sequence[ShardMarker],
-    blocks: Sequence[ListsMarker],
-    pieces: Sequence[PieceMarker],
-) -> None:
+@dataclass(frozen=True)
+class _Merged:
+    """The merged index of a run: what names it, the rows of its table, how many vectors, and what is not there."""
+
+    index: FileReference
+    segments: list[dict[str, Any]]
+    rows: float
+    missing: list[FileReference]
+
+
+def _pieces(run: Run, trained: TrainedIndex) -> _Merged:
+    pieces, path = merged_pieces(run), layout.merged_index(run.generation)
+    segments = [_segment_row(path, piece) for piece in pieces]
+    index = FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}")
+    rows = sum(piece.bytes for piece in pieces if piece.number) / (trained.code_size + ID_BYTES)
+    return _Merged(index, segments, rows, [] if run.store.holds(index) else [index])
+
+
+def _segments(run: Run, trained: TrainedIndex) -> _Merged:
+    markers = merged_segments(run)
+    segments = [
+        {"first_list": marker.first_list, "last_list": marker.last_list, "offset": 0, **asdict(marker.lists)}
+        for marker in markers
+    ]
+    edges = [0, *(marker.last_list for marker in markers)]
+    if [marker.first_list for marker in markers] != edges[:-1] or edges[-1] != trained.nlist:
+        raise PixdexError(f"{run.store.url}: the segments do not cover all lists: start again with --abandon-plan")
+    size = sum(marker.lists.bytes for marker in markers)
+    index = FileReference(layout.index_folder(run.generation), size, f"segments:{digest(segments)}")
+    missing = [marker.lists for marker in markers if not run.store.holds(marker.lists)]
+    return _Merged(index, segments, sum(marker.rows for marker in markers), missing)
+
+
+def _merged_numbers(run: Run) -> list[int]:
+    names = run.store.names(layout.marker_folder(run.generation, "merge"))
+    return [int(name.removesuffix(".json")) for name in names]
+
+
+def _check_whole(run: Run, merged: _Merged, shards: Sequence[ShardMarker], blocks: Sequence[ListsMarker]) -> None:
     rows, listed = sum(marker.rows for marker in shards), sum(marker.rows for marker in blocks)
-    entry = trained.code_size + ID_BYTES
-    merged = sum(piece.bytes for piece in pieces if piece.number)
-    if not rows == listed == merged / entry:
+    if not rows == listed == merged.rows:
         raise PixdexError(
             f"{run.store.url}: shards hold {rows} rows, their shard indexes {listed}, the merged index "
-            f"{merged / entry:g}: start again with --abandon-plan"
+            f"{merged.rows:.10g}: start again with --abandon-plan"
         )
-    if not run.store.holds(index):
+    for file in merged.missing:
         raise PixdexError(
-            f"{run.store.url}/{index.path} is not {index.bytes} bytes long: start again with --abandon-plan"
+            f"{run.store.url}/{file.path} is not {file.bytes} bytes long: start again with --abandon-plan"
         )
 
 

@@ -1,0 +1,183 @@
+"""Whole builds on an object store: moto's S3 server in a process of its own, reached as a user would reach a store."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import fsspec
+import pytest
+
+from pipelines import build, inspect, search
+from tests.end_to_end.builds import TINY, make_work_small, run_here
+from transforms import generations
+from transforms.errors import UsageError
+from transforms.merge_inputs import open_lists
+from transforms.records import FileReference, Generation
+from transforms.store import Store
+
+ROWS = 200
+KEY = ("--index-key", "IVF4,Flat")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of an S3 server that lives as long as the tests of this file."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(600):
+                try:
+                    urlopen(f"{url}/moto-api/", timeout=1).close()
+                    break
+                except (URLError, OSError):
+                    time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """A new bucket, as `s3://name`; the store is found by the environment alone."""
+    for name, value in (
+        ("AWS_ENDPOINT_URL", server),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("XDG_CACHE_HOME", str(tmp_path / "cache")),
+    ):
+        monkeypatch.setenv(name, value)
+    s3 = fsspec.get_filesystem_class("s3")
+    s3.clear_instance_cache()
+    name = f"b{uuid.uuid4().hex}"
+    fsspec.filesystem("s3").mkdir(name)
+    yield f"s3://{name}"
+    s3.clear_instance_cache()
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    file = tmp_path / "rows.csv"
+    file.write_text("text\n" + "".join(f"words {number}\n" for number in range(ROWS)), encoding="utf-8")
+    return file
+
+
+def argv_of(root: object, csv: Path) -> list[object]:
+    return ["--root", root, "--csv", csv, "--text-column", "text", *KEY, *TINY]
+
+
+def generation_of(root: object) -> tuple[Store, Generation]:
+    store = Store.at(str(root))
+    generation = generations.current(store)
+    assert generation is not None
+    return store, generation
+
+
+def found(root: object, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    assert search.main(["--root", str(root), "words 17", "-k", "5", "--json"]) == 0
+    return [line.replace(str(root), "ROOT") for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_build_on_a_bucket_finds_what_one_on_a_folder_finds(
+    bucket: str, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_work_small(monkeypatch)
+    for root in (f"{bucket}/root", tmp_path / "root"):
+        done = run_here(capsys, *argv_of(root, csv))
+        assert done.code == 0, done.err
+    store, generation = generation_of(f"{bucket}/root")
+    assert generation.totals.blocks > 1
+    assert generation.index.path == "index/000001" and generation.index.checksum.startswith("segments:")
+    assert found(f"{bucket}/root", capsys) == found(tmp_path / "root", capsys)
+
+    assert inspect.main(["--root", store.url, "--files"]) == 0
+    listed = capsys.readouterr().out.split()
+    assert sorted(listed) == generations.files(store, generation)
+    assert all(store.exists(path) for path in listed)
+    assert any(path.startswith("index/000001/segment-00000-") for path in listed)
+
+    (copy,) = (tmp_path / "cache" / "pixdex").glob("*/index.faiss")
+    local = tmp_path / "root" / "index" / "000001" / "index.faiss"
+    assert copy.read_bytes() == local.read_bytes()
+    before = copy.stat().st_mtime_ns
+    found(f"{bucket}/root", capsys)
+    assert copy.stat().st_mtime_ns == before, "the copy was made again"
+
+
+@pytest.mark.parametrize("stage", ["embed", "train", "add"])
+def test_an_interrupted_build_goes_on_where_it_was(
+    bucket: str, csv: Path, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.launch import launch  # noqa: PLC0415 - beside its one use
+
+    argv = [str(word) for word in argv_of(f"{bucket}/root", csv)]
+    assert launch(stage, "", argv, stage) == 0  # type: ignore[arg-type]  # a stage by its name
+    store = Store.at(f"{bucket}/root")
+    before = {path: store.filesystem.info(path)["LastModified"] for path in store.filesystem.find(store.full("plans"))}
+    capsys.readouterr()
+    assert build.main(argv) == 0
+    assert "going on with the unfinished run of generation 1" in capsys.readouterr().err
+    store.filesystem.invalidate_cache()
+    after = {path: store.filesystem.info(path)["LastModified"] for path in before}
+    assert after == before, "what was done was written again"
+    assert generation_of(store.url)[1].totals.vectors == ROWS
+
+
+def test_two_builds_at_once_make_one_generation(bucket: str, csv: Path) -> None:
+    from tests.end_to_end.builds import start, wait  # noqa: PLC0415 - beside its one use
+
+    running = [start(*argv_of(f"{bucket}/root", csv)) for _ in range(2)]
+    finished = [wait(process) for process in running]
+    assert [done.code for done in finished] == [0, 0], [done.err for done in finished]
+    store, generation = generation_of(f"{bucket}/root")
+    assert generations.numbers(store) == [1] and generation.totals.vectors == ROWS
+
+
+def test_the_first_of_two_creates_wins(bucket: str) -> None:
+    one, other = Store.at(f"{bucket}/root"), Store.at(f"{bucket}/root")
+    assert one.create("a", b"first") and not other.create("a", b"second")
+    assert other.read("a") == b"first"
+    one.probe()
+
+
+def test_a_store_that_ignores_the_condition_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.at(f"{bucket}/root")
+    pipe = store.filesystem.pipe_file
+
+    def ignoring(path: str, data: bytes, mode: str) -> None:
+        assert mode == "create"
+        pipe(path, data)
+
+    monkeypatch.setattr(store.filesystem, "pipe_file", ignoring)
+    with pytest.raises(UsageError, match="ignores create-only writes"):
+        store.probe()
+
+
+def test_a_listing_sees_what_another_client_wrote(bucket: str) -> None:
+    store = Store.at(f"{bucket}/root")
+    store.create("folder/a", b"")
+    assert store.names("folder") == ["a"]
+    code = f"from transforms.store import Store; Store.at('{bucket}/root').create('folder/b', b'')"
+    subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ), cwd=Path(__file__).parents[2])
+    assert store.names("folder") == ["a", "b"] and store.exists("folder/b")
+
+
+def test_only_the_lists_asked_for_are_read(bucket: str, csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_here(capsys, *argv_of(f"{bucket}/root", csv)).code == 0
+    store, generation = generation_of(f"{bucket}/root")
+    row = generations.read_table(store, generation.tables.segments).to_pylist()[0]
+    stream, lists = open_lists(store, FileReference(row["path"], row["bytes"], row["checksum"]))
+    with stream:
+        assert lists.read(range(1)).stored.rows <= lists.rows == ROWS
