@@ -1,6 +1,6 @@
 """Measures what a machine is good for: the functions that a build calls, at the shapes in which it calls them.
 
-Every figure is work over the time of the fastest of a few calls: others on the machine can only slow it down.
+Every figure is work over the mean time of a few calls: what else runs on the machine slows a build down, too.
 """
 
 import os
@@ -20,12 +20,14 @@ from transforms import ready_vectors, vector_files
 from transforms.capacity import THREADS_A_TASK
 from transforms.index import clustering, codebooks
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
+from transforms.index.cells import read_cells
 from transforms.index.list_file import ListFile
 from transforms.index.list_writer import write_lists
 from transforms.index.range_merge import merge_range
 from transforms.index.sampling import in_sample
+from transforms.index.vector_codes import to_codes
 from transforms.rates import A_CORE, RateName
-from transforms.records import EncoderSettings, ShardMarker, StageMarker, VectorRange
+from transforms.records import EncoderSettings, FileReference, ShardMarker, StageMarker, VectorRange
 from transforms.stage_costs import GRAPH_LOOKS
 from transforms.store import Store
 from transforms.vector_rows import read_batches
@@ -60,7 +62,7 @@ def measure(folder: Path) -> Iterator[Measured]:
     threads = min(THREADS_A_TASK, os.cpu_count() or 1)
     with threadpool_limits(threads):
         for name, (work, call) in _measurements(folder).items():
-            rate = work / _fastest(call)
+            rate = work / _seconds(call)
             yield Measured(name, rate / threads if name in A_CORE else rate)
         yield from _small_files(Store.at(str(folder)))
 
@@ -70,18 +72,14 @@ def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
-def _fastest(call: Callable[[], object]) -> float:
-    """Seconds of the fastest call, after a first that does not count."""
+def _seconds(call: Callable[[], object]) -> float:
+    """Mean seconds of a few calls, after a first that does not count."""
     call()
-    best, spent = float("inf"), 0.0
-    for _ in range(_CALLS):
-        started = time.perf_counter()
+    calls, started = 0, time.perf_counter()
+    while calls == 0 or (calls < _CALLS and time.perf_counter() - started < _ENOUGH_SECONDS):
         call()
-        seconds = time.perf_counter() - started
-        best, spent = min(best, seconds), spent + seconds
-        if spent > _ENOUGH_SECONDS:
-            break
-    return best
+        calls += 1
+    return (time.perf_counter() - started) / calls
 
 
 def _measurements(folder: Path) -> dict[RateName, tuple[float, Callable[[], object]]]:
@@ -96,7 +94,7 @@ def _measurements(folder: Path) -> dict[RateName, tuple[float, Callable[[], obje
     assigner = TwoLevelAssigner(lists[::a_cell].copy(), lists, bounds, spherical=True)
     rotation = random.standard_normal((_DIM, _INNER), dtype=np.float32)
     flat = FlatAssigner(lists[:_FLAT_LISTS].copy(), spherical=True)
-    cell, parts = wide[:in_cell, :_INNER].copy(), wide[:, : _INNER // _SUBSPACES * 8].copy()
+    cell, taken, parts = wide[:in_cell, :_INNER].copy(), wide[:, :_INNER], wide[:, : _INNER // _SUBSPACES * 8].copy()
     iterations = clustering.ITERATIONS
     return {
         "check_bytes": (2 * wide.size, lambda: _check(shard)),
@@ -119,6 +117,7 @@ def _measurements(folder: Path) -> dict[RateName, tuple[float, Callable[[], obje
         "encode_flops": (2 * _BATCH * _CODES * _INNER, _encoding(narrow[:_BATCH], lists[:_CODES])),
         "link_flops": (2 * _LINKED * GRAPH_LOOKS * _INNER, lambda: _link(lists[:_LINKED])),
         "list_bytes": (_ENTRIES * (_SUBSPACES + 8), lambda: _write_lists(folder / "0.ivf", 0)),
+        "take_bytes": (2 * taken.size, _taking(folder, taken)),
         "merge_bytes": (_INPUTS * _ENTRIES * (_SUBSPACES + 8), _merging(folder)),
         "write_bytes": (_FILE_BYTES, lambda: _write(folder / "bytes", bytes(_FILE_BYTES))),
     }
@@ -180,6 +179,16 @@ def _write_lists(file: Path, first_id: int) -> None:
             fingerprint="",
         )
         _flush(out)
+
+
+def _taking(folder: Path, vectors: NDArray[np.float32]) -> Callable[[], object]:
+    file = folder / "routed.ivf"
+    cells, ids = np.arange(len(vectors)) % _CELLS, np.arange(len(vectors))
+    with file.open("wb") as out:
+        codes = to_codes(vectors, half=True)
+        seal = write_lists(out, list_nos=cells, codes=codes, ids=ids, nlist=_CELLS, fingerprint="")
+    store, reference = Store.at(str(folder)), FileReference(file.name, seal.bytes, f"xxh3:{seal.checksum}")
+    return lambda: read_cells(store, [reference], range(_CELLS), vectors.shape[1])
 
 
 def _merging(folder: Path) -> Callable[[], object]:

@@ -56,6 +56,8 @@ def forecast(load: Workload, machines: Machines, rates: Rates, items_per_second:
         if cost.stage == "embed" and load.item_bytes is not None:
             rounds = -(-cost.tasks // machines.workers)
             seconds = items_per_second and rounds * load.rows / cost.tasks / items_per_second
+        if cost.stage == "plan":
+            seconds = cost.seconds(rates, machines) + rates.graph_seconds
         stages.append(StageForecast(cost, peaks[kind] if kind else None, seconds))
     return Forecast(load, machines, rates, tuple(stages))
 

@@ -19,6 +19,7 @@ RateName = Literal[
     "encode_flops",
     "link_flops",
     "list_bytes",
+    "take_bytes",
     "merge_bytes",
     "write_bytes",
     "shuffle_bytes",
@@ -56,13 +57,15 @@ class Rates:
         encode_flops: distances to the codebooks of a product quantizer.
         link_flops: distances while an HNSW graph is made, on one thread.
         list_bytes: entries brought into lists, and written.
+        take_bytes: vectors taken out of lists of the sample.
         merge_bytes: merged index, with reading, writing and flushing.
         write_bytes: a file, flushed to the disk.
         shuffle_bytes: through a GroupByKey.
         stage_seconds: what a stage of the graph takes beside its work.
         marker_seconds: what a task takes beside its work: its marker, and small files.
         file_seconds: a small file opened and read: a marker, or a part of a list file.
-        start_seconds: from the command to the first stage.
+        graph_seconds: from the graph to its first task.
+        start_seconds: from the command to the graph.
     """
 
     machine: str
@@ -78,12 +81,14 @@ class Rates:
     encode_flops: float
     link_flops: float
     list_bytes: float
+    take_bytes: float
     merge_bytes: float
     write_bytes: float
     shuffle_bytes: float
     stage_seconds: float
     marker_seconds: float
     file_seconds: float
+    graph_seconds: float
     start_seconds: float
     format_version: int = FORMAT_VERSION
 
@@ -100,24 +105,26 @@ class Rates:
 DEFAULT: Final = Rates(
     machine="2 cores of an AMD EPYC virtual machine with a network disk",
     measured="2026-11-20",
-    check_bytes=1.5e9,
-    scan_bytes=1.5e9,
-    read_bytes=0.6e9,
-    matrix_flops=60e9,
-    kmeans_flops=40e9,
-    flat_flops=50e9,
-    grouped_flops=30e9,
-    codebook_flops=8e9,
-    encode_flops=15e9,
-    link_flops=3e9,
+    check_bytes=8e9,
+    scan_bytes=15e9,
+    read_bytes=2e9,
+    matrix_flops=80e9,
+    kmeans_flops=65e9,
+    flat_flops=75e9,
+    grouped_flops=50e9,
+    codebook_flops=20e9,
+    encode_flops=22e9,
+    link_flops=20e9,
     list_bytes=0.3e9,
-    merge_bytes=0.5e9,
-    write_bytes=0.7e9,
+    take_bytes=0.25e9,
+    merge_bytes=1e9,
+    write_bytes=0.5e9,
     shuffle_bytes=60e6,
-    stage_seconds=0.05,
-    marker_seconds=0.01,
-    file_seconds=0.0005,
-    start_seconds=3.0,
+    stage_seconds=0.1,
+    marker_seconds=0.007,
+    file_seconds=0.0001,
+    graph_seconds=1.0,
+    start_seconds=2.0,
 )
 """Of one machine of today: another is a small factor away, `pixdex plan --calibrate` measures it."""
 

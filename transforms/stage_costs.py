@@ -93,7 +93,7 @@ def _sample(load: Workload) -> StageCost:
     works = (
         Work("vectors looked through", load.stored, f"{formula(load.rows, load.dim, 2)} bytes", "scan_bytes"),
         Work("sample converted", 2 * load.sampled * load.dim, formula(load.sampled, load.dim, 2), "read_bytes"),
-        Work("sample written", kept, f"{load.sampled:,} x (2 x {load.dim} + 8)", "write_bytes"),
+        Work("sample written", kept, f"{load.sampled:,} x (2 x {load.dim} + 8)", "list_bytes"),
     )
     return StageCost("sample", load.blocks, works, load.stored, kept, small_reads=2 * load.shards)
 
@@ -102,7 +102,7 @@ def _parents(load: Workload) -> StageCost:
     """`transforms.index.training.train_parents`."""
     pilot, dim, inner = load.pilot, load.dim, load.inner
     some = min(pilot, _PILOT_PER_PARENT * load.cells)
-    works: tuple[Work, ...] = (_read("pilot", pilot, dim), _kmeans("parents", some, load))
+    works: tuple[Work, ...] = (_take("pilot", pilot, dim), _kmeans("parents", some, load))
     if load.key.transforms:
         some = min(pilot, codebooks.ROWS)
         rotation = 2 * some * dim**2 + _EIGEN_FLOPS * dim**3
@@ -118,7 +118,7 @@ def _route(load: Workload) -> StageCost:
     rows, inner = load.trained, load.inner
     written = rows * (2 * inner + 8)
     works = (
-        _read("sample", rows, load.dim),
+        _take("sample", rows, load.dim),
         *([_transform(rows, load)] if load.key.transforms else []),
         Work("to parents", 2 * rows * load.cells * inner, formula(2, rows, load.cells, inner), "matrix_flops"),
         Work("routed sample", written, f"{rows:,} x (2 x {inner} + 8)", "list_bytes"),
@@ -131,7 +131,7 @@ def _cells(load: Workload) -> StageCost:
     rows, inner, a_cell = load.trained, load.inner, max(1, load.key.nlist // load.cells)
     flops = 2 * rows * a_cell * inner * ITERATIONS
     kmeans = Work("k-means in cells", flops, formula(2, rows, a_cell, inner, ITERATIONS), "kmeans_flops")
-    works = (_read("routed sample", rows, inner), *([kmeans] if load.key.nlist > 1 else []))
+    works = (_take("routed sample", rows, inner), *([kmeans] if load.key.nlist > 1 else []))
     reads, opened = rows * (2 * inner + 8), load.groups * load.blocks
     return StageCost("cells", load.groups, works, reads, load.centroids, small_reads=2 * opened)
 
@@ -142,8 +142,9 @@ def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
         rows, inner = load.trained, load.inner
         sums = 4 * inner * min(rows, load.groups * load.key.nlist)
         works = (
-            _read("routed sample", rows, inner),
+            _take("routed sample", rows, inner),
             _grouped(rows, refining.PASS_CELLS, load),
+            Work("sums", 4 * rows * inner, formula(4, rows, inner), "merge_bytes"),
             Work("sums written", sums, f"4 x {inner} x {sums // (4 * inner):,}", "write_bytes"),
         )
         reads, opened = rows * (2 * inner + 8), load.groups * load.blocks
@@ -167,7 +168,7 @@ def _train(load: Workload) -> StageCost:
     """`transforms.index.training.assemble`."""
     lists, inner, some = load.key.nlist, load.inner, min(load.pilot, codebooks.ROWS)
     works = [
-        _read("pilot", load.pilot, load.dim),
+        _take("pilot", load.pilot, load.dim),
         *([_transform(some, load)] if load.key.transforms else []),
         _kmeans("parents of lists", min(lists, _PILOT_PER_PARENT * load.cells), load),
         Work("index written", load.centroids, formula(4, lists, inner), "write_bytes"),
@@ -231,6 +232,10 @@ def _publish(load: Workload) -> StageCost:
 
 def _read(what: str, rows: int, dim: int) -> Work:
     return Work(f"{what} read", 2 * rows * dim, f"{formula(rows, dim, 2)} bytes", "read_bytes")
+
+
+def _take(what: str, rows: int, dim: int) -> Work:
+    return Work(f"{what} read", 2 * rows * dim, f"{formula(rows, dim, 2)} bytes", "take_bytes")
 
 
 def _transform(rows: int, load: Workload) -> Work:
