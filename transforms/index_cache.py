@@ -5,6 +5,7 @@ import errno
 import os
 import tempfile
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from transforms import generations
 from transforms.errors import PixdexError
@@ -77,7 +78,7 @@ def _write(store: Store, generation: Generation, file: Path) -> None:
         if not store.exists(trained.index.path):
             raise missing(store, trained.index.path)
         with store.open(trained.index.path) as head:
-            write_head(head, out, layout, merged_sizes(segments))
+            write_head(cast(BinaryIO, head), out, layout, merged_sizes(segments))
         merge_range(segments, lists, out, fingerprint=trained.fingerprint, buffers=inputs.buffers)
         out.flush()
         os.fsync(out.fileno())

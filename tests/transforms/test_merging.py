@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,3 +168,24 @@ def test_a_shard_index_of_another_trained_index_is_refused(run: Run) -> None:
     file.write_bytes(data.replace(fingerprint, b"0" * len(fingerprint)))
     with pytest.raises(PixdexError):
         merging.plan_merge(run, SMALL)
+
+
+def test_a_merge_imports_neither_torch_nor_faiss(run: Run) -> None:
+    code = f"""
+import sys
+from transforms import merging, segments
+from transforms.merge_inputs import merge_inputs
+from transforms.run import Run
+from transforms.store import Store
+run = Run(Store({run.store.url!r}), 1)
+inputs = merge_inputs(run)
+for task in segments.plan_tier(run, 2):
+    segments.merge_tier(run, task)
+for piece in merging.plan_merge(run, {SMALL}):
+    merging.merge_piece(run, piece, inputs)
+merging.finish_merge(run)
+print({{"torch", "faiss", "apache_beam"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+    assert final(run).is_file()

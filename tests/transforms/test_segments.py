@@ -162,7 +162,7 @@ def test_a_missing_segment_is_not_published(far: Run) -> None:
         segments.merge_into_segment(far, task, inputs)
     marker = generations.merged_segments(far)[1]
     far.store.filesystem.rm_file(far.store.full(marker.lists.path))
-    with pytest.raises(PixdexError, match="segment-00001-.* is not"):
+    with pytest.raises(PixdexError, match=r"segment-00001-.* is not"):
         generations.publish(far)
     far.store.filesystem.rm_file(far.store.full(layout.marker(1, "merge", 1)))
     with pytest.raises(PixdexError, match="do not cover all lists"):
@@ -186,7 +186,7 @@ def test_a_damaged_segment_is_named_and_leaves_no_copy(far: Run) -> None:
     data = bytearray(far.store.read(path))
     data[20] ^= 1
     far.store.filesystem.pipe_file(far.store.full(path), bytes(data))
-    with pytest.raises(PixdexError, match="segment-00000-.* is damaged"):
+    with pytest.raises(PixdexError, match=r"segment-00000-.* is damaged"):
         open_index(far.store, generation)
     assert not list(cache_folder().glob("*/*"))
 
