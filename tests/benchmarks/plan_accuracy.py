@@ -21,6 +21,7 @@ from transforms.capacity import Machines, Workload
 from transforms.forecast import Forecast, forecast
 from transforms.index.index_key import IndexKey
 from transforms.rates import Rates
+from transforms.records import Metric
 
 COUNTS_FROM = 0.1
 WITHIN = 0.3
@@ -54,7 +55,8 @@ def main() -> None:
 
 def predict(folder: VectorFolder, key: str, measured: Rates) -> Forecast:
     """Plans the build on this machine."""
-    load = Workload(IndexKey.parse(key), folder.metric, folder.rows, folder.dim)
+    metric: Metric = "ip" if folder.metric == "ip" else "l2"
+    load = Workload(IndexKey.parse(key), metric, folder.rows, folder.dim)
     return forecast(load, Machines(1, os.cpu_count() or 1), measured)
 
 
