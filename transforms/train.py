@@ -26,7 +26,7 @@ from transforms.records import ListsMarker, ShardMarker, StageMarker, TrainMarke
 from transforms.run import Run
 from transforms.stage import FinishStage
 from transforms.threads import threads
-from transforms.train_lists import TrainLists
+from transforms.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
 from transforms.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
 
 _PILOT = range(PILOT_PART, PILOT_PART + 1)
@@ -60,9 +60,48 @@ class TrainIndex(beam.PTransform):
             | "SpreadBlocks" >> beam.Reshuffle()
             | "RouteBlock" >> beam.ParDo(_RouteBlock(self.run))
             | "RouteDone" >> FinishStage(self.run, "route")
-            | "TrainLists" >> TrainLists(self.run)
+            | "TrainLists" >> _TrainLists(self.run)
             | "Assemble" >> beam.ParDo(_Assemble(self.run))
             | "TrainDone" >> FinishStage(self.run, "train")
+        )
+
+
+@dataclass(eq=False)
+class _TrainLists(beam.PTransform):
+    run: Run
+
+    def expand(self, routed: PCollection[StageMarker]) -> PCollection[StageMarker]:
+        """Takes the marker of the route stage."""
+        run = self.run
+        return (
+            routed
+            | "GroupCells" >> beam.ParDo(GroupCells(run))
+            # Breaks the fusion with the one that counted the cells: groups are clustered on all workers.
+            | "SpreadCells" >> beam.Reshuffle()
+            | "ClusterCells" >> beam.ParDo(ClusterCells(run))
+            | "CellsDone" >> FinishStage(run, "cells")
+            | "Pass1" >> _PassOverLists(run, "pass1", "move1")
+            | "Pass2" >> _PassOverLists(run, "pass2", "move2")
+        )
+
+
+@dataclass(eq=False)
+class _PassOverLists(beam.PTransform):
+    run: Run
+    look: Pass
+    move: Move
+
+    def expand(self, before: PCollection[StageMarker]) -> PCollection[StageMarker]:
+        run = self.run
+        return (
+            before
+            | "GroupCells" >> beam.ParDo(GroupCells(run))
+            # Breaks the fusion with the one that counted the cells: groups look on all workers.
+            | "SpreadCells" >> beam.Reshuffle()
+            | "Look" >> beam.ParDo(Look(run, self.look))
+            | "LookDone" >> FinishStage(run, self.look)
+            | "Move" >> beam.ParDo(MoveLists(run, self.look, self.move))
+            | "MoveDone" >> FinishStage(run, self.move)
         )
 
 

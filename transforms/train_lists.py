@@ -1,4 +1,4 @@
-"""The stages that train the lists: cells on their own, then passes over all of them.
+"""The tasks that train the lists: cells on their own, then passes over all of them (`transforms.train` is their graph).
 
 cells           a group of cells each   k-means in every cell
 pass1, pass2    a group of cells each   rows look into the nearest few cells; sums over the lists they chose
@@ -6,13 +6,11 @@ move1, move2    one                     all sums together move the centroids
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import apache_beam as beam
 import faiss
 import numpy as np
-from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
 from transforms import layout
@@ -22,63 +20,22 @@ from transforms.index.cells import CellGroup
 from transforms.index.refining import ListSums
 from transforms.records import StageMarker, digest
 from transforms.run import Run, Stage
-from transforms.stage import FinishStage
 from transforms.threads import threads
-from transforms.training_files import Lists, TensorsMarker, files_of, read_tensors, upload_tensors
+from transforms.training_files import Lists, Tensors, TensorsMarker, files_of, read_tensors, upload_tensors
 
-_Pass = Literal["pass1", "pass2"]
-_Move = Literal["move1", "move2"]
-
-
-@dataclass(eq=False)
-class TrainLists(beam.PTransform):
-    """Finds the centroids of all lists from the routed sample.
-
-    Cost: reads the routed sample three times. Memory of a worker: one group of cells and, in a pass, all centroids.
-    """
-
-    run: Run
-
-    def expand(self, routed: PCollection[StageMarker]) -> PCollection[StageMarker]:
-        """Takes the marker of the route stage."""
-        run = self.run
-        return (
-            routed
-            | "GroupCells" >> beam.ParDo(_GroupCells(run))
-            # Breaks the fusion with the one that counted the cells: groups are clustered on all workers.
-            | "SpreadCells" >> beam.Reshuffle()
-            | "ClusterCells" >> beam.ParDo(_ClusterCells(run))
-            | "CellsDone" >> FinishStage(run, "cells")
-            | "Pass1" >> _PassOverLists(run, "pass1", "move1")
-            | "Pass2" >> _PassOverLists(run, "pass2", "move2")
-        )
+Pass = Literal["pass1", "pass2"]
+Move = Literal["move1", "move2"]
 
 
-@dataclass(eq=False)
-class _PassOverLists(beam.PTransform):
-    run: Run
-    look: _Pass
-    move: _Move
+class GroupCells(beam.DoFn):
+    """Counts the rows of every cell and yields groups of cells."""
 
-    def expand(self, before: PCollection[StageMarker]) -> PCollection[StageMarker]:
-        run = self.run
-        return (
-            before
-            | "GroupCells" >> beam.ParDo(_GroupCells(run))
-            # Breaks the fusion with the one that counted the cells: groups look on all workers.
-            | "SpreadCells" >> beam.Reshuffle()
-            | "Look" >> beam.ParDo(_Look(run, self.look))
-            | "LookDone" >> FinishStage(run, self.look)
-            | "Move" >> beam.ParDo(_MoveLists(run, self.look, self.move))
-            | "MoveDone" >> FinishStage(run, self.move)
-        )
-
-
-class _GroupCells(beam.DoFn):
     def __init__(self, run: Run) -> None:
+        """Takes the run."""
         self._run = run
 
     def process(self, before: StageMarker) -> Iterator[CellGroup]:
+        """Yields small records."""
         run = self._run
         parents = read_tensors(run, "parents")
         nlist = faiss.extract_index_ivf(faiss.deserialize_index(parents["index"])).nlist
@@ -86,11 +43,15 @@ class _GroupCells(beam.DoFn):
         yield from cells.group_cells(sizes, nlist)
 
 
-class _ClusterCells(beam.DoFn):
+class ClusterCells(beam.DoFn):
+    """Clusters the cells of a group."""
+
     def __init__(self, run: Run) -> None:
+        """Takes the run."""
         self._run = run
 
     def process(self, group: CellGroup) -> Iterator[int]:
+        """Yields the number of the group."""
         run, request = self._run, self._run.request
         routed = files_of(run, "route")
         answered = digest(group, request.seed, [file.checksum for file in routed])
@@ -100,7 +61,7 @@ class _ClusterCells(beam.DoFn):
             with threads(run):
                 spherical = request.index.metric == "ip"
                 centroids = cells.cluster_cells(rows, group, spherical=spherical, seed=request.seed)
-            tensors = {"centroids": centroids, "counts": np.array(group.centroids, np.int64)}
+            tensors: Tensors = {"centroids": centroids, "counts": np.array(group.centroids, np.int64)}
             file = upload_tensors(run, layout.group_stem("cells", group.number), tensors)
             run.commit("cells", group.number, TensorsMarker(group.number, answered, file))
         yield group.number
@@ -109,17 +70,21 @@ class _ClusterCells(beam.DoFn):
 class _Assigner:
     """The lists before a pass, read once a process; `Shared` needs an object that takes weak references."""
 
-    def __init__(self, run: Run, look: _Pass) -> None:
+    def __init__(self, run: Run, look: Pass) -> None:
         parents, lists = read_tensors(run, "parents")["parents"], _lists_before(run, look)
         self.assigner = TwoLevelAssigner(parents, lists.centroids, lists.bounds, run.request.index.metric == "ip")
 
 
-class _Look(beam.DoFn):
-    def __init__(self, run: Run, look: _Pass) -> None:
+class Look(beam.DoFn):
+    """One group's part of a pass: sums over the lists that its rows choose."""
+
+    def __init__(self, run: Run, look: Pass) -> None:
+        """Takes the run and which pass it is."""
         self._run, self._look = run, look
         self._shared = Shared()
 
     def process(self, group: CellGroup) -> Iterator[int]:
+        """Yields the number of the group."""
         run, look = self._run, self._look
         routed = files_of(run, "route")
         answered = digest(group, [file.checksum for file in routed], _checksums_before(run, look))
@@ -134,11 +99,15 @@ class _Look(beam.DoFn):
         yield group.number
 
 
-class _MoveLists(beam.DoFn):
-    def __init__(self, run: Run, look: _Pass, move: _Move) -> None:
+class MoveLists(beam.DoFn):
+    """The other part of a pass: adds the sums of all groups, in their order, and moves the centroids."""
+
+    def __init__(self, run: Run, look: Pass, move: Move) -> None:
+        """Takes the run, which pass it is, and its stage."""
         self._run, self._look, self._move = run, look, move
 
     def process(self, looked: StageMarker) -> Iterator[int]:
+        """Yields 0."""
         run, look = self._run, self._look
         markers = run.markers(look, range(looked.tasks), TensorsMarker)
         answered = digest([marker.tensors.checksum for marker in markers], _checksums_before(run, look))
@@ -151,7 +120,7 @@ class _MoveLists(beam.DoFn):
         yield 0
 
 
-def _lists_before(run: Run, look: _Pass) -> Lists:
+def _lists_before(run: Run, look: Pass) -> Lists:
     """The lists that a pass starts from."""
     if look == "pass2":
         tensors = read_tensors(run, "move1")
@@ -159,7 +128,7 @@ def _lists_before(run: Run, look: _Pass) -> Lists:
     return Lists.joined([read_tensors(run, "cells", group) for group in range(_groups(run))])
 
 
-def _checksums_before(run: Run, look: _Pass) -> list[str]:
+def _checksums_before(run: Run, look: Pass) -> list[str]:
     before: Stage = "cells" if look == "pass1" else "move1"
     tasks = _groups(run) if look == "pass1" else 1
     return [marker.tensors.checksum for marker in run.markers(before, range(tasks), TensorsMarker)]

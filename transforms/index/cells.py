@@ -74,19 +74,17 @@ def bounds_of(groups: Sequence[CellGroup]) -> NDArray[np.int64]:
 
 def read_cells(store: Store, files: Sequence[FileReference], cells: range, dim: int) -> CellRows:
     """Reads the rows of some cells from every file of the routed sample, those of a cell in the order of their ids."""
-    nos, ids = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    vectors = [np.empty((0, dim), np.float32)]
+    nos, ids, codes = [], [], []
     for file in files:
         with store.open(file.path) as stream:
-            found, codes, found_ids = ListFile(stream, file.path).read(cells).unpack()
-        if len(found):
-            nos.append(found)
-            ids.append(found_ids)
-            vectors.append(from_codes(codes, dim))
+            found, found_codes, found_ids = ListFile(stream, file.path).read(cells).unpack()
+        nos.append(found)
+        ids.append(found_ids)
+        codes.append(found_codes)
     cell = np.concatenate(nos)
     order = np.lexsort((np.concatenate(ids), cell))
     edges = np.searchsorted(cell[order], np.arange(cells.start, cells.stop + 1))
-    return CellRows(np.concatenate(vectors)[order], edges)
+    return CellRows(from_codes(np.concatenate(codes)[order], dim), edges)
 
 
 def cluster_cells(rows: CellRows, group: CellGroup, *, spherical: bool, seed: int) -> NDArray[np.float32]:

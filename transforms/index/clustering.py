@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ITERATIONS = 10
-"""Of Lloyd's algorithm, at either level: the time of both goes with it."""
+"""Of Lloyd's algorithm, at either level: the time of both goes with it. With 5 in the cells, recall after two passes
+was 0.1 to 0.8 points lower (see `transforms.index.refining.PASSES`)."""
 
 FLAT_BELOW = 256
 """Lists below which there is one cell: one flat k-means is as fast."""
@@ -30,6 +31,8 @@ def kmeans(vectors: Vectors, k: int, *, spherical: bool, seed: int, iterations: 
     """Clusters vectors, float32 `(n, d)` with n ≥ k, and returns centroids, float32 `(k, d)`.
 
     `spherical` keeps centroids on the unit sphere and assigns by inner product (faiss `Clustering`); without it, by L2.
+    faiss's `SuperKMeans` took three times as long for 64 centroids of 3,200 picture embeddings (256 components), and
+    twice for 256 of 20,000, with the same objective.
     """
     dim = vectors.shape[1]
     if k == 1:

@@ -5,18 +5,40 @@ mostly wait for each other. Here a thread has subspaces of its own.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS = 65_536
-"""Residuals for codebooks: 256 for each of 256 centroids, all that faiss would use."""
+ITERATIONS = 8
+"""Of k-means in each subspace, where faiss takes 25: the time of this part goes with it.
 
-ITERATIONS = 10
-"""Of k-means in each subspace, where faiss takes 25: the time of this part goes with it."""
+On 50,000 picture embeddings with `OPQ64_256,IVF1024,PQ64`, recall@10 at 64 lists was .708 with 32,768 residuals and 8
+iterations, .706 with 10, .709 with 25, and .707 with 50,000 residuals and 10 (means of two seeds, which are ±.004).
+"""
 
-_SEED = 1234
+ROWS: Final = 32_768
+"""Residuals for codebooks: 128 for each of 256 centroids."""
+
+_FEW_ROWS: Final = 16_384
+_ITERATIONS_OF_FEW: Final = 25
+"""Of fewer residuals than that: as many as faiss takes, for what costs little anyway."""
+
+_FAST_NUMBERS: Final = 1 << 17
+"""Numbers (rows times components) from which on faiss 1.15.1 takes 0.3 ns a distance and not 3, for few components."""
+
+_MOST_COPIES: Final = 8
+_SEED: Final = 1234
+
+
+def rows_wanted(components: int) -> int:
+    """Returns how many residuals to train on, for so many components a subspace: 32,768, and more where that is faster.
+
+    >>> rows_wanted(4), rows_wanted(2), rows_wanted(1)
+    (32768, 65536, 65536)
+    """
+    return min(max(ROWS, _FAST_NUMBERS // components), 2 * ROWS)
 
 
 def train_codebooks(residuals: NDArray[np.float32], subspaces: int, bits: int, seed: int) -> NDArray[np.float32]:
@@ -25,15 +47,21 @@ def train_codebooks(residuals: NDArray[np.float32], subspaces: int, bits: int, s
     The number of threads changes no bit: a subspace is one thread's.
     """
     count, size = 1 << bits, residuals.shape[1] // subspaces
+    copies = -(-_FAST_NUMBERS // max(residuals.shape[0] * size, 1))
+    if copies > _MOST_COPIES:
+        copies = 1
+
+    iterations = ITERATIONS if len(residuals) >= _FEW_ROWS else _ITERATIONS_OF_FEW
 
     def train(subspace: int) -> NDArray[np.float32]:
         faiss.omp_set_num_threads(1)  # of this thread
         clustering = faiss.Clustering(size, count)
-        clustering.niter = ITERATIONS
+        clustering.niter = iterations
         clustering.seed = (_SEED + seed) % (1 << 31)  # faiss keeps it as a C int
         clustering.min_points_per_centroid = 1
-        clustering.max_points_per_centroid = len(residuals)
-        part = np.ascontiguousarray(residuals[:, subspace * size : (subspace + 1) * size])
+        clustering.max_points_per_centroid = copies * len(residuals)
+        # Copies change no mean, and bring few rows to where faiss is fast.
+        part = np.tile(residuals[:, subspace * size : (subspace + 1) * size], (copies, 1))
         clustering.train(part, faiss.IndexFlatL2(size))
         centroids: NDArray[np.float32] = faiss.vector_to_array(clustering.centroids).reshape(count, size)
         return centroids

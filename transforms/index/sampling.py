@@ -129,19 +129,14 @@ def read_parts(
     store: Store, files: Sequence[FileReference], parts: range, dim: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Reads parts of the stored sample: ids int64 `(n,)` ascending, and vectors float32 `(n, dim)` in their order."""
-    ids, vectors = [np.empty(0, np.int64)], [np.empty((0, dim), np.float32)]
+    ids, codes = [], []
     for file in files:
         with store.open(file.path) as stream:
-            _, codes, found = ListFile(stream, file.path).read(parts).unpack()
-        if len(found):
-            ids.append(found)
-            vectors.append(from_codes(codes, dim))
-    return by_id(np.concatenate(ids), np.concatenate(vectors))
-
-
-def by_id(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Sorts rows by id, where they are not yet: their order must not tell how they were cut into blocks."""
-    if (np.diff(ids) > 0).all():
-        return ids, vectors
-    order = np.argsort(ids)
-    return ids[order], vectors[order]
+            _, found_codes, found_ids = ListFile(stream, file.path).read(parts).unpack()
+        ids.append(found_ids)
+        codes.append(found_codes)
+    found, stored = np.concatenate(ids), np.concatenate(codes)
+    if (np.diff(found) < 0).any():  # their order must not tell how they were cut into blocks
+        order = np.argsort(found)
+        found, stored = found[order], stored[order]
+    return found, from_codes(stored, dim)

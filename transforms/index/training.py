@@ -16,18 +16,22 @@ from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.audit import LISTS_ASSIGNED_FLAT, audit
 from transforms.index.choose import IndexKey
 from transforms.index.clustering import kmeans, nearest, parents_of
-from transforms.index.codebooks import ROWS, train_codebooks
+from transforms.index.codebooks import rows_wanted, train_codebooks
 from transforms.index.rotation import principal_rotation
 from transforms.index.routing import Router, behind_transforms
 from transforms.index.trained import AssignmentAudit
 from transforms.records import FileReference
 from transforms.store import Store
 
-_ROTATION_ROWS = 65_536
-"""Vectors that a covariance is taken from: 128 times its side at 512 components."""
+_ROTATION_ROWS = 32_768
+"""Vectors that a covariance is taken from: 64 times its side at 512 components."""
+
+_CODE_ROWS = 65_536
+"""Vectors that other codes than those of a product quantizer are trained on."""
 
 _PILOT_PER_PARENT = 256
 _CELLS_FOR_RESIDUALS = 4
+_HARDLY_MORE = 1.05
 _HNSW_EF_CONSTRUCTION = 200
 
 _METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2, "l1": faiss.METRIC_L1}
@@ -54,9 +58,9 @@ def train_parents(key: IndexKey, metric: str, pilot: NDArray[np.float32], seed: 
     Parents are spherical for inner product. Cost: n·d² for the rotation, and ten times 256·K distances.
     """
     index = empty_index(key, metric, pilot.shape[1])
-    vectors = _train_transforms(index, pilot, seed)
+    _train_transforms(index, _some(pilot, _ROTATION_ROWS, seed))
     parents = parents_of(key.nlist)
-    chosen = vectors[_some(len(vectors), _PILOT_PER_PARENT * parents, seed)]
+    chosen = behind_transforms(index, _some(pilot, _PILOT_PER_PARENT * parents, seed))
     spherical = metric == "ip"
     return Router(index, kmeans(chosen, parents, spherical=spherical, seed=seed), spherical)
 
@@ -91,7 +95,8 @@ def assemble(
     assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(router.index))  # what it has depends on the key
     _fill_quantizer(inner, assigner.centroids)
-    vectors = behind_transforms(router.index, pilot[_some(len(pilot), ROWS, seed)])
+    wanted = rows_wanted(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else _CODE_ROWS
+    vectors = behind_transforms(router.index, _some(pilot, wanted, seed))
     _train_codes(inner, vectors, assigner.assign(vectors, _CELLS_FOR_RESIDUALS), seed)
     inner.is_trained = router.index.is_trained = True
     inner.nprobe = default_nprobe(inner.nlist)
@@ -109,25 +114,27 @@ def load(store: Store, reference: FileReference) -> faiss.Index:
     return faiss.deserialize_index(np.frombuffer(store.read(reference.path), np.uint8))
 
 
-def _train_transforms(index: faiss.Index, vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Trains the transforms in turn; returns the vectors behind them."""
-    for number in range(index.chain.size() if isinstance(index, faiss.IndexPreTransform) else 0):
+def _train_transforms(index: faiss.Index, vectors: NDArray[np.float32]) -> None:
+    """Trains the transforms in turn, each on the vectors behind those before it."""
+    steps = index.chain.size() if isinstance(index, faiss.IndexPreTransform) else 0
+    for number in range(steps):
         transform: Any = faiss.downcast_VectorTransform(index.chain.at(number))
-        chosen = vectors[_some(len(vectors), _ROTATION_ROWS, seed)]
         if isinstance(transform, faiss.OPQMatrix) and transform.d_out <= transform.d_in:
-            rotation = principal_rotation(chosen, transform.d_out, transform.M)
+            rotation = principal_rotation(
+                vectors, transform.d_out, transform.M, centred=index.metric_type != _METRICS["ip"]
+            )
             faiss.copy_array_to_vector(rotation.reshape(-1), transform.A)
             transform.is_trained = transform.is_orthonormal = True
         elif not transform.is_trained:
-            transform.train(chosen)
-        vectors = transform.apply(vectors)
-    return vectors
+            transform.train(vectors)
+        if number + 1 < steps:
+            vectors = transform.apply(vectors)
 
 
 def _regroup(centroids: NDArray[np.float32], *, spherical: bool, seed: int) -> TwoLevelAssigner:
     """Orders centroids cell by cell, under parents that are clustered from the centroids themselves."""
     cells = parents_of(len(centroids))
-    chosen = centroids[_some(len(centroids), _PILOT_PER_PARENT * cells, seed)]
+    chosen = _some(centroids, _PILOT_PER_PARENT * cells, seed)
     parents = kmeans(chosen, cells, spherical=spherical, seed=seed)
     cell = nearest(centroids, parents, spherical=spherical)
     bounds = np.append(0, np.cumsum(np.bincount(cell, minlength=cells)))
@@ -171,8 +178,8 @@ def _residual(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64]
     return error / norm if norm else 0.0
 
 
-def _some(rows: int, wanted: int, seed: int) -> NDArray[np.int64]:
-    """Positions of at most `wanted` of the rows, ascending."""
-    if rows <= wanted:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed % (1 << 32)).choice(rows, wanted, replace=False))
+def _some(vectors: NDArray[np.float32], wanted: int, seed: int) -> NDArray[np.float32]:
+    """Returns `wanted` of the rows, in their order; all of them, uncopied, where these are hardly more."""
+    if len(vectors) <= _HARDLY_MORE * wanted:
+        return vectors
+    return vectors[np.sort(np.random.default_rng(seed % (1 << 32)).choice(len(vectors), wanted, replace=False))]

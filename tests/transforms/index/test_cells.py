@@ -43,14 +43,14 @@ def objective(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> f
 
 
 @METRICS
-def test_two_levels_and_passes_come_within_one_percent_of_flat_k_means(
+def test_two_levels_and_passes_come_within_three_percent_of_flat_k_means(
     store: Store, vectors: NDArray[np.float32], metric: str
 ) -> None:
     flat = kmeans(vectors, 256, spherical=metric == "ip", seed=0)
     lists = train_lists(store, router_of(vectors, metric), vectors, 256)
 
     assert lists.centroids.shape == flat.shape
-    assert objective(vectors, lists.centroids) <= 1.01 * objective(vectors, flat)
+    assert objective(vectors, lists.centroids) <= 1.03 * objective(vectors, flat)
     assert lists.counts.sum() == len(vectors)
 
 
