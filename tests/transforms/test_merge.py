@@ -1,20 +1,34 @@
 """The merge stage: one ordinary faiss file, whoever wrote its pieces and however often."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import faiss
 import pytest
 
+from tests.end_to_end.builds import make_work_small
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.stages import go, tasks
 from transforms import layout
 from transforms.merge import MergeBlocks
 from transforms.run import Run
+from transforms.store import Store
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield run_up_to("merge", tmp_path_factory.mktemp("run"), patch)
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    return run_up_to("merge", tmp_path, monkeypatch)
+def run(once: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A copy of the run for each test: making one takes seconds."""
+    make_work_small(monkeypatch)
+    assert once.store.local is not None
+    shutil.copytree(once.store.local, tmp_path / "root")
+    return Run(Store.at(str(tmp_path / "root")), 1)
 
 
 @pytest.mark.parametrize(

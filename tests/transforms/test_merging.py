@@ -2,8 +2,10 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +18,23 @@ from transforms.errors import PixdexError
 from transforms.merge_inputs import merge_inputs
 from transforms.records import ListsMarker, PieceMarker
 from transforms.run import Run
+from transforms.store import Store
 
 SMALL = 2048
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield run_up_to("merge", tmp_path_factory.mktemp("run"), patch, "IVF7,Flat")
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    return run_up_to("merge", tmp_path, monkeypatch, "IVF7,Flat")
+def run(once: Run, tmp_path: Path) -> Run:
+    """A copy of the run for each test: making one takes seconds."""
+    assert once.store.local is not None
+    shutil.copytree(once.store.local, tmp_path / "root")
+    return Run(Store.at(str(tmp_path / "root")), 1)
 
 
 def final(run: Run) -> Path:

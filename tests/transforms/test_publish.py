@@ -1,5 +1,7 @@
 """Publishing: all of a generation or nothing of it."""
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +14,21 @@ from transforms.errors import PixdexError
 from transforms.publish import PublishGeneration
 from transforms.records import ListsMarker
 from transforms.run import Run
+from transforms.store import Store
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield run_up_to("publish", tmp_path_factory.mktemp("run"), patch)
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    return run_up_to("publish", tmp_path, monkeypatch)
+def run(once: Run, tmp_path: Path) -> Run:
+    """A copy of the run for each test: making one takes seconds."""
+    assert once.store.local is not None
+    shutil.copytree(once.store.local, tmp_path / "root")
+    return Run(Store.at(str(tmp_path / "root")), 1)
 
 
 @pytest.mark.parametrize("flags", [(), ("--direct_runner_bundle_repeat=1",)])
