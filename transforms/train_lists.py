@@ -87,9 +87,10 @@ class Look(beam.DoFn):
         """Yields the number of the group."""
         run, look = self._run, self._look
         routed = files_of(run, "route")
-        answered = digest(group, [file.checksum for file in routed], _checksums_before(run, look))
+        before = digest(look, _checksums_before(run, look))
+        answered = digest(group, [file.checksum for file in routed], before)
         if run.marker(look, group.number, TensorsMarker, answered) is None:
-            shared = self._shared.acquire(lambda: _Assigner(run, look), tag=answered)
+            shared = self._shared.acquire(lambda: _Assigner(run, look), tag=before)
             dim = shared.assigner.parents.shape[1]
             rows = cells.read_cells(run.store, routed, group.cells, dim)
             with threads(run):

@@ -20,9 +20,10 @@ def principal_rotation(sample: NDArray[np.float32], dim: int, subspaces: int, *,
         sample: float32 `(n, d)`.
         dim: components to keep, at most d and a multiple of `subspaces`.
         subspaces: of the product quantizer; consecutive runs of `dim / subspaces` rows.
-        centred: whether variance is about the mean, as distances take it, or about zero, as inner products do: there
-            a mean that is lost changes the ranking. On 50,000 picture embeddings with `OPQ64_256,IVF1024,PQ64` and
-            inner product, recall@10 at 64 lists was .735 about zero and .705 about the mean.
+        centred: whether variance is about the mean, as distances take it, or about zero, as inner products do: queries
+            point along the mean, too, so that an error along it weighs most, and it must share its subspace with
+            little. On 50,000 picture embeddings with `OPQ64_256,IVF1024,PQ64` and inner product, recall@10 at 64 lists
+            was .735 about zero and .705 about the mean.
 
     Cost: 2·n·d² operations and an eigendecomposition of d x d; 65,536 x 512 takes about half a second on two cores.
     """
