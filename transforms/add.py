@@ -1,6 +1,8 @@
 """The add stage: every block of shards becomes one shard index, lists only."""
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -20,12 +22,12 @@ from transforms.planning import Block
 from transforms.records import ListsMarker, ShardMarker, StageMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage
-from transforms.threads import threads
-from transforms.vector_rows import BATCH_ROWS, read_batches
+from transforms.threads import each_with_one_thread
+from transforms.vector_rows import BATCH_ROWS, VectorBatch, read_batches
 
 _BATCHES: Final = 8
 _BYTES: Final = 64 << 20
-"""So many batches, of at most so many bytes, are assigned at once: 32,768 rows fill the products of the cells."""
+"""So many batches, of at most so many bytes, are assigned at once by all threads: they fill the products of cells."""
 
 
 @dataclass(eq=False)
@@ -71,8 +73,7 @@ class _AddBlock(beam.DoFn):
         answered = digest(trained.fingerprint, [marker.ready or marker.embeddings for marker in shards])
         if run.marker("add", block.number, ListsMarker, answered) is None:
             opened = self._shared.acquire(lambda: open_trained(run.store, trained), tag=trained.fingerprint)
-            with threads(run):
-                marker = add_block(run, block, shards, opened, answered)
+            marker = add_block(run, block, shards, opened, answered)
             self._added.inc(run.commit("add", block.number, marker).rows)
         yield block.number
 
@@ -90,17 +91,14 @@ def add_block(run: Run, block: Block, shards: list[ShardMarker], opened: OpenTra
         np.empty(rows, np.min_scalar_type(trained.nlist - 1)),
         np.empty((rows, trained.code_size), np.uint8),
     )
-    batches = (batch for marker in shards for batch in read_batches(run.store, marker, run.request.encoder))
-    at_once = min(_BATCHES, max(1, _BYTES // (4 * BATCH_ROWS * trained.dim)))
     first = 0
-    while len((made := encode_batches(opened.index, islice(batches, at_once), opened.assign)).ids):
+    for made in _encoded(run, shards, opened):
         stop = first + len(made.ids)
-        if stop > rows:
-            break
-        entries.ids[first:stop], entries.list_nos[first:stop] = made.ids, made.list_nos
-        entries.codes[first:stop] = made.codes
+        if stop <= rows:
+            entries.ids[first:stop], entries.list_nos[first:stop] = made.ids, made.list_nos
+            entries.codes[first:stop] = made.codes
         first = stop
-    if first != rows or len(made.ids):
+    if first != rows:
         counted = ", ".join(str(marker.shard) for marker in shards)
         raise PixdexError(
             f"block {block.number} has not the {rows} rows that the markers of its shards ({counted}) count: "
@@ -120,3 +118,22 @@ def add_block(run: Run, block: Block, shards: list[ShardMarker], opened: OpenTra
         folder, stem = layout.lists_folder(trained.fingerprint), layout.block_stem(block.number)
         lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
     return ListsMarker(block.number, answered, rows, lists)
+
+
+def _encoded(run: Run, shards: list[ShardMarker], opened: OpenTrained) -> Iterator[Encoded]:
+    """Yields the entries of the shards' rows in order, made by all threads of the run, each on batches of its own."""
+    workers = run.request.encoder.threads
+    at_once = max(1, min(_BATCHES, _BYTES // (4 * BATCH_ROWS * run.request.encoder.dim)) // workers)
+    batches = (batch for marker in shards for batch in read_batches(run.store, marker, run.request.encoder))
+
+    def encode(some: list[VectorBatch]) -> Encoded:
+        return encode_batches(opened.index, some, opened.assign)
+
+    waiting: deque[Future[Encoded]] = deque()
+    with each_with_one_thread(workers) as pool:
+        while some := list(islice(batches, at_once)):
+            waiting.append(pool.submit(encode, some))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
