@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from transforms import layout, planning
 from transforms.errors import PixdexError, UsageError
-from transforms.index.choose import choose, code_size
+from transforms.index.choose import choose
+from transforms.index.index_key import code_size
 from transforms.index.list_format import ID_BYTES
 from transforms.index.sizing import check_worker_memory
 from transforms.planning import Listing

@@ -13,7 +13,6 @@ from tests.transforms.stages import go, tasks
 from transforms import generations, layout, planning, ready_shards
 from transforms.add import AddBlocks, add_block
 from transforms.errors import PixdexError
-from transforms.index import training
 from transforms.index.encode import encode_batches
 from transforms.index.list_file import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
@@ -46,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_a_block_holds_each_of_its_rows_in_the_list_of_the_nearest_centroid(run: Run) -> None:
     go(AddBlocks(run))
     assert tasks(run, "add") == run.plan.blocks
-    index = training.load(run.store, run.trained().trained.index)
+    index = open_trained(run.store, run.trained().trained).index
     total = 0
     for block in planning.read_blocks(run.store, run.plan):
         (marker,) = run.markers("add", [block.number], ListsMarker)

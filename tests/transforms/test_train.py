@@ -9,7 +9,8 @@ import pytest
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.stages import go, tasks
 from transforms import layout
-from transforms.index import cells, clustering, training
+from transforms.index import cells, clustering
+from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
 from transforms.records import ListsMarker
 from transforms.run import Run, Stage
@@ -38,7 +39,7 @@ def test_every_block_is_sampled_and_routed_and_one_index_is_trained(run: Run) ->
     routed = run.markers("route", range(run.plan.blocks), ListsMarker)
     assert sum(block.rows for block in routed) == described.sample_rows == ROWS - described.held_out_rows
     assert 0 < described.held_out_rows < ROWS // 16
-    index = training.load(run.store, trained.index)
+    index = open_trained(run.store, trained).index
     assert index.is_trained and index.ntotal == 0
 
 
@@ -51,7 +52,7 @@ def test_many_groups_of_cells_train_like_one(run: Run, tmp_path: Path, monkeypat
     go(TrainIndex(groups))
     assert tasks(groups, "cells") == tasks(groups, "pass1") == tasks(groups, "pass2") > 1 == tasks(run, "cells")
     # Both stay alive: a quantizer dies with its index.
-    one, other = (training.load(each.store, each.trained().trained.index) for each in (run, groups))
+    one, other = (open_trained(each.store, each.trained().trained).index for each in (run, groups))
     np.testing.assert_allclose(other.quantizer.reconstruct_n(0, 4), one.quantizer.reconstruct_n(0, 4), atol=1e-6)
 
 

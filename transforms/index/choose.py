@@ -14,8 +14,6 @@ from transforms.index.index_key import IndexKey, code_size, reduced_dim
 from transforms.index.list_format import ID_BYTES
 from transforms.records import IndexSettings
 
-__all__ = ["IndexKey", "check_key", "choose", "code_size", "default_nlist", "index_bytes", "most_lists"]
-
 _LOG = logging.getLogger(__name__)
 
 FLAT_UP_TO = 20_000

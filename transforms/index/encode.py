@@ -75,27 +75,6 @@ def encode_batches(
     return Encoded(np.concatenate(ids), list_nos, codes)
 
 
-def encode_block(
-    index: faiss.Index, vectors: NDArray[np.float32], ids: NDArray[np.int64], batch_rows: int = BATCH_ROWS
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Lists and codes, `list_nos` and `codes`, by faiss's own arithmetic: what its `add_with_ids` stores.
-
-    It is what the faster `encode_batches` is held against; where two entries of a codebook are equally near, the two
-    may differ. Vectors float32 `(n, d)` are added `batch_rows` at a time, the last ones padded.
-    """
-    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
-    list_nos, codes = np.empty(len(vectors), np.int64), np.empty((len(vectors), inner.code_size), np.uint8)
-    for start in range(0, len(vectors), batch_rows):
-        rows = slice(start, min(start + batch_rows, len(vectors)))
-        _check(VectorBatch(ids[rows], vectors[rows]), index.d)
-        slot = padded(vectors[rows], batch_rows)
-        for step in range(index.chain.size() if isinstance(index, faiss.IndexPreTransform) else 0):
-            slot = index.chain.at(step).apply(slot)
-        found = np.ascontiguousarray(inner.quantizer.search(slot, 1)[1][:, 0])
-        list_nos[rows], codes[rows] = found[: rows.stop - start], _faiss_codes(inner, slot, found)[: rows.stop - start]
-    return list_nos, codes
-
-
 def _check(batch: VectorBatch, dim: int) -> None:
     vectors, ids = batch.vectors, batch.ids
     if vectors.dtype != np.float32 or vectors.shape != (len(ids), dim):

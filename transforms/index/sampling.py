@@ -14,8 +14,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.choose import IndexKey
 from transforms.index.clustering import parents_of
+from transforms.index.index_key import IndexKey
 from transforms.index.list_file import ListFile
 from transforms.index.list_format import Seal
 from transforms.index.list_writer import write_lists

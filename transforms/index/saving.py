@@ -9,8 +9,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from transforms import layout
-from transforms.index.choose import IndexKey
 from transforms.index.faiss_file import describe_trained
+from transforms.index.index_key import IndexKey
 from transforms.index.refining import Moved, imbalance
 from transforms.index.trained import Training
 from transforms.index.training import Assembled

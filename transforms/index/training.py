@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.audit import LISTS_ASSIGNED_FLAT, audit
-from transforms.index.choose import IndexKey
 from transforms.index.clustering import kmeans, nearest, parents_of
 from transforms.index.codebooks import rows_wanted, train_codebooks
+from transforms.index.index_key import IndexKey
 from transforms.index.rotation import principal_rotation
 from transforms.index.routing import Router, behind_transforms
 from transforms.index.trained import AssignmentAudit
-from transforms.records import FileReference
-from transforms.store import Store
 
 _ROTATION_ROWS = 32_768
 """Vectors that a covariance is taken from: 64 times its side at 512 components."""
@@ -105,13 +103,6 @@ def assemble(
     lists = assigner.assign(unseen, audited.probes if audited else len(assigner.parents))
     residual = _residual(inner, unseen, lists)
     return Assembled(router.index, residual, assigner if audited else None, audited)
-
-
-def load(store: Store, reference: FileReference) -> faiss.Index:
-    """Reads a trained index into memory."""
-    if store.local is not None:
-        return faiss.read_index(str(store.local_path(reference.path)))
-    return faiss.deserialize_index(np.frombuffer(store.read(reference.path), np.uint8))
 
 
 def _train_transforms(index: faiss.Index, vectors: NDArray[np.float32]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from transforms.index import cells, refining, routing, saving, training
 from transforms.index.assignment import TwoLevelAssigner
-from transforms.index.choose import IndexKey
+from transforms.index.index_key import IndexKey
 from transforms.index.refining import Moved
 from transforms.index.routing import Router
 from transforms.index.training import Assembled

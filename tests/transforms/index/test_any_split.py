@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tests.transforms.index.stored_by_faiss import stored_by_faiss
 from transforms.index.assignment import TwoLevelAssigner
-from transforms.index.encode import Assign, Encoded, centroids, encode_batches, encode_block, flat_assign
+from transforms.index.encode import Assign, Encoded, centroids, encode_batches, flat_assign
 from transforms.index.list_file import ListFile
 from transforms.index.list_writer import write_lists
 from transforms.index.range_merge import merge_range
@@ -143,7 +144,7 @@ def test_rounding_shows_at_realistic_sizes_and_changes_nothing(key: str, *, two_
 def test_entries_are_those_of_faiss_but_for_ties(key: str) -> None:
     this = trained(key, faiss.METRIC_INNER_PRODUCT, 128, 6000)
     ours = encoded(this, this.assigns[0], np.arange(6000), [], 4096)
-    lists, codes = encode_block(this.index, this.vectors, np.arange(6000))
+    lists, codes = stored_by_faiss(this.index, this.vectors, 4096)
     assert (ours.list_nos == lists).mean() > 0.999
     if "Flat" in key:
         np.testing.assert_allclose(ours.codes.view(np.float32), codes.view(np.float32), atol=1e-5)

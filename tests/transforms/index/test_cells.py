@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tests.transforms.index.small_training import route, train_lists
 from transforms.index import cells, training
 from transforms.index.cells import CellGroup, cell_sizes, cluster_cells, group_cells, read_cells
-from transforms.index.choose import IndexKey
 from transforms.index.clustering import kmeans, nearest
+from transforms.index.index_key import IndexKey
 from transforms.index.routing import Router
 from transforms.store import Store
 

@@ -9,8 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from transforms.errors import UsageError
-from transforms.index.choose import IndexKey, check_key, choose, code_size, default_nlist, index_bytes, most_lists
+from transforms.index.choose import check_key, choose, default_nlist, index_bytes, most_lists
 from transforms.index.faiss_file import describe_trained
+from transforms.index.index_key import IndexKey, code_size
 from transforms.records import IndexSettings, Metric
 
 

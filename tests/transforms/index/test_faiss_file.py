@@ -10,8 +10,8 @@ import pytest
 from faiss.contrib.ondisk import merge_ondisk
 from numpy.typing import NDArray
 
+from tests.transforms.index.stored_by_faiss import stored_by_faiss
 from transforms.errors import PixdexError
-from transforms.index.encode import encode_block
 from transforms.index.faiss_file import TrainedLayout, body_offset, describe_trained, head, write_head
 from transforms.index.list_file import ListFile
 from transforms.index.list_writer import write_lists
@@ -67,7 +67,7 @@ def copy_of(trained: bytes) -> Any:
 
 
 def block(index: faiss.Index, vectors: NDArray[np.float32], ids: NDArray[np.int64], batch_rows: int) -> ListFile:
-    list_nos, codes = encode_block(index, vectors, ids, batch_rows)
+    list_nos, codes = stored_by_faiss(index, vectors, batch_rows)
     out = io.BytesIO()
     write_lists(out, list_nos=list_nos, codes=codes, ids=ids, nlist=NLIST, fingerprint="ab", fence_bytes=500)
     return ListFile(out, "block.ivf")

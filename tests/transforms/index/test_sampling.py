@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from transforms import shards
 from transforms.index import sampling
-from transforms.index.choose import IndexKey
+from transforms.index.index_key import IndexKey
 from transforms.index.sampling import (
     HELD_OUT_PART,
     PILOT_PART,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tests.transforms.index import small_training
 from transforms.index import clustering, training
+from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
 from transforms.records import Metric, TrainedIndex
 from transforms.store import Store
@@ -89,7 +90,7 @@ def test_files_are_named_by_the_fingerprint_and_the_fingerprint_by_the_files(
 def test_the_index_its_lists_and_its_quantizer_have_one_metric(
     store: Store, sample: NDArray[np.float32], key: str, metric: Metric
 ) -> None:
-    index = training.load(store, train(store, key, metric, sample).index)
+    index = open_trained(store, train(store, key, metric, sample)).index
     inner = faiss.extract_index_ivf(index)
     wanted = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}[metric]
 
@@ -171,7 +172,7 @@ def test_many_cells_in_any_groups_train_the_same_index(store: Store) -> None:
 
 
 def test_sums_of_absolute_differences_are_for_the_flat_index(store: Store, sample: NDArray[np.float32]) -> None:
-    assert training.load(store, train(store, "Flat", "l1", sample).index).metric_type == faiss.METRIC_L1
+    assert open_trained(store, train(store, "Flat", "l1", sample)).index.metric_type == faiss.METRIC_L1
 
 
 def test_above_8192_lists_an_assignment_file_belongs_to_the_fingerprint(
@@ -184,7 +185,7 @@ def test_above_8192_lists_an_assignment_file_belongs_to_the_fingerprint(
     files = (trained.index, trained.training, trained.assignment)
     sums = [hashlib.sha256(store.read(file.path)).hexdigest() for file in files]
     tensors = safetensors.numpy.load(store.read(trained.assignment.path))
-    index = training.load(store, trained.index)
+    index = open_trained(store, trained).index
     audited = read_training(store, trained).assignment
 
     assert trained.assignment.path == f"trained/{trained.fingerprint}/assignment.safetensors"
@@ -195,13 +196,6 @@ def test_above_8192_lists_an_assignment_file_belongs_to_the_fingerprint(
     assert np.array_equal(clustering.nearest(centroids, tensors["parents"], spherical=True), cell)
     assert audited is not None
     assert audited.agreement >= 0.99
-
-
-def test_an_index_on_an_object_store_opens_too(sample: NDArray[np.float32]) -> None:
-    store = Store.at("memory://training")
-    trained = train(store, "OPQ4_8,IVF8,PQ4x4", "ip", sample)
-
-    assert training.load(store, trained.index).d == 16
 
 
 @pytest.mark.parametrize(("nlist", "nprobe"), [(1, 1), (2, 1), (16, 4), (4096, 64)])
