@@ -13,7 +13,7 @@ from transforms.errors import UsageError
 COMMANDS: Final = {
     "build": "Builds an index: embed + train + add + merge + publish, as one Beam graph.",
     "embed": "Embeds what a build would embed, and stops there: plan + embed.",
-    "train": "Trains the index of a build, and stops there: whatever is missing before it + sample + train.",
+    "train": "Trains the index of a build, and stops there: whatever is missing before it + sample to train.",
     "add": "Adds every shard to the trained index, and stops there: whatever is missing before it + shard indexes.",
     "merge": "Merges the shard indexes and publishes the index: whatever is missing before it + merge + publish.",
     "search": "Searches an index with a text, a picture or a vector.",

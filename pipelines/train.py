@@ -1,4 +1,4 @@
-"""Trains the index of a build, and stops there: whatever is missing before it + sample + train.
+"""Trains the index of a build, and stops there: whatever is missing before it + sample to train.
 
     pixdex train --root ./photos --images ./pictures --encoder demo --index-key IVF1024,Flat
 

@@ -25,7 +25,7 @@ class Hit:
 
     Attributes:
         rank: from 1.
-        score: inner product, higher is nearer, or squared L2 distance, lower is nearer.
+        score: inner product, higher is nearer, or squared L2 or L1 distance, lower is nearer.
         id, key, uri, modality, part, caption: of the row that was found; the best one of its key.
         columns: the source's own columns.
     """

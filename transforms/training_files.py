@@ -9,7 +9,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from transforms import layout
-from transforms.index.choose import IndexKey, choose
+from transforms.index.choose import choose
+from transforms.index.index_key import IndexKey
 from transforms.records import FORMAT_VERSION, FileReference, ListsMarker
 from transforms.run import Run, Stage
 
@@ -43,7 +44,7 @@ class Lists:
 def key_of(run: Run) -> tuple[IndexKey, int]:
     """Returns the index that is to be trained, and the rows that there are. Reads the marker of every shard."""
     rows = min(sum(marker.rows for marker in run.shards()), run.plan.rows)
-    return choose(run.request.index, rows, run.request.encoder.dim), rows
+    return choose(run.request.index, rows, run.request.encoder.dim, warn=False), rows  # the plan stage warns
 
 
 def files_of(run: Run, stage: Literal["sample", "route"]) -> list[FileReference]:
