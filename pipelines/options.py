@@ -8,31 +8,23 @@ import argparse
 import difflib
 import itertools
 import os
-import re
 from collections.abc import Sequence
 from typing import NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines import quantities
 from transforms import uris
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, IndexSettings, Source
 from transforms.sources.vectors import DEFAULT_COLUMN
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
-_FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
-
-def size(text: str) -> int:
-    """Reads a number of bytes as autofaiss writes it.
-
-    >>> size("16G"), size("512 MB"), size("1000")
-    (17179869184, 536870912, 1000)
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 16G or 512M")
-    return int(float(match[1]) * _FACTOR[match[2].upper()])
+def _size(text: str) -> int:
+    value = quantities.bytes_of(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {quantities.A_SIZE}")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -182,7 +174,7 @@ class IndexOptions(PipelineOptions):
         _add(
             parser,
             "--max-index-memory",
-            type=size,
+            type=_size,
             default=16 << 30,
             help="the index auto chooses fits it (default 16G)",
         )
@@ -191,7 +183,7 @@ class IndexOptions(PipelineOptions):
             "--code-size",
             type=_positive,
             metavar="BYTES",
-            help="bytes a vector that auto compresses to (default: the most of 64, 32, 16, 8 that fits)",
+            help="bytes a vector that auto compresses to (default: the most of 64, 32, 16, 8, 4 that fits)",
         )
         _add(parser, "--seed", type=int, default=0, help="of sampling and training (default 0)")
 
@@ -211,7 +203,7 @@ class RunOptions(PipelineOptions):
         _add(
             parser,
             "--worker-memory",
-            type=size,
+            type=_size,
             help="memory of a worker: what cannot fit is refused before any work (default: this machine's)",
         )
         _add(parser, "--abandon-plan", action="store_true", help="give up the unfinished run and start anew")

@@ -13,7 +13,7 @@ from transforms import layout
 from transforms.run import STAGES, Run, Stage
 
 _SECONDS_BETWEEN_LOOKS = 0.5
-_BAR = "{{desc}} {{bar:24}} {{n_fmt}}/{{total_fmt}} {unit} [{{elapsed}}]"
+_BAR = "{desc} {bar:24} {n_fmt}/{total_fmt} {unit} [{elapsed}]"
 
 
 @contextlib.contextmanager
@@ -52,42 +52,48 @@ def stage_seconds(run: Run, since: float) -> dict[str, float]:
 def _watch(run: Run, last: Stage, stop: threading.Event) -> None:
     live = sys.stderr.isatty()
     for stage in STAGES[: STAGES.index(last) + 1]:
-        with tqdm(
-            desc=f"{stage:>7}", bar_format=_BAR.format(unit=_UNITS[stage]), file=sys.stderr, disable=not live
-        ) as bar:
+        with tqdm(desc=f"{stage:>7}", bar_format=_BAR, file=sys.stderr, disable=not live) as bar:
             while True:
                 stopped, looked = stop.is_set(), time.monotonic()
                 finished = run.stage_marker(stage)
                 done = len(run.store.names(layout.marker_folder(run.generation, stage)))
                 bar.total = run.tasks(stage) or (max(done, 1) if finished else None)
                 bar.n = bar.total if finished else done
+                bar.unit = _unit(stage, bar.total)
                 bar.refresh()
                 if finished or stopped:
+                    bar.leave = finished is None or finished.tasks > 0  # a stage without tasks leaves no line
                     break
                 # Listing many markers takes a store some time: no more than a tenth of it goes into looking.
                 stop.wait(max(_SECONDS_BETWEEN_LOOKS, 10 * (time.monotonic() - looked)))
         if finished is None:
             return
-        if not live:
-            console.say(f"{stage:>7} done: {finished.tasks} {_UNITS[stage]}")
+        if not live and finished.tasks:
+            console.say(f"{stage:>7} done: {finished.tasks} {_unit(stage, finished.tasks)}")
 
 
-_UNITS: dict[Stage, str] = {
-    "plan": "plans",
-    "embed": "shards",
-    "sample": "blocks",
-    "parents": "sets of parents",
-    "route": "blocks",
-    "cells": "groups of cells",
-    "pass1": "groups of cells",
-    "move1": "sets of lists",
-    "pass2": "groups of cells",
-    "move2": "sets of lists",
-    "train": "trained indexes",
-    "add": "blocks",
-    "tier": "files",
-    "merge": "pieces",
-    "publish": "generations",
+def _unit(stage: Stage, count: int | None) -> str:
+    one, many = _UNITS[stage]
+    return one if count == 1 else many
+
+
+_BLOCKS, _GROUPS, _LISTS = ("block", "blocks"), ("group of cells", "groups of cells"), ("set of lists", "sets of lists")
+_UNITS: dict[Stage, tuple[str, str]] = {
+    "plan": ("plan", "plans"),
+    "embed": ("shard", "shards"),
+    "sample": _BLOCKS,
+    "parents": ("set of parents", "sets of parents"),
+    "route": _BLOCKS,
+    "cells": _GROUPS,
+    "pass1": _GROUPS,
+    "move1": _LISTS,
+    "pass2": _GROUPS,
+    "move2": _LISTS,
+    "train": ("trained index", "trained indexes"),
+    "add": _BLOCKS,
+    "tier": ("file", "files"),
+    "merge": ("piece", "pieces"),
+    "publish": ("generation", "generations"),
 }
 
 

@@ -1,11 +1,13 @@
 """Numbers as people write and read them: counts, bytes, durations, rates."""
 
 import re
+from typing import Final
 
 from transforms.errors import UsageError
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)I?B?", re.IGNORECASE)
 _FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+A_SIZE: Final = "a size such as 16G or 512M"
 _COUNT = re.compile(r"(\d[\d_,]*(?:\.\d+)?(?:e\+?\d{1,3})?)([KMBT]?)", re.IGNORECASE)
 _THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -23,12 +25,21 @@ def count(flag: str, text: str, most: int) -> int:
     return int(value)
 
 
-def size(flag: str, text: str) -> int:
-    """Reads a number of bytes above 0 as autofaiss writes it: 16G, 512M."""
+def bytes_of(text: str) -> int | None:
+    """Reads a number of bytes above 0 as autofaiss writes it, in powers of 1,024; None where the text is none.
+
+    >>> [bytes_of(text) for text in ("16G", "512 MB", "1000", "0", "many")]
+    [17179869184, 536870912, 1000, None, None]
+    """
     match = _SIZE.fullmatch(text.strip())
-    value = int(float(match[1]) * _FACTOR[match[2].upper()]) if match else 0
-    if value < 1:
-        raise UsageError(f"{flag} {text} is not a size such as 16G or 512M")
+    return int(float(match[1]) * _FACTOR[match[2].upper()]) or None if match else None
+
+
+def size(flag: str, text: str) -> int:
+    """Reads the number of bytes that a flag gives."""
+    value = bytes_of(text)
+    if value is None:
+        raise UsageError(f"{flag} {text} is not {A_SIZE}")
     return value
 
 

@@ -36,7 +36,7 @@ def test_on_no_terminal_each_stage_is_one_line(run: Run, capsys: Capture) -> Non
     with progress.shown(run, wanted=True):
         finish(run, *STAGES)
     assert capsys.readouterr().err.splitlines() == [
-        "   plan done: 1 plans",
+        "   plan done: 1 plan",
         "  embed done: 2 shards",
         " sample done: 3 blocks",
         "parents done: 4 sets of parents",
@@ -52,6 +52,16 @@ def test_on_no_terminal_each_stage_is_one_line(run: Run, capsys: Capture) -> Non
         "  merge done: 14 pieces",
         "publish done: 15 generations",
     ]
+
+
+def test_a_stage_without_tasks_has_no_line(run: Run, capsys: Capture) -> None:
+    for stage in STAGES:
+        run.store.commit(layout.stage_marker(1, stage), StageMarker(stage, int(stage != "tier"), 0.0))
+    with progress.shown(run, wanted=True):
+        pass
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in said] == [stage for stage in STAGES if stage != "tier"]
+    assert said[1] == "  embed done: 1 shard"
 
 
 def test_a_stage_that_never_ended_is_not_said_to_be_done(run: Run, capsys: Capture) -> None:
