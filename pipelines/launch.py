@@ -17,6 +17,7 @@ from transforms import generations, layout
 from transforms.add import AddBlocks
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError, UsageError
+from transforms.index.index_key import IndexKey
 from transforms.merge import MergeBlocks
 from transforms.plan import PlanItems
 from transforms.publish import PublishGeneration
@@ -213,8 +214,9 @@ def _threads(unfinished: Run | None, published: Generation | None) -> int:
 
 
 def _say_other_key(request: Request, generation: Generation) -> None:
-    if request.index.key not in ("auto", generation.trained.key) and "IVF" in request.index.key:
-        console.say(f"--index-key {request.index.key} became {generation.trained.key}: too few vectors for more lists")
+    asked, made = request.index.key, generation.trained.key
+    if asked != "auto" and IndexKey.parse(asked).nlist not in (0, IndexKey.parse(made).nlist):
+        console.say(f"--index-key {asked} became {made}: too few vectors for more lists")
 
 
 def _store(own: Namespace) -> Store:

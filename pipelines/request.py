@@ -59,8 +59,9 @@ def request_of_vectors(own: Namespace, sources: tuple[Source, ...], dim: int) ->
 def _request(
     own: Namespace, sources: tuple[Source, ...], spec: str, fingerprint: str, dim: int, modalities: tuple[str, ...]
 ) -> Request:
-    index = _without_unused(options.index_settings(own))
-    check_key(index, dim)
+    asked = options.index_settings(own)
+    check_key(asked, dim)
+    index = _without_unused(asked)
     settings = EncoderSettings(
         spec=spec,
         fingerprint=fingerprint,

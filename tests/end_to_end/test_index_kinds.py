@@ -99,6 +99,7 @@ def test_l1_without_normalisation_equals_brute_force(tmp_path: Path, csv: Path) 
         (["--index-key", "IVF4,PQ5"], "it does not work with 16 dimensions"),
         (["--index-key", "IVF4,PQ8x4fs"], "FastScan codes cannot be merged; build PQ8x4 and search with --fast-scan"),
         (["--index-key", "IVF4,RaBitQ", "--metric-type", "l1"], "does not go with --metric-type l1"),
+        (["--code-size", "8", "--index-key", "IVF4,Flat"], "--index-key IVF4,Flat says it: leave one out"),
         (["--code-size", "17"], "more than a byte for each of 16 dimensions"),
     ],
 )

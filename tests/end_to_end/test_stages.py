@@ -9,6 +9,7 @@ import pytest
 from pipelines import add, build, embed, merge, train
 from tests.end_to_end.builds import EVERYTHING, TINY, content, make_work_small, run_here, write_corpus
 from transforms import generations
+from transforms.run import STAGES, Stage
 from transforms.store import Store
 
 Main = Callable[[Sequence[str]], int]
@@ -27,14 +28,23 @@ def step(main: Main, root: Path, arguments: list[str], capsys: pytest.CaptureFix
     return said
 
 
+def between(first: Stage, last: Stage) -> set[Stage]:
+    return set(STAGES[STAGES.index(first) : STAGES.index(last) + 1])
+
+
 def test_the_stages_one_by_one_make_what_a_build_makes(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, whole = tmp_path / "root", tmp_path / "whole"
-    for main, stages in ((embed.main, {"plan", "embed"}), (train.main, {"sample", "train"}), (add.main, {"add"})):
+    jobs: tuple[tuple[Main, Stage, Stage], ...] = (
+        (embed.main, "plan", "embed"),
+        (train.main, "sample", "train"),
+        (add.main, "add", "add"),
+    )
+    for main, first, last in jobs:
         said = step(main, root, arguments, capsys)
         assert set(said) == {"generation", "done", "seconds"}
-        assert set(said["seconds"]) == stages  # type: ignore[call-overload]  # a dict by the contract
+        assert said["seconds"].keys() == between(first, last)  # type: ignore[attr-defined]  # a dict by the contract
         assert generations.current(Store.at(str(root))) is None
     assert step(merge.main, root, arguments, capsys)["generation"] == 1
     run_here(capsys, "--root", whole, *arguments)
@@ -45,7 +55,7 @@ def test_a_stage_does_what_is_missing_before_it(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = step(train.main, tmp_path / "root", arguments, capsys)
-    assert set(said["seconds"]) == {"plan", "embed", "sample", "train"}  # type: ignore[call-overload]
+    assert said["seconds"].keys() == between("plan", "train")  # type: ignore[attr-defined]  # a dict by the contract
 
 
 @pytest.mark.parametrize("harm", ["delete", "cut"])
