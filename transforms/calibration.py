@@ -111,7 +111,7 @@ def _measurements(folder: Path) -> dict[RateName, tuple[float, Callable[[], obje
             lambda: assigner.assign(narrow, _PROBES),
         ),
         "codebook_flops": (
-            2 * parts.size * _CODES * codebooks.ITERATIONS,
+            2 * parts.size * _CODES * codebooks.iterations(len(parts)),
             lambda: codebooks.train_codebooks(parts, 8, 8, 0),
         ),
         "encode_flops": (2 * _BATCH * _CODES * _INNER, _encoding(narrow[:_BATCH], lists[:_CODES])),

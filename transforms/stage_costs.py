@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from transforms.capacity import Machines, Workload, formula
-from transforms.index import codebooks, refining
+from transforms.index import codebooks, refining, training
 from transforms.index.audit import QUERIES
 from transforms.index.clustering import ITERATIONS
 from transforms.index.sampling import HELD_OUT
 from transforms.rates import RateName, Rates
 from transforms.run import STAGES, Stage
 
-_PRODUCT_QUANTIZER = re.compile(r"^PQ\d+(?:x(\d+))?")
+_PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")
 _PILOT_PER_PARENT = 256
 _KEY_BYTES = 24
 """Shuffled an item, to find keys that occur twice."""
@@ -104,11 +104,11 @@ def _parents(load: Workload) -> StageCost:
     some = min(pilot, _PILOT_PER_PARENT * load.cells)
     works: tuple[Work, ...] = (_take("pilot", pilot, dim), _kmeans("parents", some, load))
     if load.key.transforms:
-        some = min(pilot, codebooks.ROWS)
-        rotation = 2 * some * dim**2 + _EIGEN_FLOPS * dim**3
+        rotated = min(pilot, training.ROTATION_ROWS)
+        rotation = 2 * rotated * dim**2 + _EIGEN_FLOPS * dim**3
         works += (
-            Work("rotation", rotation, f"2 x {some:,} x {dim}² + {_EIGEN_FLOPS} x {dim}³", "matrix_flops"),
-            _transform(pilot, load),
+            Work("rotation", rotation, f"2 x {rotated:,} x {dim}² + {_EIGEN_FLOPS} x {dim}³", "matrix_flops"),
+            _transform(some, load),
         )
     return StageCost("parents", 1, works, 2 * pilot * dim, 4 * dim * inner, small_reads=load.shards + load.blocks)
 
@@ -166,17 +166,18 @@ def _move(stage: Stage) -> Callable[[Workload], StageCost]:
 
 def _train(load: Workload) -> StageCost:
     """`transforms.index.training.assemble`."""
-    lists, inner, some = load.key.nlist, load.inner, min(load.pilot, codebooks.ROWS)
+    lists, inner, match = load.key.nlist, load.inner, _PRODUCT_QUANTIZER.match(load.key.storage)
+    some = min(load.pilot, codebooks.rows_wanted(inner // int(match[1])) if match else training.CODE_ROWS)
     works = [
         _take("pilot", load.pilot, load.dim),
         *([_transform(some, load)] if load.key.transforms else []),
         _kmeans("parents of lists", min(lists, _PILOT_PER_PARENT * load.cells), load),
         Work("index written", load.centroids, formula(4, lists, inner), "write_bytes"),
     ]
-    if match := _PRODUCT_QUANTIZER.match(load.key.storage):
-        codes = 1 << int(match[1] or 8)
-        flops = 2 * some * codes * inner * codebooks.ITERATIONS
-        text = formula(2, some, codes, inner, codebooks.ITERATIONS)
+    if match:
+        codes, iterations = 1 << int(match[2] or 8), codebooks.iterations(some)
+        flops = 2 * some * codes * inner * iterations
+        text = formula(2, some, codes, inner, iterations)
         works.append(Work("codebooks", flops, text, "codebook_flops"))
     if not load.assigned_flat:
         rows = HELD_OUT + QUERIES
@@ -201,7 +202,7 @@ def _add(load: Workload) -> StageCost:
         lists = load.key.nlist
         works.append(Work("nearest lists", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops"))
     if match := _PRODUCT_QUANTIZER.match(load.key.storage):
-        codes = 1 << int(match[1] or 8)
+        codes = 1 << int(match[2] or 8)
         works.append(Work("codes", 2 * rows * codes * inner, formula(2, rows, codes, inner), "encode_flops"))
     works.append(Work("lists", load.listed, formula(rows, load.entry), "list_bytes"))
     return StageCost("add", load.blocks, tuple(works), load.stored, load.listed, small_reads=load.shards)

@@ -11,14 +11,14 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-ITERATIONS = 8
+_ITERATIONS: Final = 8
 """Of k-means in each subspace, where faiss takes 25: the time of this part goes with it.
 
 On 50,000 picture embeddings with `OPQ64_256,IVF1024,PQ64`, recall@10 at 64 lists was .708 with 32,768 residuals and 8
 iterations, .706 with 10, .709 with 25, and .707 with 50,000 residuals and 10 (means of two seeds, which are ±.004).
 """
 
-ROWS: Final = 32_768
+_ROWS: Final = 32_768
 """Residuals for codebooks: 128 for each of 256 centroids."""
 
 _FEW_ROWS: Final = 16_384
@@ -38,7 +38,16 @@ def rows_wanted(components: int) -> int:
     >>> rows_wanted(4), rows_wanted(2), rows_wanted(1)
     (32768, 65536, 65536)
     """
-    return min(max(ROWS, _FAST_NUMBERS // components), 2 * ROWS)
+    return min(max(_ROWS, _FAST_NUMBERS // components), 2 * _ROWS)
+
+
+def iterations(rows: int) -> int:
+    """Returns the iterations of k-means on so many residuals.
+
+    >>> iterations(65_536), iterations(1000)
+    (8, 25)
+    """
+    return _ITERATIONS if rows >= _FEW_ROWS else _ITERATIONS_OF_FEW
 
 
 def train_codebooks(residuals: NDArray[np.float32], subspaces: int, bits: int, seed: int) -> NDArray[np.float32]:
@@ -51,12 +60,10 @@ def train_codebooks(residuals: NDArray[np.float32], subspaces: int, bits: int, s
     if copies > _MOST_COPIES:
         copies = 1
 
-    iterations = ITERATIONS if len(residuals) >= _FEW_ROWS else _ITERATIONS_OF_FEW
-
     def train(subspace: int) -> NDArray[np.float32]:
         faiss.omp_set_num_threads(1)  # of this thread
         clustering = faiss.Clustering(size, count)
-        clustering.niter = iterations
+        clustering.niter = iterations(len(residuals))
         clustering.seed = (_SEED + seed) % (1 << 31)  # faiss keeps it as a C int
         clustering.min_points_per_centroid = 1
         clustering.max_points_per_centroid = copies * len(residuals)

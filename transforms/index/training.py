@@ -21,10 +21,10 @@ from transforms.index.rotation import principal_rotation
 from transforms.index.routing import Router, behind_transforms
 from transforms.index.trained import AssignmentAudit
 
-_ROTATION_ROWS = 32_768
+ROTATION_ROWS = 32_768
 """Vectors that a covariance is taken from: 64 times its side at 512 components."""
 
-_CODE_ROWS = 65_536
+CODE_ROWS = 65_536
 """Vectors that other codes than those of a product quantizer are trained on."""
 
 _PILOT_PER_PARENT = 256
@@ -56,7 +56,7 @@ def train_parents(key: IndexKey, metric: str, pilot: NDArray[np.float32], seed: 
     Parents are spherical for inner product. Cost: n·d² for the rotation, and ten times 256·K distances.
     """
     index = empty_index(key, metric, pilot.shape[1])
-    _train_transforms(index, _some(pilot, _ROTATION_ROWS, seed))
+    _train_transforms(index, _some(pilot, ROTATION_ROWS, seed))
     parents = parents_of(key.nlist)
     chosen = behind_transforms(index, _some(pilot, _PILOT_PER_PARENT * parents, seed))
     spherical = metric == "ip"
@@ -93,7 +93,7 @@ def assemble(
     assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(router.index))  # what it has depends on the key
     _fill_quantizer(inner, assigner.centroids)
-    wanted = rows_wanted(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else _CODE_ROWS
+    wanted = rows_wanted(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else CODE_ROWS
     vectors = behind_transforms(router.index, _some(pilot, wanted, seed))
     _train_codes(inner, vectors, assigner.assign(vectors, _CELLS_FOR_RESIDUALS), seed)
     inner.is_trained = router.index.is_trained = True
