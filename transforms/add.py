@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -130,7 +131,8 @@ def _encoded(run: Run, shards: list[ShardMarker], opened: OpenTrained) -> Iterat
         return encode_batches(opened.index, some, opened.assign)
 
     waiting: deque[Future[Encoded]] = deque()
-    with each_with_one_thread(workers) as pool:
+    # Closed here: an error keeps the frames that it came through, and they would keep the reading thread.
+    with closing(batches), each_with_one_thread(workers) as pool:
         while some := list(islice(batches, at_once)):
             waiting.append(pool.submit(encode, some))
             if len(waiting) > workers:

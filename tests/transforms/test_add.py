@@ -1,5 +1,6 @@
 """Adding: every block becomes one shard index of lists, codes and ids."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.index import small_training
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
 from tests.transforms.stages import go, tasks
-from transforms import generations, layout, planning, ready_shards
+from transforms import add, generations, layout, planning, ready_shards
 from transforms.add import AddBlocks, add_block
 from transforms.errors import PixdexError
-from transforms.index.encode import encode_batches
+from transforms.index.encode import Encoded, encode_batches
 from transforms.index.list_file import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.planning import Block
@@ -138,6 +139,24 @@ def test_shards_of_another_number_of_rows_than_counted_are_refused(tmp_path: Pat
     wrong = [markers[0], replace(markers[1], rows=markers[1].rows + off)]
     with pytest.raises(PixdexError, match="block 7 has not the"):
         add_block(run, Block(7, 4, 6), wrong, opened, "digest")
+
+
+def test_a_batch_that_fails_is_raised_and_leaves_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, markers, opened, _ = ready_run(tmp_path)
+    before = set(threading.enumerate())
+    encoding: set[threading.Thread] = set()
+
+    def fail(_: object, batches: list[VectorBatch], *__: object) -> Encoded:
+        encoding.add(threading.current_thread())
+        raise ValueError(f"the batch with id {batches[0].ids[0]} fails")
+
+    monkeypatch.setattr(add, "encode_batches", fail)
+    monkeypatch.setattr(add, "_BATCHES", 1)  # batches are left to read when the first fails
+    with pytest.raises(ValueError, match=f"the batch with id {4 << 16} fails") as caught:
+        add_block(run, Block(0, 4, 6), markers, opened, "digest")
+    assert caught.tb is not None  # whoever keeps the error keeps no thread
+    assert encoding and encoding.isdisjoint(before)
+    assert set(threading.enumerate()) <= before
 
 
 def test_added_rows_are_counted_once(run: Run) -> None:
