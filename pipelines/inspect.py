@@ -26,7 +26,7 @@ from pipelines.text_table import Column
 from transforms import generations, layout, shards
 from transforms.errors import UsageError
 from transforms.index.trained import read_training
-from transforms.records import FileReference, Generation, Source
+from transforms.records import NO_ENCODER, FileReference, Generation, Source
 from transforms.run import STAGES, Run
 from transforms.searching import open_generation
 from transforms.store import Store
@@ -172,13 +172,7 @@ def _generation_text(said: dict[str, Any]) -> str:
         ("items", f"{said['items']:,}: {said['embedded']:,} embedded, {said['rejected']:,} rejected"),
         ("vectors", f"{said['vectors']:,}: {kinds}"),
         *([("tombstones", f"{said['tombstones']:,}")] if said["tombstones"] else []),
-        (
-            "encoder",
-            (
-                f"{encoder['spec']}, {encoder['dim']} dimensions, takes {' and '.join(encoder['modalities'])}, "
-                f"fit {encoder['image_fit']}, fingerprint {encoder['fingerprint'][:12]}…"
-            ),
-        ),
+        ("encoder", _encoder_text(encoder)),
         (
             "index",
             (
@@ -207,6 +201,15 @@ def _generation_text(said: dict[str, Any]) -> str:
         *(("source", _source_text(source)) for source in said["sources"]),
     ]
     return _facts(facts)
+
+
+def _encoder_text(encoder: dict[str, Any]) -> str:
+    if encoder["spec"] == NO_ENCODER:
+        return f"none: ready embeddings of {encoder['dim']} dimensions" + (", normalised" * encoder["normalized"])
+    return (
+        f"{encoder['spec']}, {encoder['dim']} dimensions, takes {' and '.join(encoder['modalities'])}, "
+        f"fit {encoder['image_fit']}, fingerprint {encoder['fingerprint'][:12]}…"
+    )
 
 
 def _rejects_text(said: dict[str, Any]) -> str:

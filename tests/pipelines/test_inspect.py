@@ -146,7 +146,9 @@ def test_ready_embeddings_are_counted_with_the_files_they_lie_in(
     assert build.main(["--root", str(root), "--vectors", str(tmp_path / "a.npy"), "--no-progress"]) == 0
     assert said(capsys, root)["ready"] == {"shards": 1, "files": 1}
     assert inspect.main(["--root", str(root)]) == 0
-    assert "1 shard of 1 file elsewhere" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "1 shard of 1 file elsewhere" in shown
+    assert "none: ready embeddings of 8 dimensions, normalised" in shown
 
 
 def test_the_metric_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
