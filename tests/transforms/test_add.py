@@ -95,13 +95,13 @@ def test_a_shard_that_is_missing_is_named(run: Run) -> None:
         go(AddBlocks(run))
 
 
-def ready_run(folder: Path, dtype: str = "<f2") -> tuple[Run, list[ShardMarker], OpenTrained, Vectors]:
+def ready_run(folder: Path, threads: int = 1) -> tuple[Run, list[ShardMarker], OpenTrained, Vectors]:
     """A run of two shards of ready embeddings, some rows of which cannot be indexed, and an index for them."""
-    vectors = random_vectors(9000, 16, dtype)
+    vectors = random_vectors(9000, 16, "<f2")
     vectors[[5, 4200]] = np.nan
     vectors[7000] = 0
     file = save_npy(folder / "a.npy", vectors)
-    encoder = EncoderSettings("none", "0" * 64, 16, ("image",))
+    encoder = EncoderSettings("none", "0" * 64, 16, ("image",), threads=threads)
     store = Store.at(str(folder / "root"))
     run = generations.begin(store, Request((Source("vectors", f"file://{file}"),), encoder, IndexSettings()))
     small = small_training.train(store, "PCA12,IVF16,SQ8", "ip", as_indexed(vectors[8000:], normalize=True))
@@ -131,6 +131,15 @@ def test_ready_embeddings_are_added_but_for_those_that_are_not_sound(tmp_path: P
     np.testing.assert_array_equal(ids[order], expected_ids)
     np.testing.assert_array_equal(list_nos[order], expected.list_nos)
     np.testing.assert_array_equal(codes[order], expected.codes)
+
+
+def test_the_number_of_threads_changes_no_byte_of_a_block(tmp_path: Path) -> None:
+    checksums = set()
+    for threads in (1, 3):
+        (folder := tmp_path / str(threads)).mkdir()
+        run, markers, opened, _ = ready_run(folder, threads)
+        checksums.add(add_block(run, Block(0, 4, 6), markers, opened, "digest").lists.checksum)
+    assert len(checksums) == 1
 
 
 @pytest.mark.parametrize("off", [-1, 1])
