@@ -94,6 +94,16 @@ def test_l1_without_normalisation_equals_brute_force(tmp_path: Path, csv: Path) 
 
 
 @pytest.mark.parametrize(
+    ("asked", "made", "told"), [("IVF4,PQ4x8", "IVF4,PQ4", False), ("IVF64,SQ8", "IVF8,SQ8", True)]
+)
+def test_fewer_lists_are_told_and_another_spelling_is_not(
+    tmp_path: Path, csv: Path, capsys: pytest.CaptureFixture[str], asked: str, made: str, *, told: bool
+) -> None:
+    assert built(tmp_path / "root", csv, asked, "ip").trained.key == made
+    assert (f"--index-key {asked} became {made}: too few vectors for more lists" in capsys.readouterr().err) == told
+
+
+@pytest.mark.parametrize(
     ("argv", "reason"),
     [
         (["--index-key", "IVF4,PQ5"], "it does not work with 16 dimensions"),
