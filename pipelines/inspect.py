@@ -205,7 +205,8 @@ def _generation_text(said: dict[str, Any]) -> str:
 
 def _encoder_text(encoder: dict[str, Any]) -> str:
     if encoder["spec"] == NO_ENCODER:
-        return f"none: ready embeddings of {encoder['dim']} dimensions" + (", normalised" * encoder["normalized"])
+        length = "normalised" if encoder["normalized"] else "of any length"
+        return f"none: ready embeddings of {encoder['dim']} dimensions, {length}"
     return (
         f"{encoder['spec']}, {encoder['dim']} dimensions, takes {' and '.join(encoder['modalities'])}, "
         f"fit {encoder['image_fit']}, fingerprint {encoder['fingerprint'][:12]}…"

@@ -19,11 +19,11 @@ from transforms.errors import PixdexError
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.list_writer import write_lists
 from transforms.index.open_trained import OpenTrained, open_trained
+from transforms.index.worker_threads import each_with_one_thread
 from transforms.planning import Block
 from transforms.records import ListsMarker, ShardMarker, StageMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage
-from transforms.threads import each_with_one_thread
 from transforms.vector_rows import BATCH_ROWS, VectorBatch, read_batches
 
 _BATCHES: Final = 8

@@ -186,7 +186,8 @@ class _RouteBlock(beam.DoFn):
             with run.store.scratch() as scratch, threads(run):
                 file = scratch / "routed.ivf"
                 with file.open("wb") as out:
-                    seal = routing.write_routed(out, router, ids, vectors, half=request.encoder.normalize)
+                    half, workers = request.encoder.normalize, request.encoder.threads
+                    seal = routing.write_routed(out, router, ids, vectors, half=half, workers=workers)
                 folder, stem = layout.training_folder(run.generation), layout.group_stem("routed", block)
                 lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
             run.commit("route", block, ListsMarker(block, answered, len(ids), lists))

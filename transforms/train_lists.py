@@ -20,7 +20,6 @@ from transforms.index.cells import CellGroup
 from transforms.index.refining import ListSums
 from transforms.records import StageMarker, digest
 from transforms.run import Run, Stage
-from transforms.threads import threads
 from transforms.training_files import Lists, Tensors, TensorsMarker, files_of, read_tensors, upload_tensors
 
 Pass = Literal["pass1", "pass2"]
@@ -58,9 +57,13 @@ class ClusterCells(beam.DoFn):
         if run.marker("cells", group.number, TensorsMarker, answered) is None:
             dim = read_tensors(run, "parents")["parents"].shape[1]
             rows = cells.read_cells(run.store, routed, group.cells, dim)
-            with threads(run):
-                spherical = request.index.metric == "ip"
-                centroids = cells.cluster_cells(rows, group, spherical=spherical, seed=request.seed)
+            centroids = cells.cluster_cells(
+                rows,
+                group,
+                spherical=request.index.metric == "ip",
+                seed=request.seed,
+                workers=request.encoder.threads,
+            )
             tensors: Tensors = {"centroids": centroids, "counts": np.array(group.centroids, np.int64)}
             file = upload_tensors(run, layout.group_stem("cells", group.number), tensors)
             run.commit("cells", group.number, TensorsMarker(group.number, answered, file))
@@ -93,8 +96,7 @@ class Look(beam.DoFn):
             shared = self._shared.acquire(lambda: _Assigner(run, look), tag=before)
             dim = shared.assigner.parents.shape[1]
             rows = cells.read_cells(run.store, routed, group.cells, dim)
-            with threads(run):
-                sums = refining.look(shared.assigner, rows.vectors)
+            sums = refining.look(shared.assigner, rows.vectors, workers=run.request.encoder.threads)
             file = upload_tensors(run, layout.group_stem(look, group.number), sums.tensors)
             run.commit(look, group.number, TensorsMarker(group.number, answered, file))
         yield group.number

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from transforms.index.clustering import kmeans, share_out
 from transforms.index.list_file import ListFile
 from transforms.index.vector_codes import from_codes
+from transforms.index.worker_threads import each_with_one_thread
 from transforms.records import FileReference
 from transforms.store import Store
 
@@ -87,14 +88,21 @@ def read_cells(store: Store, files: Sequence[FileReference], cells: range, dim: 
     return CellRows(from_codes(np.concatenate(codes)[order], dim), edges)
 
 
-def cluster_cells(rows: CellRows, group: CellGroup, *, spherical: bool, seed: int) -> NDArray[np.float32]:
+def cluster_cells(
+    rows: CellRows, group: CellGroup, *, spherical: bool, seed: int, workers: int = 1
+) -> NDArray[np.float32]:
     """Clusters each cell of a group on its own: float32 `(sum of the group's centroids, d)`, cell by cell.
 
-    The seed of a cell follows from the request's and its number, not from the group.
+    The seed of a cell follows from the request's and its number, not from the group; `workers` threads have a cell
+    each, and their number changes no bit.
     """
-    found = [np.empty((0, rows.vectors.shape[1]), np.float32)]
-    for place, (cell, count) in enumerate(zip(group.cells, group.centroids, strict=True)):
-        if count:
-            members = rows.vectors[int(rows.bounds[place]) : int(rows.bounds[place + 1])]
-            found.append(kmeans(members, count, spherical=spherical, seed=seed + cell))
-    return np.concatenate(found)
+
+    def cluster(place: int) -> NDArray[np.float32]:
+        members = rows.vectors[int(rows.bounds[place]) : int(rows.bounds[place + 1])]
+        count = group.centroids[place]
+        if not count:
+            return np.empty((0, members.shape[1]), np.float32)
+        return kmeans(members, count, spherical=spherical, seed=seed + group.cells[place])
+
+    with each_with_one_thread(workers) as pool:
+        return np.concatenate(list(pool.map(cluster, range(len(group.centroids)))))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.index.assignment import FlatAssigner, padded
+from transforms.index.vector_transforms import behind_transforms
 from transforms.vector_rows import BATCH_ROWS, VectorBatch
 
 Assign = Callable[[NDArray[np.float32]], NDArray[np.int64]]
@@ -65,7 +66,7 @@ def encode_batches(
     for batch in batches:
         _check(batch, index.d)
         ids.append(batch.ids)
-        parts.append(_transformed(index, padded(batch.vectors, batch_rows))[: len(batch.ids)])
+        parts.append(behind_transforms(index, padded(batch.vectors, batch_rows))[: len(batch.ids)])
     vectors = np.concatenate(parts)
     list_nos = assign(vectors)
     codes = np.empty((len(vectors), inner.code_size), np.uint8)
@@ -86,21 +87,6 @@ def _check(batch: VectorBatch, dim: int) -> None:
         if len(refused):
             first = f"the vector with id {ids[refused[0]]} is not finite ({len(refused)} of {len(ids)} in its batch)"
             raise PixdexError(f"{first}: reject it before the add")
-
-
-def _transformed(index: faiss.Index, slot: NDArray[np.float32]) -> NDArray[np.float32]:
-    if isinstance(index, faiss.IndexPreTransform):
-        chain: Any = index.chain  # a std::vector, not the list that faiss's stubs say
-        for step in range(chain.size()):
-            transform: Any = faiss.downcast_VectorTransform(chain.at(step))
-            if isinstance(transform, faiss.LinearTransform):
-                matrix = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
-                slot = slot @ matrix.T
-                if transform.have_bias:
-                    slot += faiss.vector_to_array(transform.b)
-            else:
-                slot = transform.apply(slot)
-    return slot
 
 
 def _codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64], batch_rows: int) -> NDArray[np.uint8]:

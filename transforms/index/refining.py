@@ -5,6 +5,7 @@ sums over the lists that its rows chose; then the sums of all groups are added, 
 centroids move.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.clustering import on_sphere
+from transforms.index.worker_threads import each_with_one_thread
 
 PASSES = 2
 """Passes over all lists.
@@ -95,9 +97,13 @@ def sum_lists(vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> ListSum
     return ListSums(occupied, counts, sums, np.array([squares]))
 
 
-def look(assigner: TwoLevelAssigner, vectors: NDArray[np.float32]) -> ListSums:
-    """One group's part of a pass."""
-    return sum_lists(vectors, assigner.assign(vectors, PASS_CELLS))
+def look(assigner: TwoLevelAssigner, vectors: NDArray[np.float32], workers: int = 1) -> ListSums:
+    """One group's part of a pass, by so many threads, whose number changes no bit."""
+    bounds = np.linspace(0, len(vectors), workers + 1).astype(np.int64)
+    parts = [vectors[start:stop] for start, stop in itertools.pairwise(bounds)]
+    with each_with_one_thread(workers) as pool:
+        lists = np.concatenate(list(pool.map(lambda part: assigner.assign(part, PASS_CELLS), parts)))
+    return sum_lists(vectors, lists)
 
 
 def move(parts: Iterable[ListSums], centroids: NDArray[np.float32], *, spherical: bool) -> Moved:

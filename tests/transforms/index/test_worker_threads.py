@@ -4,7 +4,7 @@ import faiss
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from transforms.threads import each_with_one_thread
+from transforms.index.worker_threads import each_with_one_thread
 
 
 def limits() -> tuple[int, ...]:
