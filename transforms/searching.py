@@ -7,13 +7,13 @@ what the probed lists take in the page cache. As FastScan it is read into memory
 from collections.abc import Sequence
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms import generations, layout, ranking
 from transforms.errors import UsageError
 from transforms.open_index import open_index
+from transforms.probing import search_lists
 from transforms.ranking import NO_ROW, Ranked, Reach
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Generation, Modality
 from transforms.row_metadata import Hit, RowMetadata
@@ -149,18 +149,8 @@ class Searcher:
     def _look(
         self, queries: NDArray[np.float32], reach: Reach, modality: Modality | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        # Whatever faiss keeps a pointer to stays bound to a name until the search is over.
-        parameters = faiss.SearchParametersIVF(nprobe=reach.nprobe)
-        bitmap = selector = None
-        if modality is not None:
-            bitmap = self._bitmap(modality)
-            selector = faiss.IDSelectorBitmap(bitmap)
-            parameters.sel = selector
-        outer = parameters
-        if isinstance(self._index, faiss.IndexPreTransform):
-            outer = faiss.SearchParametersPreTransform(index_params=parameters)
-        scores, ids = self._index.search(queries, reach.rows, params=outer)
-        del outer, parameters, selector, bitmap
+        allowed = None if modality is None else self._bitmap(modality)
+        scores, ids = search_lists(self._index, queries, reach.rows, reach.nprobe, allowed)
         return (-scores if self.generation.trained.metric == "ip" else scores), ids
 
     def _bitmap(self, modality: Modality) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tests.benchmarks.measuring import say
 from tests.benchmarks.vector_folder import VectorFolder
+from transforms.probing import graph_effort
 
 NPROBES = (1, 2, 4, 8, 16, 32, 64, 128)
 _BETWEEN = (3, 6, 12, 24, 48, 96, 192)
@@ -174,7 +175,7 @@ def difference(own: NDArray[np.float64], peer: NDArray[np.float64]) -> Differenc
 
 
 def _look_well(inner: Any, nprobe: int) -> None:
-    """Makes a quantizer that is a graph look at more than it returns, else it misses lists of its own."""
+    """Makes a quantizer that is a graph look as hard as it does in our own searches."""
     quantizer = faiss.downcast_index(inner.quantizer)
     if isinstance(quantizer, faiss.IndexHNSW):
-        quantizer.hnsw.efSearch = max(128, 2 * nprobe)
+        quantizer.hnsw.efSearch = graph_effort(nprobe)

@@ -1,0 +1,78 @@
+"""Lists are found by a graph as well as without one, and none is forgotten when all are asked for."""
+
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+
+from transforms.open_index import _fast
+from transforms.probing import search_lists
+
+DIM, ROWS, NLIST = 16, 6000, 600
+_RNG = np.random.default_rng(3)
+BASE = _RNG.standard_normal((ROWS, DIM)).astype(np.float32)
+QUERIES = _RNG.standard_normal((40, DIM)).astype(np.float32)
+
+
+def trained(key: str, metric: int = faiss.METRIC_INNER_PRODUCT) -> Any:
+    """An index of these vectors, built on one thread."""
+    faiss.omp_set_num_threads(1)
+    index = faiss.index_factory(DIM, key, metric)
+    inner = faiss.extract_index_ivf(index)
+    inner.cp.niter, inner.cp.min_points_per_centroid = 3, 1
+    index.train(BASE)
+    index.add(BASE)
+    return index
+
+
+@pytest.fixture(scope="module")
+def graph() -> Any:
+    return trained(f"IVF{NLIST}_HNSW32,Flat")
+
+
+def without_graph(index: Any) -> Any:
+    """The same lists, found by looking at every centroid."""
+    plain = faiss.clone_index(index)
+    inner = faiss.extract_index_ivf(plain)
+    inner.quantizer = faiss.clone_index(faiss.downcast_index(inner.quantizer).storage)
+    return plain
+
+
+@pytest.mark.parametrize("nprobe", [1, 4, 16, 100, 300])
+def test_a_graph_probes_the_lists_that_are_nearest(graph: Any, nprobe: int) -> None:
+    _, expected = search_lists(without_graph(graph), QUERIES, 100, nprobe)
+    _, found = search_lists(graph, QUERIES, 100, nprobe)
+    same = [len(set(a) & set(b)) / len(set(b)) for a, b in zip(found.tolist(), expected.tolist(), strict=True)]
+    assert np.mean(same) > 0.99
+
+
+@pytest.mark.parametrize("key", ["IVF600_HNSW32,Flat", "PCA8,IVF300_HNSW16,PQ4x4np", "RR,IVF300_HNSW16,RaBitQ"])
+@pytest.mark.parametrize("metric", [faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2])
+@pytest.mark.parametrize("fast", [False, True])
+def test_all_lists_are_all_lists_also_where_the_graph_does_not_lead(key: str, metric: int, *, fast: bool) -> None:
+    index = trained(key, metric)
+    graph = faiss.downcast_index(faiss.extract_index_ivf(index).quantizer).hnsw
+    neighbours = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
+    neighbours[:] = -1  # no node leads to another
+    if fast and not key.endswith("Flat"):
+        index = _fast(index, key)
+    distances, ids = search_lists(index, QUERIES[:20], ROWS, 10**6)
+    assert [sorted(row) for row in ids.tolist()] == [list(range(ROWS))] * 20
+    signs = 1 if metric == faiss.METRIC_L2 else -1
+    assert (np.diff(signs * distances, axis=1) >= 0).all()
+
+
+def test_only_ids_that_are_allowed_are_found_in_all_lists(graph: Any) -> None:
+    allowed = np.packbits(np.arange(ROWS) % 3 == 0, bitorder="little")
+    _, some = search_lists(graph, QUERIES, 50, 20, allowed)
+    _, every = search_lists(graph, QUERIES, ROWS, NLIST, allowed)
+    assert not (some % 3).any()
+    assert [sorted(set(row) - {-1}) for row in every.tolist()] == [list(range(0, ROWS, 3))] * len(QUERIES)
+
+
+def test_all_lists_of_a_graph_are_scored_as_without_one(graph: Any) -> None:
+    distances, ids = search_lists(graph, QUERIES, 10, NLIST)
+    expected, expected_ids = search_lists(without_graph(graph), QUERIES, 10, NLIST)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(distances, expected, rtol=1e-5)
