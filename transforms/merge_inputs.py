@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Final
 
+from transforms import open_files
 from transforms.index.list_file import ListFile
 from transforms.index.list_format import Seal
 from transforms.index.range_merge import StepBuffers
@@ -43,10 +44,13 @@ class MergeInputs:
         """The files that answer for some of these lists.
 
         Raises:
-            PixdexError: one is missing, damaged, or not the one that is referred to.
+            PixdexError: one is missing, damaged, or not the one that is referred to; or they are more than the system
+                lets a process have open.
         """
         files = [one.file for one in self._references if _overlap(one.lists, lists)]
         new = [file for file in files if file.path not in self._opened]
+        if new and self._store.local is not None:
+            open_files.raise_limit()
         with ThreadPoolExecutor(_OPENERS, "merge-open") as pool:
             for file, (stream, opened) in zip(new, pool.map(self._open, new), strict=True):
                 self._streams.enter_context(stream)
@@ -58,7 +62,12 @@ class MergeInputs:
         self._streams.close()
 
     def _open(self, file: FileReference) -> tuple[BufferedIOBase, ListFile]:
-        return open_lists(self._store, file)
+        try:
+            return open_lists(self._store, file)
+        except OSError as error:
+            if too_many := open_files.too_many(error, len(self._references)):
+                raise too_many from error
+            raise
 
 
 def open_lists(store: Store, file: FileReference) -> tuple[BufferedIOBase, ListFile]:

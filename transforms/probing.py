@@ -16,8 +16,7 @@ _QUERIES_AT_ONCE = 16
 def graph_effort(nprobe: int) -> int:
     """Returns the `efSearch` with which an HNSW coarse quantizer is asked for so many lists.
 
-    A graph that looks at no more than it returns misses lists that are near. faiss's own 16 finds 16 at most of its
-    nearest, whatever `nprobe` is.
+    A graph that looks at no more lists than it returns, as faiss has it look from 16 on, misses some that are near.
     """
     return max(_LEAST_EFFORT, 2 * nprobe)
 

@@ -17,6 +17,8 @@ from transforms.run import Run, Stage
 
 FILE_BYTES: Final = 1 << 30
 FAN_IN: Final = 1000
+"""Files that one merge has open; `MergeInputs` raises the limit of the process where that is lower."""
+
 READ_BYTES: Final = 1 << 20
 """Below this, an object store spends its time on requests."""
 
@@ -99,16 +101,14 @@ def _write(
     run: Run, stage: Stage, task: RangeTask, inputs: MergeInputs, step_bytes: int, folder: str, stem: str
 ) -> None:
     lists, fingerprint = range(task.first_list, task.last_list), run.trained().trained.fingerprint
-    files = inputs.over(lists)
-    rows = sum(source.sizes(lists).rows for source in files)
     with run.store.scratch() as scratch:
         file = scratch / "lists.ivf"
         with file.open("wb") as out:
-            seal = merge_segment(
-                files, lists, out, fingerprint=fingerprint, step_bytes=step_bytes, buffers=inputs.buffers
+            merged = merge_segment(
+                inputs.over(lists), lists, out, fingerprint=fingerprint, step_bytes=step_bytes, buffers=inputs.buffers
             )
-        uploaded = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
-    marker = SegmentMarker(task.number, task.answers, task.first_list, task.last_list, rows, uploaded)
+        uploaded = run.store.upload(file, folder, stem, f"xxh3:{merged.seal.checksum}")
+    marker = SegmentMarker(task.number, task.answers, task.first_list, task.last_list, merged.rows, uploaded)
     run.commit(stage, task.number, marker)
 
 

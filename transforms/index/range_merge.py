@@ -52,6 +52,14 @@ class MergedRange:
     checksum: str
 
 
+@dataclass(frozen=True)
+class MergedSegment:
+    """What `merge_segment` wrote: how many entries, and the seal of the file."""
+
+    rows: int
+    seal: Seal
+
+
 def plan_pieces(inputs: Sequence[ListFile], piece_bytes: int, lists: range | None = None) -> list[range]:
     """Cuts `lists` (default: all) into consecutive ranges of about `piece_bytes` of output each, at common fences.
 
@@ -128,7 +136,7 @@ def merge_segment(
     step_bytes: int = STEP_BYTES,
     fence_bytes: int = FENCE_BYTES,
     buffers: StepBuffers | None = None,
-) -> Seal:
+) -> MergedSegment:
     """Writes the merged `lists` as one `.ivf` file, the same bytes as `write_lists` would make of all their entries.
 
     Same bytes whatever `step_bytes`, order and division of the inputs. Memory: two steps, see `merge_range`.
@@ -148,7 +156,8 @@ def merge_segment(
         writer.append(step, chunks)
     # Of all the inputs say, not of these lists alone: then bounds are the same however the merge is divided.
     ranges = [source.id_range for source in inputs if source.id_range[0] <= source.id_range[1]]
-    return writer.finish((min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else (0, -1))
+    ids = (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else (0, -1)
+    return MergedSegment(rows, writer.finish(ids))
 
 
 def mergeable(inputs: Sequence[ListFile], fingerprint: str | None = None) -> list[ListFile]:
