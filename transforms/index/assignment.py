@@ -2,10 +2,11 @@
 
 Flat assignment costs K products a vector. By two levels, a vector meets the √K parents and the centroids of its best
 `probes` cells; vectors are grouped by cell, so that each cell is one matrix product. The shape of a product depends on
-the batch, and with it the last bits of a score: so wherever the two best are within rounding, exact products decide.
+the batch, and with it the last bits of a score: so wherever the two best are within rounding, exact products decide,
+of all such rows together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -21,7 +22,14 @@ _BLOCK_ROWS, _BLOCK_LISTS = 1024, 1024
 _ROUNDING: Final = 1e-5
 """Bound of the error of a float32 product, over the norms of its sides; a hundred times what is seen at 1,000 d."""
 
+_WIDE_ROUNDING: Final = 1e-6
+"""Bound of the error of a float64 product, over that of a float32 one; a thousand times what is seen."""
+
+_PAIR_BYTES: Final = 32 << 20
+
 Rows = slice | NDArray[np.int64]
+Looks = Iterator[tuple[Rows, int, int]]
+"""Which rows look at which lists: rows, first list, and the one behind the last; all lists of a row in order."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +45,13 @@ class FlatAssigner:
 
     def assign(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """Returns the list, int64 `(n,)`, of every vector of float32 `(n, d)`, finite; of equals, the lower one."""
-        contest = _Contest(self._scorer, vectors)
+        return _nearest(self._scorer, vectors, lambda rows: self._looks(len(vectors) if rows is None else len(rows)))
+
+    def _looks(self, rows: int) -> Looks:
         nlist = len(self.centroids)
-        for first in range(0, len(vectors), _BLOCK_ROWS):
-            rows = slice(first, min(first + _BLOCK_ROWS, len(vectors)))
+        for first in range(0, rows, _BLOCK_ROWS):
             for start in range(0, nlist, _BLOCK_LISTS):
-                contest.offer(rows, vectors[rows], start, min(start + _BLOCK_LISTS, nlist))
-        everything = np.arange(nlist)
-        return contest.settled(lambda _: everything)
+                yield slice(first, min(first + _BLOCK_ROWS, rows)), start, min(start + _BLOCK_LISTS, nlist)
 
 
 @dataclass(frozen=True)
@@ -92,21 +99,16 @@ class TwoLevelAssigner:
         return lists
 
     def _assign(self, vectors: NDArray[np.float32], probes: int) -> NDArray[np.int64]:
-        contest = _Contest(self._scorer, vectors)
         cells = self._nearest_cells(vectors, probes)
+        return _nearest(self._scorer, vectors, lambda rows: self._looks(cells if rows is None else cells[rows]))
+
+    def _looks(self, cells: NDArray[np.unsignedinteger]) -> Looks:
         flat = cells.reshape(-1)
         order = np.argsort(flat, kind="stable")  # of 16-bit numbers, a radix sort
         rows = order // cells.shape[1]
         edges = np.append(0, np.cumsum(np.bincount(flat, minlength=len(self.parents))))
         for cell in np.flatnonzero(edges[1:] > edges[:-1]).tolist():
-            members = rows[edges[cell] : edges[cell + 1]]
-            contest.offer(members, vectors[members], int(self.bounds[cell]), int(self.bounds[cell + 1]))
-
-        def lists_near(row: int) -> NDArray[np.int64]:
-            ranges = [np.arange(self.bounds[cell], self.bounds[cell + 1]) for cell in np.sort(cells[row]).tolist()]
-            return np.concatenate(ranges)
-
-        return contest.settled(lists_near)
+            yield rows[edges[cell] : edges[cell + 1]], int(self.bounds[cell]), int(self.bounds[cell + 1])
 
     def _nearest_cells(self, vectors: NDArray[np.float32], probes: int) -> NDArray[np.unsignedinteger]:
         """Returns the nearest cells that have lists, `(n, probes)`, in no order, in a narrow type that sorts fast."""
@@ -153,17 +155,22 @@ class _Scorer:
         bound: NDArray[np.float32] = norms if self._bias is None else norms + np.float32(0.5 * self._longest)
         return bound * np.float32(_ROUNDING * self._longest)
 
-    def nearest(self, vector: NDArray[np.float32], lists: NDArray[np.int64], rounding: np.float32) -> int:
-        """The nearest of `lists`, ascending, by products in float64; of equals, the first."""
-        some = self._centroids[lists]
-        rough = some @ vector if self._bias is None else some @ vector - self._bias[lists]
-        close = rough >= rough.max() - 2 * rounding
-        candidates = some[close].astype(np.float64)
-        # Sums along rows, not a matrix product: a row's sum is then the same among any others.
-        exact = (candidates * vector).sum(axis=1)
+    def wide_scores(self, vectors: NDArray[np.float64], lists: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same in float64, `(n, k)`, for some lists."""
+        centroids = self._centroids[lists].astype(np.float64)
+        products: NDArray[np.float64] = vectors @ centroids.T
         if self._bias is not None:
-            exact -= 0.5 * (candidates * candidates).sum(axis=1)
-        return int(lists[close][exact.argmax()])
+            products -= 0.5 * np.einsum("ij,ij->i", centroids, centroids)
+        return products
+
+    def exact(self, vectors: NDArray[np.float64], lists: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The score of each vector with the list beside it, float64 `(n,)`: whatever stands in other rows."""
+        centroids = self._centroids[lists].astype(np.float64)
+        # Sums along rows, not a matrix product: a row's sum is then the same among any others.
+        products: NDArray[np.float64] = (centroids * vectors).sum(axis=1)
+        if self._bias is not None:
+            products -= 0.5 * (centroids * centroids).sum(axis=1)
+        return products
 
 
 class _Contest:
@@ -171,13 +178,13 @@ class _Contest:
 
     def __init__(self, scorer: _Scorer, vectors: NDArray[np.float32]) -> None:
         self._scorer, self._vectors = scorer, vectors
-        self._best = np.full(len(vectors), -np.inf, np.float32)
-        self._second = np.full(len(vectors), -np.inf, np.float32)
-        self._lists = np.zeros(len(vectors), np.int64)
+        self.best = np.full(len(vectors), -np.inf, np.float32)
+        self.second = np.full(len(vectors), -np.inf, np.float32)
+        self.lists = np.zeros(len(vectors), np.int64)
 
-    def offer(self, rows: Rows, vectors: NDArray[np.float32], start: int, stop: int) -> None:
+    def offer(self, rows: Rows, start: int, stop: int) -> None:
         """Lets some vectors, those at `rows`, each once, look at the lists `start` to `stop`."""
-        scores = self._scorer.scores(vectors, start, stop)
+        scores = self._scorer.scores(self._vectors[rows], start, stop)
         # Flat positions; and argmax twice, which numpy does faster than max.
         firsts = np.arange(0, scores.size, stop - start)
         place = scores.argmax(axis=1)
@@ -185,14 +192,71 @@ class _Contest:
         top = flat[firsts + place]
         flat[firsts + place] = -np.inf
         second = flat[firsts + scores.argmax(axis=1)]
-        best = self._best[rows]
-        self._second[rows] = np.maximum(np.maximum(self._second[rows], second), np.minimum(best, top))
-        self._lists[rows] = np.where(top > best, start + place, self._lists[rows])
-        self._best[rows] = np.maximum(best, top)
+        best = self.best[rows]
+        self.second[rows] = np.maximum(np.maximum(self.second[rows], second), np.minimum(best, top))
+        self.lists[rows] = np.where(top > best, start + place, self.lists[rows])
+        self.best[rows] = np.maximum(best, top)
 
-    def settled(self, looked_at: Callable[[int], NDArray[np.int64]]) -> NDArray[np.int64]:
-        """The best lists; where another is within rounding, exact products of all that a row `looked_at` decide."""
-        rounding = self._scorer.rounding(self._vectors)
-        for row in np.flatnonzero(self._best - self._second <= 2 * rounding).tolist():
-            self._lists[row] = self._scorer.nearest(self._vectors[row], looked_at(row), rounding[row])
-        return self._lists
+
+class _Settling:
+    """Decides what float32 cannot: of the lists within rounding of the best, float64 leaves hardly more than one.
+
+    Attributes of what is asked: `vectors` float32 `(n, d)`, their best scores so far and their rounding, `(n,)`.
+    """
+
+    def __init__(
+        self, scorer: _Scorer, vectors: NDArray[np.float32], best: NDArray[np.float32], rounding: NDArray[np.float32]
+    ) -> None:
+        self._scorer, self._vectors, self._wide = scorer, vectors, vectors.astype(np.float64)
+        self._floor, self._rounding = best - 2 * rounding, _WIDE_ROUNDING * rounding.astype(np.float64)
+        self._top = np.full(len(vectors), -np.inf)
+        self._pairs: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+
+    def offer(self, rows: Rows, start: int, stop: int) -> None:
+        """Lets the vectors at `rows` look once more."""
+        near = self._scorer.scores(self._vectors[rows], start, stop) >= self._floor[rows, None]
+        members, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+        if not len(members):
+            return
+        places = np.arange(rows.start, rows.stop)[members] if isinstance(rows, slice) else rows[members]
+        scores = self._scorer.wide_scores(self._wide[places], start + columns)
+        scores[~near[np.ix_(members, columns)]] = -np.inf
+        top = self._top[places] = np.maximum(self._top[places], scores.max(axis=1))
+        member, column = np.nonzero(scores >= (top - self._rounding[places])[:, None])
+        self._pairs.append((places[member], start + columns[column], scores[member, column]))
+
+    def lists(self) -> NDArray[np.int64]:
+        """The nearest list of every vector; of equals, the lower one."""
+        rows, lists, scores = (np.concatenate(parts) for parts in zip(*self._pairs, strict=True))
+        kept = scores >= (self._top - self._rounding)[rows]
+        rows, lists, exact = rows[kept], lists[kept], scores[kept]
+        at_once = max(1, _PAIR_BYTES // self._wide[:1].nbytes)
+        for first in range(0, len(rows), at_once):
+            some = slice(first, first + at_once)
+            exact[some] = self._scorer.exact(self._wide[rows[some]], lists[some])
+        order = np.lexsort((lists, -exact, rows))
+        return lists[order[np.unique(rows[order], return_index=True)[1]]]
+
+
+def _nearest(
+    scorer: _Scorer, vectors: NDArray[np.float32], looks: Callable[[NDArray[np.int64] | None], Looks]
+) -> NDArray[np.int64]:
+    """The nearest list of every vector; `looks` says what some rows, numbered anew, or all of them look at.
+
+    Rows whose two best are within rounding look a second time, together; equal ones among them, as those of blank
+    pictures are, once for all.
+    """
+    contest = _Contest(scorer, vectors)
+    for rows, start, stop in looks(None):
+        contest.offer(rows, start, stop)
+    rounding = scorer.rounding(vectors)
+    tied = np.flatnonzero(contest.best - contest.second <= 2 * rounding)
+    if len(tied):
+        content = vectors[tied].view(np.dtype((np.void, vectors[:1].nbytes))).reshape(-1)
+        _, firsts, same = np.unique(content, return_index=True, return_inverse=True)
+        some = tied[firsts]
+        settling = _Settling(scorer, vectors[some], contest.best[some], rounding[some])
+        for rows, start, stop in looks(some):
+            settling.offer(rows, start, stop)
+        contest.lists[tied] = settling.lists()[same]
+    return contest.lists

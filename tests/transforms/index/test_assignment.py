@@ -1,5 +1,6 @@
 """Assignment: the nearest list, whatever else is in the batch."""
 
+import time
 from itertools import pairwise
 
 import faiss
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 
@@ -64,6 +66,35 @@ def test_differences_below_rounding_are_decided_exactly(spherical: bool) -> None
     assert (products.argmax(axis=1) != expected).any()
     np.testing.assert_array_equal(FlatAssigner(lists, spherical).assign(vectors), expected)
     np.testing.assert_array_equal(two_level(lists, spherical=spherical, cells=8).assign(vectors, 8), expected)
+
+
+def blanks(noise: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Rows a fifth of which are (nearly) equal, and lists a fifth of which k-means has split from one of them."""
+    rng = np.random.default_rng(20)
+    lists, vectors = centroids(21, 4096), centroids(22, 50_000)
+    blank = 4 * centroids(23, 1)
+    split = np.where(np.arange(D) % 2, 1 + 1 / 1024, 1 - 1 / 1024).astype(np.float32) ** rng.normal(0, 2, (819, 1))
+    lists[rng.choice(4096, 819, replace=False)] = blank * split
+    alike = rng.choice(50_000, 10_000, replace=False)
+    vectors[alike] = blank + noise * centroids(24, 10_000)
+    return lists, vectors
+
+
+@pytest.mark.parametrize("noise", [0, 1e-6], ids=["equal", "nearly_equal"])
+@pytest.mark.parametrize("spherical", [True, False])
+def test_many_rows_between_lists_that_are_nearly_equal_take_hardly_longer(*, spherical: bool, noise: float) -> None:
+    lists, vectors = blanks(noise)
+    with threadpool_limits(1):
+        flat, grouped = FlatAssigner(lists, spherical), two_level(lists, spherical=spherical, cells=64)
+        seconds = []
+        for rows in (centroids(22, 50_000), vectors):
+            started = time.thread_time()
+            found = flat.assign(rows)
+            seconds.append(time.thread_time() - started)
+        among = grouped.assign(vectors[:8192], 64)
+    assert seconds[1] < 3 * seconds[0]
+    np.testing.assert_array_equal(found[:8192], exact(vectors[:8192], lists, spherical=spherical))
+    np.testing.assert_array_equal(among, found[:8192])
 
 
 def test_of_equal_lists_the_lower_is_taken() -> None:
