@@ -6,13 +6,14 @@ request; a run that was abandoned keeps its number, and the shard numbers of its
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
 from transforms import layout, parquet_files
 from transforms.errors import PixdexError
 from transforms.index.list_format import ID_BYTES
+from transforms.ready_table import READY
 from transforms.records import (
     FileReference,
     Generation,
@@ -30,27 +31,17 @@ from transforms.records import (
 from transforms.run import Run
 from transforms.store import Store, sha256_of
 
+SEGMENTS: Final = "segments:"
+"""How the checksum of an index begins that lies on storage as segments."""
+
 _SHARD_COUNTS = ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
-# The fields of `VectorRange`; null where a shard has a file of its own.
-_READY = pa.struct(
-    [
-        ("uri", pa.string()),
-        ("format", pa.string()),
-        ("start", pa.int64()),
-        ("stop", pa.int64()),
-        ("version", pa.string()),
-        ("column", pa.string()),
-        ("metadata", pa.string()),
-        ("modality", pa.string()),
-    ]
-)
 _SHARDS = pa.schema(
     [
         *((name, pa.int64()) for name in _SHARD_COUNTS),
         ("path", pa.string()),
         ("bytes", pa.int64()),
         ("checksum", pa.string()),
-        ("ready", _READY),
+        ("ready", READY),
     ]
 )
 _LISTS = pa.schema(
@@ -212,7 +203,7 @@ class _Merged:
 
     index: FileReference
     segments: list[dict[str, Any]]
-    rows: float
+    rows: int
     missing: list[FileReference]
 
 
@@ -220,7 +211,13 @@ def _pieces(run: Run, trained: TrainedIndex) -> _Merged:
     pieces, path = merged_pieces(run), layout.merged_index(run.generation)
     segments = [_segment_row(path, piece) for piece in pieces]
     index = FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}")
-    rows = sum(piece.bytes for piece in pieces if piece.number) / (trained.code_size + ID_BYTES)
+    entry = trained.code_size + ID_BYTES
+    rows, rest = divmod(sum(piece.bytes for piece in pieces if piece.number), entry)
+    if rest:
+        raise PixdexError(
+            f"{run.store.url}/{path} has {rows * entry + rest} bytes of lists, no multiple of the {entry} that a "
+            "vector takes: start again with --abandon-plan"
+        )
     return _Merged(index, segments, rows, [] if run.store.holds(index) else [index])
 
 
@@ -234,7 +231,7 @@ def _segments(run: Run, trained: TrainedIndex) -> _Merged:
     if [marker.first_list for marker in markers] != edges[:-1] or edges[-1] != trained.nlist:
         raise PixdexError(f"{run.store.url}: the segments do not cover all lists: start again with --abandon-plan")
     size = sum(marker.lists.bytes for marker in markers)
-    index = FileReference(layout.index_folder(run.generation), size, f"segments:{digest(segments)}")
+    index = FileReference(layout.index_folder(run.generation), size, f"{SEGMENTS}{digest(segments)}")
     missing = [marker.lists for marker in markers if not run.store.holds(marker.lists)]
     return _Merged(index, segments, sum(marker.rows for marker in markers), missing)
 
@@ -249,7 +246,7 @@ def _check_whole(run: Run, merged: _Merged, shards: Sequence[ShardMarker], block
     if not rows == listed == merged.rows:
         raise PixdexError(
             f"{run.store.url}: shards hold {rows} rows, their shard indexes {listed}, the merged index "
-            f"{merged.rows:.10g}: start again with --abandon-plan"
+            f"{merged.rows}: start again with --abandon-plan"
         )
     for file in merged.missing:
         raise PixdexError(

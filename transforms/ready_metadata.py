@@ -21,16 +21,17 @@ CAPTION: Final = "caption"
 def read_metadata(shard: int, ready: VectorRange, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Returns what is known of some rows of a range, as `shards.read_metadata` tells it of the rows of own shards.
 
-    The key of a row is its file and its number in it. A column `caption` is its caption. All other columns follow, but
-    for bytes and vectors, in values that JSON can hold: dates and the like become strings, NaN becomes null.
+    The key of a row is its file and its number in it. A column `caption` is its caption, a string or None whatever the
+    column's type: lists are joined by commas. All other columns follow, but for bytes and vectors, in values that JSON
+    can hold: dates and the like become strings, NaN becomes null.
 
-    Cost: one read for each row group that holds one of the rows.
+    Cost: one look at the file's version, and one read for each row group that holds one of the rows.
 
     Raises:
-        PixdexError: the file is not there or cannot be read, or has fewer rows than vectors.
+        PixdexError: the file is not there or cannot be read, or is not the one that was planned with.
     """
     table = _columns(ready, rows + ready.start)
-    captions = table.pop(CAPTION, [None] * len(rows))
+    captions = [_caption(value) for value in table.pop(CAPTION, [None] * len(rows))]
     names = items.column_names(list(table))
     ids = row_ids(shard, int(rows.max(initial=-1)) + 1)[rows]
     return [
@@ -52,6 +53,7 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64]) -> dict[str, list[Any]
     beside = ready.uri if ready.format == "parquet" else ready.metadata
     if beside is None:
         return {}
+    _check_version(ready, beside)
     with vector_files.opened(beside) as file:
         if len(rows) and rows.max() >= file.metadata.num_rows:
             raise PixdexError(
@@ -61,6 +63,22 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64]) -> dict[str, list[Any]
         names = [field.name for field in file.schema_arrow if field.name != ready.column and not _is_left_out(field)]
         table = _rows_of(file, names, rows)
     return {name: _plain(table[name]) for name in names}
+
+
+def _check_version(ready: VectorRange, beside: str) -> None:
+    planned = ready.version if beside == ready.uri else ready.metadata_version
+    try:
+        _, version = vector_files.stat(beside)
+    except OSError as error:
+        raise PixdexError(
+            f"{beside} cannot be read ({error.strerror or error}): what stands beside ready embeddings is not copied, "
+            "put it back"
+        ) from error
+    if planned not in (None, version):
+        raise PixdexError(
+            f"{beside} has changed ({version}, planned with {planned}): what stands beside ready embeddings is not "
+            "copied, put it back, or build into a new root"
+        )
 
 
 def _rows_of(file: pq.ParquetFile, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
@@ -91,7 +109,21 @@ def _plain(column: pa.ChunkedArray) -> list[Any]:
         values: list[Any] = pc.if_else(pc.is_finite(column), column, None).to_pylist()
         return values
     values = column.to_pylist()
-    strings = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
-    if strings or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+    inner = kind.value_type if _is_list(kind) else kind
+    if pa.types.is_integer(inner) or pa.types.is_boolean(inner) or _is_string(inner):
         return values
     return [value if value is None or isinstance(value, str) else str(value) for value in values]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _caption(value: Any) -> str | None:
+    if isinstance(value, list):
+        value = ", ".join(str(one) for one in value if one is not None) or None
+    return None if value is None else str(value)

@@ -155,6 +155,7 @@ class VectorRange:
         version: listed size and etag or mtime of the file; another one is another file.
         metadata: absolute URL of a parquet file with the same rows, beside an `.npy`.
         modality: what the vectors are of.
+        metadata_version: as `version`, of the metadata.
     """
 
     uri: str
@@ -165,6 +166,7 @@ class VectorRange:
     column: str | None = None
     metadata: str | None = None
     modality: Modality = "image"
+    metadata_version: str | None = None
 
 
 # --- the plan -------------------------------------------------------------------------------------------------------

@@ -94,6 +94,27 @@ def test_the_metadata_beside_the_vectors_is_shown(tmp_path: Path, capsys: Captur
     assert generation_of(root).totals.texts == 65
 
 
+@pytest.mark.parametrize("captions", [[7] * 30, [["a", "b"]] * 30], ids=["int", "list"])
+def test_captions_of_any_type_are_shown_and_a_changed_file_is_named(
+    tmp_path: Path, capsys: Capture, captions: list[object]
+) -> None:
+    vectors, beside = random_vectors(30, DIM), tmp_path / "m.parquet"
+    save_npy(tmp_path / "a.npy", vectors)
+    pq.write_table(pa.table({"caption": captions, "name": list(range(30))}), beside)
+    root = tmp_path / "root"
+    words = ["--metadata", beside, "--modality", "text"]
+    assert build(capsys, root, "--vectors", tmp_path / "a.npy", *words).code == 0
+    np.save(tmp_path / "query.npy", vectors[3])
+    page = tmp_path / "page.html"
+    argv = ["--root", str(root), "--vector", str(tmp_path / "query.npy"), "--html", str(page)]
+    shown = "7" if isinstance(captions[0], int) else "a, b"
+    assert search.main(argv) == 0
+    assert shown in capsys.readouterr().out and shown in page.read_text()
+    pq.write_table(pa.table({"caption": ["other"] * 30}), beside)
+    assert search.main(argv) == 1
+    assert "m.parquet has changed" in capsys.readouterr().err
+
+
 def test_the_other_columns_of_a_parquet_file_are_shown(tmp_path: Path, capsys: Capture) -> None:
     vectors = random_vectors(50, DIM, "<f4")
     columns = {"caption": ["x"] * 50, "place": [str(row) for row in range(50)]}

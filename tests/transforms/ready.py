@@ -65,4 +65,5 @@ def range_of(file: Path, start: int, stop: int, metadata: Path | None = None) ->
         version=vector_files.stat(uri)[1],
         column="embedding" if parquet else None,
         metadata=f"file://{metadata}" if metadata else None,
+        metadata_version=vector_files.stat(f"file://{metadata}")[1] if metadata else None,
     )

@@ -197,7 +197,7 @@ def test_the_table_of_shards_says_where_ready_embeddings_are(store: Store) -> No
     run = generations.begin(store, REQUEST)
     plan(run)
     finish(run)
-    ready = VectorRange("file:///v.npy", "npy", 10, 16, "stat:1", metadata="file:///m.parquet", modality="text")
+    ready = VectorRange("file:///v.npy", "npy", 10, 16, "stat:1", None, "file:///m.parquet", "text", "stat:2")
     store.local_path(layout.marker(1, "embed", 0)).unlink()
     run.commit("embed", 0, ShardMarker(0, 0, "d", 6, 1, 5, 0, 5, 0, None, reference("r1"), 0.0, ready))
     found = generations.publish(run)
@@ -207,6 +207,16 @@ def test_the_table_of_shards_says_where_ready_embeddings_are(store: Store) -> No
     assert VectorRange(**rows[0]["ready"]) == ready and rows[1]["ready"] is None
     rejects = generations.read_table(store, found.tables.rejects).to_pylist()
     assert [(row["shard"], row["rejected"]) for row in rejects] == [(0, 1), (1, 1)]
+
+
+def test_a_merged_index_with_a_part_of_a_vector_is_refused(store: Store) -> None:
+    run = generations.begin(store, REQUEST)
+    plan(run)
+    finish(run)
+    store.local_path(layout.marker(1, "merge", 1)).unlink()
+    run.commit("merge", 1, PieceMarker(1, "d", 0, 1, 100, 5 * 72 + 1, "xxh3:1"))
+    with pytest.raises(PixdexError, match="has 361 bytes of lists, no multiple of the 72 that a vector takes"):
+        generations.publish(run)
 
 
 def test_what_two_level_assignment_needs_is_a_file_of_the_generation(store: Store) -> None:

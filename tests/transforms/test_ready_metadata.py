@@ -1,5 +1,6 @@
 """What stands beside ready embeddings is read row by row, in values that JSON can hold."""
 
+import dataclasses
 import datetime
 from pathlib import Path
 
@@ -64,11 +65,45 @@ def test_values_are_such_as_json_can_hold(tmp_path: Path) -> None:
     assert "bytes" not in rows[0]
 
 
-def test_a_file_that_has_lost_rows_or_is_gone_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("column", "captions"),
+    [
+        ([7, None], ["7", None]),
+        ([1.5, float("nan")], ["1.5", None]),
+        ([["a", None, "b"], []], ["a, b", None]),
+        ([[1, 2], None], ["1, 2", None]),
+        (pa.array([["x"], ["y", "z"]], pa.large_list(pa.large_string())), ["x", "y, z"]),
+        ([datetime.date(2026, 1, 2), None], ["2026-01-02", None]),
+        ([{"ko": "원"}, None], ["{'ko': '원'}", None]),
+        ([True, False], ["True", "False"]),
+    ],
+    ids=str,
+)
+def test_a_caption_is_a_string_whatever_its_column_holds(
+    tmp_path: Path, column: object, captions: list[str | None]
+) -> None:
+    found = read_metadata(0, beside(tmp_path, {"caption": column}, 2), np.array([0, 1]))
+    assert [row["caption"] for row in found] == captions
+
+
+def test_a_file_that_has_changed_or_is_gone_is_named(tmp_path: Path) -> None:
     ready = beside(tmp_path, {"n": list(range(9))}, 9)
-    pq.write_table(pa.table({"n": [1]}), tmp_path / "m.parquet")
-    with pytest.raises(PixdexError, match=r"m\.parquet has 1 rows and should have row 8: it belongs to .*a\.npy"):
+    pq.write_table(pa.table({"n": list(range(1000, 1009)), "more": ["x"] * 9}), tmp_path / "m.parquet")
+    with pytest.raises(PixdexError, match=r"m\.parquet has changed .*, planned with .*not copied, put it back"):
         read_metadata(0, ready, np.array([8]))
     (tmp_path / "m.parquet").unlink()
-    with pytest.raises(PixdexError, match=r"m\.parquet cannot be read"):
+    with pytest.raises(PixdexError, match=r"m\.parquet cannot be read \(No such file"):
+        read_metadata(0, ready, np.array([8]))
+
+
+def test_columns_of_vectors_that_have_changed_are_not_shown(tmp_path: Path) -> None:
+    ready = range_of(save_parquet(tmp_path / "a.parquet", random_vectors(2, 4), columns={"n": [1, 2]}), 0, 2)
+    save_parquet(tmp_path / "a.parquet", random_vectors(3, 4), columns={"n": [1, 2, 3]})
+    with pytest.raises(PixdexError, match=r"a\.parquet has changed"):
+        read_metadata(0, ready, np.array([0]))
+
+
+def test_a_file_of_fewer_rows_is_named_also_where_no_version_was_kept(tmp_path: Path) -> None:
+    ready = dataclasses.replace(beside(tmp_path, {"n": [1]}, 9), metadata_version=None)
+    with pytest.raises(PixdexError, match=r"m\.parquet has 1 rows and should have row 8: it belongs to .*a\.npy"):
         read_metadata(0, ready, np.array([8]))

@@ -110,8 +110,6 @@ def _read_head(source: Source, file: VectorFile) -> ReadyFile:
         head = vector_files.npy_head(file.uri, size) if form == "npy" else vector_files.parquet_head(file.uri, column)
     except OSError as error:
         raise UsageError(f"{file.uri} cannot be read ({error.strerror or error}): mend it, or leave it out") from error
-    if file.metadata is not None:
-        _check_metadata(file, head.rows)
     vectors = VectorRange(
         uri=file.uri,
         format=form,
@@ -121,22 +119,25 @@ def _read_head(source: Source, file: VectorFile) -> ReadyFile:
         column=column if form == "parquet" else None,
         metadata=file.metadata,
         modality=source.modality,
+        metadata_version=None if file.metadata is None else _metadata_version(file.uri, file.metadata, head.rows),
     )
     return ReadyFile(file.source, file.place, vectors, head.dim)
 
 
-def _check_metadata(file: VectorFile, rows: int) -> None:
-    assert file.metadata is not None
+def _metadata_version(uri: str, metadata: str, rows: int) -> str:
     try:
-        with vector_files.opened(file.metadata) as table:
+        _, version = vector_files.stat(metadata)
+        with vector_files.opened(metadata) as table:
             found = table.metadata.num_rows
+    except OSError as error:
+        raise UsageError(f"--metadata {metadata} cannot be read ({error.strerror or error}): mend it") from error
     except PixdexError as error:
         raise UsageError(f"--metadata {error}") from error
     if found != rows:
         raise UsageError(
-            f"--metadata {file.metadata} has {found} rows, {file.uri} has {rows} vectors: they must be as many, row "
-            "for row"
+            f"--metadata {metadata} has {found} rows, {uri} has {rows} vectors: they must be as many, row for row"
         )
+    return version
 
 
 def _metadata_of(source: Source, names: Sequence[str]) -> Sequence[str | None]:

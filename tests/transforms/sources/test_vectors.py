@@ -130,7 +130,9 @@ def test_metadata_follow_the_files_in_the_order_of_their_names(tmp_path: Path) -
         (tmp_path / "m").mkdir(exist_ok=True)
         pq.write_table(pa.table({"caption": ["x"] * (number + 1)}), tmp_path / f"m/{number}.parquet")
     found = heads(source(tmp_path / "v", tmp_path / "m"))
-    assert [file.vectors.metadata for file in found] == [f"file://{tmp_path}/m/{number}.parquet" for number in (0, 1)]
+    beside = [f"file://{tmp_path}/m/{number}.parquet" for number in (0, 1)]
+    assert [file.vectors.metadata for file in found] == beside
+    assert [file.vectors.metadata_version for file in found] == [vector_files.stat(uri)[1] for uri in beside]
 
 
 def long_header(file: Path) -> None:
