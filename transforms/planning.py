@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from transforms import parquet_files
 from transforms.errors import UsageError
+from transforms.ready_table import READY
 from transforms.records import ROWS_PER_SHARD, FileReference, ItemSlice, Partition, Plan, VectorRange, digest
 from transforms.store import Store
 
@@ -148,18 +149,6 @@ _SLICE = pa.struct(
         ("stop", pa.int64()),
     ]
 )
-_READY = pa.struct(
-    [
-        ("uri", pa.string()),
-        ("format", pa.string()),
-        ("start", pa.int64()),
-        ("stop", pa.int64()),
-        ("version", pa.string()),
-        ("column", pa.string()),
-        ("metadata", pa.string()),
-        ("modality", pa.string()),
-    ]
-)
 _PARTITIONS = pa.schema(
     [
         ("shard", pa.int64()),
@@ -167,7 +156,7 @@ _PARTITIONS = pa.schema(
         ("items", pa.int64()),
         ("rows", pa.int64()),
         ("slices", pa.list_(_SLICE)),
-        ("ready", _READY),
+        ("ready", READY),
     ]
 )
 
