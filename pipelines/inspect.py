@@ -250,7 +250,8 @@ def _bytes(store: Store, generation: Generation) -> dict[str, int]:
     tables, trained = generation.tables, generation.trained
 
     def total(table: FileReference) -> int:
-        return sum(size for size in generations.read_table(store, table)["bytes"].to_pylist() if size)
+        sizes: list[int | None] = generations.read_table(store, table)["bytes"].to_pylist()
+        return sum(size for size in sizes if size)
 
     return {
         "embeddings": total(tables.shards),
@@ -276,7 +277,7 @@ def _assignment_text(audit: dict[str, Any]) -> str:
 
 def _segments(store: Store, generation: Generation) -> int:
     """The number of files of an index that is kept as segments; 0 where it is one file."""
-    if not generation.index.checksum.startswith("segments:"):
+    if not generation.index.checksum.startswith(generations.SEGMENTS):
         return 0
     return len(generations.read_table(store, generation.tables.segments)["path"])
 

@@ -2,12 +2,16 @@
 
 import contextlib
 import errno
+import hashlib
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from transforms import generations
+from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import write_head
 from transforms.index.range_merge import merge_range, merged_sizes
@@ -16,14 +20,9 @@ from transforms.merge_inputs import ListsReference, MergeInputs
 from transforms.records import FileReference, Generation
 from transforms.store import Store, missing
 
-SEGMENTS = "segments:"
-"""How the checksum of an index begins that lies on storage as segments."""
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/pixdex`, by default `~/.cache/pixdex`."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()) / "pixdex"  # noqa: PTH117 - a word
+_MAKING = ".making-"
+_DEAD_SECONDS = 24 * 3600
+"""A copy that was begun so long ago is no longer being made."""
 
 
 def materialise(store: Store, generation: Generation) -> Path:
@@ -32,15 +31,19 @@ def materialise(store: Store, generation: Generation) -> Path:
     Takes as much of the disk of `cache_folder()` as the index has bytes, and two steps of a merge in memory. Every byte
     read is checked. The file gets its name when it is whole, so that two processes may make it at once.
 
+    A root has one copy, of the generation that was opened last: a new one removes the others, when it is whole. Who
+    has one of them open keeps it until it is closed; opening that generation again makes its copy again.
+
     Raises:
         PixdexError: the cache folder cannot be written, or a segment is missing or damaged.
     """
-    folder = cache_folder() / generation.index.checksum.removeprefix(SEGMENTS)
+    root = cache_folder() / hashlib.sha256(store.url.encode()).hexdigest()[:16]
+    folder = root / generation.index.checksum.removeprefix(generations.SEGMENTS)
     file, size = folder / "index.faiss", folder / "bytes"
     if not _is_whole(file, size):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            aside = tempfile.TemporaryDirectory(dir=folder, prefix=".making-")
+            aside = tempfile.TemporaryDirectory(dir=folder, prefix=_MAKING)
         except OSError as error:
             raise _unwritable(folder, generation, error) from error
         with aside as name:
@@ -53,7 +56,18 @@ def materialise(store: Store, generation: Generation) -> Path:
             (Path(name) / size.name).write_text(f"{(Path(name) / file.name).stat().st_size}\n")
             for whole in (file, size):
                 os.replace(Path(name) / whole.name, whole)  # noqa: PTH105 - the atomic primitive, by its own name
+        _remove_others(folder)
     return file
+
+
+def _remove_others(kept: Path) -> None:
+    """Removes the copies beside this one, but for those that are being made."""
+    oldest = time.time() - _DEAD_SECONDS
+    for other in kept.parent.iterdir():
+        with contextlib.suppress(OSError):  # another process removes it, too
+            being_made = any(making.stat().st_mtime > oldest for making in other.glob(f"{_MAKING}*"))
+            if other != kept and not being_made:
+                shutil.rmtree(other)
 
 
 def _is_whole(file: Path, size: Path) -> bool:

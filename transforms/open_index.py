@@ -7,7 +7,8 @@ import faiss
 import numpy as np
 
 from transforms.errors import PixdexError, UsageError
-from transforms.index_cache import SEGMENTS, materialise
+from transforms.generations import SEGMENTS
+from transforms.index_cache import materialise
 from transforms.records import Generation
 from transforms.store import Store, missing
 

@@ -1,5 +1,6 @@
 """Segments and tiers: the same index, bit for bit, however it is divided on the way."""
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 
 from tests.transforms.built import ROWS, run_up_to
 from transforms import generations, layout, merging, segments
+from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError
-from transforms.index_cache import cache_folder, materialise
-from transforms.merge_inputs import blocks, merge_inputs
+from transforms.index_cache import materialise
+from transforms.merge_inputs import merge_inputs, open_lists
 from transforms.open_index import open_index
-from transforms.records import Generation, SegmentMarker, StageMarker
+from transforms.records import Generation, StageMarker
 from transforms.run import Run
 from transforms.store import Store
 
@@ -120,12 +122,30 @@ def far(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[R
     memory.rm(name, recursive=True)
 
 
-def publish(far: Run, segment_bytes: int = 2048) -> Generation:
+def merge_segments(far: Run, segment_bytes: int = 2048) -> None:
     inputs = merge_inputs(far)
     for task in segments.plan_segments(far, segment_bytes):
         segments.merge_into_segment(far, task, inputs)
     inputs.close()
+
+
+def publish(far: Run, segment_bytes: int = 2048) -> Generation:
+    merge_segments(far, segment_bytes)
     return generations.publish(far)
+
+
+def everything(far: Run) -> dict[str, bytes]:
+    store = far.store.filesystem
+    return {path: store.cat_file(path) for path in store.find(far.store.full("index"))}
+
+
+def test_a_marker_of_a_segment_counts_its_rows(far: Run) -> None:
+    merge_segments(far)
+    for marker in generations.merged_segments(far):
+        stream, lists = open_lists(far.store, marker.lists)
+        with stream:
+            assert lists.rows == marker.rows
+    assert sum(marker.rows for marker in generations.merged_segments(far)) == ROWS
 
 
 def test_segments_opened_together_are_the_file_of_a_folder(run: Run, far: Run) -> None:
@@ -148,18 +168,16 @@ def test_segments_of_a_tier_hold_the_same_too(run: Run, far: Run) -> None:
 
 
 def test_segments_that_stand_are_not_written_again(far: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(far)
-    monkeypatch.setattr(segments, "merge_segment", None)
-    inputs = merge_inputs(far)
-    for task in segments.plan_segments(far, 2048):
-        segments.merge_into_segment(far, task, inputs)
-    assert blocks(far)
+    merge_segments(far)
+    before = everything(far)
+    monkeypatch.setattr(segments, "merge_segment", None)  # would fail if it were called
+    merge_segments(far)
+    assert everything(far) == before
+    assert len(generations.merged_segments(far)) > 2
 
 
 def test_a_missing_segment_is_not_published(far: Run) -> None:
-    inputs = merge_inputs(far)
-    for task in segments.plan_segments(far, 2048):
-        segments.merge_into_segment(far, task, inputs)
+    merge_segments(far)
     marker = generations.merged_segments(far)[1]
     far.store.filesystem.rm_file(far.store.full(marker.lists.path))
     with pytest.raises(PixdexError, match=r"segment-00001-.* is not"):
@@ -167,7 +185,7 @@ def test_a_missing_segment_is_not_published(far: Run) -> None:
     far.store.filesystem.rm_file(far.store.full(layout.marker(1, "merge", 1)))
     with pytest.raises(PixdexError, match="do not cover all lists"):
         generations.publish(far)
-    assert isinstance(marker, SegmentMarker)
+    assert generations.numbers(far.store) == []
 
 
 def test_the_local_copy_is_made_once_and_again_when_it_was_cut(far: Run) -> None:
@@ -180,6 +198,23 @@ def test_the_local_copy_is_made_once_and_again_when_it_was_cut(far: Run) -> None
     assert sorted(path.name for path in file.parent.iterdir()) == ["bytes", "index.faiss"]
 
 
+def test_a_new_copy_removes_the_others_of_its_root_and_no_more(far: Run) -> None:
+    generation = publish(far)
+    first = materialise(far.store, generation)
+    whole = first.read_bytes()
+    elsewhere = materialise(Store(far.store.url + "/"), generation)  # another spelling, for another root
+    root = first.parents[1]
+    (root / "gone").mkdir()
+    (root / "gone" / "index.faiss").write_bytes(b"of a generation before")
+    (root / "dead" / ".making-x").mkdir(parents=True)
+    os.utime(root / "dead" / ".making-x", (0, 0))
+    (root / "begun" / ".making-y").mkdir(parents=True)
+    first.unlink()
+    assert materialise(far.store, generation).read_bytes() == whole
+    assert sorted(path.name for path in root.iterdir()) == sorted(["begun", first.parent.name])
+    assert elsewhere.exists() and elsewhere.parents[1] != root
+
+
 def test_a_damaged_segment_is_named_and_leaves_no_copy(far: Run) -> None:
     generation = publish(far)
     path = generations.read_table(far.store, generation.tables.segments)["path"][0].as_py()
@@ -188,7 +223,7 @@ def test_a_damaged_segment_is_named_and_leaves_no_copy(far: Run) -> None:
     far.store.filesystem.pipe_file(far.store.full(path), bytes(data))
     with pytest.raises(PixdexError, match=r"segment-00000-.* is damaged"):
         open_index(far.store, generation)
-    assert not list(cache_folder().glob("*/*"))
+    assert not [path for path in cache_folder().rglob("*") if path.is_file()]
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(far: Run, tmp_path: Path) -> None:
