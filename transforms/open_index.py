@@ -70,11 +70,14 @@ def _fast(index: Any, key: str) -> Any:
         fast = faiss.IndexIVFRaBitQFastScan(plain)
     else:
         raise UsageError(f"index {key} cannot be scanned fast: only 4-bit PQ (PQ32x4) and RaBitQ can; leave it mapped")
-    # The quantizer goes over; the rest of the plain index is dropped with its last name.
+    # Who frees what rests on faiss 1.15.1: its FastScan constructors borrow the quantizer, copy the codes, and have
+    # Python keep the plain index in `referenced_objects`. Here the quantizer goes over, and the rest of the plain index
+    # is freed with its last name: an index of hundreds of GB must not be in memory twice.
     fast.own_fields, plain.own_fields = True, False
     del fast.referenced_objects
     if behind is None:
         return fast
+    # C++ owns what is behind a transform: the plain index is given to Python to free, the fast one to C++.
     plain.this.own(True)
     fast.this.disown()
     behind.index = fast

@@ -91,9 +91,8 @@ class Store:
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
-        filesystem, base = uris.filesystem_of(self.url)
         # Other workers write here too: a kept listing would hide from `open` what they made since.
-        filesystem.dircache.use_listings_cache = False
+        filesystem, base = uris.filesystem_of(self.url, keep_listings=False)
         return filesystem, base.rstrip("/")
 
     @property

@@ -78,8 +78,11 @@ def nfc(values: pa.Array) -> pa.Array:
     return pa.array([text and unicodedata.normalize("NFC", text) for text in texts], pa.string())
 
 
-def filesystem_of(uri: str) -> tuple[Any, str]:  # fsspec is untyped
+def filesystem_of(uri: str, *, keep_listings: bool = True) -> tuple[Any, str]:  # fsspec is untyped
     """Returns the fsspec filesystem of a URI and what it calls the object; `::` in a name is no chain of protocols.
+
+    fsspec hands the same filesystem to everyone in the process who asks alike. One that is not to `keep_listings` of
+    folders sees what others write there at once, and is another than the one that keeps them.
 
     Raises:
         ValueError: the protocol is unknown.
@@ -89,7 +92,8 @@ def filesystem_of(uri: str) -> tuple[Any, str]:  # fsspec is untyped
     if not separator:
         raise ValueError(f"{uri} is no URL")
     kind = fsspec.get_filesystem_class(protocol)
-    return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(uri)), str(kind._strip_protocol(uri))
+    options = kind._get_kwargs_from_urls(uri) | ({} if keep_listings else {"use_listings_cache": False})
+    return fsspec.filesystem(protocol, **options), str(kind._strip_protocol(uri))
 
 
 def read(uri: str) -> bytes:

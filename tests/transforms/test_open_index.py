@@ -1,5 +1,6 @@
 """Opening an index: mapped as it lies, or read and converted for fast scans."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,24 @@ def test_fast_scan_finds_nearly_what_the_plain_scan_finds(tmp_path: Path, key: s
     assert same >= 9
     assert "FastScan" in type(faiss.downcast_index(faiss.extract_index_ivf(fast))).__name__
     assert fast.ntotal == ROWS
+
+
+@pytest.mark.parametrize(
+    "key", ["IVF8,PQ16x4np", "PCA32,IVF8,PQ16x4np", "IVF8_HNSW32,PQ16x4np", "IVF8,RaBitQ", "PCA32,IVF8,RaBitQ"]
+)
+def test_fast_scan_finds_the_same_when_all_that_nobody_names_is_freed(tmp_path: Path, key: str) -> None:
+    store, generation, _ = root_of(tmp_path, key)
+    queries = np.random.default_rng(1).standard_normal((30, DIM)).astype(np.float32)
+    fast = open_index(store, generation, fast_scan=True)
+    expected = fast.search(queries, 10)
+    for _ in range(3):
+        gc.collect()
+        other = open_index(store, generation, fast_scan=True)  # takes the memory that was freed
+        other.reset()
+        del other
+    distances, ids = fast.search(queries, 10)
+    np.testing.assert_array_equal(ids, expected[1])
+    np.testing.assert_array_equal(distances, expected[0])
 
 
 @pytest.mark.parametrize("key", ["IVF8,Flat", "IVF8,PQ4np", "IVF8,SQ8"])

@@ -257,6 +257,17 @@ def test_a_root_on_an_object_store_is_no_folder() -> None:
         store.local_path("index/000001/index.faiss")
 
 
+@pytest.mark.parametrize("location", ["memory://somewhere", "s3://bucket/root"])
+def test_a_root_keeps_no_listings_and_leaves_those_of_other_users_of_the_store_alone(location: str) -> None:
+    protocol = location.partition(":")[0]
+    others = fsspec.filesystem(protocol)
+    store = Store.at(location)
+
+    assert store.filesystem.dircache.use_listings_cache is False
+    assert others.dircache.use_listings_cache is True
+    assert fsspec.filesystem(protocol).dircache.use_listings_cache is True
+
+
 # --- what a new root must be able to do ---
 
 
