@@ -13,24 +13,13 @@ from typing import NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import quantities
+from pipelines import flags
 from transforms import uris
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, IndexSettings, Source
 from transforms.sources.vectors import DEFAULT_COLUMN
 
-
-def _size(text: str) -> int:
-    value = quantities.bytes_of(text)
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {quantities.A_SIZE}")
-    return value
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+_add, _positive = flags.add, flags.positive
 
 
 def _ratio(text: str) -> float:
@@ -43,19 +32,12 @@ def _ratio(text: str) -> float:
     return value
 
 
-def _add(parser: argparse.ArgumentParser, flag: str, **kwargs: object) -> None:
-    """Adds a flag under both spellings, `--index-key` and `--index_key`."""
-    other = "--" + flag.removeprefix("--").replace("-", "_")
-    spellings = dict.fromkeys([flag, other]) if flag.startswith("--") else [flag]
-    parser.add_argument(*spellings, **kwargs)  # type: ignore[arg-type]  # argparse's own overloads are wider
-
-
 class RootOptions(PipelineOptions):
     """Where everything lies."""
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        _add(parser, "--root", help="folder or fsspec URL that holds everything a search needs")
+        flags.ROOT.add_to(parser)
 
 
 class SourceOptions(PipelineOptions):
@@ -112,7 +94,11 @@ class EncoderOptions(PipelineOptions):
             help="demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo",
         )
         _add(
-            parser, "--encoder-batch", type=_positive, default=64, help="pictures or texts encoded at once (default 64)"
+            parser,
+            "--encoder-batch",
+            type=_positive,
+            default=64,
+            help="pictures or texts encoded at once (default 64)",
         )
         _add(
             parser,
@@ -157,34 +143,10 @@ class IndexOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        _add(
-            parser,
-            "--index-key",
-            default="auto",
-            metavar="KEY",
-            help="auto, Flat, or a faiss factory string such as IVF1024,Flat or OPQ16_64,IVF1024,PQ16 (default auto)",
-        )
-        _add(
-            parser,
-            "--metric-type",
-            choices=("ip", "l2", "l1"),
-            default="ip",
-            help="inner product, squared L2, or L1 (Flat only); default ip",
-        )
-        _add(
-            parser,
-            "--max-index-memory",
-            type=_size,
-            default=16 << 30,
-            help="the index auto chooses fits it (default 16G)",
-        )
-        _add(
-            parser,
-            "--code-size",
-            type=_positive,
-            metavar="BYTES",
-            help="bytes a vector that auto compresses to (default: the most of 64, 32, 16, 8, 4 that fits)",
-        )
+        flags.INDEX_KEY.add_to(parser, "auto")
+        flags.METRIC_TYPE.add_to(parser, "ip")
+        flags.MAX_INDEX_MEMORY.add_to(parser, flags.DEFAULT_INDEX_MEMORY)
+        flags.CODE_SIZE.add_to(parser)
         _add(parser, "--seed", type=int, default=0, help="of sampling and training (default 0)")
 
 
@@ -200,12 +162,7 @@ class RunOptions(PipelineOptions):
             default=0.5,
             help="a run with a larger share of rejected items publishes nothing (default 0.5)",
         )
-        _add(
-            parser,
-            "--worker-memory",
-            type=_size,
-            help="memory of a worker: what cannot fit is refused before any work (default: this machine's)",
-        )
+        flags.WORKER_MEMORY.add_to(parser)
         _add(parser, "--abandon-plan", action="store_true", help="give up the unfinished run and start anew")
         _add(parser, "--no-progress", action="store_true", help="show no progress bar")
 
