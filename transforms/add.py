@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
 
 import apache_beam as beam
 import numpy as np
@@ -15,6 +14,7 @@ from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
 from transforms import layout, planning
+from transforms.add_batches import batches_a_thread
 from transforms.errors import PixdexError
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.list_writer import write_lists
@@ -24,11 +24,7 @@ from transforms.planning import Block
 from transforms.records import ListsMarker, ShardMarker, StageMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage
-from transforms.vector_rows import BATCH_ROWS, VectorBatch, read_batches
-
-_BATCHES: Final = 8
-_BYTES: Final = 64 << 20
-"""So many batches, of at most so many bytes, are assigned at once by all threads: they fill the products of cells."""
+from transforms.vector_rows import VectorBatch, read_batches
 
 
 @dataclass(eq=False)
@@ -124,7 +120,7 @@ def add_block(run: Run, block: Block, shards: list[ShardMarker], opened: OpenTra
 def _encoded(run: Run, shards: list[ShardMarker], opened: OpenTrained) -> Iterator[Encoded]:
     """Yields the entries of the shards' rows in order, made by all threads of the run, each on batches of its own."""
     workers = run.request.encoder.threads
-    at_once = max(1, min(_BATCHES, _BYTES // (4 * BATCH_ROWS * run.request.encoder.dim)) // workers)
+    at_once = batches_a_thread(run.request.encoder.dim, workers)
     batches = (batch for marker in shards for batch in read_batches(run.store, marker, run.request.encoder))
 
     def encode(some: list[VectorBatch]) -> Encoded:

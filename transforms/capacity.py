@@ -16,9 +16,10 @@ from transforms.index.cells import GROUP_ROWS
 from transforms.index.clustering import parents_of
 from transforms.index.index_key import IndexKey, code_size, reduced_dim
 from transforms.index.list_format import ID_BYTES
+from transforms.index.range_merge import STEP_BYTES
 from transforms.merging import PIECE_BYTES
 from transforms.records import ROWS_PER_SHARD, Metric
-from transforms.segments import FAN_IN, FILE_BYTES
+from transforms.segments import FAN_IN, FILE_BYTES, READ_BYTES
 
 STORED_BYTES: Final = 2
 """Of a component: ready embeddings are counted as float16."""
@@ -45,6 +46,8 @@ class Workload:
         rows: vectors.
         dim: components of each.
         item_bytes: mean size of a picture, where pictures are to be embedded; None for ready embeddings.
+        normalized: vectors get length 1, and the sample keeps them as float16; otherwise as float32.
+        object_store: the root is no folder: fewer inputs a merge, and segments in the place of one file.
     """
 
     key: IndexKey
@@ -52,6 +55,8 @@ class Workload:
     rows: int
     dim: int
     item_bytes: int | None = None
+    normalized: bool = True
+    object_store: bool = False
 
     @property
     def inner(self) -> int:
@@ -69,10 +74,14 @@ class Workload:
         return self.code + ID_BYTES
 
     @property
+    def component(self) -> float:
+        """Bytes of a component as it is read."""
+        return STORED_BYTES if self.item_bytes is None else OWN_SHARD_BYTES
+
+    @property
     def stored(self) -> int:
         """Bytes of all vectors as they are read."""
-        component = STORED_BYTES if self.item_bytes is None else OWN_SHARD_BYTES
-        return math.ceil(self.rows * self.dim * component)
+        return math.ceil(self.rows * self.dim * self.component)
 
     @property
     def cells(self) -> int:
@@ -120,10 +129,20 @@ class Workload:
         return -(-self.rows // self.partition_rows)
 
     @property
+    def sample_component(self) -> int:
+        """Bytes of a component in the stored sample."""
+        return 2 if self.normalized else 4
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block at most: a worker holds its codes, or those of its rows that are in the sample."""
+        sampled = math.ceil(self.shares.sampled * self.sample_component * self.dim)
+        return planning.block_rows(self.rows, self.key.nlist, max(self.entry, sampled))
+
+    @property
     def blocks(self) -> int:
         """Blocks, cut at shards."""
-        limit = planning.block_rows(self.rows, self.key.nlist, self.entry)
-        return -(-self.shards // max(1, limit // self.partition_rows))
+        return -(-self.shards // max(1, self.block_rows // self.partition_rows))
 
     @property
     def groups(self) -> int:
@@ -132,11 +151,16 @@ class Workload:
         return -(-self.cells // cells)
 
     @property
+    def fan_in(self) -> int:
+        """Most inputs of one merge."""
+        return STEP_BYTES // READ_BYTES if self.object_store else FAN_IN
+
+    @property
     def merge_groups(self) -> int:
-        """Groups of blocks that a tier merges before the last merge, on a filesystem; 1 while one merge reads all."""
-        if self.blocks <= FAN_IN:
+        """Groups of blocks that a tier merges before the last merge; 1 while one merge reads all."""
+        if self.blocks <= self.fan_in:
             return 1
-        return -(-self.blocks // max(FAN_IN, math.isqrt(self.blocks - 1) + 1))
+        return -(-self.blocks // max(self.fan_in, math.isqrt(self.blocks - 1) + 1))
 
     @property
     def tiers(self) -> int:
@@ -165,8 +189,19 @@ class Workload:
 
     @property
     def pieces(self) -> int:
-        """Pieces of the merge: a list is in one of them."""
-        return max(1, min(self.key.nlist, -(-self.listed // PIECE_BYTES)))
+        """Pieces of the merge, segments on an object store: a list is in one of them."""
+        return max(1, min(self.key.nlist, -(-self.listed // (FILE_BYTES if self.object_store else PIECE_BYTES))))
+
+    @property
+    def scratch(self) -> int:
+        """Bytes on the disk of a worker that a task fills at most: on a filesystem it writes into the root instead."""
+        if not self.object_store:
+            return 0
+        block = min(self.block_rows, self.rows)
+        sampled = round(block * self.shares.sampled) * (self.sample_component * self.dim + ID_BYTES)
+        a_list = -(-self.listed // self.key.nlist)
+        segment = min(self.listed, max(FILE_BYTES, a_list))
+        return max(block * self.entry, sampled, segment, self.centroids)
 
     @property
     def files(self) -> dict[str, int]:
@@ -177,7 +212,7 @@ class Workload:
             "trained": 2 if self.assigned_flat else 3,
             "lists": self.blocks,
             "tiers": self.tier_files,
-            "index": 1,
+            "index": self.pieces if self.object_store else 1,
             "tables": 8,
         }
 
@@ -189,7 +224,7 @@ class Workload:
     @property
     def storage(self) -> dict[str, int]:
         """Bytes by kind that a build leaves; ready embeddings lie where they were."""
-        half, rows = STORED_BYTES, self.trained
+        half, rows = self.sample_component, self.trained
         own = 0 if self.item_bytes is None else self.stored + self.rows * COLUMN_BYTES
         passes = refining.PASSES * 4 * self.inner * min(rows, self.key.nlist * self.groups) + 3 * self.centroids
         sample = self.sampled * (half * self.dim + ID_BYTES) + rows * (half * self.inner + ID_BYTES)
@@ -198,7 +233,7 @@ class Workload:
             "training": sample + passes,
             "trained": self.centroids + 4 * self.dim * self.inner,
             "lists": self.listed * (1 + self.tiers),
-            "index": self.listed + self.centroids,
+            "index": self.listed + (0 if self.object_store else self.centroids),
             "markers": 1024 * self.markers,
         }
 
@@ -225,9 +260,14 @@ class Machines:
         return min(self.cores, THREADS_A_TASK)
 
     @property
+    def at_a_time(self) -> int:
+        """Tasks that a worker works on at a time."""
+        return max(1, self.cores // THREADS_A_TASK)
+
+    @property
     def slots(self) -> int:
         """Tasks at a time, on all workers."""
-        return self.workers * max(1, self.cores // THREADS_A_TASK)
+        return self.workers * self.at_a_time
 
 
 def formula(*factors: float) -> str:

@@ -14,10 +14,9 @@ from apache_beam.pvalue import AsList, PCollection, TaggedOutput
 from numpy.typing import NDArray
 
 from transforms import layout, planning
+from transforms.capacity import Workload
 from transforms.errors import PixdexError, UsageError
 from transforms.index.choose import choose
-from transforms.index.index_key import code_size
-from transforms.index.list_format import ID_BYTES
 from transforms.index.sizing import check_worker_memory
 from transforms.planning import Listing
 from transforms.records import Plan, Source, StageMarker, digest
@@ -256,8 +255,16 @@ class _CommitPlan(beam.DoFn):
         planning.check_not_empty(items_planned, ready=bool(files))
         # Here, and nowhere else, a person is warned that the key became another one.
         key = choose(run.request.index, rows, dim)
-        check_worker_memory(key, run.request.index.metric, rows, dim, self._worker_memory)
-        limit = planning.block_rows(rows, key.nlist, code_size(key, dim) + ID_BYTES)
+        load = Workload(
+            key,
+            run.request.index.metric,
+            rows,
+            dim,
+            normalized=run.request.encoder.normalize,
+            object_store=run.store.local is None,
+        )
+        check_worker_memory(load, self._worker_memory)
+        limit = load.block_rows
         if files:
             partitions = planning.cut_ready([file.vectors for file in files], self._first_shard, limit)
         else:

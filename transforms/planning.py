@@ -22,7 +22,7 @@ PARTITIONS_WANTED = 256
 MAX_BLOCK_ROWS = 4 << 20
 BLOCKS_WANTED = 32
 BLOCK_BYTES = 512 << 20
-"""Codes and ids of a block, at most: a worker holds them in memory while it sorts them by list."""
+"""Of a block's codes and ids, or of its sampled vectors, at most: a worker holds them while it sorts them by list."""
 
 ROWS_PER_LIST_AND_BLOCK = 8
 """A block has at least this many planned rows a list, so that a list's bytes in a block are worth a read."""
@@ -50,11 +50,11 @@ def partition_rows(rows: int) -> int:
     return min(max(-(-rows // PARTITIONS_WANTED), MIN_PARTITION_ROWS), ROWS_PER_SHARD)
 
 
-def block_rows(rows: int, nlist: int, entry_bytes: int) -> int:
+def block_rows(rows: int, nlist: int, row_bytes: int) -> int:
     """Returns how many planned rows a block gets at most.
 
-    At least 8 a list and at most 4 Mi (but for that floor), and never more than 512 MiB of codes and ids, of which
-    a row has `entry_bytes`; but one shard at least.
+    At least 8 a list and at most 4 Mi (but for that floor), and never more than 512 MiB of what a worker holds of a
+    block: a row has `row_bytes` of it, code and id or its part of the sample; but one shard at least.
 
     >>> block_rows(3_000, 1, 72), block_rows(10**6, 4096, 72), block_rows(10**9, 262_144, 72)
     (65536, 65536, 4194304)
@@ -63,7 +63,7 @@ def block_rows(rows: int, nlist: int, entry_bytes: int) -> int:
     """
     wanted = max(-(-rows // BLOCKS_WANTED), ROWS_PER_SHARD)
     dense = max(min(wanted, MAX_BLOCK_ROWS), ROWS_PER_LIST_AND_BLOCK * nlist)
-    return max(min(dense, BLOCK_BYTES // entry_bytes), ROWS_PER_SHARD)
+    return max(min(dense, BLOCK_BYTES // row_bytes), ROWS_PER_SHARD)
 
 
 def partition_digest(plan: Plan, partition: Partition) -> str:

@@ -63,11 +63,19 @@ def most_lists(rows: int) -> int:
 def index_bytes(key: IndexKey, rows: int, dim: int) -> int:
     """Returns the bytes of a whole index: codes and ids, centroids with their graph, and what encodes a vector."""
     inner = reduced_dim(key, dim)
-    links = int(key.coarse.removeprefix("_HNSW") or 0)
-    graph = 4 * (2 * links + 4) if links else 0
     codebooks = 4 * _CENTROIDS_OF_PARTS * inner if key.storage.startswith("PQ") else 0
     rotation = 4 * dim * inner if key.transforms else 0
-    return rows * (code_size(key, dim) + ID_BYTES) + key.nlist * (4 * inner + graph) + codebooks + rotation
+    return rows * (code_size(key, dim) + ID_BYTES) + 4 * key.nlist * inner + graph_bytes(key) + codebooks + rotation
+
+
+def graph_bytes(key: IndexKey) -> int:
+    """Returns the bytes of the graph over the centroids of an index, their vectors apart; 0 without one.
+
+    >>> graph_bytes(IndexKey.parse("IVF65536_HNSW32,PQ64")), graph_bytes(IndexKey.parse("IVF65536,PQ64"))
+    (17825792, 0)
+    """
+    links = int(key.coarse.removeprefix("_HNSW") or 0)
+    return 4 * key.nlist * (2 * links + 4) if links else 0
 
 
 def choose(settings: IndexSettings, rows: int, dim: int, *, warn: bool = True) -> IndexKey:

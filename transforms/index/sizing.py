@@ -4,20 +4,19 @@ Every figure is a sum of terms that say what they are made of, so that a refusal
 """
 
 import os
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from transforms import planning
+from transforms.add_batches import READ_AHEAD, batches_a_thread, batches_in_flight
+from transforms.capacity import THREADS_A_TASK, Workload
 from transforms.errors import UsageError
-from transforms.index import sampling
+from transforms.index.assignment import RANKED_ROWS
 from transforms.index.cells import GROUP_ROWS
-from transforms.index.clustering import parents_of
-from transforms.index.index_key import IndexKey, code_size, reduced_dim
+from transforms.index.choose import graph_bytes
 from transforms.index.list_format import ID_BYTES
 from transforms.index.range_merge import STEP_BYTES
-from transforms.records import Metric
 from transforms.vector_rows import BATCH_ROWS
 
 PROCESS_BYTES: Final = 400 << 20
@@ -26,42 +25,71 @@ PROCESS_BYTES: Final = 400 << 20
 LONGEST_LIST: Final = 4
 """A longest list has so many times the mean, in vectors that cluster; `Flat` has one list, and that is all of it."""
 
-_MEAN_COPIES = 4
-"""Moving the centroids holds the old ones, the sums, the means and the new ones."""
+_READ_COPIES = 2
+"""What is read from storage is there as bytes, and as what is made of them."""
+
+_LIST_COPIES = 3
+"""A list file read: its parts, all of them together, and in their order."""
+
+_LOOK_COPIES = 3
+"""The centroids before a pass: those of the groups, as bytes and as arrays, and all of them together."""
+
+_MOVE_COPIES = 5
+"""Moving the centroids holds the old ones, the sums, the means, the new ones, and these as bytes."""
+
+_INDEX_COPIES = 4
+"""Writing the index: centroids as bytes and as an array, in the order of their cells, and in the index."""
+
+_WORKING_COPIES = 4
+"""Of a thread's vectors behind the transforms: batch by batch, together, brought to cells, and their products."""
 
 _SORTING_BYTES = 32
-"""Of numpy, an entry, while the codes of a block are brought into the order of the lists."""
-
-_ROWS_AT_ONCE = 8 * BATCH_ROWS
-"""Added at once, at most."""
+"""Of numpy, an entry, while entries are brought into the order of the lists."""
 
 _SORTED_AT_ONCE = 128 << 20
+_SLICE_BYTES = 64 << 20
+"""Vectors of the sample that are converted at once, or brought behind the transforms."""
+
+_SLICE_COPIES = 3
+_RANKING_BYTES = 12
+"""A score and a number, for each vector and each parent that it is ranked against."""
+
 _MERGE_SEGMENT_BYTES = 100
 """Of numpy, for each list of each input of a piece."""
-
-_GRAPH = re.compile(r"_HNSW(\d+)")
 
 
 @dataclass(frozen=True)
 class Term:
-    """Part of a sum: what it is, how many bytes, and the arithmetic that makes them (none for a fixed part)."""
+    """Part of a sum: what it is, how many bytes, and the arithmetic that makes them (none for a fixed part).
+
+    `shared` tells that all tasks of a worker hold it once.
+    """
 
     what: str
     bytes: int
     arithmetic: str = ""
+    shared: bool = False
 
     def __str__(self) -> str:
         """Writes it as a person would on paper."""
         made = f"{self.arithmetic} = " if self.arithmetic else ""
         return f"{self.what} {made}{gibibytes(self.bytes)}"
 
+    def times(self, count: int) -> "Term":
+        """Returns what so many tasks of one worker hold."""
+        if self.shared or count == 1:
+            return self
+        made = f"{count} tasks x {self.arithmetic or gibibytes(self.bytes)}"
+        return Term(self.what, count * self.bytes, made)
+
 
 @dataclass(frozen=True)
 class TaskMemory:
-    """What the hungriest kind of task of a stage holds at once."""
+    """What a kind of task holds at once; `tasks` is how many there are of it."""
 
-    stage: Literal["train", "add", "merge"]
+    stage: Literal["sample", "train", "add", "merge"]
     task: str
+    tasks: int
     terms: tuple[Term, ...]
 
     @property
@@ -69,46 +97,51 @@ class TaskMemory:
         """All of it."""
         return sum(term.bytes for term in self.terms)
 
+    def at_a_time(self, count: int) -> "TaskMemory":
+        """Returns what a worker holds that works on `count` of them at a time, where there are as many."""
+        terms = tuple(term.times(min(count, self.tasks)) for term in self.terms)
+        return TaskMemory(self.stage, self.task, self.tasks, terms)
+
     def __str__(self) -> str:
         """Writes the sum, the largest term first."""
         ordered = sorted(self.terms, key=lambda term: -term.bytes)
         return " + ".join(map(str, ordered))
 
 
-def check_worker_memory(key: IndexKey, metric: Metric, rows: int, dim: int, worker_memory: int | None) -> None:
+def check_worker_memory(load: Workload, worker_memory: int | None, at_a_time: int = 1) -> None:
     """Refuses an index that no worker could train, add to or merge, before any work is done.
 
     Args:
-        key: the index that was chosen.
-        metric: its metric.
-        rows: vectors that are planned.
-        dim: their components.
+        load: what is to be built.
         worker_memory: bytes that a worker has; None: those of this machine.
+        at_a_time: tasks that it works on at a time.
 
     Raises:
         UsageError: with the stage that needs the most, and the arithmetic.
     """
     has = machine_memory() if worker_memory is None else worker_memory
-    needed = max(worker_tasks(key, rows, dim), key=lambda task: task.bytes)
+    needed = max(worker_tasks(load, at_a_time), key=lambda task: task.bytes)
     if needed.bytes > has:
         whose = "this machine has" if worker_memory is None else "--worker-memory is"
         raise UsageError(
-            f"{needed.stage} with {key} ({metric}) needs {gibibytes(needed.bytes)} a worker ({needed.task}): {needed}; "
-            f"{whose} {gibibytes(has)}: {_way_out(key, needed)}"
+            f"{needed.stage} with {load.key} ({load.metric}) needs {gibibytes(needed.bytes)} a worker "
+            f"({needed.task}): {needed}; {whose} {gibibytes(has)}: {_way_out(load, needed)}"
         )
 
 
-def worker_tasks(key: IndexKey, rows: int, dim: int) -> tuple[TaskMemory, ...]:
-    """Returns what every kind of task holds; the largest of a stage is what its workers must have."""
-    base = Term("the process", PROCESS_BYTES)
-    kinds = [*_training(key, rows, dim), _adding(key, rows, dim), _merging(key, rows, dim)]
-    return tuple(TaskMemory(task.stage, task.task, (*task.terms, base)) for task in kinds)
+def worker_tasks(load: Workload, at_a_time: int = 1) -> tuple[TaskMemory, ...]:
+    """Returns what a worker holds for every kind of task; the largest of a stage is what it must have."""
+    base = Term("the process", PROCESS_BYTES, shared=True)
+    kinds = [*_sampling(load), *_training(load), _adding(load), _merging(load)]
+    return tuple(
+        TaskMemory(kind.stage, kind.task, kind.tasks, (*kind.terms, base)).at_a_time(at_a_time) for kind in kinds
+    )
 
 
-def stage_memory(key: IndexKey, rows: int, dim: int) -> dict[str, TaskMemory]:
-    """Returns the hungriest task of each stage."""
+def stage_memory(load: Workload, at_a_time: int = 1) -> dict[str, TaskMemory]:
+    """Returns the hungriest kind of task of each stage."""
     peak: dict[str, TaskMemory] = {}
-    for task in worker_tasks(key, rows, dim):
+    for task in worker_tasks(load, at_a_time):
         peak[task.stage] = max(peak.get(task.stage, task), task, key=lambda one: one.bytes)
     return peak
 
@@ -136,73 +169,109 @@ def gibibytes(size: int) -> str:
     return f"{size} bytes"
 
 
-def _training(key: IndexKey, rows: int, dim: int) -> list[TaskMemory]:
-    inner, shares = reduced_dim(key, dim), sampling.sample_shares(key, rows)
-    pilot, trained = round(shares.pilot * rows), round(shares.trained * rows)
-    cell = round(LONGEST_LIST * trained / parents_of(key.nlist))
-    group = min(GROUP_ROWS + cell, trained)
-    first = Term(
-        "the pilot sample", 4 * pilot * (dim + inner), f"{pilot:,} vectors x ({dim} + {inner}) dimensions x 4 bytes"
+def _sampling(load: Workload) -> Iterator[TaskMemory]:
+    """Sampling a block, and routing its sample, which is trained on but for the rows that are held out."""
+    block, component = min(load.block_rows, load.rows), load.sample_component
+    rows = min(load.sampled, -(-block * load.sampled // load.rows))
+    sampled, behind = component * load.dim + ID_BYTES, component * load.inner
+    slices = Term("a slice", min(_SLICE_COPIES * _SLICE_BYTES, _SLICE_COPIES * 4 * rows * load.dim))
+    yield TaskMemory("sample", "sampling a block", load.blocks, (*_entries("sampled vectors", rows, sampled), slices))
+    # Read, they are there twice; behind the transforms once more.
+    routed = _entries("the sample of a block", rows, _READ_COPIES * sampled + behind)
+    yield TaskMemory("train", "routing the sample of a block", load.blocks, (*routed, slices))
+
+
+def _training(load: Workload) -> Iterator[TaskMemory]:
+    inner, component, lists = load.inner, load.sample_component, load.key.nlist
+    # Vectors that are read take their codes in every copy, and as float32; that is more than what is made of them.
+    a_pilot = (_LIST_COPIES * component + 4) * load.dim + 4 * inner
+    pilot = Term("the pilot sample", load.pilot * a_pilot, f"{load.pilot:,} vectors x {a_pilot:,} bytes")
+    cell = round(LONGEST_LIST * load.trained / load.cells)
+    group = min(GROUP_ROWS + cell, load.trained)
+    a_row = (_LIST_COPIES * component + 4) * inner + _SORTING_BYTES
+    rows = Term("a group of cells", group * a_row, f"{group:,} vectors x {a_row:,} bytes")
+    summed = min(group, lists)
+    sums = Term("sums", 2 * 4 * summed * inner, f"2 copies of {summed:,} lists x {inner} dimensions x 4 bytes")
+    index = (_centroids(load, _INDEX_COPIES), *_graph(load, _READ_COPIES))
+    yield TaskMemory("train", "finding the parents", 1, (pilot,))
+    yield TaskMemory("train", "clustering cells", load.groups, (rows,))
+    yield TaskMemory(
+        "train",
+        "looking for the nearest lists",
+        load.groups,
+        (_centroids(load, _LOOK_COPIES, shared=True), rows, sums, *_ranking(load)),
     )
-    cells = Term("a group of cells", 8 * group * inner, f"2 copies of {group:,} vectors x {inner} dimensions x 4 bytes")
-    centroids = _centroids(key, inner)
-    moving = Term("centroids", _MEAN_COPIES * centroids.bytes, f"{_MEAN_COPIES} copies of {centroids.arithmetic}")
-    return [
-        TaskMemory("train", "finding the parents", (first,)),
-        TaskMemory("train", "clustering cells", (cells, centroids)),
-        TaskMemory("train", "moving the centroids and writing the index", (moving, *_graph(key))),
-    ]
+    yield TaskMemory("train", "moving the centroids", 1, (_centroids(load, _MOVE_COPIES), sums))
+    yield TaskMemory("train", "writing the index", 1, (*index, pilot))
 
 
-def _adding(key: IndexKey, rows: int, dim: int) -> TaskMemory:
-    inner, entry = reduced_dim(key, dim), code_size(key, dim) + ID_BYTES
-    block = min(planning.block_rows(rows, key.nlist, entry), rows)
+def _adding(load: Workload) -> TaskMemory:
+    inner, block = load.inner, min(load.block_rows, load.rows)
+    rows = batches_a_thread(load.dim, THREADS_A_TASK) * BATCH_ROWS
+    waiting = min(rows * batches_in_flight(THREADS_A_TASK) + READ_AHEAD * BATCH_ROWS, block + BATCH_ROWS)
+    working = min(rows * THREADS_A_TASK, block + BATCH_ROWS)
     batches = Term(
         "batches",
-        4 * _ROWS_AT_ONCE * (dim + 3 * inner),
-        f"{_ROWS_AT_ONCE:,} vectors x ({dim} + 3 x {inner}) dimensions x 4 bytes",
+        4 * (waiting * load.dim + _WORKING_COPIES * working * inner),
+        f"({waiting:,} x {load.dim} + {_WORKING_COPIES} x {working:,} x {inner}) x 4 bytes",
     )
-    sorting = Term("sorting", min(_SORTED_AT_ONCE, 2 * block * entry))
-    codes = Term("a block", block * (entry + _SORTING_BYTES), f"{block:,} vectors x ({entry} + {_SORTING_BYTES}) bytes")
-    held = (_centroids(key, inner), *_graph(key))
-    return TaskMemory("add", "adding a block", (*held, codes, sorting, batches))
+    copies = _READ_COPIES if load.object_store else 1  # a folder's index is mapped
+    held = (_centroids(load, copies, shared=True), *_graph(load, copies, shared=True))
+    codes = _entries("a block", block, load.entry)
+    return TaskMemory("add", "adding a block", load.blocks, (*held, *codes, batches, *_ranking(load)))
 
 
-def _merging(key: IndexKey, rows: int, dim: int) -> TaskMemory:
-    entry = code_size(key, dim) + ID_BYTES
-    inputs = -(-rows // max(1, planning.block_rows(rows, key.nlist, entry)))
-    longest = rows if key.nlist == 1 else min(rows, LONGEST_LIST * -(-rows // key.nlist))
+def _merging(load: Workload) -> TaskMemory:
+    rows, entry, nlist = load.rows, load.entry, load.key.nlist
+    longest = rows if nlist == 1 else min(rows, LONGEST_LIST * -(-rows // nlist))
     if longest * entry > STEP_BYTES:
         size = min(2 * longest, rows) * entry
         piece = Term("the longest lists", size, f"{size // entry:,} vectors x {entry} bytes")
     else:
         piece = Term("two steps", min(2 * STEP_BYTES, rows * entry))
-    lists = min(key.nlist, -(-piece.bytes * key.nlist // max(1, rows * entry)))
+    lists = min(nlist, -(-piece.bytes * nlist // max(1, rows * entry)))
+    inputs = min(load.blocks, max(load.fan_in, load.merge_inputs))
     segments = min(lists * inputs, -(-piece.bytes // entry))
     sizes = Term(
         "list sizes",
-        8 * key.nlist + _MERGE_SEGMENT_BYTES * segments,
-        f"{key.nlist:,} lists x 8 + {segments:,} parts of lists x {_MERGE_SEGMENT_BYTES} bytes",
+        8 * nlist + _MERGE_SEGMENT_BYTES * segments,
+        f"{nlist:,} lists x 8 + {segments:,} parts of lists x {_MERGE_SEGMENT_BYTES} bytes",
     )
-    return TaskMemory("merge", "merging a piece", (piece, sizes))
+    return TaskMemory("merge", "merging a piece", load.pieces, (piece, sizes))
 
 
-def _centroids(key: IndexKey, inner: int) -> Term:
-    return Term("centroids", 4 * key.nlist * inner, f"{key.nlist:,} lists x {inner} dimensions x 4 bytes")
+def _entries(what: str, rows: int, entry: int) -> tuple[Term, Term]:
+    """Entries of lists, and what sorting them takes."""
+    held = Term(what, rows * (entry + _SORTING_BYTES), f"{rows:,} vectors x ({entry:,} + {_SORTING_BYTES}) bytes")
+    return held, Term("sorting", min(_SORTED_AT_ONCE, 2 * rows * entry))
 
 
-def _graph(key: IndexKey) -> tuple[Term, ...]:
-    match = _GRAPH.match(key.coarse)
-    if not match:
+def _ranking(load: Workload) -> tuple[Term, ...]:
+    """What two-level assignment holds of the parents, in every thread."""
+    if load.assigned_flat:
         return ()
-    links = 2 * int(match[1])
-    return (Term("HNSW graph", 4 * key.nlist * (links + 4), f"{key.nlist:,} lists x ({links} + 4) links x 4 bytes"),)
+    threads, made = THREADS_A_TASK, f"{RANKED_ROWS:,} vectors x {load.cells:,} parents x {_RANKING_BYTES} bytes"
+    size = threads * RANKED_ROWS * load.cells * _RANKING_BYTES
+    return (Term("nearest parents", size, f"{threads} threads x {made}"),)
 
 
-def _way_out(key: IndexKey, needed: TaskMemory) -> str:
+def _centroids(load: Workload, copies: int = 1, *, shared: bool = False) -> Term:
+    made = f"{load.key.nlist:,} lists x {load.inner} dimensions x 4 bytes"
+    return Term("centroids", copies * load.centroids, f"{copies} copies of {made}" if copies > 1 else made, shared)
+
+
+def _graph(load: Workload, copies: int, *, shared: bool = False) -> tuple[Term, ...]:
+    size = graph_bytes(load.key)
+    if not size:
+        return ()
+    made = f"{load.key.nlist:,} lists x {size // load.key.nlist} bytes"
+    return (Term("HNSW graph", copies * size, f"{copies} copies of {made}" if copies > 1 else made, shared),)
+
+
+def _way_out(load: Workload, needed: TaskMemory) -> str:
     largest = max(needed.terms, key=lambda term: term.bytes).what
     if largest == "the longest lists":
         return "an --index-key with lists (IVF), more of them, or smaller codes; or larger workers"
     if largest == "centroids":
         return "fewer lists, fewer dimensions (OPQm_d), or larger workers"
-    return "larger workers" if key.nlist == 1 else "fewer lists, smaller codes, or larger workers"
+    return "larger workers" if load.key.nlist == 1 else "fewer lists, smaller codes, or larger workers"
