@@ -24,17 +24,19 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
-from pipelines import console, plan_report, quantities
+from pipelines import console, flags, plan_report, quantities
+from pipelines.flags import Flag
 from transforms import generations, layout, rates
 from transforms.capacity import Machines, Workload
-from transforms.errors import UsageError
+from transforms.errors import PixdexError, UsageError
 from transforms.forecast import forecast
 from transforms.index import sizing
 from transforms.index.choose import check_key, choose, index_bytes
 from transforms.records import IndexSettings, Request
+from transforms.rejects import normalised_message
 from transforms.store import Store
 
 MOST_VECTORS: Final = 10**15
@@ -44,7 +46,6 @@ MOST_CORES: Final = 4096
 
 _ITEM_BYTES: Final = "100K"
 _BANDWIDTH: Final = "1G"
-_METRICS: Final = ("ip", "l2", "l1")
 _DOUBLINGS: Final = 40
 
 
@@ -65,11 +66,10 @@ def plan(argv: Sequence[str]) -> int:
     load, notes = _load(own)
     cores = quantities.count("--cores", own.cores, MOST_CORES) if own.cores else os.cpu_count() or 1
     workers = quantities.count("--workers", own.workers, MOST_WORKERS)
-    bandwidth = own.bandwidth or (_BANDWIDTH if workers > 1 else None)
+    bandwidth = own.bandwidth or (_BANDWIDTH if workers > 1 or load.object_store else None)
     machines = Machines(workers, cores, quantities.size("--bandwidth", bandwidth) if bandwidth else None)
     if own.worker_memory:
-        memory = quantities.size("--worker-memory", own.worker_memory)
-        sizing.check_worker_memory(load.key, load.metric, load.rows, load.dim, memory)
+        sizing.check_worker_memory(load, own.worker_memory, machines.at_a_time)
     embedded = quantities.rate("--items-per-second", own.items_per_second) if own.items_per_second else None
     found = forecast(load, machines, rates.load() or rates.DEFAULT, embedded)
     if not own.json:
@@ -80,61 +80,86 @@ def plan(argv: Sequence[str]) -> int:
 
 def _load(own: argparse.Namespace) -> tuple[Workload, list[str]]:
     """Returns what is to be built, and what should be said about it."""
-    settings, found = IndexSettings(own.index_key or "auto", own.metric_type or "ip", code_size=_code_size(own)), None
-    rows, dim = own.num_vectors and quantities.count("--num-vectors", own.num_vectors, MOST_VECTORS), 0
-    if own.root:
-        found, there = _found(own.root)
-        rows, dim = rows or there, found.encoder.dim
-        if own.index_key is None:
-            settings = replace(found.index, metric=own.metric_type or found.index.metric)
-    if not rows or not (dim or own.dim):
+    rows = quantities.count("--num-vectors", own.num_vectors, MOST_VECTORS) if own.num_vectors else 0
+    dim = quantities.count("--dim", own.dim, MOST_DIMENSIONS) if own.dim else 0
+    store = Store.at(own.root) if own.root else None
+    found = _found(store, needed=not (rows and dim)) if store else None
+    if found is not None:
+        rows, dim = rows or found.rows, dim or found.request.encoder.dim
+    if not rows or not dim:
         raise UsageError("name what to plan: --num-vectors N --dim D, or --root R")
-    dim = quantities.count("--dim", own.dim, MOST_DIMENSIONS) if own.dim else dim
+    settings = _settings(own, found)
     check_key(settings, dim)
     notes: list[str] = []
-    if own.max_index_memory:
-        settings = replace(settings, max_memory=quantities.size("--max-index-memory", own.max_index_memory))
-    elif settings.key == "auto":
+    if settings.key == "auto" and own.max_index_memory is None:
         settings, notes = _with_room(settings, rows, dim)
     key = choose(settings, rows, dim, warn=False)
     pictures = own.item_bytes or own.items_per_second
     if found is not None and not pictures:
-        pictures = any(source.kind != "vectors" for source in found.sources)
+        pictures = any(source.kind != "vectors" for source in found.request.sources)
     item_bytes = quantities.size("--item-bytes", own.item_bytes or _ITEM_BYTES) if pictures else None
-    return Workload(key, settings.metric, rows, dim, item_bytes), notes
+    normalized = found.request.encoder.normalize if found is not None else not own.no_normalize
+    remote = own.object_store or (store is not None and store.local is None)
+    return Workload(key, settings.metric, rows, dim, item_bytes, normalized, remote), notes
 
 
-def _code_size(own: argparse.Namespace) -> int | None:
-    return quantities.count("--code-size", own.code_size, MOST_DIMENSIONS) if own.code_size else None
+def _settings(own: argparse.Namespace, found: "_There | None") -> IndexSettings:
+    """Returns what the options ask for; what they leave open is that of the root, where there is one."""
+    there = found.request.index if found is not None and own.index_key is None else IndexSettings()
+    return IndexSettings(
+        own.index_key or there.key,
+        own.metric_type or (found.request.index.metric if found is not None else there.metric),
+        own.max_index_memory or there.max_memory,
+        own.code_size or there.code_size,
+    )
 
 
 def _with_room(settings: IndexSettings, rows: int, dim: int) -> tuple[IndexSettings, list[str]]:
-    """Allows as much memory as the smallest index takes, where the default is too little; a note says so."""
+    """Allows as much memory as the smallest index takes, where the limit is too little; a note says so."""
     for doublings in range(_DOUBLINGS):
         roomy = replace(settings, max_memory=settings.max_memory << doublings)
         try:
             key = choose(roomy, rows, dim, warn=False)
         except UsageError:
             continue
-        taken = -(-index_bytes(key, rows, dim) >> 30) + 1
-        note = f"the default --max-index-memory of {settings.max_memory >> 30}G is too little: build with {taken}G"
+        limit = quantities.size_text(settings.max_memory)
+        whose = "the default" if settings.max_memory == flags.DEFAULT_INDEX_MEMORY else "the root's"
+        taken = quantities.size_text(index_bytes(key, rows, dim))
+        note = f"{whose} --max-index-memory of {limit} is too little: build with {taken}"
         return roomy, [note] if doublings else []
     return settings, []
 
 
-def _found(root: str) -> tuple[Request, int]:
-    """Returns the request of a root, and its vectors: those published, or planned by a run that is not finished.
+@dataclass(frozen=True)
+class _There:
+    """What a root was asked for, and the vectors that it has, or will have."""
+
+    request: Request
+    rows: int
+
+
+def _found(store: Store, *, needed: bool) -> _There | None:
+    """Returns what is in a root: published, or planned by a run that is not finished; None where there is neither.
 
     Raises:
-        UsageError: there is neither.
+        UsageError: the root cannot be read, or there is neither, and it is `needed`.
     """
-    store = Store.at(root)
-    if published := generations.current(store):
-        return published.request, published.totals.vectors
-    run = generations.unfinished(store)
-    if run is None or not store.exists(layout.plan(run.generation)):
+    try:
+        if published := generations.current(store):
+            return _There(published.request, published.totals.vectors)
+        run = generations.unfinished(store)
+        if run is not None and store.exists(layout.plan(run.generation)):
+            return _There(run.request, run.plan.rows)
+    except PixdexError:
+        raise
+    except Exception as error:  # every object store raises its own
+        raise UsageError(
+            f"--root {store.url} cannot be read ({normalised_message(error)}): see to its address and credentials, or "
+            "plan with --object-store instead"
+        ) from error
+    if needed:
         raise UsageError(f"{store.url} holds no index and no plan: name --num-vectors and --dim")
-    return run.request, run.plan.rows
+    return None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -154,39 +179,41 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    for flag, metavar, text in _FLAGS:
-        spellings = dict.fromkeys([flag, "--" + flag[2:].replace("-", "_")])
-        if metavar is None:
-            parser.add_argument(*spellings, action="store_true", help=text)
-        else:
-            parser.add_argument(*spellings, metavar=metavar, help=text)
+    for flag in _FLAGS:
+        flag.add_to(parser)
+    for name, text in _SWITCHES:
+        flags.add(parser, name, action="store_true", help=text)
     parser.set_defaults(workers="1")
     own, unknown = parser.parse_known_args(list(argv))
     if unknown:
         word = unknown[0].partition("=")[0]
         near = difflib.get_close_matches(word, parser._option_string_actions, n=1, cutoff=0.5)
         raise UsageError(f"unknown flag {word}{f', did you mean {near[0]}?' if near else ''}; see pixdex plan --help")
-    if own.metric_type not in (None, *_METRICS):
-        raise UsageError(f"--metric-type {own.metric_type} is none of {', '.join(_METRICS)}")
     return own
 
 
-_FLAGS: Final[tuple[tuple[str, str | None, str], ...]] = (
-    ("--num-vectors", "N", "vectors, such as 1000000, 1e9 or 250M"),
-    ("--dim", "D", "components of a vector"),
-    ("--root", "R", "take vectors, dimension and index from what is there"),
-    ("--index-key", "KEY", "auto, Flat, or a faiss factory string (default auto)"),
-    ("--metric-type", "METRIC", "ip, l2 or l1 (default ip)"),
-    ("--max-index-memory", "SIZE", "the index auto chooses fits it (default 16G, or what the smallest index takes)"),
-    ("--code-size", "BYTES", "bytes a vector that auto compresses to"),
-    ("--workers", "W", "machines that work (default 1)"),
-    ("--cores", "C", "cores of each (default: of this machine)"),
-    ("--worker-memory", "SIZE", "memory of each: what cannot fit is refused"),
-    ("--bandwidth", "SIZE", "bytes a second between a worker and the storage (default 1G; no limit for one worker)"),
-    ("--item-bytes", "SIZE", "pictures are embedded, of this mean size (default: ready embeddings, float16)"),
-    ("--items-per-second", "RATE", "pictures that one worker embeds a second; without it their hours are left out"),
-    ("--calibrate", None, "measure this machine for a minute, and keep the rates for later plans"),
-    ("--json", None, "print only the JSON object"),
+_FLAGS: Final = (
+    Flag("--num-vectors", "N", "vectors, such as 1000000, 1e9 or 250M"),
+    Flag("--dim", "D", "components of a vector"),
+    flags.ROOT,
+    flags.INDEX_KEY,
+    flags.METRIC_TYPE,
+    flags.MAX_INDEX_MEMORY,
+    flags.CODE_SIZE,
+    Flag("--workers", "W", "machines that work (default 1)"),
+    Flag("--cores", "C", "cores of each (default: of this machine)"),
+    flags.WORKER_MEMORY,
+    Flag(
+        "--bandwidth", "SIZE", "bytes a second between a worker and the storage (default 1G; no limit for one worker)"
+    ),
+    Flag("--item-bytes", "SIZE", "pictures are embedded, of this mean size (default: ready embeddings, float16)"),
+    Flag("--items-per-second", "RATE", "pictures that one worker embeds a second; without it they are not counted"),
+)
+_SWITCHES: Final = (
+    ("--object-store", "the root lies in an object store, as one given with --root s3://… does"),
+    ("--no-normalize", "vectors keep their length"),
+    ("--calibrate", "measure this machine for a minute, and keep the rates for later plans"),
+    ("--json", "print only the JSON object"),
 )
 
 

@@ -33,14 +33,14 @@ def calibrate() -> Rates:
     graph, stage = _graph_seconds()
     found["graph_seconds"], found["stage_seconds"] = _told("graph_seconds", graph), _told("stage_seconds", stage)
     found["start_seconds"] = _told("start_seconds", _start_seconds())
-    found["shuffle_bytes"] = rates.DEFAULT.shuffle_bytes  # a minute of shuffling would say what the runner is known for
+    found |= {name: _told(name, getattr(rates.DEFAULT, name), assumed=True) for name in sorted(rates.ASSUMED)}
     measured_here = msgspec.convert({"machine": _machine(), "measured": calibration.today(), **found}, Rates)
     console.say(f"kept in {rates.save(measured_here)}")
     return measured_here
 
 
-def _told(name: str, value: float) -> float:
-    console.say(f"  {name:<16} {rate_text(name, value):>14}")
+def _told(name: str, value: float, *, assumed: bool = False) -> float:
+    console.say(f"  {name:<16} {rate_text(name, value):>14}{'  assumed, not measured' if assumed else ''}")
     return value
 
 

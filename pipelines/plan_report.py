@@ -7,14 +7,17 @@ from pipelines import text_table
 from pipelines.quantities import bytes_text, duration_text, rate_text
 from pipelines.text_table import Column
 from transforms.forecast import Forecast, StageForecast
-from transforms.rates import A_CORE
+from transforms.rates import A_CORE, ASSUMED
 
 _SMALL: Final = 0.001
 """Stages below this share of the whole are left out of the formulas."""
 
 
 def as_json(found: Forecast, notes: Sequence[str]) -> dict[str, Any]:
-    """Returns all of a plan; sizes are bytes, durations seconds (null: not known) and hours."""
+    """Returns all of a plan; sizes are bytes, durations seconds (null: not known) and hours.
+
+    Where `embedding` is null, the rate of the encoder is not known: `seconds`, `hours` and `bottleneck` leave it out.
+    """
     load, machines, rates = found.load, found.machines, found.rates
     files, storage = load.files, load.storage
     return {
@@ -36,12 +39,15 @@ def as_json(found: Forecast, notes: Sequence[str]) -> dict[str, Any]:
         "workers": machines.workers,
         "cores": machines.cores,
         "bandwidth_bytes": machines.bandwidth,
+        "object_store": load.object_store,
         "worker_memory_bytes": max(stage.memory.bytes for stage in found.stages if stage.memory),
+        "worker_disk_bytes": load.scratch * machines.at_a_time,
         "stages": [_stage_json(stage) for stage in found.stages],
         "seconds": round(found.seconds, 3),
         "hours": round(found.seconds / 3600, 6),
+        "embedding": None if found.embedding is None else round(found.embedding, 3),
         "bottleneck": found.bottleneck,
-        "rates": {"machine": rates.machine, "measured": rates.measured, **rates.values()},
+        "rates": {"machine": rates.machine, "measured": rates.measured, "assumed": sorted(ASSUMED), **rates.values()},
         "notes": list(notes),
     }
 
@@ -69,6 +75,7 @@ def _facts(found: Forecast) -> str:
     storage = {kind: size for kind, size in load.storage.items() if size}
     unknown = any(stage.seconds is None for stage in found.stages)
     network = f", {bytes_text(machines.bandwidth)}/s to the storage" if machines.bandwidth else ""
+    disk = f", {bytes_text(load.scratch * machines.at_a_time)} of disk each" if load.scratch else ""
     uncounted = ", embedding not counted: give --items-per-second" if unknown else ""
     kinds = ", ".join(f"{bytes_text(size)} {kind}" for kind, size in storage.items())
     parts = (
@@ -82,9 +89,9 @@ def _facts(found: Forecast) -> str:
         ("parts", parts),
         ("files", f"{sum(load.files.values()):,}, and {load.markers:,} markers"),
         ("storage", f"{bytes_text(sum(storage.values()))}: {kinds}"),
-        ("workers", f"{machines.workers:,} of {machines.cores} cores{network}"),
+        ("workers", f"{machines.workers:,} of {machines.cores} cores{network}{disk}"),
         ("time", f"{duration_text(found.seconds)}{uncounted}"),
-        ("bottleneck", f"{found.bottleneck}"),
+        ("bottleneck", f"{found.bottleneck}{' of the stages that are counted' if unknown else ''}"),
     ]
     room = max(len(name) for name, _ in facts)
     return "\n".join(f"{name:<{room}}  {text}" for name, text in facts)
@@ -137,9 +144,12 @@ def _memory(found: Forecast) -> str:
 
 def _rates(found: Forecast) -> str:
     rates = found.rates
-    rows = [
-        [name, rate_text(name, value), "a core" if name in A_CORE else "a task" if "_bytes" in name else ""]
-        for name, value in rates.values().items()
-    ]
+    rows = [[name, rate_text(name, value), _whose(name)] for name, value in rates.values().items()]
     head = f"Rates of {rates.machine}, {rates.measured} (pixdex plan --calibrate measures this machine):"
     return f"{head}\n{text_table.render([Column('rate'), Column('value', 'right'), Column('')], rows)}"
+
+
+def _whose(name: str) -> str:
+    if name in ASSUMED:
+        return "assumed"
+    return "a core" if name in A_CORE else "a task" if "_bytes" in name else ""

@@ -35,6 +35,16 @@ def bytes_of(text: str) -> int | None:
     return int(float(match[1]) * _FACTOR[match[2].upper()]) or None if match else None
 
 
+def size_text(size: int) -> str:
+    """Writes a number of bytes as `bytes_of` reads it, rounded up where it is large.
+
+    >>> size_text(16 << 30), size_text((512 << 20) + 1), size_text(100)
+    ('16G', '513M', '1K')
+    """
+    power, unit = next(((power, unit) for power, unit in ((30, "G"), (20, "M")) if size >= 1 << power), (10, "K"))
+    return f"{-(-size >> power)}{unit}"
+
+
 def size(flag: str, text: str) -> int:
     """Reads the number of bytes that a flag gives."""
     value = bytes_of(text)

@@ -13,11 +13,12 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from transforms import ready_vectors, vector_files
-from transforms.capacity import THREADS_A_TASK
+from transforms import ready_vectors, shards, vector_files
+from transforms.capacity import OWN_SHARD_BYTES, THREADS_A_TASK
 from transforms.index import clustering, codebooks
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 from transforms.index.cells import read_cells
@@ -100,6 +101,7 @@ def _measurements(folder: Path) -> dict[RateName, tuple[float, Callable[[], obje
         "check_bytes": (2 * wide.size, lambda: _check(shard)),
         "scan_bytes": (2 * wide.size, lambda: _read(shard, encoder, _SAMPLE_SHARE)),
         "read_bytes": (2 * wide.size, lambda: _read(shard, encoder, 1.0)),
+        "parquet_bytes": _parquet(Store.at(str(folder)), wide, encoder),
         "matrix_flops": (2 * _BATCH * _DIM * _INNER, lambda: wide[:_BATCH] @ rotation),
         "kmeans_flops": (
             2 * in_cell * a_cell * _INNER * iterations,
@@ -149,6 +151,22 @@ def _read(shard: ShardMarker, encoder: EncoderSettings, share: float) -> None:
 
     for _ in read_batches(Store("memory://calibration"), shard, encoder, choose if share < 1 else None):
         pass
+
+
+def _parquet(
+    store: Store, vectors: NDArray[np.float32], encoder: EncoderSettings
+) -> tuple[float, Callable[[], object]]:
+    """Reads a shard of ours, of values that are rounded to float16 as they are by default."""
+    rounded = vectors.astype(np.float16).astype(np.float32)
+    file = shards.write_embeddings(store, 1, pa.table({name: [""] * _ROWS for name in shards.CORE_COLUMNS}), rounded)
+    counts = {"items": _ROWS, "rejected": 0, "rows": _ROWS, "images": _ROWS, "texts": 0, "keywords": 0}
+    marker = ShardMarker(1, 0, "", **counts, embeddings=file, rejects=None, seconds=0.0)
+
+    def read() -> None:
+        for _ in read_batches(store, marker, encoder):
+            pass
+
+    return OWN_SHARD_BYTES * vectors.size, read
 
 
 def _link(nodes: NDArray[np.float32]) -> None:

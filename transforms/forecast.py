@@ -34,8 +34,13 @@ class Forecast:
         return self.rates.start_seconds + sum(stage.seconds or 0.0 for stage in self.stages)
 
     @property
+    def embedding(self) -> float | None:
+        """Seconds of embedding; None where its rate is not known, and neither `seconds` nor `bottleneck` count it."""
+        return next(stage.seconds for stage in self.stages if stage.cost.stage == "embed")
+
+    @property
     def bottleneck(self) -> Stage:
-        """The stage that takes the longest."""
+        """The stage that takes the longest, of those that are counted."""
         return max(self.stages, key=lambda stage: stage.seconds or 0.0).cost.stage
 
 
@@ -48,21 +53,28 @@ def forecast(load: Workload, machines: Machines, rates: Rates, items_per_second:
         rates: of one of them.
         items_per_second: what one worker embeds, where pictures are to be embedded.
     """
-    peaks = sizing.stage_memory(load.key, load.rows, load.dim)
+    peaks = sizing.stage_memory(load, machines.at_a_time)
     stages = []
     for cost in stage_costs(load):
         kind = _MEMORY_OF.get(cost.stage)
         seconds: float | None = cost.seconds(rates, machines)
         if cost.stage == "embed" and load.item_bytes is not None:
-            rounds = -(-cost.tasks // machines.workers)
-            seconds = items_per_second and rounds * load.rows / cost.tasks / items_per_second
+            seconds = items_per_second and cost.seconds(
+                rates, machines, _encoding(cost, load, machines, items_per_second)
+            )
         if cost.stage == "plan":
             seconds = cost.seconds(rates, machines) + rates.graph_seconds
         stages.append(StageForecast(cost, peaks[kind] if kind else None, seconds))
     return Forecast(load, machines, rates, tuple(stages))
 
 
+def _encoding(cost: StageCost, load: Workload, machines: Machines, items_per_second: float) -> float:
+    """Seconds of the encoder: a worker has one, whatever the tasks that feed it."""
+    return -(-cost.tasks // machines.workers) * load.rows / cost.tasks / items_per_second
+
+
 _MEMORY_OF = {
+    "sample": "sample",
     **dict.fromkeys(("parents", "route", "cells", "pass1", "move1", "pass2", "move2", "train"), "train"),
     "add": "add",
     "tier": "merge",

@@ -11,6 +11,7 @@ RateName = Literal[
     "check_bytes",
     "scan_bytes",
     "read_bytes",
+    "parquet_bytes",
     "matrix_flops",
     "kmeans_flops",
     "flat_flops",
@@ -38,6 +39,9 @@ A_CORE: Final[frozenset[RateName]] = frozenset(
 )
 """Rates that are of one core, and that all threads of a task multiply; the others are of a task."""
 
+ASSUMED: Final[frozenset[RateName]] = frozenset({"shuffle_bytes"})
+"""Rates that nothing measures, here or anywhere: a minute of shuffling would say what the runner is known for."""
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -60,12 +64,13 @@ class Rates:
         take_bytes: vectors taken out of lists of the sample.
         merge_bytes: merged index, with reading, writing and flushing.
         write_bytes: a file, flushed to the disk.
-        shuffle_bytes: through a GroupByKey.
+        shuffle_bytes: through a GroupByKey; assumed, not measured.
         stage_seconds: what a stage of the graph takes beside its work.
         marker_seconds: what a task takes beside its work: its marker, and small files.
         file_seconds: a small file opened and read: a marker, or a part of a list file.
         graph_seconds: from the graph to its first task.
         start_seconds: from the command to the graph.
+        parquet_bytes: embeddings in a shard of ours, read and decoded, all of it for any row.
     """
 
     machine: str
@@ -90,6 +95,7 @@ class Rates:
     file_seconds: float
     graph_seconds: float
     start_seconds: float
+    parquet_bytes: float = 0.3e9
     format_version: int = FORMAT_VERSION
 
     def of(self, name: RateName, threads: int) -> float:

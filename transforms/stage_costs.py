@@ -3,6 +3,7 @@
 The algorithms are those of the modules named in each function; a factor of 2 in operations is a multiply-add.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +12,12 @@ from typing import Final
 from transforms.capacity import Machines, Workload, formula
 from transforms.index import codebooks, refining, training
 from transforms.index.audit import QUERIES
-from transforms.index.clustering import ITERATIONS
+from transforms.index.clustering import ITERATIONS, PILOT_PER_PARENT
 from transforms.index.sampling import HELD_OUT
 from transforms.rates import RateName, Rates
 from transforms.run import STAGES, Stage
 
 _PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")
-_PILOT_PER_PARENT = 256
 _KEY_BYTES = 24
 """Shuffled an item, to find keys that occur twice."""
 
@@ -49,11 +49,14 @@ class StageCost:
     writes: int = 0
     small_reads: int = 0
 
-    def seconds(self, rates: Rates, machines: Machines) -> float:
-        """Returns how long it takes; tasks are alike, a slot takes one after the other, and storage has a bandwidth."""
+    def seconds(self, rates: Rates, machines: Machines, beside: float = 0.0) -> float:
+        """Returns how long it takes; tasks are alike, a slot takes one after the other, and storage has a bandwidth.
+
+        `beside` are seconds of work that has no rate here.
+        """
         if not self.tasks:
             return rates.stage_seconds
-        return max(self._working(rates, machines), self._moving(machines)) + rates.stage_seconds
+        return max(beside + self._working(rates, machines), self._moving(machines)) + rates.stage_seconds
 
     def _moving(self, machines: Machines) -> float:
         busy = min(self.tasks, machines.workers)
@@ -83,26 +86,29 @@ def _embed(load: Workload) -> StageCost:
     """`transforms.ready_shards`; embedding itself is counted by the rate of the encoder (see `forecast`)."""
     if load.item_bytes is not None:
         return StageCost("embed", load.shards, (), reads=load.rows * load.item_bytes, writes=load.storage["embeddings"])
-    check = Work("vectors checked", load.stored, f"{formula(load.rows, load.dim, 2)} bytes", "check_bytes")
+    check = Work("vectors checked", load.stored, _stored(load), "check_bytes")
     return StageCost("embed", load.shards, (check,), reads=load.stored)
 
 
 def _sample(load: Workload) -> StageCost:
     """`transforms.index.sampling.write_sample`."""
     kept = load.sampled * (2 * load.dim + 8)
-    works = (
-        Work("vectors looked through", load.stored, f"{formula(load.rows, load.dim, 2)} bytes", "scan_bytes"),
-        Work("sample converted", 2 * load.sampled * load.dim, formula(load.sampled, load.dim, 2), "read_bytes"),
-        Work("sample written", kept, f"{load.sampled:,} x (2 x {load.dim} + 8)", "list_bytes"),
-    )
+    if load.item_bytes is None:
+        looks = (
+            Work("vectors looked through", load.stored, _stored(load), "scan_bytes"),
+            Work("sample converted", 2 * load.sampled * load.dim, formula(load.sampled, load.dim, 2), "read_bytes"),
+        )
+    else:
+        looks = (_read_all(load),)
+    works = (*looks, Work("sample written", kept, f"{load.sampled:,} x (2 x {load.dim} + 8)", "list_bytes"))
     return StageCost("sample", load.blocks, works, load.stored, kept, small_reads=2 * load.shards)
 
 
 def _parents(load: Workload) -> StageCost:
     """`transforms.index.training.train_parents`."""
     pilot, dim, inner = load.pilot, load.dim, load.inner
-    some = min(pilot, _PILOT_PER_PARENT * load.cells)
-    works: tuple[Work, ...] = (_take("pilot", pilot, dim), _kmeans("parents", some, load))
+    some = min(pilot, PILOT_PER_PARENT * load.cells)
+    works: tuple[Work, ...] = (_take("pilot", pilot, dim), *_kmeans("parents", some, load))
     if load.key.transforms:
         rotated = min(pilot, training.ROTATION_ROWS)
         rotation = 2 * rotated * dim**2 + _EIGEN_FLOPS * dim**3
@@ -145,7 +151,7 @@ def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
             _take("routed sample", rows, inner),
             _grouped(rows, refining.PASS_CELLS, load),
             Work("sums", 4 * rows * inner, formula(4, rows, inner), "merge_bytes"),
-            Work("sums written", sums, f"4 x {inner} x {sums // (4 * inner):,}", "write_bytes"),
+            Work("sums written", sums, formula(4, sums // (4 * inner), inner), "write_bytes"),
         )
         reads, opened = rows * (2 * inner + 8), load.groups * load.blocks
         return StageCost(stage, load.groups, works, reads, sums, small_reads=2 * opened)
@@ -157,7 +163,8 @@ def _move(stage: Stage) -> Callable[[Workload], StageCost]:
     def cost(load: Workload) -> StageCost:
         """`transforms.index.refining.move`."""
         sums = 4 * load.inner * min(load.trained, load.groups * load.key.nlist)
-        read = Work("sums read", sums + 4 * load.centroids, "sums + 4 x centroids", "merge_bytes")
+        text = f"{formula(4, sums // (4 * load.inner), load.inner)} + {formula(4, 4, load.key.nlist, load.inner)}"
+        read = Work("sums read", sums + 4 * load.centroids, text, "merge_bytes")
         write = Work("centroids written", load.centroids, formula(4, load.key.nlist, load.inner), "write_bytes")
         return StageCost(stage, 1, (read, write), sums, load.centroids, small_reads=2 * load.groups)
 
@@ -171,7 +178,7 @@ def _train(load: Workload) -> StageCost:
     works = [
         _take("pilot", load.pilot, load.dim),
         *([_transform(some, load)] if load.key.transforms else []),
-        _kmeans("parents of lists", min(lists, _PILOT_PER_PARENT * load.cells), load),
+        *_kmeans("parents of lists", min(lists, PILOT_PER_PARENT * load.cells), load),
         Work("index written", load.centroids, formula(4, lists, inner), "write_bytes"),
     ]
     if match:
@@ -193,7 +200,7 @@ def _train(load: Workload) -> StageCost:
 def _add(load: Workload) -> StageCost:
     """`transforms.index.encode`, `transforms.index.list_writer`."""
     rows, inner = load.rows, load.inner
-    works = [_read("vectors", rows, load.dim)]
+    works = [_read_all(load)]
     if load.key.transforms:
         works.append(_transform(rows, load))
     if not load.assigned_flat:
@@ -219,11 +226,10 @@ def _tier(load: Workload) -> StageCost:
 
 def _merge(load: Workload) -> StageCost:
     """`transforms.merging`."""
-    works = (
-        Work("lists", load.listed, formula(load.rows, load.entry), "merge_bytes"),
-        Work("head", load.centroids, formula(4, load.key.nlist, load.inner), "write_bytes"),
-    )
-    size = load.listed + load.centroids
+    works: tuple[Work, ...] = (Work("lists", load.listed, formula(load.rows, load.entry), "merge_bytes"),)
+    if not load.object_store:
+        works += (Work("head", load.centroids, formula(4, load.key.nlist, load.inner), "write_bytes"),)
+    size = load.storage["index"]
     return StageCost("merge", load.pieces, works, size, size, small_reads=load.merge_inputs * load.pieces)
 
 
@@ -231,8 +237,14 @@ def _publish(load: Workload) -> StageCost:
     return StageCost("publish", 1, (), small_reads=load.shards + load.blocks + load.pieces)
 
 
-def _read(what: str, rows: int, dim: int) -> Work:
-    return Work(f"{what} read", 2 * rows * dim, f"{formula(rows, dim, 2)} bytes", "read_bytes")
+def _stored(load: Workload) -> str:
+    return f"{formula(load.rows, load.dim, load.component)} bytes"
+
+
+def _read_all(load: Workload) -> Work:
+    return Work(
+        "vectors read", load.stored, _stored(load), "read_bytes" if load.item_bytes is None else "parquet_bytes"
+    )
 
 
 def _take(what: str, rows: int, dim: int) -> Work:
@@ -243,10 +255,12 @@ def _transform(rows: int, load: Workload) -> Work:
     return Work("transform", 2 * rows * load.dim * load.inner, formula(2, rows, load.dim, load.inner), "matrix_flops")
 
 
-def _kmeans(what: str, rows: int, load: Workload) -> Work:
-    cells = load.cells
-    flops = 2 * rows * cells * load.inner * ITERATIONS if cells > 1 else 0
-    return Work(what, flops, formula(2, rows, cells, load.inner, ITERATIONS), "kmeans_flops")
+def _kmeans(what: str, rows: int, load: Workload) -> tuple[Work, ...]:
+    """A mean, where there is one cell only, is not worth a line."""
+    if load.cells == 1:
+        return ()
+    factors = (2, rows, load.cells, load.inner, ITERATIONS)
+    return (Work(what, math.prod(factors), formula(*factors), "kmeans_flops"),)
 
 
 def _grouped(rows: int, probes: int, load: Workload) -> Work:

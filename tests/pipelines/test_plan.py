@@ -33,6 +33,16 @@ def planned(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
     return found
 
 
+def build_vectors(folder: Path, capsys: pytest.CaptureFixture[str], rows: int, *argv: str) -> Path:
+    """Builds an index of random vectors of 16 components; returns its root."""
+    vectors = np.random.default_rng(0).standard_normal((rows, 16)).astype(np.float16)
+    np.save(folder / "v.npy", vectors)
+    words = ["--root", str(folder / "root"), "--vectors", str(folder / "v.npy"), "--no-progress", *argv]
+    assert build.main(words) == 0
+    capsys.readouterr()
+    return folder / "root"
+
+
 @pytest.mark.parametrize("vectors", SIZES)
 def test_every_size_has_a_plan_with_a_bottleneck(vectors: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = planned(capsys, "--num-vectors", vectors, "--dim", "512", "--workers", "100", "--cores", "8")
@@ -48,7 +58,8 @@ def test_the_json_names_the_same_things_for_every_size(capsys: pytest.CaptureFix
     assert list(names[0]) == [
         "vectors", "dim", "metric", "index_key", "nlist", "code_bytes", "sample_rows", "shards", "partitions", "blocks",
         "tiers", "pieces", "files", "markers", "storage_bytes", "workers", "cores", "bandwidth_bytes",
-        "worker_memory_bytes", "stages", "seconds", "hours", "bottleneck", "rates", "notes",
+        "object_store", "worker_memory_bytes", "worker_disk_bytes", "stages", "seconds", "hours", "embedding",
+        "bottleneck", "rates", "notes",
     ]  # fmt: skip
 
 
@@ -130,6 +141,78 @@ def test_embedding_is_counted_when_its_rate_is_known(capsys: pytest.CaptureFixtu
     assert known["bottleneck"] == "embed"
 
 
+def test_a_plan_says_that_embedding_is_not_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = ["--num-vectors", "1e8", "--dim", "512", "--item-bytes", "200K"]
+    unknown, known = planned(capsys, *pictures), planned(capsys, *pictures, "--items-per-second", "100")
+    assert unknown["embedding"] is None
+    assert unknown["bottleneck"] != "embed"
+    assert known["embedding"] == pytest.approx(1e6, rel=0.01)
+    assert plan.main(pictures) == 0
+    assert "bottleneck  " in (shown := capsys.readouterr().out)
+    assert "of the stages that are counted" in shown
+
+
+def test_embedding_waits_for_the_network_too(capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = ["--num-vectors", "1e8", "--dim", "512", "--item-bytes", "2M", "--items-per-second", "1e5"]
+    found = planned(capsys, *pictures, "--workers", "10", "--bandwidth", "1G")
+    embed = next(stage for stage in found["stages"] if stage["stage"] == "embed")
+    assert embed["seconds"] == pytest.approx((embed["reads_bytes"] + embed["writes_bytes"]) / (10 << 30), rel=0.01)
+
+
+def test_an_object_store_has_segments_and_fewer_inputs_a_merge(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = ["--num-vectors", "1e9", "--dim", "512"]
+    folder, flag = planned(capsys, *asked), planned(capsys, *asked, "--object-store")
+    by_root = planned(capsys, *asked, "--root", "memory://pixdex-plan-test")
+    assert planned(capsys, *asked, "--root", str(tmp_path))["object_store"] is False
+    assert flag == by_root
+    assert (folder["tiers"], flag["tiers"]) == (0, 1)
+    assert flag["pieces"] == flag["files"]["index"] == -(-(10**9 * flag["code_bytes"] + 8 * 10**9) >> 30)
+    assert folder["worker_disk_bytes"] == 0
+    assert flag["worker_disk_bytes"] >= 1 << 30
+
+
+def test_a_code_size_beside_a_root_is_not_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--index-key", "auto", "--code-size", "8")
+    root = build_vectors(tmp_path, capsys, 2000, *asked)
+    more = ["--root", str(root), "--num-vectors", "1e8"]
+    assert planned(capsys, *more)["code_bytes"] == 8
+    assert planned(capsys, *more, "--code-size", "4")["code_bytes"] == 4
+
+
+def test_the_limit_of_a_root_is_not_called_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = build_vectors(tmp_path, capsys, 2000, "--index-key", "auto", "--max-index-memory", "300M")
+    (note,) = planned(capsys, "--root", str(root), "--num-vectors", "1e9")["notes"]
+    assert note.startswith("the root's --max-index-memory of 300M is too little: build with ")
+    wanted = note.rpartition(" ")[2]
+    assert planned(capsys, "--root", str(root), "--num-vectors", "1e9", "--max-index-memory", wanted)["notes"] == []
+
+
+def test_tasks_side_by_side_are_counted_in_the_memory_of_a_worker(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--num-vectors", "1e9", "--dim", "512"]
+    four, eight = (planned(capsys, *asked, "--cores", cores) for cores in ("4", "8"))
+    added = [next(stage for stage in one["stages"] if stage["stage"] == "add")["memory_bytes"] for one in (four, eight)]
+    assert added[0] < added[1] < 2 * added[0]
+    assert plan.main([*asked, "--cores", "64", "--worker-memory", f"{four['worker_memory_bytes']}"]) == 2
+    assert "16 tasks x" in capsys.readouterr().err
+
+
+def test_what_is_assumed_is_not_called_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert planned(capsys, "--num-vectors", "1e6", "--dim", "64")["rates"]["assumed"] == ["shuffle_bytes"]
+    assert plan.main(["--num-vectors", "1e6", "--dim", "64"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("shuffle_bytes")]
+    assert line.endswith("assumed")
+
+
+def test_rates_of_before_there_was_one_more_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    rates.save(rates.DEFAULT)
+    kept = json.loads(rates.file().read_text())
+    del kept["parquet_bytes"]
+    rates.file().write_text(json.dumps(kept))
+    assert rates.load() == rates.DEFAULT
+
+
 def test_people_see_the_formulas_and_the_rates(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.main(["--num-vectors", "1e6", "--dim", "512", "--index-key", "OPQ64_256,IVF4096,PQ64"]) == 0
     shown = capsys.readouterr().out
@@ -170,11 +253,8 @@ def test_it_starts_without_beam_and_torch() -> None:
 
 @pytest.mark.parametrize("key", ["IVF64,Flat", "OPQ4_16,IVF512,PQ4"])
 def test_a_plan_is_what_a_build_does(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows, dim, root = 70_000, 16, tmp_path / "root"
-    np.save(tmp_path / "v.npy", np.random.default_rng(0).standard_normal((rows, dim)).astype(np.float16))
-    vectors = ["--vectors", str(tmp_path / "v.npy")]
-    assert build.main(["--root", str(root), *vectors, "--index-key", key, "--no-progress"]) == 0
-    capsys.readouterr()
+    rows, dim = 70_000, 16
+    root = build_vectors(tmp_path, capsys, rows, "--index-key", key)
     found = planned(capsys, "--root", str(root))
     store = Store.at(str(root))
     run, published = Run(store, 1), generations.current(store)

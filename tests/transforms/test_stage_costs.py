@@ -1,0 +1,49 @@
+"""What stages cost: every figure is what its formula says, for any build."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.capacity import Workload
+from transforms.index.index_key import IndexKey
+from transforms.stage_costs import Work, stage_costs
+
+KEYS = ("Flat", "IVF64,Flat", "IVF4096,SQ8", "OPQ64_256,IVF4096,PQ64", "OPQ16_64,IVF65536_HNSW32,PQ16x4")
+
+
+def evaluated(text: str) -> float:
+    """Computes what a formula says."""
+    wanted = text.removesuffix(" bytes").replace(",", "").replace(" x ", " * ").replace("²", "**2").replace("³", "**3")
+    assert re.fullmatch(r"[\d.*+() ]+", wanted), text
+    return float(eval(wanted))
+
+
+@given(
+    key=st.sampled_from(KEYS),
+    rows=st.integers(1, 10**12),
+    item_bytes=st.sampled_from([None, 100_000]),
+    normalized=st.booleans(),
+    object_store=st.booleans(),
+)
+def test_every_figure_is_what_its_formula_says(
+    key: str, rows: int, item_bytes: int | None, normalized: bool, object_store: bool
+) -> None:
+    load = Workload(IndexKey.parse(key), "ip", rows, 512, item_bytes, normalized, object_store)
+    for stage in stage_costs(load):
+        for work in stage.works:
+            assert work.amount == pytest.approx(evaluated(work.formula), abs=1), (stage.stage, work)
+
+
+def works(load: Workload, stage: str) -> list[Work]:
+    return [work for cost in stage_costs(load) for work in cost.works if cost.stage == stage]
+
+
+@pytest.mark.parametrize("stage", ["sample", "add"])
+def test_own_shards_are_read_at_the_rate_of_parquet(stage: str) -> None:
+    key = IndexKey.parse("IVF4096,PQ64")
+    ready, own = (Workload(key, "ip", 10**6, 512, item_bytes) for item_bytes in (None, 1000))
+    assert "parquet_bytes" in {work.rate for work in works(own, stage)}
+    assert "read_bytes" not in {work.rate for work in works(own, stage)}
+    assert "parquet_bytes" not in {work.rate for work in works(ready, stage)}
