@@ -18,6 +18,9 @@ from transforms.store import Store
 _OPENERS: Final = 16
 """Opening a file takes a far-away store some requests: open this many at a time."""
 
+_READERS: Final = 8
+"""Requests of an object store that run at once while a step is read."""
+
 
 @dataclass(frozen=True)
 class ListsReference:
@@ -35,7 +38,7 @@ class MergeInputs:
 
     def __init__(self, store: Store, references: Sequence[ListsReference]) -> None:
         """Opens nothing yet."""
-        self.buffers = StepBuffers()
+        self.buffers = StepBuffers(readers=1 if store.local else _READERS)
         self._store, self._references = store, references
         self._opened: dict[str, ListFile] = {}
         self._streams = contextlib.ExitStack()

@@ -25,14 +25,18 @@ from transforms.index.list_writer import ListWriter
 STEP_BYTES: Final = 64 << 20
 """Read at once. Two steps are in memory: while one is written, the next is read."""
 
-_READERS: Final = 4
-
 
 class StepBuffers:
-    """Memory that a worker keeps from piece to piece: touching fresh pages costs as much again as reading into them."""
+    """Memory that a worker keeps from piece to piece: touching fresh pages costs as much again as reading into them.
 
-    def __init__(self) -> None:
+    Attributes:
+        readers: threads that read a step. One is fastest from a filesystem, whose reads are copies of memory: four took
+            a third longer on two cores. An object store answers several requests at once.
+    """
+
+    def __init__(self, readers: int = 1) -> None:
         """Takes no memory yet; grows to the two largest steps asked for."""
+        self.readers = readers
         self._pages = [np.empty(0, np.uint8), np.empty(0, np.uint8)]
 
     def view(self, step: int, length: int) -> NDArray[np.uint8]:
@@ -209,10 +213,10 @@ def _steps(
     """Merged sizes and chunks of merged bodies, step by step; chunks live until the step after the next is asked for.
 
     While the caller writes a step, threads read the next: the reads, the checksums, the copies and the writes of
-    `merge_range` all run outside Python's lock. On two cores that is a third of the time.
+    `merge_range` all run outside Python's lock.
     """
     steps = plan_pieces(inputs, step_bytes, lists) if lists else []
-    with ThreadPoolExecutor(_READERS, "merge-read") as pool:
+    with ThreadPoolExecutor(buffers.readers, "merge-read") as pool:
         coming = _read(pool, inputs, steps[0], buffers.view(0, _span(inputs, steps[0]))) if steps else None
         for number, step in enumerate(steps, start=1):
             assert coming is not None
