@@ -42,31 +42,11 @@ def request_of(own: Namespace, sources: tuple[Source, ...], encoder: "Encoder") 
     from transforms.open_encoder import fingerprint_of  # noqa: PLC0415 - likewise
 
     _check_modalities(own.encoder, encoder.modalities, sources)
-    spec, fingerprint = encoders.absolute_spec(own.encoder), fingerprint_of(encoder, own.image_fit)
-    return _request(own, sources, spec, fingerprint, encoder.dim, tuple(sorted(encoder.modalities)))
-
-
-def request_of_vectors(own: Namespace, sources: tuple[Source, ...], dim: int) -> Request:
-    """Makes the request of an index of ready embeddings of `dim` components, which has no encoder.
-
-    Raises:
-        UsageError: the index cannot work with this dimension.
-    """
-    fingerprint = hashlib.sha256(f"{NO_ENCODER}:{dim}".encode()).hexdigest()
-    return _request(own, sources, NO_ENCODER, fingerprint, dim, ())
-
-
-def _request(
-    own: Namespace, sources: tuple[Source, ...], spec: str, fingerprint: str, dim: int, modalities: tuple[str, ...]
-) -> Request:
-    asked = options.index_settings(own)
-    check_key(asked, dim)
-    index = _without_unused(asked)
     settings = EncoderSettings(
-        spec=spec,
-        fingerprint=fingerprint,
-        dim=dim,
-        modalities=modalities,
+        spec=encoders.absolute_spec(own.encoder),
+        fingerprint=fingerprint_of(encoder, own.image_fit),
+        dim=encoder.dim,
+        modalities=tuple(sorted(encoder.modalities)),
         image_fit=own.image_fit,
         device=own.device,
         batch=own.encoder_batch,
@@ -75,7 +55,32 @@ def _request(
         normalize=not own.no_normalize,
         precision=own.precision,
     )
-    return Request(sources=sources, encoder=settings, index=index, seed=own.seed)
+    return _request(own, sources, settings)
+
+
+def request_of_vectors(own: Namespace, sources: tuple[Source, ...], dim: int) -> Request:
+    """Makes the request of an index of ready embeddings of `dim` components, which has no encoder.
+
+    What only an encoder asks for (`--device`, `--image-fit` and the like) changes nothing, so it is no part of it.
+
+    Raises:
+        UsageError: the index cannot work with this dimension.
+    """
+    settings = EncoderSettings(
+        spec=NO_ENCODER,
+        fingerprint=hashlib.sha256(f"{NO_ENCODER}:{dim}".encode()).hexdigest(),
+        dim=dim,
+        modalities=(),
+        threads=own.encoder_threads,
+        normalize=not own.no_normalize,
+    )
+    return _request(own, sources, settings)
+
+
+def _request(own: Namespace, sources: tuple[Source, ...], encoder: EncoderSettings) -> Request:
+    asked = options.index_settings(own)
+    check_key(asked, encoder.dim)
+    return Request(sources=sources, encoder=encoder, index=_without_unused(asked), seed=own.seed)
 
 
 def difference(stands: Request, asked: Request) -> str:

@@ -80,6 +80,22 @@ def test_a_request_of_ready_embeddings_names_no_encoder() -> None:
     assert found.fingerprint == hashlib.sha256(b"none:16").hexdigest()
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--image-fit", "pad"], ["--device", "cpu"], ["--encoder-batch", "8"], ["--pixel-limit", "99"],
+        ["--precision", "full"],
+    ],
+)  # fmt: skip
+def test_what_only_an_encoder_asks_for_is_no_part_of_a_request_without_one(flags: list[str]) -> None:
+    def made(*argv: str) -> Request:
+        own, _ = options.parse("build", "", ["--vectors", "/v", "--encoder-threads", "2", *argv], launch.OPTIONS)
+        return request_of_vectors(own, options.sources(own), 16)
+
+    assert made(*flags) == made()
+    assert made("--no-normalize") != made()
+
+
 def test_another_dimension_is_what_requests_of_ready_embeddings_differ_in() -> None:
     one = ready_request(16)
     assert (
