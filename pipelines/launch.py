@@ -202,9 +202,15 @@ def _load_encoder(own: Namespace, *, in_process: bool) -> "Encoder":
 
 
 def _dimension(store: Store, sources: tuple[Source, ...], *, planned: bool) -> int:
-    """The dimension of ready embeddings; what happened to planned files since then is seen where they are read."""
-    stands = generations.unfinished(store) if planned else None
-    return stands.request.encoder.dim if stands else vectors.dimension(sources)
+    """The dimension of ready embeddings.
+
+    Of sources that are planned or published it is known: what happened to their files since is seen where they are
+    read, or does not matter any more. Of others the first file with vectors says it, and workers look at the rest.
+    """
+    for stands in (generations.unfinished(store) if planned else None, generations.current(store)):
+        if stands is not None and stands.request.sources == sources:
+            return stands.request.encoder.dim
+    return vectors.dimension(sources)
 
 
 def _threads(unfinished: Run | None, published: Generation | None) -> int:

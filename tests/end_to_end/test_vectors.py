@@ -151,6 +151,17 @@ def test_the_same_command_again_does_nothing_and_another_one_is_refused(tmp_path
     assert every_file(root) == before
 
 
+def test_a_finished_root_needs_its_embeddings_no_more(tmp_path: Path, capsys: Capture) -> None:
+    files = [save_npy(tmp_path / name / "a.npy", random_vectors(60, DIM)) for name in ("one", "two")]
+    argv = ["--vectors", tmp_path / "one" / "*.npy", "--vectors", tmp_path / "two" / "*.npy"]
+    assert build(capsys, tmp_path / "root", *argv).code == 0
+    for file in files:
+        file.rename(tmp_path / f"moved-{file.parent.name}.npy")
+    again = build(capsys, tmp_path / "root", *argv)
+    assert (again.code, again.said["embedded"]) == (0, 0)
+    assert "nothing to do" in again.err[-1]
+
+
 def test_an_unfinished_run_goes_on_and_notices_a_file_that_changed(tmp_path: Path, capsys: Capture) -> None:
     file = save_npy(tmp_path / "v/a.npy", random_vectors(30, DIM))
     argv = ["embed", "--root", str(tmp_path / "root"), "--vectors", str(tmp_path / "v"), "--no-progress"]

@@ -78,13 +78,16 @@ def read_heads(sources: Sequence[Source], files: Sequence[VectorFile]) -> Iterat
 def dimension(sources: Sequence[Source]) -> int:
     """Returns the components of the vectors, as the first file says that has any: enough to begin with.
 
+    Cost: sources are listed up to that file's, and no further.
+
     Raises:
         UsageError: there is no file, or none with a vector, or the first ones cannot be read.
     """
-    for file in files_of(sources):
-        (head,) = read_heads(sources, [file])
-        if head.dim is not None:
-            return head.dim
+    for source in sources:
+        for file in files_of([source]):
+            (head,) = read_heads([source], [file])
+            if head.dim is not None:
+                return head.dim
     raise UsageError(f"--vectors {sources[0].pattern}: its files hold no vector")
 
 

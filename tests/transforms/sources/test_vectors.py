@@ -110,6 +110,15 @@ def test_files_without_rows_are_fine_and_leave_the_dimension_to_others(tmp_path:
     assert vectors.dimension([source(tmp_path)]) == 4
 
 
+def test_the_dimension_is_asked_of_no_more_sources_than_needed(tmp_path: Path) -> None:
+    save_npy(tmp_path / "one" / "a.npy", random_vectors(0, 5))
+    save_npy(tmp_path / "two" / "a.npy", random_vectors(3, 7))
+    (tmp_path / "two" / "b.npy").write_bytes(b"")
+    sources = [Source("vectors", f"file://{tmp_path}/{name}") for name in ("one", "two", "none")]
+    assert vectors.dimension(sources[:1]) == vectors.dimension(sources) == 5
+    assert vectors.dimension(sources[1:]) == 7
+
+
 def test_objects_of_a_store_are_listed_and_read_too(tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/ready/a.npy", save_npy(tmp_path / "a.npy", random_vectors(3, 4)).read_bytes())
