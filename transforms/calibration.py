@@ -160,7 +160,7 @@ def _parquet(
     rounded = vectors.astype(np.float16).astype(np.float32)
     file = shards.write_embeddings(store, 1, pa.table({name: [""] * _ROWS for name in shards.CORE_COLUMNS}), rounded)
     counts = {"items": _ROWS, "rejected": 0, "rows": _ROWS, "images": _ROWS, "texts": 0, "keywords": 0}
-    marker = ShardMarker(1, 0, "", **counts, embeddings=file, rejects=None, seconds=0.0)
+    marker = ShardMarker(1, 0, "", **counts, embeddings=file, rejects=None, seconds=0.0, ready=None)
 
     def read() -> None:
         for _ in read_batches(store, marker, encoder):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
+from transforms.cache_folder import cache_folder
 from transforms.records import FORMAT_VERSION, decode, encode
 
 RateName = Literal[
@@ -137,8 +138,7 @@ DEFAULT: Final = Rates(
 
 def file() -> Path:
     """Returns where the measured rates of this machine are kept: below the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "pixdex" / "rates.json"
+    return cache_folder() / "rates.json"
 
 
 def save(rates: Rates) -> Path:

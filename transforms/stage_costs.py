@@ -93,13 +93,12 @@ def _embed(load: Workload) -> StageCost:
 def _sample(load: Workload) -> StageCost:
     """`transforms.index.sampling.write_sample`."""
     kept = load.sampled * (2 * load.dim + 8)
+    looks: tuple[Work, ...] = (_read_all(load),)
     if load.item_bytes is None:
         looks = (
             Work("vectors looked through", load.stored, _stored(load), "scan_bytes"),
             Work("sample converted", 2 * load.sampled * load.dim, formula(load.sampled, load.dim, 2), "read_bytes"),
         )
-    else:
-        looks = (_read_all(load),)
     works = (*looks, Work("sample written", kept, f"{load.sampled:,} x (2 x {load.dim} + 8)", "list_bytes"))
     return StageCost("sample", load.blocks, works, load.stored, kept, small_reads=2 * load.shards)
 

@@ -46,11 +46,10 @@ class NpyHead:
 
 @dataclass(frozen=True)
 class ParquetHead:
-    """What the footer of a parquet file says: rows, components (None where there is no vector), rows a row group."""
+    """What the footer of a parquet file says: rows, and components (None where there is no vector)."""
 
     rows: int
     dim: int | None
-    groups: tuple[int, ...]
 
 
 def local_path(uri: str) -> str | None:
@@ -171,8 +170,7 @@ def parquet_head(uri: str, column: str) -> ParquetHead:
                     f"{uri}: column {column} is {kind}, vectors are lists of halffloat or float: cast it, or name "
                     "another with --vector-column"
                 )
-            groups = tuple(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
-            return ParquetHead(file.metadata.num_rows, _dim(file, column, kind), groups)
+            return ParquetHead(file.metadata.num_rows, _dim(file, column, kind))
     except UsageError:
         raise
     except PixdexError as error:
