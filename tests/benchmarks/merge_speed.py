@@ -3,49 +3,34 @@
     python tests/benchmarks/merge_speed.py --rows 60000000 --inputs 128 --folder DIR [--output RESULT.json]
 
 Makes shard indexes with random codes below DIR (72 bytes a row at the default `--code-size 64`, and twice that much
-while it runs), then alternates `cp --reflink=never` of the same bytes and the merge, both until the bytes are on disk,
-`--repeats` times. The merge runs in a process of its own, whose anonymous memory is sampled from outside; it imports
-neither torch nor faiss. Everything below DIR is deleted afterwards.
+while it runs), then alternates `cp --reflink=never` of the same bytes and the merge, each a process from its start to
+its end, which comes when the bytes are on disk, `--repeats` times. The first merge is not timed: every byte of it is
+compared with lists put together one by one. Everything below DIR is deleted afterwards.
 """
 
 import argparse
-import contextlib
-import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from transforms.index.list_file import ListFile
 from transforms.index.list_format import ID_BYTES
 from transforms.index.list_writer import write_lists
-from transforms.index.range_merge import StepBuffers, merge_range, plan_pieces
-from transforms.merging import PIECE_BYTES
+
+# Python looks for modules beside a script that is called by its path, and there only.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks import measuring, report
+from tests.benchmarks.measuring import Measured
 
 FINGERPRINT = "ab" * 32
 SAMPLE_SECONDS = 0.02
-
-
-@dataclass(frozen=True)
-class Round:
-    """One copy and the merge after it: wall and CPU seconds, and peak anonymous memory of the merge in MB."""
-
-    copy_seconds: float
-    copy_cpu_seconds: float
-    merge_seconds: float
-    merge_cpu_seconds: float
-    merge_anonymous_mb: float
-
-    @property
-    def ratio(self) -> float:
-        """Speed of the merge, as a part of that of the copy."""
-        return self.copy_seconds / self.merge_seconds
+LISTS_AT_ONCE = 256
+COPY = 'cp --reflink=never "$0" "$1" && sync "$1"'
 
 
 def write_inputs(folder: Path, rows: int, inputs: int, nlist: int, code_size: int) -> list[Path]:
@@ -68,64 +53,58 @@ def write_inputs(folder: Path, rows: int, inputs: int, nlist: int, code_size: in
     return files
 
 
-def merge(inputs: Sequence[Path], target: Path) -> None:
-    """What a worker does with every piece of a merge, all pieces one after the other."""
-    with contextlib.ExitStack() as stack:
-        files = [ListFile(stack.enter_context(path.open("rb", buffering=0)), path.name) for path in inputs]
-        buffers = StepBuffers()
-        with target.open("wb") as out:
-            for piece in plan_pieces(files, PIECE_BYTES):
-                merge_range(files, piece, out, buffers=buffers)
-                out.flush()
-                os.fsync(out.fileno())
-    found = {"torch", "faiss"} & set(sys.modules)
-    assert not found, f"the merge imported {found}"
+def merged_lists(inputs: Sequence[Path], nlist: int, code_size: int) -> Iterator[tuple[int, bytes]]:
+    """Puts every list together by itself, in the plainest way: its codes in all inputs, then its ids in all inputs."""
+    for first in range(0, nlist, LISTS_AT_ONCE):
+        lists = range(first, min(first + LISTS_AT_ONCE, nlist))
+        codes: list[list[bytes]] = [[] for _ in lists]
+        ids: list[list[bytes]] = [[] for _ in lists]
+        for path in inputs:
+            with path.open("rb") as stream:
+                part = ListFile(stream, path.name).read(lists)
+            data, offset = part.body.tobytes(), 0
+            for number, size in zip(part.stored.list_nos.tolist(), part.stored.sizes.tolist(), strict=True):
+                middle, end = offset + size * code_size, offset + size * (code_size + ID_BYTES)
+                codes[number - first].append(data[offset:middle])
+                ids[number - first].append(data[middle:end])
+                offset = end
+        for number in lists:
+            yield number, b"".join([*codes[number - first], *ids[number - first]])
 
 
-def copied(source: Path, target: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of a copy that is on disk."""
-    started, used = time.perf_counter(), os.times()
-    subprocess.run(["cp", "--reflink=never", str(source), str(target)], check=True)
-    with target.open("rb") as copy:
-        os.fsync(copy.fileno())
-    return time.perf_counter() - started, _cpu(used)
+def check(inputs: Sequence[Path], merged: Path, rows: int, nlist: int, code_size: int) -> None:
+    """Compares a merged file with what its inputs hold.
+
+    Raises:
+        SystemExit: it has another size, or another byte.
+    """
+    if merged.stat().st_size != rows * (code_size + ID_BYTES):
+        raise SystemExit(f"the merge made {merged.stat().st_size} bytes of {rows} rows")
+    with merged.open("rb") as stream:
+        for number, expected in merged_lists(inputs, nlist, code_size):
+            if stream.read(len(expected)) != expected:
+                raise SystemExit(f"the merge made another list {number} than its inputs have")
 
 
-def merged(inputs: Sequence[Path], target: Path) -> tuple[float, float, float]:
-    """Wall and CPU seconds of the merge in another process, its start included, and its peak anonymous MB."""
-    started, used, peak = time.perf_counter(), os.times(), 0
-    argv = [sys.executable, __file__, "--merge-into", str(target), *map(str, inputs)]
-    with subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}) as process:
-        while process.poll() is None:
-            with contextlib.suppress(OSError, IndexError):
-                status = Path(f"/proc/{process.pid}/status").read_text()
-                peak = max(peak, int(status.split("RssAnon:")[1].split()[0]))
-            time.sleep(SAMPLE_SECONDS)
-    if process.returncode:
-        raise SystemExit(f"the merge ended with {process.returncode}")
-    return time.perf_counter() - started, _cpu(used), peak * 1024 / 1e6
-
-
-def measure(folder: Path, rows: int, inputs: int, nlist: int, code_size: int, repeats: int) -> list[Round]:
-    """Makes the inputs and times the rounds."""
+def measure(
+    folder: Path, rows: int, inputs: int, nlist: int, code_size: int, repeats: int
+) -> tuple[list[Measured], list[Measured]]:
+    """Makes the inputs, checks one merge, and times copies and merges in turn."""
     files = write_inputs(folder, rows, inputs, nlist, code_size)
-    plain, target = folder / "plain", folder / "target"
-    merged(files, plain)
-    if plain.stat().st_size != rows * (code_size + ID_BYTES):
-        raise SystemExit(f"the merge made {plain.stat().st_size} bytes")
-    rounds = []
-    for _ in range(repeats):
-        copy = copied(plain, target)
+    plain, target, log = folder / "plain", folder / "target", folder / "log"
+    merge = [sys.executable, "-m", "tests.benchmarks.merge_child"]
+    measuring.run([*merge, str(plain), *map(str, files)], log)
+    check(files, plain, rows, nlist, code_size)
+    copies, merges = [], []
+    for number in range(repeats):
+        copies.append(measuring.run(["sh", "-c", COPY, str(plain), str(target)], log, SAMPLE_SECONDS))
         target.unlink()
-        merge_ = merged(files, target)
+        merges.append(measuring.run([*merge, str(target), *map(str, files)], log, SAMPLE_SECONDS))
+        if target.stat().st_size != plain.stat().st_size:
+            raise SystemExit(f"the merge made {target.stat().st_size} bytes, the first time {plain.stat().st_size}")
         target.unlink()
-        rounds.append(Round(*copy, *merge_))
-        print(
-            f"copy {copy[0]:6.2f} s (CPU {copy[1]:5.2f})   merge {merge_[0]:6.2f} s (CPU {merge_[1]:5.2f})   "
-            f"ratio {rounds[-1].ratio:.2f}   anonymous {merge_[2]:.0f} MB",
-            flush=True,
-        )
-    return rounds
+        measuring.say(f"round {number + 1} of {repeats}: {copies[-1].seconds:.2f} s, {merges[-1].seconds:.2f} s")
+    return copies, merges
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -138,28 +117,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="where the data goes (default: the temporary folder)")
     parser.add_argument("--output", type=Path, help="file for the figures, as JSON")
     own = parser.parse_args(argv)
+    machine = measuring.machine()
     with tempfile.TemporaryDirectory(dir=own.folder, prefix="merge-speed-") as folder:
-        size = own.rows * (own.code_size + ID_BYTES) / 1e9
-        print(f"{own.rows:,} rows, {size:.2f} GB, {own.inputs} inputs, {own.nlist} lists")
-        rounds = measure(Path(folder), own.rows, own.inputs, own.nlist, own.code_size, own.repeats)
-    if own.output:
-        figures = {
-            "rows": own.rows,
-            "inputs": own.inputs,
-            "nlist": own.nlist,
-            "code_size": own.code_size,
-            "rounds": [asdict(one) | {"ratio": one.ratio} for one in rounds],
-        }
-        own.output.write_text(json.dumps(figures, indent=1) + "\n")
-
-
-def _cpu(since: os.times_result) -> float:
-    now = os.times()
-    return sum(now[:4]) - sum(since[:4])
+        copies, merges = measure(Path(folder), own.rows, own.inputs, own.nlist, own.code_size, own.repeats)
+    copy, merge = report.cost(copies), report.cost(merges)
+    found: dict[str, Any] = {
+        "machine": machine,
+        "rows": own.rows,
+        "inputs": own.inputs,
+        "nlist": own.nlist,
+        "code_size": own.code_size,
+        "copy": copy,
+        "merge": merge,
+        "ratio": report.ratio(copy["seconds"], merge["seconds"]),
+    }
+    report.write(own.output, found)
+    print(f"{own.rows:,} rows, {own.rows * (own.code_size + ID_BYTES) / 1e9:.2f} GB, {own.inputs} inputs")
+    print(
+        report.table(
+            ["until on disk", "seconds", "CPU seconds", "peak anonymous MB"],
+            [
+                [name, side["seconds"], side["cpu_seconds"], side["peak_anonymous_bytes"] / 1e6]
+                for name, side in (("copy", copy), ("merge", merge))
+            ],
+        )
+    )
+    print(f"the merge is {found['ratio']:.2f} times as fast as a copy")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--merge-into"]:
-        merge([Path(name) for name in sys.argv[3:]], Path(sys.argv[2]))
-    else:
-        main()
+    main()
