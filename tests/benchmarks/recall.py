@@ -152,18 +152,18 @@ def transformed(index: Any, vectors: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def at_codes(curve: Curve, shares: NDArray[np.float64], codes: float) -> NDArray[np.float64] | None:
-    """Returns the shares, float64 `(queries,)`, that an index finds when it scans this many codes; None beyond its end.
+    """Returns the shares, float64 `(queries,)`, that an index finds when it scans this many codes.
 
-    Between two measured points, and from none to the first, it is what searching some queries with the one `nprobe`
-    and the others with the next finds: a straight line, and never more than the index can do.
+    Between two measured points it goes straight over the logarithm of the codes, for recall grows by about as much with
+    every doubling. None below the first point and beyond the last: nothing was measured there.
     """
-    if codes > curve.codes[-1]:
+    if not curve.codes[0] <= codes <= curve.codes[-1]:
         return None
     above = int(np.searchsorted(curve.codes, codes))
     if above == 0:
-        return np.asarray(shares[0] * (codes / curve.codes[0]), np.float64)
-    low, high = curve.codes[above - 1], curve.codes[above]
-    weight = (codes - low) / (high - low)
+        return np.asarray(shares[0], np.float64)
+    low, high, here = np.log([curve.codes[above - 1], curve.codes[above], codes])
+    weight = (here - low) / (high - low)
     return np.asarray((1 - weight) * shares[above - 1] + weight * shares[above], np.float64)
 
 

@@ -61,8 +61,8 @@ def curve_json(curve: Curve) -> list[dict[str, float]]:
 def compare(own: Curve, peer: Curve) -> list[dict[str, Any]]:
     """Compares two curves at every `nprobe` of the tables, and at the codes that the peer scans there.
 
-    Differences are own - peer in points, each with a standard error over the queries; None where even the largest
-    `nprobe` measured of the own index scans fewer codes.
+    Differences are own - peer in points, each with a standard error over the queries; None where every `nprobe`
+    measured of the own index scans more codes, or fewer.
     """
     rows = []
     for nprobe in (one for one in NPROBES if one in peer.nprobes and one in own.nprobes):
@@ -111,7 +111,7 @@ def compare_table(rows: Sequence[dict[str, Any]], peer: str) -> str:
 
 def _cells(found: dict[str, Any]) -> list[object]:
     equal = found["at_equal_codes"]
-    gap = "-" if equal is None else f"{equal['points']:+.2f} ± {equal['error']:.2f}"
+    gap = "—" if equal is None else f"{equal['points']:+.2f} ± {equal['error']:.2f}"
     return [found["own"], found["peer"], gap]
 
 

@@ -66,19 +66,17 @@ def test_ids_are_turned_into_positions_before_they_are_compared() -> None:
     assert curve.at_10.mean() == 1.0
 
 
-def test_between_two_points_recall_goes_straight() -> None:
-    curve = _curve([100.0, 300.0], [[0.2, 0.4], [0.6, 0.4]])
+def test_between_two_points_recall_goes_straight_over_the_logarithm_of_the_codes() -> None:
+    curve = _curve([100.0, 400.0], [[0.2, 0.4], [0.6, 0.4]])
     found = recall.at_codes(curve, curve.at_10, 200.0)
     assert found is not None
     np.testing.assert_allclose(found, [0.4, 0.4])
 
 
-def test_below_the_first_point_recall_shrinks_with_the_codes_and_beyond_the_last_nothing_is_known() -> None:
+@pytest.mark.parametrize("codes", [0.0, 50.0, 99.9, 300.1])
+def test_below_the_first_point_and_beyond_the_last_nothing_is_known(codes: float) -> None:
     curve = _curve([100.0, 300.0], [[0.2], [0.6]])
-    below = recall.at_codes(curve, curve.at_10, 50.0)
-    assert below is not None
-    np.testing.assert_allclose(below, [0.1])
-    assert recall.at_codes(curve, curve.at_10, 301.0) is None
+    assert recall.at_codes(curve, curve.at_10, codes) is None
 
 
 @given(st.lists(st.floats(1, 1e6), min_size=1, max_size=6, unique=True), st.data())
@@ -101,8 +99,16 @@ def test_a_curve_compared_with_itself_differs_by_nothing() -> None:
 
 
 def test_an_index_that_scans_more_for_the_same_recall_is_worse_at_equal_codes() -> None:
+    frugal = _curve([200.0, 400.0], [[0.4, 0.4], [0.6, 0.6]])
+    wasteful = _curve([100.0, 400.0, 800.0], [[0.2, 0.2], [0.4, 0.4], [0.6, 0.6]])
+    first, second = (row["recall_at_10"]["at_equal_codes"]["points"] for row in report.compare(wasteful, frugal))
+    assert (first, second) == (-10.0, -20.0)
+
+
+def test_what_was_not_measured_at_equal_codes_is_not_shown() -> None:
     frugal = _curve([100.0, 200.0], [[0.4, 0.4], [0.6, 0.6]])
     wasteful = _curve([200.0, 400.0], [[0.4, 0.4], [0.6, 0.6]])
-    first = report.compare(wasteful, frugal)[0]
-    assert first["recall_at_10"]["own"] == first["recall_at_10"]["peer"]
-    assert first["recall_at_10"]["at_equal_codes"]["points"] == -20.0
+    rows = report.compare(wasteful, frugal)
+    assert rows[0]["recall_at_10"]["at_equal_codes"] is None
+    shown = report.compare_table(rows, "peer").splitlines()
+    assert shown[-2].count("—") == 2 and "—" not in shown[-1]
