@@ -86,8 +86,8 @@ def test_any_blocks_pieces_and_order_give_the_bytes_of_one_file(
     random.Random(seed).shuffle(shuffled)
 
     out = io.BytesIO()
-    merged = merge_segment(shuffled, range(nlist), out, step_bytes=piece_bytes, fence_bytes=200)
-    assert out.getvalue() == file_of(whole) and merged == MergedSegment(whole.rows, whole.seal)
+    segment = merge_segment(shuffled, range(nlist), out, step_bytes=piece_bytes, fence_bytes=200)
+    assert out.getvalue() == file_of(whole) and segment == MergedSegment(whole.rows, whole.seal)
 
     pieces = plan_pieces(inputs, piece_bytes)
     assert list(itertools.chain(*pieces)) == list(range(nlist))
