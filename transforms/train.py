@@ -25,12 +25,10 @@ from transforms.planning import Block
 from transforms.records import ListsMarker, ShardMarker, StageMarker, TrainMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage
-from transforms.threads import threads
 from transforms.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
 from transforms.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
 
 _PILOT = range(PILOT_PART, PILOT_PART + 1)
-_TRAINED = range(PILOT_PART, REST_PART + 1)
 _HELD_OUT = range(HELD_OUT_PART, HELD_OUT_PART + 1)
 
 
@@ -149,16 +147,15 @@ class _TrainParents(beam.DoFn):
         self._run = run
 
     def process(self, sampled: StageMarker) -> Iterator[int]:
-        run, request = self._run, self._run.request
+        run, request, workers = self._run, self._run.request, self._run.request.encoder.threads
         samples = files_of(run, "sample")
         answered = digest(request.index, request.seed, [file.checksum for file in samples])
         if run.marker("parents", 0, TensorsMarker, answered) is None:
-            _, pilot = sampling.read_parts(run.store, samples, _PILOT, request.encoder.dim)
+            _, pilot = sampling.read_parts(run.store, samples, _PILOT, request.encoder.dim, workers)
             if not len(pilot):
                 raise PixdexError(f"{run.store.url} has no vector to train an index on: every item was rejected")
             key, _ = key_of(run)
-            with threads(run):
-                router = training.train_parents(key, request.index.metric, pilot, request.seed)
+            router = training.train_parents(key, request.index.metric, pilot, request.seed, workers)
             run.commit("parents", 0, TensorsMarker(0, answered, upload_tensors(run, "parents", router.tensors)))
         yield 0
 
@@ -182,15 +179,15 @@ class _RouteBlock(beam.DoFn):
         answered = digest(parents.tensors.checksum, sample.lists.checksum)
         if run.marker("route", block, ListsMarker, answered) is None:
             router = Router.of(read_tensors(run, "parents"), spherical=request.index.metric == "ip")
-            ids, vectors = sampling.read_parts(run.store, [sample.lists], _TRAINED, request.encoder.dim)
-            with run.store.scratch() as scratch, threads(run):
+            parts = (sampling.read_part(run.store, sample.lists, part) for part in (PILOT_PART, REST_PART))
+            with run.store.scratch() as scratch:
                 file = scratch / "routed.ivf"
                 with file.open("wb") as out:
                     half, workers = request.encoder.normalize, request.encoder.threads
-                    seal = routing.write_routed(out, router, ids, vectors, half=half, workers=workers)
+                    rows, seal = routing.write_routed(out, router, parts, half=half, workers=workers)
                 folder, stem = layout.training_folder(run.generation), layout.group_stem("routed", block)
                 lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
-            run.commit("route", block, ListsMarker(block, answered, len(ids), lists))
+            run.commit("route", block, ListsMarker(block, answered, rows, lists))
         yield block
 
 
@@ -203,14 +200,22 @@ class _Assemble(beam.DoFn):
         (last,) = run.markers("move2", [0], TensorsMarker)
         answered = digest(last.tensors.checksum, last.digest)
         if run.marker("train", 0, TrainMarker, answered) is None:
-            samples, dim = files_of(run, "sample"), run.request.encoder.dim
-            _, pilot = sampling.read_parts(run.store, samples, _PILOT, dim)
-            _, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, dim)
+            samples, encoder = files_of(run, "sample"), run.request.encoder
+            _, pilot = sampling.read_parts(run.store, samples, _PILOT, encoder.dim, encoder.threads)
+            _, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, encoder.dim, encoder.threads)
             router = Router.of(read_tensors(run, "parents"), spherical=settings.metric == "ip")
             lists = Moved.of(read_tensors(run, "move2"))
-            with threads(run):
-                assembled = training.assemble(router, lists.centroids, pilot, held_out, seed)
+            assembled = training.assemble(router, lists.centroids, pilot, held_out, seed, encoder.threads)
             key, _ = key_of(run)
-            trained = saving.save(run.store, assembled, lists, key, settings.metric, held_out=len(held_out), seed=seed)
+            trained = saving.save(
+                run.store,
+                assembled,
+                lists,
+                key,
+                settings.metric,
+                normalized=encoder.normalize,
+                held_out=len(held_out),
+                seed=seed,
+            )
             run.commit("train", 0, TrainMarker(answered, trained))
         yield 0

@@ -6,6 +6,7 @@ move1, move2    one                     all sums together move the centroids
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import apache_beam as beam
@@ -19,8 +20,16 @@ from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.cells import CellGroup
 from transforms.index.refining import ListSums
 from transforms.records import StageMarker, digest
-from transforms.run import Run, Stage
-from transforms.training_files import Lists, Tensors, TensorsMarker, files_of, read_tensors, upload_tensors
+from transforms.run import Run
+from transforms.training_files import (
+    Lists,
+    Tensors,
+    TensorsMarker,
+    files_of,
+    load_tensors,
+    read_tensors,
+    upload_tensors,
+)
 
 Pass = Literal["pass1", "pass2"]
 Move = Literal["move1", "move2"]
@@ -42,27 +51,39 @@ class GroupCells(beam.DoFn):
         yield from cells.group_cells(sizes, nlist)
 
 
+class _Routed:
+    """The files of the routed sample, their markers read once a process; `Shared` takes objects with weak references.
+
+    Attributes:
+        files: one a block.
+        checksums: of these.
+        dim: components of a vector behind the transforms.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.files = files_of(run, "route")
+        self.checksums = [file.checksum for file in self.files]
+        self.dim: int = read_tensors(run, "parents")["parents"].shape[1]
+
+
 class ClusterCells(beam.DoFn):
     """Clusters the cells of a group."""
 
     def __init__(self, run: Run) -> None:
         """Takes the run."""
         self._run = run
+        self._shared = Shared()
 
     def process(self, group: CellGroup) -> Iterator[int]:
         """Yields the number of the group."""
         run, request = self._run, self._run.request
-        routed = files_of(run, "route")
-        answered = digest(group, request.seed, [file.checksum for file in routed])
+        routed = self._shared.acquire(lambda: _Routed(run))
+        answered = digest(group, request.seed, routed.checksums)
         if run.marker("cells", group.number, TensorsMarker, answered) is None:
-            dim = read_tensors(run, "parents")["parents"].shape[1]
-            rows = cells.read_cells(run.store, routed, group.cells, dim)
+            workers = request.encoder.threads
+            rows = cells.read_cells(run.store, routed.files, group.cells, routed.dim, workers)
             centroids = cells.cluster_cells(
-                rows,
-                group,
-                spherical=request.index.metric == "ip",
-                seed=request.seed,
-                workers=request.encoder.threads,
+                rows, group, spherical=request.index.metric == "ip", seed=request.seed, workers=workers
             )
             tensors: Tensors = {"centroids": centroids, "counts": np.array(group.centroids, np.int64)}
             file = upload_tensors(run, layout.group_stem("cells", group.number), tensors)
@@ -70,12 +91,21 @@ class ClusterCells(beam.DoFn):
         yield group.number
 
 
-class _Assigner:
-    """The lists before a pass, read once a process; `Shared` needs an object that takes weak references."""
+class _Before(_Routed):
+    """What a pass starts from: the routed sample, and the lists."""
 
     def __init__(self, run: Run, look: Pass) -> None:
-        parents, lists = read_tensors(run, "parents")["parents"], _lists_before(run, look)
-        self.assigner = TwoLevelAssigner(parents, lists.centroids, lists.bounds, run.request.index.metric == "ip")
+        super().__init__(run)
+        self._run, self._look = run, look
+        self._lists_of = _markers_before(run, look)
+        self.digest = digest(look, _checksums(self._lists_of))
+
+    @cached_property
+    def assigner(self) -> TwoLevelAssigner:
+        """Assigns to the lists before the pass."""
+        run = self._run
+        parents, lists = read_tensors(run, "parents")["parents"], _lists_before(run, self._look, self._lists_of)
+        return TwoLevelAssigner(parents, lists.centroids, lists.bounds, run.request.index.metric == "ip")
 
 
 class Look(beam.DoFn):
@@ -89,14 +119,12 @@ class Look(beam.DoFn):
     def process(self, group: CellGroup) -> Iterator[int]:
         """Yields the number of the group."""
         run, look = self._run, self._look
-        routed = files_of(run, "route")
-        before = digest(look, _checksums_before(run, look))
-        answered = digest(group, [file.checksum for file in routed], before)
+        before = self._shared.acquire(lambda: _Before(run, look))
+        answered = digest(group, before.checksums, before.digest)
         if run.marker(look, group.number, TensorsMarker, answered) is None:
-            shared = self._shared.acquire(lambda: _Assigner(run, look), tag=before)
-            dim = shared.assigner.parents.shape[1]
-            rows = cells.read_cells(run.store, routed, group.cells, dim)
-            sums = refining.look(shared.assigner, rows.vectors, workers=run.request.encoder.threads)
+            workers = run.request.encoder.threads
+            rows = cells.read_cells(run.store, before.files, group.cells, before.dim, workers)
+            sums = refining.look(before.assigner, rows.vectors, workers)
             file = upload_tensors(run, layout.group_stem(look, group.number), sums.tensors)
             run.commit(look, group.number, TensorsMarker(group.number, answered, file))
         yield group.number
@@ -112,32 +140,31 @@ class MoveLists(beam.DoFn):
     def process(self, looked: StageMarker) -> Iterator[int]:
         """Yields 0."""
         run, look = self._run, self._look
-        markers = run.markers(look, range(looked.tasks), TensorsMarker)
-        answered = digest([marker.tensors.checksum for marker in markers], _checksums_before(run, look))
+        markers, lists_of = run.markers(look, range(looked.tasks), TensorsMarker), _markers_before(run, look)
+        answered = digest(_checksums(markers), _checksums(lists_of))
         if run.marker(self._move, 0, TensorsMarker, answered) is None:
-            lists = _lists_before(run, look)
-            parts = (ListSums.of(read_tensors(run, look, group)) for group in range(looked.tasks))
+            lists = _lists_before(run, look, lists_of)
+            parts = (ListSums.of(load_tensors(run.store, marker.tensors)) for marker in markers)
             moved = refining.move(parts, lists.centroids, spherical=run.request.index.metric == "ip")
             file = upload_tensors(run, self._move, {**moved.tensors, "bounds": lists.bounds})
             run.commit(self._move, 0, TensorsMarker(0, answered, file))
         yield 0
 
 
-def _lists_before(run: Run, look: Pass) -> Lists:
-    """The lists that a pass starts from."""
+def _markers_before(run: Run, look: Pass) -> list[TensorsMarker]:
+    """The markers of what made the lists that a pass starts from."""
     if look == "pass2":
-        tensors = read_tensors(run, "move1")
-        return Lists(tensors["centroids"], tensors["bounds"])
-    return Lists.joined([read_tensors(run, "cells", group) for group in range(_groups(run))])
-
-
-def _checksums_before(run: Run, look: Pass) -> list[str]:
-    before: Stage = "cells" if look == "pass1" else "move1"
-    tasks = _groups(run) if look == "pass1" else 1
-    return [marker.tensors.checksum for marker in run.markers(before, range(tasks), TensorsMarker)]
-
-
-def _groups(run: Run) -> int:
+        return run.markers("move1", [0], TensorsMarker)
     done = run.stage_marker("cells")
     assert done is not None  # a pass begins after it
-    return done.tasks
+    return run.markers("cells", range(done.tasks), TensorsMarker)
+
+
+def _lists_before(run: Run, look: Pass, markers: list[TensorsMarker]) -> Lists:
+    """The lists that a pass starts from, of what `_markers_before` found."""
+    parts = [load_tensors(run.store, marker.tensors) for marker in markers]
+    return Lists(parts[0]["centroids"], parts[0]["bounds"]) if look == "pass2" else Lists.joined(parts)
+
+
+def _checksums(markers: list[TensorsMarker]) -> list[str]:
+    return [marker.tensors.checksum for marker in markers]

@@ -1,5 +1,6 @@
 """What the tasks of training leave for each other below the run's folder: a file of tensors, and a marker."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -9,10 +10,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from transforms import layout
+from transforms.errors import PixdexError
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
 from transforms.records import FORMAT_VERSION, FileReference, ListsMarker
 from transforms.run import Run, Stage
+from transforms.store import Store
 
 Tensors = Mapping[str, NDArray[Any]]  # float32, int64, uint8: the file says which
 
@@ -61,7 +64,25 @@ def upload_tensors(run: Run, stem: str, tensors: Tensors) -> FileReference:
 
 
 def read_tensors(run: Run, stage: Stage, task: int = 0) -> Tensors:
-    """Reads what a task of a stage that is done has written."""
+    """Reads what a task of a stage that is done has written.
+
+    Raises:
+        PixdexError: the file is missing, or is another than its marker speaks of.
+    """
     (marker,) = run.markers(stage, [task], TensorsMarker)
-    tensors: Tensors = safetensors.numpy.load(run.store.read(marker.tensors.path))
+    return load_tensors(run.store, marker.tensors)
+
+
+def load_tensors(store: Store, file: FileReference) -> Tensors:
+    """Reads a file of tensors.
+
+    Raises:
+        PixdexError: it is missing, or is another than the reference speaks of.
+    """
+    data = store.read(file.path)
+    if f"sha256:{hashlib.sha256(data).hexdigest()}" != file.checksum:
+        raise PixdexError(
+            f"{store.url}/{file.path} is damaged, or not the file that was referred to: delete it and run again"
+        )
+    tensors: Tensors = safetensors.numpy.load(data)
     return tensors

@@ -235,7 +235,8 @@ class _Settling:
             some = slice(first, first + at_once)
             exact[some] = self._scorer.exact(self._wide[rows[some]], lists[some])
         order = np.lexsort((lists, -exact, rows))
-        return lists[order[np.unique(rows[order], return_index=True)[1]]]
+        nearest: NDArray[np.int64] = lists[order[np.unique(rows[order], return_index=True)[1]]]
+        return nearest
 
 
 def _nearest(

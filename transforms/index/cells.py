@@ -1,20 +1,26 @@
 """The second level of training: cells of the routed sample, some consecutive ones together, become centroids."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.clustering import kmeans, share_out
-from transforms.index.list_file import ListFile
+from transforms.index.list_format import ListSizes
+from transforms.index.opened_lists import opened_lists
 from transforms.index.vector_codes import from_codes
-from transforms.index.worker_threads import each_with_one_thread
+from transforms.index.worker_threads import each_limited
 from transforms.records import FileReference
 from transforms.store import Store
 
 GROUP_ROWS = 65_536
 """Rows of a group of cells, at least: small trainings have few tasks, and a task holds little more than these."""
+
+_READERS: Final = 8
+"""Files that are read at once: of a block each a task needs some small ranges of bytes, often from far away."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,14 @@ class CellRows:
 def cell_sizes(store: Store, files: Sequence[FileReference], cells: int) -> NDArray[np.int64]:
     """Counts the rows of every cell, int64 `(cells,)`, in the routed sample."""
     sizes = np.zeros(cells, np.int64)
-    for file in files:
-        with store.open(file.path) as stream:
-            stored = ListFile(stream, file.path).sizes()
-        sizes[stored.list_nos] += stored.sizes
+
+    def read(file: FileReference) -> ListSizes:
+        with opened_lists(store, file) as lists:
+            return lists.sizes()
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        for stored in pool.map(read, files):
+            sizes[stored.list_nos] += stored.sizes
     return sizes
 
 
@@ -68,24 +78,23 @@ def group_cells(sizes: NDArray[np.int64], nlist: int, group_rows: int = GROUP_RO
     return groups
 
 
-def bounds_of(groups: Sequence[CellGroup]) -> NDArray[np.int64]:
-    """Where the centroids of each cell start, and the last ones end: int64 `(cells + 1,)`."""
-    return np.append(0, np.cumsum([count for group in groups for count in group.centroids]))
+def read_cells(store: Store, files: Sequence[FileReference], cells: range, dim: int, workers: int = 1) -> CellRows:
+    """Reads the rows of some cells from every file of the routed sample, those of a cell in the order of their ids.
 
+    Several files are read at a time, and converted by at most `workers` threads. Memory: the vectors, and their codes
+    three times before.
+    """
 
-def read_cells(store: Store, files: Sequence[FileReference], cells: range, dim: int) -> CellRows:
-    """Reads the rows of some cells from every file of the routed sample, those of a cell in the order of their ids."""
-    nos, ids, codes = [], [], []
-    for file in files:
-        with store.open(file.path) as stream:
-            found, found_codes, found_ids = ListFile(stream, file.path).read(cells).unpack()
-        nos.append(found)
-        ids.append(found_ids)
-        codes.append(found_codes)
+    def read(file: FileReference) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+        with opened_lists(store, file) as lists:
+            return lists.read(cells).unpack()
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        nos, codes, ids = zip(*pool.map(read, files), strict=True)
     cell = np.concatenate(nos)
     order = np.lexsort((np.concatenate(ids), cell))
     edges = np.searchsorted(cell[order], np.arange(cells.start, cells.stop + 1))
-    return CellRows(from_codes(np.concatenate(codes)[order], dim), edges)
+    return CellRows(from_codes(np.concatenate(codes)[order], dim, workers), edges)
 
 
 def cluster_cells(
@@ -93,8 +102,9 @@ def cluster_cells(
 ) -> NDArray[np.float32]:
     """Clusters each cell of a group on its own: float32 `(sum of the group's centroids, d)`, cell by cell.
 
-    The seed of a cell follows from the request's and its number, not from the group; `workers` threads have a cell
-    each, and their number changes no bit.
+    The seed of a cell follows from the request's and its number, not from the group. `workers` threads have a cell
+    each; where one cell is most of the work, or cells are fewer than threads, a cell has several of them, whose number
+    may change the last bits.
     """
 
     def cluster(place: int) -> NDArray[np.float32]:
@@ -104,5 +114,15 @@ def cluster_cells(
             return np.empty((0, members.shape[1]), np.float32)
         return kmeans(members, count, spherical=spherical, seed=seed + group.cells[place])
 
-    with each_with_one_thread(workers) as pool:
+    at_once = cells_at_once(np.diff(rows.bounds) * np.array(group.centroids), workers)
+    with each_limited(at_once, workers // at_once) as pool:
         return np.concatenate(list(pool.map(cluster, range(len(group.centroids)))))
+
+
+def cells_at_once(work: NDArray[np.int64], workers: int) -> int:
+    """Returns how many cells of so much work, int64 `(cells,)`, keep `workers` threads busy, 1 to `workers`.
+
+    >>> cells_at_once(np.array([5, 5, 5, 5]), 2), cells_at_once(np.array([9, 1, 1]), 4), cells_at_once(np.array([3]), 4)
+    (2, 1, 1)
+    """
+    return int(min(max(work.sum() // max(work.max(), 1), 1), workers))

@@ -17,6 +17,9 @@ was 0.1 to 0.8 points lower (see `transforms.index.refining.PASSES`)."""
 FLAT_BELOW = 256
 """Lists below which there is one cell: one flat k-means is as fast."""
 
+PILOT_PER_PARENT = 256
+"""Vectors that parents are clustered from, for each of them."""
+
 _SEED = 1234
 
 Vectors = NDArray[np.float32]
@@ -27,7 +30,7 @@ def parents_of(nlist: int) -> int:
     return round(math.sqrt(nlist)) if nlist >= FLAT_BELOW else 1
 
 
-def kmeans(vectors: Vectors, k: int, *, spherical: bool, seed: int, iterations: int = ITERATIONS) -> Vectors:
+def kmeans(vectors: Vectors, k: int, *, spherical: bool, seed: int) -> Vectors:
     """Clusters vectors, float32 `(n, d)` with n ≥ k, and returns centroids, float32 `(k, d)`.
 
     `spherical` keeps centroids on the unit sphere and assigns by inner product (faiss `Clustering`); without it, by L2.
@@ -38,14 +41,19 @@ def kmeans(vectors: Vectors, k: int, *, spherical: bool, seed: int, iterations: 
     if k == 1:
         return on_sphere(vectors.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32), spherical)
     clustering = faiss.Clustering(dim, k)
-    clustering.niter = iterations
+    clustering.niter = ITERATIONS
     clustering.spherical = spherical
-    clustering.seed = (_SEED + seed) % (1 << 31)  # faiss keeps it as a C int
+    clustering.seed = faiss_seed(seed)
     clustering.min_points_per_centroid = 1
     clustering.max_points_per_centroid = len(vectors)
     clustering.train(np.ascontiguousarray(vectors), _flat(dim, spherical))
     centroids: Vectors = faiss.vector_to_array(clustering.centroids).reshape(k, dim)
     return centroids
+
+
+def faiss_seed(seed: int) -> int:
+    """Returns what faiss's `Clustering` takes for the seed of a request, which may be any number: a C int."""
+    return (_SEED + seed) % (1 << 31)
 
 
 def nearest(vectors: Vectors, centroids: Vectors, *, spherical: bool) -> NDArray[np.int64]:

@@ -4,12 +4,14 @@ faiss trains one subspace after the other, each on all threads; a subspace has f
 mostly wait for each other. Here a thread has subspaces of its own.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+
+from transforms.index.clustering import faiss_seed
+from transforms.index.worker_threads import each_with_one_thread
 
 _ITERATIONS: Final = 8
 """Of k-means in each subspace, where faiss takes 25: the time of this part goes with it.
@@ -29,7 +31,6 @@ _FAST_NUMBERS: Final = 1 << 17
 """Numbers (rows times components) from which on faiss 1.15.1 takes 0.3 ns a distance and not 3, for few components."""
 
 _MOST_COPIES: Final = 8
-_SEED: Final = 1234
 
 
 def rows_wanted(components: int) -> int:
@@ -50,10 +51,12 @@ def iterations(rows: int) -> int:
     return _ITERATIONS if rows >= _FEW_ROWS else _ITERATIONS_OF_FEW
 
 
-def train_codebooks(residuals: NDArray[np.float32], subspaces: int, bits: int, seed: int) -> NDArray[np.float32]:
+def train_codebooks(
+    residuals: NDArray[np.float32], subspaces: int, bits: int, seed: int, workers: int = 1
+) -> NDArray[np.float32]:
     """Returns codebooks, float32 `(subspaces, 2^bits, d / subspaces)`, for residuals, float32 `(n, d)`.
 
-    The number of threads changes no bit: a subspace is one thread's.
+    The number of `workers`, threads, changes no bit: a subspace is one thread's.
     """
     count, size = 1 << bits, residuals.shape[1] // subspaces
     copies = -(-_FAST_NUMBERS // max(residuals.shape[0] * size, 1))
@@ -61,10 +64,9 @@ def train_codebooks(residuals: NDArray[np.float32], subspaces: int, bits: int, s
         copies = 1
 
     def train(subspace: int) -> NDArray[np.float32]:
-        faiss.omp_set_num_threads(1)  # of this thread
         clustering = faiss.Clustering(size, count)
         clustering.niter = iterations(len(residuals))
-        clustering.seed = (_SEED + seed) % (1 << 31)  # faiss keeps it as a C int
+        clustering.seed = faiss_seed(seed)
         clustering.min_points_per_centroid = 1
         clustering.max_points_per_centroid = copies * len(residuals)
         # Copies change no mean, and bring few rows to where faiss is fast.
@@ -73,5 +75,5 @@ def train_codebooks(residuals: NDArray[np.float32], subspaces: int, bits: int, s
         centroids: NDArray[np.float32] = faiss.vector_to_array(clustering.centroids).reshape(count, size)
         return centroids
 
-    with ThreadPoolExecutor(faiss.omp_get_max_threads()) as pool:
+    with each_with_one_thread(workers) as pool:
         return np.stack(list(pool.map(train, range(subspaces))))

@@ -53,9 +53,10 @@ def encode_batches(
 ) -> Encoded:
     """Returns what a trained index stores for the rows of some batches, in their order.
 
-    Vector transform, nearest list, then the code that faiss would store in it. Every batch is worked on as
-    `batch_rows` rows, padded with zeros, so that a row's bytes depend on nothing but its place in its batch; with
-    numpy's own BLAS, not even on that. Several batches at a time are faster, because assignment groups their rows.
+    Vector transform, nearest list, then the code that faiss would store in it. Every product has `batch_rows` rows,
+    padded with zeros: in the transform these are a batch, in the code any consecutive ones of all that were given, so
+    that behind a batch which lost rows a row's two places differ. With numpy's own BLAS a row's bytes depend on
+    neither place. Several batches at a time are faster, because assignment groups their rows.
 
     Memory: the vectors of all of these batches behind the transforms, twice; before them, of one.
 

@@ -4,7 +4,7 @@ The routed sample lies in `.ivf` files whose lists are the cells, so that a task
 one range of bytes from each file, and no vector is shuffled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Self
 
@@ -16,7 +16,7 @@ from transforms.index.assignment import padded
 from transforms.index.clustering import nearest
 from transforms.index.list_format import Seal
 from transforms.index.list_writer import write_lists
-from transforms.index.vector_codes import to_codes
+from transforms.index.vector_codes import from_codes, to_codes
 from transforms.index.vector_transforms import behind_transforms
 from transforms.index.worker_threads import each_with_one_thread
 
@@ -47,37 +47,81 @@ class Router:
         """As arrays: `index` uint8, the bytes of a faiss file, and `parents`."""
         return {"index": faiss.serialize_index(self.index), "parents": self.parents}
 
-    def route(self, vectors: NDArray[np.float32], workers: int = 1) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Returns every vector behind the transforms, float32 `(n, d)`, and its cell, int64 `(n,)`.
+    @property
+    def bounded(self) -> bool:
+        """Whether the transforms leave vectors of length one about as long: all but whitening, as PCAW is."""
+        if not isinstance(self.index, faiss.IndexPreTransform):
+            return True
+        chain: Any = self.index.chain  # a std::vector, not the list that faiss's stubs say
+        steps = (faiss.downcast_VectorTransform(chain.at(step)) for step in range(chain.size()))
+        return not any(isinstance(step, faiss.PCAMatrix) and step.eigen_power != 0 for step in steps)
+
+    def route(self, codes: NDArray[np.uint8], *, half: bool, workers: int = 1) -> "Routed":
+        """Brings vectors behind the transforms and to their cells.
 
         Work goes in slots of exactly 4,096 rows, the last one padded, because a matrix product of another shape rounds
         differently: a row's cell does not depend on the block that it came in, nor on how many threads there are.
+
+        Args:
+            codes: of float16 or float32 vectors, as they were sampled.
+            half: whether the codes that come out are of float16.
+            workers: threads; each has a slot before and behind the transforms in memory.
         """
-        moved = np.empty((len(vectors), self.parents.shape[1]), np.float32)
-        cells = np.empty(len(vectors), np.int64)
+        dim, cells = self.parents.shape[1], len(self.parents)
+        moved = np.empty((len(codes), (2 if half else 4) * dim), np.uint8)
+        nearest_cells = np.empty(len(codes), np.min_scalar_type(cells - 1))
 
         def one(start: int) -> None:
-            rows = slice(start, min(start + SLOT_ROWS, len(vectors)))
-            behind = behind_transforms(self.index, padded(vectors[rows], SLOT_ROWS))
-            moved[rows] = behind[: rows.stop - start]
-            cells[rows] = nearest(behind, self.parents, spherical=self.spherical)[: rows.stop - start]
+            rows = slice(start, min(start + SLOT_ROWS, len(codes)))
+            count = rows.stop - start
+            behind = behind_transforms(self.index, padded(from_codes(codes[rows], self.index.d), SLOT_ROWS))
+            moved[rows] = to_codes(behind[:count], half=half)
+            nearest_cells[rows] = nearest(behind, self.parents, spherical=self.spherical)[:count]
 
         with each_with_one_thread(workers) as pool:
-            for _ in pool.map(one, range(0, len(vectors), SLOT_ROWS)):
+            for _ in pool.map(one, range(0, len(codes), SLOT_ROWS)):
                 pass
-        return moved, cells
+        return Routed(moved, nearest_cells)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Rows behind the transforms: `codes` uint8 `(n, 2·d or 4·d)` of their vectors, and `cells`, unsigned `(n,)`."""
+
+    codes: NDArray[np.uint8]
+    cells: NDArray[np.unsignedinteger]
 
 
 def write_routed(
     out: BinaryIO,
     router: Router,
-    ids: NDArray[np.int64],
-    vectors: NDArray[np.float32],
+    parts: Iterable[tuple[NDArray[np.int64], NDArray[np.uint8]]],
     *,
     half: bool,
     workers: int = 1,
-) -> Seal:
-    """Writes sampled rows as lists over the cells; `half` stores them as float16."""
-    moved, cells = router.route(vectors, workers)
-    codes = to_codes(moved, half=half)
-    return write_lists(out, list_nos=cells, codes=codes, ids=ids, nlist=len(router.parents), fingerprint="")
+) -> tuple[int, Seal]:
+    """Writes sampled rows as lists over the cells.
+
+    Args:
+        out: takes an `.ivf` file.
+        router: what brings them there.
+        parts: ids int64 `(n,)` and codes uint8 `(n, …)` of the rows, one after the other.
+        half: stores them as float16, where the transforms are `bounded`: others can leave its range.
+        workers: threads, whose number changes no bit.
+
+    Returns:
+        How many rows these are, and the seal of the file.
+
+    Memory: the codes of one part as they come and of all as they are written, these twice for a moment; a slot of
+    4,096 vectors before and behind the transforms a thread; then what `write_lists` takes.
+    """
+    half = half and router.bounded
+    ids, routed = [], []
+    for found, codes in parts:
+        ids.append(found)
+        routed.append(router.route(codes, half=half, workers=workers))
+    codes, cells = np.concatenate([part.codes for part in routed]), np.concatenate([part.cells for part in routed])
+    del routed
+    found = np.concatenate(ids)
+    seal = write_lists(out, list_nos=cells, codes=codes, ids=found, nlist=len(router.parents), fingerprint="")
+    return len(found), seal

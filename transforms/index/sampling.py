@@ -7,6 +7,7 @@ part, with the vector for a code, so that each part is one range of bytes.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -14,13 +15,14 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.clustering import parents_of
+from transforms.index.clustering import PILOT_PER_PARENT, parents_of
 from transforms.index.index_key import IndexKey
-from transforms.index.list_file import ListFile
 from transforms.index.list_format import Seal
 from transforms.index.list_writer import write_lists
+from transforms.index.opened_lists import opened_lists
 from transforms.index.vector_codes import from_codes, to_codes
-from transforms.records import EncoderSettings, FileReference, ShardMarker
+from transforms.index.worker_threads import each_with_one_thread
+from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.store import Store
 from transforms.vector_rows import read_batches
 
@@ -39,7 +41,6 @@ HELD_OUT_SHARE = 32
 PILOT_PART, REST_PART, HELD_OUT_PART = range(3)
 
 _PARTS = 3
-_PILOT_PER_PARENT = 256
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
@@ -62,7 +63,7 @@ def sample_shares(key: IndexKey, rows: int) -> Shares:
     if rows - held_out < 2 * key.rows_needed:
         held_out = 0
     trained = min(max(POINTS_PER_LIST * key.nlist, MIN_SAMPLE), rows - held_out)
-    pilot = min(max(MIN_SAMPLE, _PILOT_PER_PARENT * parents_of(key.nlist)), trained)
+    pilot = min(max(MIN_SAMPLE, PILOT_PER_PARENT * parents_of(key.nlist)), trained)
     total = max(rows, 1)
     return Shares(pilot / total, trained / total, (trained + held_out) / total)
 
@@ -101,42 +102,67 @@ def write_sample(
 ) -> tuple[int, Seal]:
     """Writes the sampled rows of a block's shards as an `.ivf` file with a list a part.
 
-    Vectors are stored as float16 where they are normalised: training does not see the difference.
+    Vectors are stored as float16 where they are normalised: training does not see the difference. The encoder's number
+    of threads read a shard each.
 
     Returns:
-        How many rows these are, and the seal of the file. Memory: twice the sampled rows of the block.
+        How many rows these are, and the seal of the file.
+
+    Memory: the codes of the block's sampled rows, three batches a thread, and what `write_lists` takes; the codes
+    twice where rows of the block were rejected.
     """
     chosen = functools.partial(in_sample, seed=seed, share=shares.sampled)
-    size = (2 if encoder.normalize else 4) * encoder.dim
-    ids, codes = [np.empty(0, np.int64)], [np.empty((0, size), np.uint8)]
-    for shard in shards:
+    room = [int(np.count_nonzero(chosen(row_ids(shard.shard, _numbered_rows(shard))))) for shard in shards]
+    starts = [0, *itertools.accumulate(room)]
+    ids = np.empty(starts[-1], np.int64)
+    codes = np.empty((starts[-1], (2 if encoder.normalize else 4) * encoder.dim), np.uint8)
+
+    def take(shard: ShardMarker, start: int) -> NDArray[np.int64]:
+        stop = start
         for batch in read_batches(store, shard, encoder, choose=chosen):
-            ids.append(batch.ids)
-            codes.append(to_codes(batch.vectors, half=encoder.normalize))
-    found = np.concatenate(ids)
-    seal = write_lists(
-        out,
-        list_nos=part_of(found, seed, shares),
-        codes=np.concatenate(codes),
-        ids=found,
-        nlist=_PARTS,
-        fingerprint="",
-    )
-    return len(found), seal
+            first, stop = stop, stop + len(batch.ids)
+            ids[first:stop] = batch.ids
+            codes[first:stop] = to_codes(batch.vectors, half=encoder.normalize)
+        return np.arange(start, stop)
+
+    with each_with_one_thread(encoder.threads) as pool:
+        taken = np.concatenate([np.empty(0, np.int64), *pool.map(take, shards, starts[:-1])])
+    if len(taken) < len(ids):
+        ids, codes = ids[taken], codes[taken]
+    seal = write_lists(out, list_nos=part_of(ids, seed, shares), codes=codes, ids=ids, nlist=_PARTS, fingerprint="")
+    return len(ids), seal
+
+
+def _numbered_rows(shard: ShardMarker) -> int:
+    """The rows of a shard that have an id; of ready embeddings, rejected ones have, too."""
+    return shard.rows if shard.ready is None else shard.ready.stop - shard.ready.start
+
+
+def read_part(store: Store, file: FileReference, part: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Reads a part of a block's stored sample: ids int64 `(n,)` ascending, and codes uint8 `(n, …)`; both once."""
+    with opened_lists(store, file) as lists:
+        found = lists.read(range(part, part + 1))
+    ids_at = found.stored.rows * found.code_size
+    ids = np.frombuffer(found.body[ids_at:].tobytes(), "<i8").astype(np.int64, copy=False)
+    return ids, found.body[:ids_at].reshape(-1, found.code_size)
 
 
 def read_parts(
-    store: Store, files: Sequence[FileReference], parts: range, dim: int
+    store: Store, files: Sequence[FileReference], parts: range, dim: int, workers: int = 1
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Reads parts of the stored sample: ids int64 `(n,)` ascending, and vectors float32 `(n, dim)` in their order."""
+    """Reads parts of the stored sample: ids int64 `(n,)` ascending, and vectors float32 `(n, dim)` in their order.
+
+    Memory: the vectors, and their codes twice. `workers` threads convert them.
+    """
     ids, codes = [], []
     for file in files:
-        with store.open(file.path) as stream:
-            _, found_codes, found_ids = ListFile(stream, file.path).read(parts).unpack()
+        with opened_lists(store, file) as lists:
+            _, found_codes, found_ids = lists.read(parts).unpack()
         ids.append(found_ids)
         codes.append(found_codes)
     found, stored = np.concatenate(ids), np.concatenate(codes)
+    del codes, found_codes
     if (np.diff(found) < 0).any():  # their order must not tell how they were cut into blocks
         order = np.argsort(found)
         found, stored = found[order], stored[order]
-    return found, from_codes(stored, dim)
+    return found, from_codes(stored, dim, workers)

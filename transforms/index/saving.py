@@ -21,7 +21,15 @@ _DIGITS = 6
 
 
 def save(
-    store: Store, assembled: Assembled, moved: Moved, key: IndexKey, metric: Metric, *, held_out: int, seed: int
+    store: Store,
+    assembled: Assembled,
+    moved: Moved,
+    key: IndexKey,
+    metric: Metric,
+    *,
+    normalized: bool,
+    held_out: int,
+    seed: int,
 ) -> TrainedIndex:
     """Writes a trained index below `trained/<fingerprint>`; the same index always has the same name.
 
@@ -29,7 +37,7 @@ def save(
         store: the root.
         assembled: the index.
         moved: what the last pass over the sample counted.
-        key, metric, seed: what was asked for.
+        key, metric, normalized, seed: what was asked for.
         held_out: rows that were held out.
     """
     index = assembled.index
@@ -46,6 +54,7 @@ def save(
         held_out_rows=held_out,
         objective=round(moved.objective, _DIGITS),
         imbalance=round(imbalance(moved.counts), _DIGITS),
+        normalized=normalized,
         held_out_residual=round(assembled.held_out_residual, _DIGITS),
         faiss=faiss.__version__,
         layout=describe_trained(index),

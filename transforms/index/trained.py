@@ -34,6 +34,7 @@ class Training:
         objective: of the lists over the sample: mean inner product with the centroid for `ip`, else mean squared
             distance to it; behind the transforms.
         imbalance: faiss's imbalance factor of the sample over the lists; 1 when all lists are alike.
+        normalized: whether its vectors have length one; the queries of a search must then, too.
         held_out_residual: mean squared error of the held-out rows after coding, over their mean squared norm; behind
             the transforms. Without held-out rows, of rows that were trained on.
         faiss: version of faiss that trained it.
@@ -52,6 +53,7 @@ class Training:
     held_out_rows: int
     objective: float
     imbalance: float
+    normalized: bool
     held_out_residual: float
     faiss: str
     layout: TrainedLayout

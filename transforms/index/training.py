@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.audit import LISTS_ASSIGNED_FLAT, audit
-from transforms.index.clustering import kmeans, nearest, parents_of
+from transforms.index.clustering import PILOT_PER_PARENT, kmeans, nearest, parents_of
 from transforms.index.codebooks import rows_wanted, train_codebooks
 from transforms.index.index_key import IndexKey
 from transforms.index.rotation import principal_rotation
 from transforms.index.routing import Router
 from transforms.index.trained import AssignmentAudit
 from transforms.index.vector_transforms import behind_transforms
+from transforms.index.worker_threads import limited, limited_here
 
 ROTATION_ROWS = 32_768
 """Vectors that a covariance is taken from: 64 times its side at 512 components."""
@@ -28,7 +29,6 @@ ROTATION_ROWS = 32_768
 CODE_ROWS = 65_536
 """Vectors that other codes than those of a product quantizer are trained on."""
 
-_PILOT_PER_PARENT = 256
 _CELLS_FOR_RESIDUALS = 4
 _HARDLY_MORE = 1.05
 _HNSW_EF_CONSTRUCTION = 200
@@ -51,17 +51,18 @@ def default_nprobe(nlist: int) -> int:
     return max(1, round(math.sqrt(nlist)))
 
 
-def train_parents(key: IndexKey, metric: str, pilot: NDArray[np.float32], seed: int) -> Router:
+def train_parents(key: IndexKey, metric: str, pilot: NDArray[np.float32], seed: int, workers: int = 1) -> Router:
     """Trains the transforms of an index and the parents of its lists on the pilot, float32 `(n, d)`.
 
-    Parents are spherical for inner product. Cost: n·d² for the rotation, and ten times 256·K distances.
+    Parents are spherical for inner product. Another number of `workers`, threads, may change the last bits. Cost: n·d²
+    for the rotation, and ten times 256·K distances.
     """
     index = empty_index(key, metric, pilot.shape[1])
-    _train_transforms(index, _some(pilot, ROTATION_ROWS, seed))
-    parents = parents_of(key.nlist)
-    chosen = behind_transforms(index, _some(pilot, _PILOT_PER_PARENT * parents, seed))
-    spherical = metric == "ip"
-    return Router(index, kmeans(chosen, parents, spherical=spherical, seed=seed), spherical)
+    parents, spherical = parents_of(key.nlist), metric == "ip"
+    with limited(workers):
+        _train_transforms(index, _some(pilot, ROTATION_ROWS, seed))
+        chosen = behind_transforms(index, _some(pilot, PILOT_PER_PARENT * parents, seed))
+        return Router(index, kmeans(chosen, parents, spherical=spherical, seed=seed), spherical)
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def assemble(
     pilot: NDArray[np.float32],
     held_out: NDArray[np.float32],
     seed: int,
+    workers: int = 1,
 ) -> Assembled:
     """Puts the lists into the index, trains its codes, and audits both.
 
@@ -90,19 +92,23 @@ def assemble(
         centroids: float32 `(nlist, d)`, behind the transforms.
         pilot, held_out: float32 `(n, dim)`, as they are indexed.
         seed: of the request.
+        workers: threads; another number may change the last bits.
     """
-    assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(router.index))  # what it has depends on the key
-    _fill_quantizer(inner, assigner.centroids)
-    wanted = rows_wanted(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else CODE_ROWS
-    vectors = behind_transforms(router.index, _some(pilot, wanted, seed))
-    _train_codes(inner, vectors, assigner.assign(vectors, _CELLS_FOR_RESIDUALS), seed)
+    with limited(workers):
+        assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
+        _fill_quantizer(inner, assigner.centroids)
+        wanted = rows_wanted(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else CODE_ROWS
+        vectors = behind_transforms(router.index, _some(pilot, wanted, seed))
+        assigned = assigner.assign(vectors, _CELLS_FOR_RESIDUALS)
+    _train_codes(inner, vectors, assigned, seed, workers)
     inner.is_trained = router.index.is_trained = True
     inner.nprobe = default_nprobe(inner.nlist)
-    unseen = behind_transforms(router.index, held_out) if len(held_out) else vectors
-    audited = audit(assigner, unseen, inner.nprobe) if inner.nlist > LISTS_ASSIGNED_FLAT else None
-    lists = assigner.assign(unseen, audited.probes if audited else len(assigner.parents))
-    residual = _residual(inner, unseen, lists)
+    with limited(workers):
+        unseen = behind_transforms(router.index, held_out) if len(held_out) else vectors
+        audited = audit(assigner, unseen, inner.nprobe) if inner.nlist > LISTS_ASSIGNED_FLAT else None
+        lists = assigner.assign(unseen, audited.probes if audited else len(assigner.parents))
+        residual = _residual(inner, unseen, lists)
     return Assembled(router.index, residual, assigner if audited else None, audited)
 
 
@@ -126,7 +132,7 @@ def _train_transforms(index: faiss.Index, vectors: NDArray[np.float32]) -> None:
 def _regroup(centroids: NDArray[np.float32], *, spherical: bool, seed: int) -> TwoLevelAssigner:
     """Orders centroids cell by cell, under parents that are clustered from the centroids themselves."""
     cells = parents_of(len(centroids))
-    chosen = _some(centroids, _PILOT_PER_PARENT * cells, seed)
+    chosen = _some(centroids, PILOT_PER_PARENT * cells, seed)
     parents = kmeans(chosen, cells, spherical=spherical, seed=seed)
     cell = nearest(centroids, parents, spherical=spherical)
     bounds = np.append(0, np.cumsum(np.bincount(cell, minlength=cells)))
@@ -139,24 +145,23 @@ def _fill_quantizer(inner: Any, centroids: NDArray[np.float32]) -> None:
         quantizer.add(centroids)
         return
     quantizer.hnsw.efConstruction = _HNSW_EF_CONSTRUCTION
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # a graph that several threads build differs from run to run
-    quantizer.add(centroids)
-    faiss.omp_set_num_threads(threads)
+    with limited_here(1):  # a graph that several threads build differs from run to run
+        quantizer.add(centroids)
 
 
-def _train_codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64], seed: int) -> None:
+def _train_codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64], seed: int, workers: int) -> None:
     """Trains what encodes a vector, on residuals where the index takes them (faiss's `IndexIVF::train`)."""
     rows, assigned = np.ascontiguousarray(vectors), np.ascontiguousarray(lists)
     if inner.by_residual:
         rows = rows - inner.quantizer.reconstruct_batch(assigned)
     if isinstance(inner, faiss.IndexIVFPQ):
         inner.do_polysemous_training = False
-        books = train_codebooks(rows, inner.pq.M, inner.pq.nbits, seed)
+        books = train_codebooks(rows, inner.pq.M, inner.pq.nbits, seed, workers)
         faiss.copy_array_to_vector(books.reshape(-1), inner.pq.centroids)
         return
     # The arrays have names that outlive the call: swig_ptr does not keep them alive.
-    inner.train_encoder(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(assigned))
+    with limited(workers):
+        inner.train_encoder(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(assigned))
 
 
 def _residual(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> float:

@@ -13,6 +13,7 @@ from transforms.index.index_key import IndexKey
 from transforms.index.refining import Moved
 from transforms.index.routing import Router
 from transforms.index.training import Assembled
+from transforms.index.vector_codes import to_codes
 from transforms.records import FileReference, Metric, TrainedIndex
 from transforms.store import Store
 
@@ -45,7 +46,7 @@ def train(
     router = training.train_parents(parsed, metric, pilot, seed)
     lists = train_lists(store, router, pilot, parsed.nlist, seed=seed, cuts=cuts, group_rows=group_rows)
     assembled = training.assemble(router, lists.centroids, pilot, sample[len(pilot) :], seed)
-    trained = saving.save(store, assembled, lists, parsed, metric, held_out=held_out, seed=seed)
+    trained = saving.save(store, assembled, lists, parsed, metric, normalized=True, held_out=held_out, seed=seed)
     return SmallTraining(trained, assembled, lists)
 
 
@@ -88,6 +89,7 @@ def route(store: Store, router: Router, sample: Vectors, cuts: Sequence[int] = (
         with store.scratch() as scratch:
             file = scratch / "lists.ivf"
             with file.open("wb") as out:
-                seal = routing.write_routed(out, router, ids, sample[start:stop], half=False)
+                part = ids, to_codes(sample[start:stop], half=False)
+                _, seal = routing.write_routed(out, router, [part], half=False)
             files.append(store.upload(file, "routed", f"block-{number}", f"xxh3:{seal.checksum}"))
     return files

@@ -128,6 +128,7 @@ def test_what_was_trained_is_described(store: Store, sample: NDArray[np.float32]
     )  # fmt: skip
     assert 1 <= described.imbalance < 2
     assert described.held_out_rows == 16
+    assert described.normalized
     assert 0 < described.held_out_residual < 1
     assert described.assignment is None
     assert described.faiss == faiss.__version__
