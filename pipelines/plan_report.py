@@ -138,7 +138,7 @@ def _formulas(found: Forecast) -> str:
 
 def _memory(found: Forecast) -> str:
     peaks = {stage.memory.stage: stage.memory for stage in found.stages if stage.memory}
-    lines = (f"  {task.stage:<5}  {bytes_text(task.bytes):>10}  {task.task}: {task}" for task in peaks.values())
+    lines = (f"  {task.stage:<6}  {bytes_text(task.bytes):>10}  {task.task}: {task}" for task in peaks.values())
     return "\n".join(["Memory of a worker:", *lines])
 
 

@@ -21,12 +21,13 @@ from transforms import ready_vectors, shards, vector_files
 from transforms.capacity import OWN_SHARD_BYTES, THREADS_A_TASK
 from transforms.index import clustering, codebooks
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
-from transforms.index.cells import read_cells
+from transforms.index.cells import CellGroup, CellRows, cluster_cells, read_cells
 from transforms.index.list_file import ListFile
 from transforms.index.list_writer import write_lists
 from transforms.index.range_merge import merge_range
 from transforms.index.sampling import in_sample
 from transforms.index.vector_codes import to_codes
+from transforms.index.worker_threads import each_with_one_thread
 from transforms.rates import A_CORE, RateName
 from transforms.records import EncoderSettings, FileReference, ShardMarker, StageMarker, VectorRange
 from transforms.stage_costs import GRAPH_LOOKS
@@ -35,7 +36,7 @@ from transforms.vector_rows import read_batches
 
 _CALLS, _ENOUGH_SECONDS = 5, 1.5
 _ROWS, _DIM, _INNER = 65_536, 512, 256
-_BATCH, _AT_ONCE = 4096, 32_768
+_BATCH, _AT_ONCE, _TIMES = 4096, 16_384, 4
 _LISTS, _CELLS, _PROBES = 16_384, 128, 8
 _FLAT_LISTS = 4096
 _SUBSPACES, _CODES = 64, 256
@@ -62,7 +63,7 @@ def measure(folder: Path) -> Iterator[Measured]:
     """
     threads = min(THREADS_A_TASK, os.cpu_count() or 1)
     with threadpool_limits(threads):
-        for name, (work, call) in _measurements(folder).items():
+        for name, (work, call) in _measurements(folder, threads).items():
             rate = work / _seconds(call)
             yield Measured(name, rate / threads if name in A_CORE else rate)
         yield from _small_files(Store.at(str(folder)))
@@ -83,8 +84,19 @@ def _seconds(call: Callable[[], object]) -> float:
     return (time.perf_counter() - started) / calls
 
 
-def _measurements(folder: Path) -> dict[RateName, tuple[float, Callable[[], object]]]:
-    """The work of a call, and the call, of every rate."""
+def _side_by_side(threads: int, work: float, call: Callable[[], object]) -> tuple[float, Callable[[], object]]:
+    """As a task does it: each of its threads works for itself, and none waits for another."""
+
+    def all_threads() -> None:
+        with each_with_one_thread(threads) as pool:
+            for _ in pool.map(lambda _: [call() for _ in range(_TIMES)], range(threads)):
+                pass
+
+    return threads * _TIMES * work, all_threads
+
+
+def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Callable[[], object]]]:
+    """The work of a call, and the call, of every rate, with all threads of a task."""
     random = np.random.default_rng(0)
     wide = random.standard_normal((_ROWS, _DIM), dtype=np.float32)
     shard, encoder = _shard(folder, wide)
@@ -95,31 +107,36 @@ def _measurements(folder: Path) -> dict[RateName, tuple[float, Callable[[], obje
     assigner = TwoLevelAssigner(lists[::a_cell].copy(), lists, bounds, spherical=True)
     rotation = random.standard_normal((_DIM, _INNER), dtype=np.float32)
     flat = FlatAssigner(lists[:_FLAT_LISTS].copy(), spherical=True)
-    cell, taken, parts = wide[:in_cell, :_INNER].copy(), wide[:, :_INNER], wide[:, : _INNER // _SUBSPACES * 8].copy()
-    iterations = clustering.ITERATIONS
+    cells = 2 * threads
+    rows = CellRows(wide[: cells * in_cell, :_INNER].copy(), np.arange(cells + 1) * in_cell)
+    group = CellGroup(0, 0, (a_cell,) * cells)
+    taken, parts = wide[:, :_INNER], wide[:, : _INNER // _SUBSPACES * 8].copy()
     return {
         "check_bytes": (2 * wide.size, lambda: _check(shard)),
-        "scan_bytes": (2 * wide.size, lambda: _read(shard, encoder, _SAMPLE_SHARE)),
+        "scan_bytes": _side_by_side(threads, 2 * wide.size, lambda: _read(shard, encoder, _SAMPLE_SHARE)),
         "read_bytes": (2 * wide.size, lambda: _read(shard, encoder, 1.0)),
         "parquet_bytes": _parquet(Store.at(str(folder)), wide, encoder),
-        "matrix_flops": (2 * _BATCH * _DIM * _INNER, lambda: wide[:_BATCH] @ rotation),
+        "matrix_flops": _side_by_side(threads, 2 * _BATCH * _DIM * _INNER, lambda: wide[:_BATCH] @ rotation),
         "kmeans_flops": (
-            2 * in_cell * a_cell * _INNER * iterations,
-            lambda: clustering.kmeans(cell, a_cell, spherical=True, seed=0),
+            2 * len(rows.vectors) * a_cell * _INNER * clustering.ITERATIONS,
+            lambda: cluster_cells(rows, group, spherical=True, seed=0, workers=threads),
         ),
-        "flat_flops": (2 * _AT_ONCE * _FLAT_LISTS * _INNER, lambda: flat.assign(narrow)),
-        "grouped_flops": (
-            2 * _AT_ONCE * (_CELLS + _PROBES * a_cell) * _INNER,
+        "flat_flops": _side_by_side(threads, 2 * _BATCH * _FLAT_LISTS * _INNER, lambda: flat.assign(narrow[:_BATCH])),
+        "grouped_flops": _side_by_side(
+            threads,
+            2 * len(narrow) * (_CELLS + _PROBES * a_cell) * _INNER,
             lambda: assigner.assign(narrow, _PROBES),
         ),
         "codebook_flops": (
             2 * parts.size * _CODES * codebooks.iterations(len(parts)),
-            lambda: codebooks.train_codebooks(parts, 8, 8, 0),
+            lambda: codebooks.train_codebooks(parts, 8, 8, 0, threads),
         ),
-        "encode_flops": (2 * _BATCH * _CODES * _INNER, _encoding(narrow[:_BATCH], lists[:_CODES])),
+        "encode_flops": _side_by_side(
+            threads, 2 * _BATCH * _CODES * _INNER, _encoding(narrow[:_BATCH], lists[:_CODES])
+        ),
         "link_flops": (2 * _LINKED * GRAPH_LOOKS * _INNER, lambda: _link(lists[:_LINKED])),
         "list_bytes": (_ENTRIES * (_SUBSPACES + 8), lambda: _write_lists(folder / "0.ivf", 0)),
-        "take_bytes": (2 * taken.size, _taking(folder, taken)),
+        "take_bytes": (2 * taken.size, _taking(folder, taken, threads)),
         "merge_bytes": (_INPUTS * _ENTRIES * (_SUBSPACES + 8), _merging(folder)),
         "write_bytes": (_FILE_BYTES, lambda: _write(folder / "bytes", bytes(_FILE_BYTES))),
     }
@@ -199,14 +216,14 @@ def _write_lists(file: Path, first_id: int) -> None:
         _flush(out)
 
 
-def _taking(folder: Path, vectors: NDArray[np.float32]) -> Callable[[], object]:
+def _taking(folder: Path, vectors: NDArray[np.float32], threads: int) -> Callable[[], object]:
     file = folder / "routed.ivf"
     cells, ids = np.arange(len(vectors)) % _CELLS, np.arange(len(vectors))
     with file.open("wb") as out:
         codes = to_codes(vectors, half=True)
         seal = write_lists(out, list_nos=cells, codes=codes, ids=ids, nlist=_CELLS, fingerprint="")
     store, reference = Store.at(str(folder)), FileReference(file.name, seal.bytes, f"xxh3:{seal.checksum}")
-    return lambda: read_cells(store, [reference], range(_CELLS), vectors.shape[1])
+    return lambda: read_cells(store, [reference], range(_CELLS), vectors.shape[1], threads)
 
 
 def _merging(folder: Path) -> Callable[[], object]:

@@ -29,6 +29,7 @@ RateName = Literal[
 
 A_CORE: Final[frozenset[RateName]] = frozenset(
     {
+        "scan_bytes",
         "read_bytes",
         "matrix_flops",
         "kmeans_flops",
@@ -52,7 +53,7 @@ class Rates:
         machine: where they were measured, for people.
         measured: the day, `YYYY-MM-DD`.
         check_bytes: ready embeddings, read and looked through for vectors that cannot be indexed.
-        scan_bytes: ready embeddings, read to take few of them.
+        scan_bytes: ready embeddings, read to take few of them; each thread has a file of its own.
         read_bytes: ready embeddings, made float32 of length 1.
         matrix_flops: products of a batch with the matrix of a transform, or with parents.
         kmeans_flops: distances of k-means, as the cells have it; moving the centroids is in it.
@@ -113,7 +114,7 @@ DEFAULT: Final = Rates(
     machine="2 cores of an AMD EPYC virtual machine with a network disk",
     measured="2026-11-20",
     check_bytes=8e9,
-    scan_bytes=15e9,
+    scan_bytes=8e9,
     read_bytes=2e9,
     matrix_flops=80e9,
     kmeans_flops=65e9,

@@ -47,10 +47,6 @@ _SORTING_BYTES = 32
 """Of numpy, an entry, while entries are brought into the order of the lists."""
 
 _SORTED_AT_ONCE = 128 << 20
-_SLICE_BYTES = 64 << 20
-"""Vectors of the sample that are converted at once, or brought behind the transforms."""
-
-_SLICE_COPIES = 3
 _RANKING_BYTES = 12
 """A score and a number, for each vector and each parent that it is ranked against."""
 
@@ -174,11 +170,14 @@ def _sampling(load: Workload) -> Iterator[TaskMemory]:
     block, component = min(load.block_rows, load.rows), load.sample_component
     rows = min(load.sampled, -(-block * load.sampled // load.rows))
     sampled, behind = component * load.dim + ID_BYTES, component * load.inner
-    slices = Term("a slice", min(_SLICE_COPIES * _SLICE_BYTES, _SLICE_COPIES * 4 * rows * load.dim))
-    yield TaskMemory("sample", "sampling a block", load.blocks, (*_entries("sampled vectors", rows, sampled), slices))
-    # Read, they are there twice; behind the transforms once more.
-    routed = _entries("the sample of a block", rows, _READ_COPIES * sampled + behind)
-    yield TaskMemory("train", "routing the sample of a block", load.blocks, (*routed, slices))
+    in_hand = min(THREADS_A_TASK * BATCH_ROWS, block + BATCH_ROWS)
+    batches = Term(
+        "batches", 4 * READ_AHEAD * in_hand * load.dim, f"{READ_AHEAD} x {in_hand:,} x {load.dim} dimensions x 4 bytes"
+    )
+    yield TaskMemory("sample", "sampling a block", load.blocks, (*_entries("sampled vectors", rows, sampled), batches))
+    # As they were sampled, and behind the transforms twice for a moment.
+    routed = _entries("the sample of a block", rows, sampled + 2 * behind)
+    yield TaskMemory("train", "routing the sample of a block", load.blocks, (*routed, batches))
 
 
 def _training(load: Workload) -> Iterator[TaskMemory]:

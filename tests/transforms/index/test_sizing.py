@@ -157,7 +157,8 @@ folder, key, rows, dim = Path(sys.argv[1]), IndexKey.parse(sys.argv[2]), int(sys
 vectors = np.random.default_rng(0).standard_normal((1024, dim), dtype=np.float32)
 with (folder / "sample.ivf").open("wb") as out:
     codes = np.tile(to_codes(vectors, half=True), (rows // 1024, 1))
-    write_lists(out, list_nos=np.zeros(rows, np.int64), codes=codes, ids=np.arange(rows), nlist=3, fingerprint="")
+    pilot = np.zeros(rows, np.int64)
+    seal = write_lists(out, list_nos=pilot, codes=codes, ids=np.arange(rows), nlist=3, fingerprint="")
 del codes, vectors
 before, peak, ended = anonymous_bytes(os.getpid()), 0, threading.Event()
 
@@ -168,7 +169,7 @@ def look():
 
 thread = threading.Thread(target=look)
 thread.start()
-files = [FileReference("sample.ivf", (folder / "sample.ivf").stat().st_size, "")]
+files = [FileReference("sample.ivf", seal.bytes, f"xxh3:{seal.checksum}")]
 _, pilot = sampling.read_parts(Store.at(str(folder)), files, range(1), dim)
 training.train_parents(key, "ip", pilot, 0)
 ended.set()
