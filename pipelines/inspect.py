@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, Final
 
-from pipelines import console, options, text_table
+from pipelines import console, flags, options, text_table
 from pipelines.text_table import Column
 from transforms import generations, layout, shards
 from transforms.errors import UsageError
@@ -44,8 +44,8 @@ class InspectOptions(options.RootOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        options._add(parser, "--files", action="store_true", help="print only the files that the generation needs")
-        options._add(parser, "--json", action="store_true", help="print one JSON object instead of tables")
+        flags.add(parser, "--files", action="store_true", help="print only the files that the generation needs")
+        flags.add(parser, "--json", action="store_true", help="print one JSON object instead of tables")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import console, options, result_page, text_table
+from pipelines import console, flags, options, result_page, text_table
 from pipelines.text_table import Column
 from transforms import uris
 from transforms.errors import PixdexError, UsageError
@@ -54,9 +54,9 @@ class QueryOptions(options.RootOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        options._add(parser, "query", nargs="*", metavar="TEXT", help="words that describe it")
-        options._add(parser, "--image", metavar="FILE", help="a picture that it looks like: a path or URL")
-        options._add(parser, "--vector", metavar="FILE.npy", help="its vector, in the space of the index's encoder")
+        flags.add(parser, "query", nargs="*", metavar="TEXT", help="words that describe it")
+        flags.add(parser, "--image", metavar="FILE", help="a picture that it looks like: a path or URL")
+        flags.add(parser, "--vector", metavar="FILE.npy", help="its vector, in the space of the index's encoder")
 
 
 class ResultOptions(options.RootOptions):
@@ -64,15 +64,15 @@ class ResultOptions(options.RootOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("-k", type=options._positive, default=10, help="results wanted (default 10)")
-        options._add(
+        parser.add_argument("-k", type=flags.positive, default=10, help="results wanted (default 10)")
+        flags.add(
             parser,
             "--nprobe",
-            type=options._positive,
+            type=flags.positive,
             metavar="N",
             help="inverted lists probed: more find more, slower (default: as trained, more where results are short)",
         )
-        options._add(
+        flags.add(
             parser,
             "--modality",
             choices=("image", "text", "keyword", "any"),
@@ -85,7 +85,7 @@ class LoadingOptions(options.RootOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        options._add(
+        flags.add(
             parser,
             "--fast-scan",
             action="store_true",
@@ -98,8 +98,8 @@ class OutputOptions(options.RootOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        options._add(parser, "--json", action="store_true", help="print one JSON object instead of a table")
-        options._add(parser, "--html", metavar="FILE", help="also write a page of result pictures")
+        flags.add(parser, "--json", action="store_true", help="print one JSON object instead of a table")
+        flags.add(parser, "--html", metavar="FILE", help="also write a page of result pictures")
 
 
 OPTIONS = (options.RootOptions, QueryOptions, options.DeviceOptions, ResultOptions, LoadingOptions, OutputOptions)
