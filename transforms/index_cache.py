@@ -62,12 +62,16 @@ def materialise(store: Store, generation: Generation) -> Path:
 
 def _remove_others(kept: Path) -> None:
     """Removes the copies beside this one, but for those that are being made."""
-    oldest = time.time() - _DEAD_SECONDS
     for other in kept.parent.iterdir():
         with contextlib.suppress(OSError):  # another process removes it, too
-            being_made = any(making.stat().st_mtime > oldest for making in other.glob(f"{_MAKING}*"))
-            if other != kept and not being_made:
+            if other != kept and not _is_being_made(other):
                 shutil.rmtree(other)
+
+
+def _is_being_made(folder: Path) -> bool:
+    # An empty folder is one whose maker has just begun.
+    begun = list(folder.glob(f"{_MAKING}*")) if any(folder.iterdir()) else [folder]
+    return any(one.stat().st_mtime > time.time() - _DEAD_SECONDS for one in begun)
 
 
 def _is_whole(file: Path, size: Path) -> bool:

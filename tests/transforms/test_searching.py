@@ -120,6 +120,22 @@ def test_without_nprobe_lists_are_probed_until_there_are_k(tmp_path: Path) -> No
     assert len(searcher.search(EAST, 150, nprobe=1)[0]) < 150
 
 
+def test_a_graph_of_lists_finds_what_there_is_from_few_lists_on_to_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    base = rng.normal(size=(1500, 8)).astype(np.float32)
+    rows = [Row(f"k{n}", vector.tolist(), "image" if n % 2 else "text") for n, vector in enumerate(base)]
+    rows.sort(key=lambda row: row.modality)
+    flat = Searcher.open(make_root(tmp_path / "flat", rows, key="IVF300,Flat"))
+    graph = Searcher.open(make_root(tmp_path / "graph", rows, key="IVF300_HNSW32,Flat"))
+    queries = rng.normal(size=(20, 8)).astype(np.float32)
+    for nprobe in (4, 300):
+        expected, found = (one.search(queries, 10, nprobe) for one in (flat, graph))
+        shares = [len(set(keys(a)) & set(keys(b))) / 10 for a, b in zip(expected, found, strict=True)]
+        assert np.mean(shares) > 0.99
+    assert len(graph.search(queries[:1], 1500)[0]) == 1500
+    assert {hit.modality for hit in graph.search(queries[:1], 1500, modality="text")[0]} == {"text"}
+
+
 def test_all_lists_probed_equal_an_exact_search(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     base = rng.normal(size=(500, 16)).astype(np.float32)

@@ -209,9 +209,10 @@ def test_a_new_copy_removes_the_others_of_its_root_and_no_more(far: Run) -> None
     (root / "dead" / ".making-x").mkdir(parents=True)
     os.utime(root / "dead" / ".making-x", (0, 0))
     (root / "begun" / ".making-y").mkdir(parents=True)
+    (root / "empty").mkdir()
     first.unlink()
     assert materialise(far.store, generation).read_bytes() == whole
-    assert sorted(path.name for path in root.iterdir()) == sorted(["begun", first.parent.name])
+    assert sorted(path.name for path in root.iterdir()) == sorted(["begun", "empty", first.parent.name])
     assert elsewhere.exists() and elsewhere.parents[1] != root
 
 
