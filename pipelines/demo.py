@@ -24,7 +24,7 @@ from typing import Final
 
 import numpy as np
 
-from pipelines import build, console, options, result_page, search
+from pipelines import build, console, flags, options, result_page, search
 from transforms import generations
 from transforms.demo import write_corpus
 from transforms.demo.corpus import COLUMNS
@@ -49,7 +49,7 @@ class DemoOptions(options.RootOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        options._add(parser, "--dir", default="pixdex-demo", metavar="D", help="folder (default ./pixdex-demo)")
+        flags.add(parser, "--dir", default="pixdex-demo", metavar="D", help="folder (default ./pixdex-demo)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,8 +19,6 @@ from transforms.errors import UsageError
 from transforms.records import EncoderSettings, IndexSettings, Source
 from transforms.sources.vectors import DEFAULT_COLUMN
 
-_add, _positive = flags.add, flags.positive
-
 
 def _ratio(text: str) -> float:
     try:
@@ -45,33 +43,39 @@ class SourceOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        _add(parser, "--images", action="append", metavar="GLOB", help="pictures: a glob, or a folder; repeatable")
-        _add(parser, "--csv", action="append", metavar="FILE", help="a CSV file, each row an item; repeatable")
-        _add(parser, "--image-column", metavar="NAME", help="CSV column with paths of pictures, relative to the CSV")
-        _add(parser, "--text-column", metavar="NAME", help="CSV column with texts, embedded whole")
-        _add(parser, "--keyword-column", metavar="NAME", help="CSV column with keywords, embedded one by one")
-        _add(parser, "--keyword-separator", default=",", metavar="TEXT", help="what separates keywords (default ,)")
-        _add(parser, "--key-column", metavar="NAME", help="CSV column with the primary key (default: hash of the row)")
-        _add(
+        flags.add(parser, "--images", action="append", metavar="GLOB", help="pictures: a glob, or a folder; repeatable")
+        flags.add(parser, "--csv", action="append", metavar="FILE", help="a CSV file, each row an item; repeatable")
+        flags.add(
+            parser, "--image-column", metavar="NAME", help="CSV column with paths of pictures, relative to the CSV"
+        )
+        flags.add(parser, "--text-column", metavar="NAME", help="CSV column with texts, embedded whole")
+        flags.add(parser, "--keyword-column", metavar="NAME", help="CSV column with keywords, embedded one by one")
+        flags.add(
+            parser, "--keyword-separator", default=",", metavar="TEXT", help="what separates keywords (default ,)"
+        )
+        flags.add(
+            parser, "--key-column", metavar="NAME", help="CSV column with the primary key (default: hash of the row)"
+        )
+        flags.add(
             parser,
             "--key-pattern",
             metavar="REGEX",
             help="its named groups, matched against a picture's file name without ending, become columns",
         )
-        _add(
+        flags.add(
             parser,
             "--vectors",
             action="append",
             metavar="GLOB",
             help="ready embeddings, .npy or .parquet, float16 or float32: a glob, or a folder; repeatable",
         )
-        _add(
+        flags.add(
             parser,
             "--vector-column",
             metavar="NAME",
             help=f"parquet column with ready embeddings (default {DEFAULT_COLUMN})",
         )
-        _add(
+        flags.add(
             parser,
             "--metadata",
             action="append",
@@ -79,7 +83,7 @@ class SourceOptions(PipelineOptions):
             help="parquet files with a row for each vector of the .npy files, file by file in the order of their "
             "names; one for each --vectors",
         )
-        _add(parser, "--modality", choices=("image", "text"), help="what ready embeddings are of (default image)")
+        flags.add(parser, "--modality", choices=("image", "text"), help="what ready embeddings are of (default image)")
 
 
 class EncoderOptions(PipelineOptions):
@@ -87,47 +91,47 @@ class EncoderOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        _add(
+        flags.add(
             parser,
             "--encoder",
             metavar="SPEC",
             help="demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo",
         )
-        _add(
+        flags.add(
             parser,
             "--encoder-batch",
-            type=_positive,
+            type=flags.positive,
             default=64,
             help="pictures or texts encoded at once (default 64)",
         )
-        _add(
+        flags.add(
             parser,
             "--encoder-threads",
-            type=_positive,
+            type=flags.positive,
             help="CPU threads of encoder and index (default: the cores, at most 4); another number changes last bits",
         )
-        _add(
+        flags.add(
             parser,
             "--image-fit",
             choices=("crop", "pad"),
             default="crop",
             help="crop: the centre square; pad: all of it on a white square (default crop)",
         )
-        _add(
+        flags.add(
             parser,
             "--pixel-limit",
-            type=_positive,
+            type=flags.positive,
             default=EncoderSettings.pixel_limit,
             help="larger pictures are rejected",
         )
-        _add(
+        flags.add(
             parser,
             "--precision",
             choices=("float16", "full"),
             default="float16",
             help="stored vectors are rounded to float16, or kept (default float16)",
         )
-        _add(parser, "--no-normalize", action="store_true", help="keep the length of vectors (default: make it 1)")
+        flags.add(parser, "--no-normalize", action="store_true", help="keep the length of vectors (default: make it 1)")
 
 
 class DeviceOptions(PipelineOptions):
@@ -135,7 +139,7 @@ class DeviceOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        _add(parser, "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+        flags.add(parser, "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
 
 
 class IndexOptions(PipelineOptions):
@@ -147,7 +151,7 @@ class IndexOptions(PipelineOptions):
         flags.METRIC_TYPE.add_to(parser, "ip")
         flags.MAX_INDEX_MEMORY.add_to(parser, flags.DEFAULT_INDEX_MEMORY)
         flags.CODE_SIZE.add_to(parser)
-        _add(parser, "--seed", type=int, default=0, help="of sampling and training (default 0)")
+        flags.add(parser, "--seed", type=int, default=0, help="of sampling and training (default 0)")
 
 
 class RunOptions(PipelineOptions):
@@ -155,7 +159,7 @@ class RunOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        _add(
+        flags.add(
             parser,
             "--max-reject-ratio",
             type=_ratio,
@@ -163,8 +167,8 @@ class RunOptions(PipelineOptions):
             help="a run with a larger share of rejected items publishes nothing (default 0.5)",
         )
         flags.WORKER_MEMORY.add_to(parser)
-        _add(parser, "--abandon-plan", action="store_true", help="give up the unfinished run and start anew")
-        _add(parser, "--no-progress", action="store_true", help="show no progress bar")
+        flags.add(parser, "--abandon-plan", action="store_true", help="give up the unfinished run and start anew")
+        flags.add(parser, "--no-progress", action="store_true", help="show no progress bar")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import build, options, plan, plan_report
+from pipelines import build, flags, options, plan, plan_report
 from transforms import generations, rates
 from transforms.capacity import THREADS_A_TASK, Machines, Workload
 from transforms.forecast import forecast
@@ -239,6 +239,18 @@ def test_damaged_rates_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_threads_of_a_task_are_those_of_a_request() -> None:
     assert options.default_threads() <= THREADS_A_TASK
     assert Machines(3, 32).slots == 3 * 8
+
+
+def test_flags_of_a_build_mean_the_same_in_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    helps = []
+    for command in (plan.main, build.main):
+        with pytest.raises(SystemExit):
+            command(["--help"])
+        helps.append(" ".join(capsys.readouterr().out.split()))
+    for flag in (
+        flags.ROOT, flags.INDEX_KEY, flags.METRIC_TYPE, flags.MAX_INDEX_MEMORY, flags.CODE_SIZE, flags.WORKER_MEMORY
+    ):  # fmt: skip
+        assert all(f"{flag.name} " in text and flag.help in text for text in helps), flag.name
 
 
 def test_it_starts_without_beam_and_torch() -> None:
