@@ -179,7 +179,7 @@ class _RouteBlock(beam.DoFn):
         answered = digest(parents.tensors.checksum, sample.lists.checksum)
         if run.marker("route", block, ListsMarker, answered) is None:
             router = Router.of(read_tensors(run, "parents"), spherical=request.index.metric == "ip")
-            parts = (sampling.read_part(run.store, sample.lists, part) for part in (PILOT_PART, REST_PART))
+            parts = [sampling.read_part(run.store, sample.lists, part) for part in (PILOT_PART, REST_PART)]
             with run.store.scratch() as scratch:
                 file = scratch / "routed.ivf"
                 with file.open("wb") as out:

@@ -82,17 +82,26 @@ class Moved:
         return {"centroids": self.centroids, "counts": self.counts, "objective": np.array([self.objective])}
 
 
-def sum_lists(vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> ListSums:
-    """Sums vectors, float32 `(n, d)`, list by list; `lists` int64 `(n,)`."""
+def sum_lists(vectors: NDArray[np.float32], lists: NDArray[np.int64], workers: int = 1) -> ListSums:
+    """Sums vectors, float32 `(n, d)`, list by list; `lists` int64 `(n,)`. The number of threads changes no bit."""
     order = np.argsort(lists, kind="stable")
     occupied, first, counts = np.unique(lists[order], return_index=True, return_counts=True)
     sums = np.empty((len(occupied), vectors.shape[1]), np.float32)
     ends, start = first + counts, 0
+    cuts = []
     while start < len(occupied):  # some lists at a time: new memory costs more than the sums
         stop = max(start + 1, int(np.searchsorted(ends, first[start] + _SUMMED_AT_ONCE, side="right")))
+        cuts.append((start, stop))
+        start = stop
+
+    def add(cut: tuple[int, int]) -> None:
+        start, stop = cut
         rows = vectors[order[first[start] : ends[stop - 1]]]
         np.add.reduceat(rows, first[start:stop] - first[start], axis=0, out=sums[start:stop])
-        start = stop
+
+    with each_with_one_thread(workers) as pool:
+        for _ in pool.map(add, cuts):
+            pass
     squares = np.einsum("ij,ij->i", vectors, vectors).sum(dtype=np.float64)
     return ListSums(occupied, counts, sums, np.array([squares]))
 
@@ -103,7 +112,7 @@ def look(assigner: TwoLevelAssigner, vectors: NDArray[np.float32], workers: int 
     parts = [vectors[start:stop] for start, stop in itertools.pairwise(bounds)]
     with each_with_one_thread(workers) as pool:
         lists = np.concatenate(list(pool.map(lambda part: assigner.assign(part, PASS_CELLS), parts)))
-    return sum_lists(vectors, lists)
+        return sum_lists(vectors, lists, workers)
 
 
 def move(parts: Iterable[ListSums], centroids: NDArray[np.float32], *, spherical: bool) -> Moved:

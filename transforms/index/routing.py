@@ -4,7 +4,7 @@ The routed sample lies in `.ivf` files whose lists are the cells, so that a task
 one range of bytes from each file, and no vector is shuffled.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Self
 
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from transforms.index.assignment import padded
 from transforms.index.clustering import nearest
 from transforms.index.list_format import Seal
-from transforms.index.list_writer import write_lists
-from transforms.index.vector_codes import from_codes, to_codes
+from transforms.index.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.vector_transforms import behind_transforms
 from transforms.index.worker_threads import each_with_one_thread
 
@@ -56,30 +55,35 @@ class Router:
         steps = (faiss.downcast_VectorTransform(chain.at(step)) for step in range(chain.size()))
         return not any(isinstance(step, faiss.PCAMatrix) and step.eigen_power != 0 for step in steps)
 
-    def route(self, codes: NDArray[np.uint8], *, half: bool, workers: int = 1) -> "Routed":
+    def route(self, stored: Sequence[NDArray[np.uint8]], *, half: bool, workers: int = 1) -> "Routed":
         """Brings vectors behind the transforms and to their cells.
 
         Work goes in slots of exactly 4,096 rows, the last one padded, because a matrix product of another shape rounds
         differently: a row's cell does not depend on the block that it came in, nor on how many threads there are.
 
         Args:
-            codes: of float16 or float32 vectors, as they were sampled.
+            stored: codes of float16 or float32 vectors, as they were sampled, each `(n, …)`.
             half: whether the codes that come out are of float16.
             workers: threads; each has a slot before and behind the transforms in memory.
         """
         dim, cells = self.parents.shape[1], len(self.parents)
-        moved = np.empty((len(codes), (2 if half else 4) * dim), np.uint8)
-        nearest_cells = np.empty(len(codes), np.min_scalar_type(cells - 1))
+        ends = np.cumsum([len(codes) for codes in stored])
+        moved = np.empty((int(ends[-1]), (2 if half else 4) * dim), np.uint8)
+        nearest_cells = np.empty(len(moved), np.min_scalar_type(cells - 1))
 
-        def one(start: int) -> None:
-            rows = slice(start, min(start + SLOT_ROWS, len(codes)))
-            count = rows.stop - start
-            behind = behind_transforms(self.index, padded(from_codes(codes[rows], self.index.d), SLOT_ROWS))
-            moved[rows] = to_codes(behind[:count], half=half)
-            nearest_cells[rows] = nearest(behind, self.parents, spherical=self.spherical)[:count]
+        def one(codes: NDArray[np.uint8], start: int) -> None:
+            rows = slice(start, start + len(codes))
+            behind = behind_transforms(self.index, padded(from_codes(codes, self.index.d), SLOT_ROWS))
+            moved[rows] = to_codes(behind[: len(codes)], half=half)
+            nearest_cells[rows] = nearest(behind, self.parents, spherical=self.spherical)[: len(codes)]
 
+        slots = [
+            (codes[first : first + SLOT_ROWS], int(end) - len(codes) + first)
+            for codes, end in zip(stored, ends, strict=True)
+            for first in range(0, len(codes), SLOT_ROWS)
+        ]
         with each_with_one_thread(workers) as pool:
-            for _ in pool.map(one, range(0, len(codes), SLOT_ROWS)):
+            for _ in pool.map(lambda slot: one(*slot), slots):
                 pass
         return Routed(moved, nearest_cells)
 
@@ -95,7 +99,7 @@ class Routed:
 def write_routed(
     out: BinaryIO,
     router: Router,
-    parts: Iterable[tuple[NDArray[np.int64], NDArray[np.uint8]]],
+    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.uint8]]],
     *,
     half: bool,
     workers: int = 1,
@@ -105,23 +109,17 @@ def write_routed(
     Args:
         out: takes an `.ivf` file.
         router: what brings them there.
-        parts: ids int64 `(n,)` and codes uint8 `(n, …)` of the rows, one after the other.
+        parts: ids int64 `(n,)` and codes uint8 `(n, …)` of the rows; at least one.
         half: stores them as float16, where the transforms are `bounded`: others can leave its range.
         workers: threads, whose number changes no bit.
 
     Returns:
         How many rows these are, and the seal of the file.
 
-    Memory: the codes of one part as they come and of all as they are written, these twice for a moment; a slot of
-    4,096 vectors before and behind the transforms a thread; then what `write_lists` takes.
+    Memory: the codes as they come and as they are written, 32 bytes a row, and for each thread 4,096 vectors before and
+    behind the transforms.
     """
-    half = half and router.bounded
-    ids, routed = [], []
-    for found, codes in parts:
-        ids.append(found)
-        routed.append(router.route(codes, half=half, workers=workers))
-    codes, cells = np.concatenate([part.codes for part in routed]), np.concatenate([part.cells for part in routed])
-    del routed
-    found = np.concatenate(ids)
-    seal = write_lists(out, list_nos=cells, codes=codes, ids=found, nlist=len(router.parents), fingerprint="")
-    return len(found), seal
+    routed = router.route([codes for _, codes in parts], half=half and router.bounded, workers=workers)
+    ids = np.concatenate([found for found, _ in parts])
+    seal = write_vectors(out, list_nos=routed.cells, codes=routed.codes, ids=ids, nlist=len(router.parents))
+    return len(ids), seal

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from transforms.index.clustering import PILOT_PER_PARENT, parents_of
 from transforms.index.index_key import IndexKey
 from transforms.index.list_format import Seal
-from transforms.index.list_writer import write_lists
 from transforms.index.opened_lists import opened_lists
-from transforms.index.vector_codes import from_codes, to_codes
+from transforms.index.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.worker_threads import each_with_one_thread
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.store import Store
@@ -108,8 +107,8 @@ def write_sample(
     Returns:
         How many rows these are, and the seal of the file.
 
-    Memory: the codes of the block's sampled rows, three batches a thread, and what `write_lists` takes; the codes
-    twice where rows of the block were rejected.
+    Memory: the codes of the block's sampled rows, 32 bytes a row, and three batches a thread; the codes twice where
+    rows of the block were rejected.
     """
     chosen = functools.partial(in_sample, seed=seed, share=shares.sampled)
     room = [int(np.count_nonzero(chosen(row_ids(shard.shard, _numbered_rows(shard))))) for shard in shards]
@@ -129,7 +128,7 @@ def write_sample(
         taken = np.concatenate([np.empty(0, np.int64), *pool.map(take, shards, starts[:-1])])
     if len(taken) < len(ids):
         ids, codes = ids[taken], codes[taken]
-    seal = write_lists(out, list_nos=part_of(ids, seed, shares), codes=codes, ids=ids, nlist=_PARTS, fingerprint="")
+    seal = write_vectors(out, list_nos=part_of(ids, seed, shares), codes=codes, ids=ids, nlist=_PARTS)
     return len(ids), seal
 
 
