@@ -31,14 +31,14 @@ _READ_COPIES = 2
 _LIST_COPIES = 3
 """A list file read: its parts, all of them together, and in their order."""
 
-_LOOK_COPIES = 3
-"""The centroids before a pass: those of the groups, as bytes and as arrays, and all of them together."""
+_LOOK_COPIES = 2
+"""The centroids before a pass: those of the groups and all of them together, or as bytes and as an array."""
 
 _MOVE_COPIES = 5
-"""Moving the centroids holds the old ones, the sums, the means, the new ones, and these as bytes."""
+"""Moving the centroids holds the old ones, the sums, the means, the new ones, and parts of these."""
 
-_INDEX_COPIES = 4
-"""Writing the index: centroids as bytes and as an array, in the order of their cells, and in the index."""
+_INDEX_COPIES = 5
+"""Centroids as they were moved, cell by cell, in the index, and twice where the audit looks at all of them."""
 
 _WORKING_COPIES = 4
 """Of a thread's vectors behind the transforms: batch by batch, together, brought to cells, and their products."""
@@ -191,7 +191,10 @@ def _training(load: Workload) -> Iterator[TaskMemory]:
     rows = Term("a group of cells", group * a_row, f"{group:,} vectors x {a_row:,} bytes")
     summed = min(group, lists)
     sums = Term("sums", 2 * 4 * summed * inner, f"2 copies of {summed:,} lists x {inner} dimensions x 4 bytes")
-    index = (_centroids(load, _INDEX_COPIES), *_graph(load, _READ_COPIES))
+    kept = Term(
+        "the pilot", 4 * load.pilot * (load.dim + inner), f"{load.pilot:,} vectors x ({load.dim} + {inner}) x 4 bytes"
+    )
+    index = (_centroids(load, _INDEX_COPIES), *_graph(load, _READ_COPIES), kept)
     yield TaskMemory("train", "finding the parents", 1, (pilot,))
     yield TaskMemory("train", "clustering cells", load.groups, (rows,))
     yield TaskMemory(
@@ -201,7 +204,7 @@ def _training(load: Workload) -> Iterator[TaskMemory]:
         (_centroids(load, _LOOK_COPIES, shared=True), rows, sums, *_ranking(load)),
     )
     yield TaskMemory("train", "moving the centroids", 1, (_centroids(load, _MOVE_COPIES), sums))
-    yield TaskMemory("train", "writing the index", 1, (*index, pilot))
+    yield TaskMemory("train", "writing the index", 1, index)
 
 
 def _adding(load: Workload) -> TaskMemory:
