@@ -138,19 +138,35 @@ def test_memory_for_adding_does_not_grow_with_the_vectors() -> None:
     assert hundred <= billion * 1.1
 
 
-_PEAK = """
-import sys, threading
-import numpy as np
+_WATCH = """
+import os, sys, threading
 from pathlib import Path
+import numpy as np
 from tests.benchmarks.measuring import anonymous_bytes
-from transforms.index import sampling, training
+from transforms.index import refining, sampling, training
 from transforms.index.index_key import IndexKey
 from transforms.index.list_writer import write_lists
+from transforms.index.refining import ListSums
 from transforms.index.vector_codes import to_codes
 from transforms.records import FileReference
 from transforms.store import Store
-import os
 
+def watched(work):
+    before, peak, ended = anonymous_bytes(os.getpid()), [0], threading.Event()
+
+    def look():
+        while not ended.wait(0.002):
+            peak[0] = max(peak[0], anonymous_bytes(os.getpid()))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    work()
+    ended.set()
+    thread.join()
+    print(before, peak[0] - before)
+"""
+
+_PARENTS = """
 folder, key, rows, dim = Path(sys.argv[1]), IndexKey.parse(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 vectors = np.random.default_rng(0).standard_normal((1024, dim), dtype=np.float32)
 with (folder / "sample.ivf").open("wb") as out:
@@ -158,31 +174,41 @@ with (folder / "sample.ivf").open("wb") as out:
     pilot = np.zeros(rows, np.int64)
     seal = write_lists(out, list_nos=pilot, codes=codes, ids=np.arange(rows), nlist=3, fingerprint="")
 del codes, vectors
-before, peak, ended = anonymous_bytes(os.getpid()), 0, threading.Event()
-
-def look():
-    global peak
-    while not ended.wait(0.002):
-        peak = max(peak, anonymous_bytes(os.getpid()))
-
-thread = threading.Thread(target=look)
-thread.start()
 files = [FileReference("sample.ivf", seal.bytes, f"xxh3:{seal.checksum}")]
-_, pilot = sampling.read_parts(Store.at(str(folder)), files, range(1), dim)
-training.train_parents(key, "ip", pilot, 0)
-ended.set()
-thread.join()
-print(before, peak - before)
+
+def work():
+    _, pilot = sampling.read_parts(Store.at(str(folder)), files, range(1), dim)
+    training.train_parents(key, "ip", pilot, 0)
+
+watched(work)
+"""
+
+_MOVE = """
+lists, dim = int(sys.argv[1]), int(sys.argv[2])
+part = ListSums(np.arange(100), np.full(100, 2), np.ones((100, dim), np.float32), np.ones(1))
+watched(lambda: refining.move([part], np.ones((lists, dim), np.float32), spherical=True))
 """
 
 
-def test_a_task_holds_what_its_sum_says(tmp_path: Path) -> None:
+def measured(script: str, *argv: object) -> tuple[int, int]:
+    """Runs a script in a process of its own; returns the anonymous bytes before what it watches, and how many more."""
+    words = [sys.executable, "-c", _WATCH + script, *map(str, argv)]
+    before, more = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    return int(before), int(more)
+
+
+def test_finding_the_parents_holds_what_its_sum_says(tmp_path: Path) -> None:
     rows, dim, key = 65_536, 256, "OPQ32_128,IVF256,PQ32"
-    words = [sys.executable, "-c", _PEAK, str(tmp_path), key, str(rows), str(dim)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    before, held = map(int, done.stdout.split())
-    pilot = task(load(key, 10**6, dim), "finding the parents")
-    counted = sum(term.bytes for term in pilot.terms if not term.shared)
+    before, held = measured(_PARENTS, tmp_path, key, rows, dim)
+    counted = sum(term.bytes for term in task(load(key, 10**6, dim), "finding the parents").terms if not term.shared)
     assert counted > 100 << 20
     assert before < sizing.PROCESS_BYTES
+    assert 0.5 * counted < held <= counted
+
+
+def test_moving_the_centroids_holds_what_its_sum_says() -> None:
+    lists, dim = 100_000, 128
+    _, held = measured(_MOVE, lists, dim)
+    counted = task(load(f"IVF{lists},Flat", 10**8, dim), "moving the centroids").terms[0].bytes
+    assert counted > 100 << 20
     assert 0.5 * counted < held <= counted
