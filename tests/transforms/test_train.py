@@ -1,7 +1,9 @@
 """Training: a sample of every block, one trained index, both committed once."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +11,14 @@ import pytest
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.stages import go, tasks
 from transforms import layout
+from transforms.errors import PixdexError
 from transforms.index import cells, clustering
 from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
 from transforms.records import ListsMarker
 from transforms.run import Run, Stage
 from transforms.train import TrainIndex
+from transforms.training_files import TensorsMarker, read_tensors
 
 TRAINING: tuple[Stage, ...] = (
     "sample", "parents", "route", "cells", "pass1", "move1", "pass2", "move2", "train",
@@ -90,6 +94,35 @@ def test_lost_files_are_made_again(run: Run) -> None:
     go(TrainIndex(run))
     assert run.trained() == before
     assert {folder: run.store.names(folder) for folder in names} == names
+
+
+def test_tensors_that_are_not_those_referred_to_are_refused(run: Run) -> None:
+    go(TrainIndex(run))
+    (marker,) = run.markers("move1", [0], TensorsMarker)
+    path = run.store.local_path(marker.tensors.path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PixdexError, match=f"{marker.tensors.path} is damaged, or not the file"):
+        read_tensors(run, "move1")
+
+
+def test_markers_are_read_once_a_process_and_not_once_a_group(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clustering, "FLAT_BELOW", 4)
+    monkeypatch.setattr(cells, "group_cells", functools.partial(cells.group_cells, group_rows=1))
+    stages: list[str] = []
+    read = Run.markers
+
+    def count(self: Run, stage: Stage, numbers: Iterable[int], kind: type[Any]) -> list[Any]:
+        stages.append(stage)
+        return read(self, stage, numbers, kind)
+
+    monkeypatch.setattr(Run, "markers", count)
+    go(TrainIndex(run))
+    groups = tasks(run, "cells")
+    assert groups > 1
+    assert stages.count("route") == 3 * 2  # to group the cells, and for the groups of a process: in cells and passes
+    assert stages.count("cells") == 2  # in the first pass, and to move after it
 
 
 def test_bundles_that_run_twice_train_the_same_index(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

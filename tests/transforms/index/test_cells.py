@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +10,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.transforms.index.small_training import route, train_lists
+from transforms.errors import PixdexError
 from transforms.index import cells, training
-from transforms.index.cells import CellGroup, cell_sizes, cluster_cells, group_cells, read_cells
+from transforms.index.cells import (
+    CellGroup,
+    CellRows,
+    cell_sizes,
+    cells_at_once,
+    cluster_cells,
+    group_cells,
+    read_cells,
+)
 from transforms.index.clustering import kmeans, nearest
 from transforms.index.index_key import IndexKey
 from transforms.index.routing import Router
@@ -101,6 +111,37 @@ def test_the_centroids_of_a_cell_do_not_depend_on_its_group(store: Store, vector
     )
 
     assert np.array_equal(both[7:], one)
+
+
+def test_another_routed_file_than_the_one_referred_to_is_refused(store: Store, vectors: NDArray[np.float32]) -> None:
+    one, other = route(store, router_of(vectors), vectors, cuts=(4000,))
+    store.local_path(one.path).write_bytes(store.read(other.path))
+    with pytest.raises(PixdexError, match=f"{one.path} is damaged or truncated: it is not the file"):
+        cell_sizes(store, [one], 16)
+    with pytest.raises(PixdexError, match=f"{one.path} is damaged or truncated: it is not the file"):
+        read_cells(store, [one], range(1), 16)
+
+
+@pytest.mark.parametrize(
+    ("work", "workers", "expected"),
+    [([5, 5, 5, 5], 2, 2), ([5, 5], 8, 2), ([9], 4, 1), ([9, 1, 1], 4, 1), ([0, 0], 2, 1), ([1] * 50, 4, 4)],
+)
+def test_a_cell_that_is_most_of_the_work_gets_all_threads(work: list[int], workers: int, expected: int) -> None:
+    assert cells_at_once(np.array(work), workers) == expected
+
+
+def test_few_cells_are_clustered_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def count(members: NDArray[np.float32], k: int, **_: object) -> NDArray[np.float32]:
+        threads.append(faiss.omp_get_max_threads())
+        return members[:k]
+
+    monkeypatch.setattr(cells, "kmeans", count)
+    for bounds, group in (([0, 50], CellGroup(0, 0, (5,))), ([0, 10, 20, 30], CellGroup(0, 0, (2, 2, 2)))):
+        rows = CellRows(np.zeros((bounds[-1], 4), np.float32), np.array(bounds))
+        cluster_cells(rows, group, spherical=True, seed=0, workers=3)
+    assert threads == [3, 1, 1, 1]
 
 
 def test_a_group_holds_at_least_65536_rows() -> None:

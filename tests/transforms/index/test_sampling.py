@@ -1,6 +1,7 @@
 """The sample is the same however work is bundled, uniform, and never the first rows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.transforms.ready import random_vectors, range_of, save_npy
 from transforms import shards
+from transforms.errors import PixdexError
 from transforms.index import sampling
 from transforms.index.index_key import IndexKey
+from transforms.index.list_file import ListFile
 from transforms.index.sampling import (
     HELD_OUT_PART,
     PILOT_PART,
@@ -19,10 +23,12 @@ from transforms.index.sampling import (
     Shares,
     in_sample,
     part_of,
+    read_part,
     read_parts,
     sample_shares,
 )
 from transforms.index.vector_codes import from_codes, to_codes
+from transforms.ready_vectors import as_indexed
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.store import Store
 
@@ -163,6 +169,40 @@ def test_other_blocks_hold_the_same_sample(store: Store) -> None:
 
     assert np.array_equal(one[0], other[0])
     assert np.array_equal(one[1], other[1])
+
+
+def test_the_number_of_threads_changes_no_byte_and_rejected_rows_leave_no_gap(tmp_path: Path) -> None:
+    vectors = random_vectors(9000, 5, "<f2")
+    vectors[[5, 4200]] = np.nan
+    vectors[7000] = 0
+    file = save_npy(tmp_path / "a.npy", vectors)
+    store, seals = Store.at(str(tmp_path / "root")), set()
+    for threads in (1, 3):
+        encoder = EncoderSettings("none", "f", 5, ("image",), threads=threads)
+        markers = [
+            ShardMarker(shard, 0, "d", 3000, 0, 3000, 3000, 0, 0, None, None, 0.0, range_of(file, start, start + 3000))
+            for shard, start in ((4, 0), (5, 3000), (6, 6000))
+        ]
+        markers = [replace(marker, rejected=3 - marker.shard % 3) for marker in markers]
+        with (tmp_path / f"{threads}.ivf").open("wb") as out:
+            rows, seal = sampling.write_sample(out, store, markers, encoder, seed=0, shares=Shares(1.0, 1.0, 1.0))
+        assert rows == 8997
+        seals.add(seal)
+    assert len(seals) == 1
+    with (tmp_path / "3.ivf").open("rb") as stream:
+        _, codes, ids = ListFile(stream, "3.ivf").read(range(1)).unpack()
+    sound = np.delete(np.arange(9000), [5, 4200, 7000])
+    np.testing.assert_array_equal(ids, ((4 + sound // 3000) << 16) + sound % 3000)
+    np.testing.assert_allclose(from_codes(codes, 5), as_indexed(vectors[sound], normalize=True), atol=1e-3)
+
+
+def test_another_file_than_the_one_referred_to_is_refused(store: Store) -> None:
+    one, other = (write_blocks(store, [[write_shard(store, n, 50)]], Shares(1.0, 1.0, 1.0))[0] for n in (0, 1))
+    store.local_path(one.path).write_bytes(store.read(other.path))
+    with pytest.raises(PixdexError, match=f"{one.path} is damaged or truncated: it is not the file"):
+        read_parts(store, [one], range(1), 5)
+    with pytest.raises(PixdexError, match=f"{one.path} is damaged or truncated: it is not the file"):
+        read_part(store, one, 0)
 
 
 def test_normalised_vectors_are_stored_as_float16(store: Store) -> None:
