@@ -8,6 +8,10 @@ Pictures that are to be embedded, of 200 KB each, where a worker embeds 300 a se
 
     pixdex plan --num-vectors 50M --dim 512 --item-bytes 200K --items-per-second 300 --workers 16 --cores 8
 
+An index that is to lie in an object store, which has segments in the place of one file:
+
+    pixdex plan --num-vectors 1e9 --dim 512 --workers 64 --cores 8 --root s3://bucket/photos
+
 The vectors, dimension and index of what is in a root:
 
     pixdex plan --root ./photos --workers 4
@@ -204,7 +208,9 @@ _FLAGS: Final = (
     Flag("--cores", "C", "cores of each (default: of this machine)"),
     flags.WORKER_MEMORY,
     Flag(
-        "--bandwidth", "SIZE", "bytes a second between a worker and the storage (default 1G; no limit for one worker)"
+        "--bandwidth",
+        "SIZE",
+        "bytes a second between a worker and the storage (default 1G; no limit for one worker and a folder)",
     ),
     Flag("--item-bytes", "SIZE", "pictures are embedded, of this mean size (default: ready embeddings, float16)"),
     Flag("--items-per-second", "RATE", "pictures that one worker embeds a second; without it they are not counted"),

@@ -160,7 +160,7 @@ def test_a_batch_that_fails_is_raised_and_leaves_no_thread(tmp_path: Path, monke
         raise ValueError(f"the batch with id {batches[0].ids[0]} fails")
 
     monkeypatch.setattr(add, "encode_batches", fail)
-    monkeypatch.setattr(add, "_BATCHES", 1)  # batches are left to read when the first fails
+    monkeypatch.setattr(add, "batches_a_thread", lambda *_: 1)  # batches are left to read when the first fails
     with pytest.raises(ValueError, match=f"the batch with id {4 << 16} fails") as caught:
         add_block(run, Block(0, 4, 6), markers, opened, "digest")
     assert caught.tb is not None  # whoever keeps the error keeps no thread
