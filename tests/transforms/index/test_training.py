@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tests.transforms.index import small_training
 from transforms.index import clustering, training
+from transforms.index.index_key import IndexKey
 from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
 from transforms.records import Metric, TrainedIndex
@@ -170,6 +171,21 @@ def test_many_cells_in_any_groups_train_the_same_index(store: Store) -> None:
     )
 
     assert cut.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_several_threads_train_what_one_does(
+    store: Store, sample: NDArray[np.float32], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No part of training waits for a number of threads that another part of it holds."""
+    monkeypatch.setattr(training, "LISTS_ASSIGNED_FLAT", 7)
+    parsed = IndexKey.parse(key)
+    found = []
+    for workers in (1, 3):
+        router = training.train_parents(parsed, "l2", sample, 0, workers)
+        lists = small_training.train_lists(store, router, sample, parsed.nlist)
+        found.append(training.assemble(router, lists.centroids, sample, sample[:9], 0, workers).held_out_residual)
+    assert found[0] == pytest.approx(found[1], abs=0.01)
 
 
 def test_sums_of_absolute_differences_are_for_the_flat_index(store: Store, sample: NDArray[np.float32]) -> None:
