@@ -25,7 +25,7 @@ from transforms.index.cells import CellGroup, CellRows, cluster_cells, read_cell
 from transforms.index.list_file import ListFile
 from transforms.index.list_writer import write_lists
 from transforms.index.range_merge import merge_range
-from transforms.index.sampling import in_sample
+from transforms.index.sampling import POINTS_PER_LIST, in_sample
 from transforms.index.vector_codes import to_codes
 from transforms.index.worker_threads import each_with_one_thread
 from transforms.rates import A_CORE, RateName
@@ -102,7 +102,7 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
     shard, encoder = _shard(folder, wide)
     narrow = wide[:_AT_ONCE, :_INNER].copy()
     lists = _unit(random.standard_normal((_LISTS, _INNER), dtype=np.float32))
-    a_cell, in_cell = _LISTS // _CELLS, 50 * _LISTS // _CELLS
+    a_cell, in_cell = _LISTS // _CELLS, POINTS_PER_LIST * _LISTS // _CELLS
     bounds = np.arange(_CELLS + 1, dtype=np.int64) * a_cell
     assigner = TwoLevelAssigner(lists[::a_cell].copy(), lists, bounds, spherical=True)
     rotation = random.standard_normal((_DIM, _INNER), dtype=np.float32)

@@ -36,7 +36,7 @@ _HELD_OUT = range(HELD_OUT_PART, HELD_OUT_PART + 1)
 class TrainIndex(beam.PTransform):
     """Samples every block in parallel, then trains one index on the sample, cell by cell in parallel.
 
-    Cost: reads every shard once, and the sample (50 vectors a list, at least 65,536) five times. Memory of a worker:
+    Cost: reads every shard once, and the sample (40 vectors a list, at least 65,536) five times. Memory of a worker:
     the sample of one block, as it is stored before and behind the transforms; one group of cells; or three times the
     centroids with 65,536 vectors.
     """

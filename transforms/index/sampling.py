@@ -25,8 +25,12 @@ from transforms.records import EncoderSettings, FileReference, ShardMarker, row_
 from transforms.store import Store
 from transforms.vector_rows import read_batches
 
-POINTS_PER_LIST = 50
-"""Training vectors a list; faiss asks for 39 to 256. The sample, and the time of training, go with it."""
+POINTS_PER_LIST = 40
+"""Training vectors a list; faiss asks for 39 to 256. The sample, and the time of training, go with it.
+
+On a million clustered vectors of 512 components with 16,384 lists, 50 took a quarter longer, and recall@10 at equal
+codes scanned was 0.2 to 0.7 points higher.
+"""
 
 MIN_SAMPLE = 65_536
 """Enough for the codebooks of a product quantizer (256 points for each of 256 centroids)."""

@@ -31,7 +31,9 @@ CODE_ROWS = 65_536
 
 _CELLS_FOR_RESIDUALS = 4
 _HARDLY_MORE = 1.05
-_HNSW_EF_CONSTRUCTION = 200
+_HNSW_EF_CONSTRUCTION = 100
+"""Effort of building a graph of centroids, on one thread. Of 16,384 centroids it took 2.2 s, and 4.4 s with 200; of the
+64 nearest centroids a search with efSearch 128 found .990, and .995 with 200."""
 
 _METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2, "l1": faiss.METRIC_L1}
 

@@ -95,9 +95,9 @@ def test_the_parts_are_cut_by_lower_thresholds_of_the_same_hash(
     assert set(part.tolist()) <= {PILOT_PART, REST_PART, HELD_OUT_PART}
 
 
-def test_training_gets_50_rows_a_list_enough_for_codebooks_and_4096_to_check_with() -> None:
+def test_training_gets_40_rows_a_list_enough_for_codebooks_and_4096_to_check_with() -> None:
     shares = sample_shares(IndexKey.parse("IVF4096,Flat"), 10**7)
-    assert shares == Shares(65_536 / 10**7, 4096 * 50 / 10**7, (4096 * 50 + 4096) / 10**7)
+    assert shares == Shares(65_536 / 10**7, 4096 * 40 / 10**7, (4096 * 40 + 4096) / 10**7)
     assert sample_shares(IndexKey.parse("Flat"), 10**6).trained == 65_536 / 10**6
 
 
