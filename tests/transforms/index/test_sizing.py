@@ -79,9 +79,9 @@ def test_an_index_on_an_object_store_is_read_before_it_is_opened() -> None:
 
 
 def test_the_sample_of_a_block_is_counted_and_bounded() -> None:
-    """Half of the rows are trained on: blocks of 4 Mi rows would make a worker hold 4 GiB of them."""
+    """Two fifths of the rows are trained on: blocks of 4 Mi rows would make a worker hold 4 GiB of them."""
     sampled = load("IVF1048576,PQ64", 10**8, 1024)
-    assert sampled.shares.sampled > 0.5
+    assert sampled.shares.sampled > 0.4
     held = sampled.block_rows * sampled.shares.sampled * 2 * 1024
     assert 0.9 * (512 << 20) < held < 1.01 * (512 << 20)
     assert task(sampled, "sampling a block").terms[0].bytes >= 0.9 * held
