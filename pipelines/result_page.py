@@ -166,7 +166,7 @@ def label(hit: Hit) -> str:
     with contextlib.suppress(KeyError):
         if hit.columns["name"]:
             return str(hit.columns["name"])
-    return hit.caption or hit.uri.rstrip("/").rpartition("/")[2]
+    return hit.caption or hit.place.rstrip("/").rpartition("/")[2]
 
 
 def _image(thumbnail: str | None, text: str) -> str:

@@ -231,7 +231,7 @@ def table(hits: Sequence[Hit], width: int | None = None) -> str:
         columns.append(Column("caption", cut="end"))
         cells.append([hit.caption or "" for hit in hits])
     columns.append(Column("uri", cut="start"))
-    cells.append([hit.uri for hit in hits])
+    cells.append([hit.place for hit in hits])
     return text_table.render(columns, list(zip(*cells, strict=True)), width or text_table.terminal_width())
 
 

@@ -40,6 +40,11 @@ class Hit:
     caption: str | None
     columns: dict[str, Any]
 
+    @property
+    def place(self) -> str:
+        """Where it is, for a person: its URI, or its key where that says which row of the URI it is."""
+        return self.key if self.key.startswith(f"{self.uri}#") else self.uri
+
 
 class RowMetadata:
     """What is known of rows, read once a search."""

@@ -380,3 +380,9 @@ def test_the_flags_of_a_search_are_none_of_a_pipeline() -> None:
         "assert 'query' not in PipelineOptions([]).get_all_options()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_result_among_many_of_one_file_is_named_by_its_row() -> None:
+    hits = [Hit(1, 0.5, 17, "file:///a.npy#17", "file:///a.npy", "image", 0, None, {})]
+    assert "file:///a.npy#17" in table(hits)
+    assert Hit(1, 0.5, 17, "file:///b.png", "file:///b.png", "image", 0, None, {}).place == "file:///b.png"
