@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from transforms.encoders.library_errors import one_line
 from transforms.errors import UsageError
@@ -37,7 +36,9 @@ def check_checkpoint(path: Path) -> None:
                 f"checkpoint {path} has the ending {path.suffix!r}: give a file that ends with .safetensors, "
                 f"{', '.join(_TORCH_ENDINGS)}"
             )
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except UsageError:
+        raise
+    except Exception as error:
         raise UsageError(
             f"checkpoint {path} cannot be read: {one_line(error)}: fetch it again, or save its tensors as .safetensors"
         ) from error

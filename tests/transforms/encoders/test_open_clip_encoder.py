@@ -1,5 +1,5 @@
-import os
 import pickle
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transforms import demo
 from transforms.demo.drawing import draw, sample_scenes
 from transforms.encoders import Encoder, load, open_clip_encoder
+from transforms.encoders.weights import check_checkpoint
 from transforms.errors import UsageError
 
 WEIGHTS = Path(demo.__file__).parent / "weights.safetensors"
@@ -178,7 +179,7 @@ def test_a_model_or_weights_that_are_not_there_are_refused_in_one_line(spec: str
 )
 def test_a_broken_checkpoint_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    content = {"broken": os.urandom(1000), "empty": b"", "text": b"hello"}
+    content = {"broken": random.Random(0).randbytes(1000), "empty": b"", "text": b"hello"}
     if path.stem == "cut":
         whole = tmp_path / f"whole{path.suffix}"
         tensors = load_file(WEIGHTS)
@@ -192,6 +193,15 @@ def test_a_broken_checkpoint_is_refused_in_one_line(name: str, tmp_path: Path) -
         load(f"open_clip:{MODEL}@{path}", device="cpu")
     assert name in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_bytes_that_are_no_checkpoint_are_refused_whatever_they_begin_with(tmp_path: Path) -> None:
+    """As opcodes of a pickle, they make torch raise IndexError, KeyError, struct.error and others."""
+    path = tmp_path / "broken.pt"
+    for first in range(256):
+        path.write_bytes(bytes([first]) + random.Random(first).randbytes(200))
+        with pytest.raises(UsageError, match=r"broken\.pt"):
+            check_checkpoint(path)
 
 
 def test_a_checkpoint_that_would_run_code_is_refused_and_its_code_not_run(tmp_path: Path) -> None:
