@@ -9,7 +9,6 @@ find the nearest centroid as often as our assignment does on 20,000 vectors; mak
 need more vectors, else the key is reduced: 65,536 want 2.6 million (clustered_vectors.py --rows 4000000 --dim 128).
 """
 
-import argparse
 import shutil
 import statistics
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.benchmarks import faiss_peer, measuring, own_builds, recall, report, vector_folder
+from tests.benchmarks.arguments import parser_of
 from tests.benchmarks.measuring import Measured, say
 from tests.benchmarks.own_builds import OwnRun
 from tests.benchmarks.vector_folder import VectorFolder
@@ -57,15 +57,8 @@ def lists_of_positions(index: Any, positions: recall.Positions, rows: int) -> ND
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vectors", type=Path, required=True, help="folder with base.npy or base-*.npy, and query.npy")
-    parser.add_argument("--index-key", required=True, help="the key of our index")
-    parser.add_argument("--metric-type", choices=("ip", "l2"), default="ip", help="l2: lengths are kept")
+    parser = parser_of(__doc__)
     parser.add_argument("--peer", choices=("flat", "hnsw"), default="flat", help="how faiss assigns (default flat)")
-    parser.add_argument("--rounds", type=int, default=1, help="runs of each side, in turn (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of our training")
-    parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for indexes and exact search")
-    parser.add_argument("--output", type=Path, metavar="FILE.json")
     options = parser.parse_args(argv)
     cache = options.cache.absolute()
     cache.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,6 @@ vectors.
 --reuse-peer takes autofaiss's figures from the cache, where every run leaves them; without them it runs.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -28,6 +27,7 @@ from typing import Any
 import faiss
 
 from tests.benchmarks import measuring, own_builds, recall, report, vector_folder
+from tests.benchmarks.arguments import parser_of
 from tests.benchmarks.measuring import Measured, say
 from tests.benchmarks.own_builds import OwnRun
 from tests.benchmarks.vector_folder import VectorFolder
@@ -109,16 +109,9 @@ def compare(folder: VectorFolder, own: OwnRun, peer: Peer, cache: Path) -> dict[
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vectors", type=Path, required=True, help="folder with base.npy or base-*.npy, and query.npy")
-    parser.add_argument("--index-key", required=True)
-    parser.add_argument("--metric-type", choices=("ip", "l2"), default="ip", help="l2: lengths are kept")
+    parser = parser_of(__doc__)
     parser.add_argument("--autofaiss-python", type=Path, help="interpreter that has autofaiss (default: make one)")
-    parser.add_argument("--rounds", type=int, default=1, help="runs of each side, in turn (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of our training")
-    parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for the peer and exact search")
     parser.add_argument("--reuse-peer", action="store_true", help="take autofaiss's figures from the cache")
-    parser.add_argument("--output", type=Path, metavar="FILE.json")
     own_options = parser.parse_args(argv)
     key, cache = own_options.index_key, own_options.cache.absolute()
     cache.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ reading included. Theirs is the call of `train` alone, on vectors in memory (fai
 with --tuned, as somebody who knows faiss would set it. All indexes are filled with the same vectors and searched.
 """
 
-import argparse
 import re
 import shutil
 import statistics
@@ -21,6 +20,7 @@ from typing import Any
 import faiss
 
 from tests.benchmarks import measuring, own_builds, recall, report, vector_folder
+from tests.benchmarks.arguments import parser_of
 from tests.benchmarks.measuring import Measured, say
 from tests.benchmarks.own_builds import OwnRun
 from tests.benchmarks.vector_folder import VectorFolder
@@ -75,16 +75,9 @@ def compare(folder: VectorFolder, own: OwnRun, peers: Sequence[Peer], cache: Pat
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vectors", type=Path, required=True, help="folder with base.npy or base-*.npy, and query.npy")
-    parser.add_argument("--index-key", required=True)
-    parser.add_argument("--metric-type", choices=("ip", "l2"), default="ip", help="l2: lengths are kept")
+    parser = parser_of(__doc__)
     parser.add_argument("--tuned", action="store_true", help="against a tuned faiss too")
-    parser.add_argument("--rounds", type=int, default=1, help="runs of each side, in turn (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of our training")
-    parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for the peers and exact search")
     parser.add_argument("--reuse-peer", action="store_true", help="take faiss's figures from the cache")
-    parser.add_argument("--output", type=Path, metavar="FILE.json")
     options = parser.parse_args(argv)
     cache = options.cache.absolute()
     cache.mkdir(parents=True, exist_ok=True)
