@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineRunner, PipelineState, create_runner
 
-from pipelines import console, options, progress
+from pipelines import console, options, progress, runners
 from pipelines.request import check, difference, request_of, request_of_vectors
 from transforms import generations, layout
 from transforms.add import AddBlocks
@@ -39,8 +36,6 @@ OPTIONS = (
     options.IndexOptions,
     options.RunOptions,
 )
-IN_PROCESS = ("direct", "fnapi")
-"""Names of the in-process runner, with or without `Runner`, in any case; Beam's own would download a binary first."""
 
 
 def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
@@ -57,12 +52,12 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     """
     own, beam_flags = options.parse(job, manual, argv, OPTIONS)
     store = _store(own)
-    in_process = _runner_of(beam_flags) is None
+    runner = runners.chosen(beam_flags)
     sources = options.sources(own)
     planned = not own.abandon_plan and _goes_on(store, sources)
     if not planned:
         check(sources)
-    encoder = None if own.vectors else _load_encoder(own, in_process=in_process)
+    encoder = None if own.vectors else _load_encoder(own, in_process=runner is None)
     dim = encoder.dim if encoder else _dimension(store, sources, planned=planned)
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
     unfinished, published = generations.unfinished(store), generations.current(store)
@@ -77,12 +72,13 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
         return console.DONE
     run = _begin(store, request, unfinished, abandon=own.abandon_plan)
     if not own.no_progress:
-        where = encoder.device if encoder and in_process else f"the workers' {own.device} device"
+        where = encoder.device if encoder and runner is None else f"the workers' {own.device} device"
         made = f"encoder {own.encoder} on {where}" if encoder else "ready embeddings, which workers will count"
         console.say(f"{made}, {dim} dimensions")
     started = progress.now()
     with progress.shown(run, wanted=not own.no_progress, last=last):
-        execute(run, last, RunLimits(own.max_reject_ratio, own.worker_memory), argv, beam_flags)
+        limits = RunLimits(own.max_reject_ratio, own.worker_memory)
+        runners.run_to_end(runner, lambda pipeline: wire(pipeline, run, last, limits), argv)
     seconds = progress.stage_seconds(run, started)
     if last != "publish":
         console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
@@ -126,28 +122,6 @@ def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits) -> N
             return
 
 
-def execute(run: Run, last: Stage, limits: RunLimits, argv: Sequence[str], beam_flags: Sequence[str]) -> None:
-    """Runs the graph and waits for it.
-
-    Raises:
-        PixdexError: what a worker raised, or that the runner gave up.
-    """
-    runner = _runner_of(beam_flags) or FnApiRunner()
-    # The job's own flags go along, so that they show in the consoles of Flink and Dataflow.
-    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(argv), save_main_session=False))
-    wire(pipeline, run, last, limits)
-    try:
-        result = pipeline.run()
-        result.wait_until_finish()
-    except Exception as error:
-        raised = console.from_worker(error)
-        if raised is None:
-            raise
-        raise raised from error
-    if result.state not in (PipelineState.DONE, None):
-        raise PixdexError(f"the runner ended in state {result.state}: look at its log, then run the same command again")
-
-
 def summary(store: Store, generation: Generation, seconds: dict[str, float]) -> dict[str, object]:
     """Returns the last line of a build."""
     totals = generation.totals
@@ -173,24 +147,6 @@ def totals(store: Store, generation: Generation) -> str:
         f"{found.items:,} items: {found.embedded:,} embedded, {found.rejected:,} rejected{why}; "
         f"{found.vectors:,} vectors, index {generation.trained.key}"
     )
-
-
-def _runner_of(beam_flags: Sequence[str]) -> PipelineRunner | None:
-    """Returns the runner that the flags name, or None for the in-process one.
-
-    Raises:
-        UsageError: Beam has none of that name, or cannot make it here.
-    """
-    name: str | None = PipelineOptions(list(beam_flags)).view_as(StandardOptions).runner
-    if name is None or name.lower().removesuffix("runner") in IN_PROCESS:
-        return None
-    try:
-        runner = create_runner(name)
-    except (ValueError, ImportError, AttributeError, TypeError) as error:
-        raise UsageError(f"--runner {name} cannot be had: {error}") from error
-    if not isinstance(runner, PipelineRunner):
-        raise UsageError(f"--runner {name} is no runner of Beam: name one, or the class of one")
-    return runner
 
 
 def _load_encoder(own: Namespace, *, in_process: bool) -> "Encoder":

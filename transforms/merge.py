@@ -21,7 +21,7 @@ class MergeBlocks(beam.PTransform):
 
     More shard indexes than one merge should read at once are first merged in groups, range by range (the tier).
 
-    Cost: reads and writes every code once, twice with a tier; memory of a worker is two steps (64 MiB each, or the
+    Cost: reads and writes every code once, twice with a tier; memory of a worker is two steps (48 MiB each, or the
     longest list if that is larger: all of it for one list, which is what `Flat` is), whatever the number of vectors.
     Segments and files of the tier are made in `Store.scratch()`: the disk of a worker needs room for one, 1 GiB.
     """

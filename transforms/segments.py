@@ -43,7 +43,7 @@ def plan_tier(run: Run, fan_in: int | None = None, file_bytes: int = FILE_BYTES)
 
     Args:
         run: the run; its shard indexes are there.
-        fan_in: most inputs of one merge. Default: 1,000, and on object stores so few that a step of 64 MiB reads 1 MiB
+        fan_in: most inputs of one merge. Default: 1,000, and on object stores so few that a step of 48 MiB reads 1 MiB
             from each. One tier serves fan_in² blocks well; of more, larger groups are merged.
         file_bytes: about the size of a file, at most one list more. Smaller ones spread over more workers.
     """

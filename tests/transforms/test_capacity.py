@@ -13,11 +13,11 @@ def load(rows: int, key: str = "IVF1024,PQ64", *, object_store: bool = False, di
 
 def test_an_object_store_merges_fewer_inputs_at_once() -> None:
     folder, store = (load(10**9, object_store=remote) for remote in (False, True))
-    assert folder.blocks == store.blocks > 64
-    assert (folder.fan_in, store.fan_in) == (FAN_IN, 64)
+    assert folder.blocks == store.blocks > 48
+    assert (folder.fan_in, store.fan_in) == (FAN_IN, 48)
     assert (folder.tiers, store.tiers) == (0, 1)
     assert folder.merge_inputs == folder.blocks
-    assert store.merge_inputs == -(-store.blocks // 64)
+    assert store.merge_inputs == -(-store.blocks // 48)
     assert store.storage["lists"] == 2 * folder.storage["lists"]
 
 

@@ -22,7 +22,7 @@ from transforms.index.list_file import ListFile
 from transforms.index.list_format import FENCE_BYTES, ID_BYTES, ListSizes, Seal, fence_spacing, segment_starts
 from transforms.index.list_writer import ListWriter
 
-STEP_BYTES: Final = 64 << 20
+STEP_BYTES: Final = 48 << 20
 """Read at once. Two steps are in memory: while one is written, the next is read."""
 
 
