@@ -1,0 +1,291 @@
+"""The Kubernetes manifests: valid, careful with rights and resources, and in agreement with each other."""
+
+import json
+import re
+import shutil
+import subprocess
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions, StandardOptions
+
+from pipelines import worker_pool
+from tests.deploy import commands, manifests, versions
+from tests.deploy.flink_operator import SESSION_CLUSTER
+from tests.deploy.manifests import Container, Manifest
+
+MANIFESTS = manifests.read()
+CONTAINERS = manifests.all_containers()
+OURS = [each for each in CONTAINERS if each.is_pixdex]
+SUBMITTERS = [each for each in OURS if each.command[0] == "pixdex"]
+OPERATOR_SCHEMAS = "@kubernetes-models/flink@1.0.1"
+"""An npm package made of the operator's own definition of a FlinkDeployment."""
+
+of_every_manifest = pytest.mark.parametrize("manifest", MANIFESTS, ids=str)
+of_every_container = pytest.mark.parametrize("container", CONTAINERS, ids=str)
+of_every_submitter = pytest.mark.parametrize("container", SUBMITTERS, ids=str)
+
+
+def the_pool() -> Container:
+    (pool,) = [each for each in OURS if "pipelines.worker_pool" in each.command]
+    return pool
+
+
+def pool_options() -> Any:
+    _, _, module, *argv = the_pool().command
+    assert module == "pipelines.worker_pool"
+    return worker_pool._options(argv)
+
+
+def beam_options(container: Container) -> PipelineOptions:
+    _, beam_flags = commands.parsed(container.command)
+    return PipelineOptions(beam_flags)
+
+
+# What Kubernetes and the Flink operator accept.
+
+
+@pytest.mark.parametrize("release", [versions.read()["KUBERNETES"], kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("manifest", [each for each in MANIFESTS if each.kind != "FlinkDeployment"], ids=str)
+def test_kubernetes_knows_every_field_from_the_oldest_release_on(manifest: Manifest, release: str) -> None:
+    kubernetes_validate.validate(manifest.content, release, strict=True)
+
+
+@pytest.mark.parametrize("release", [versions.read()["KUBERNETES"], kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("role", ["jobManager", "taskManager"])
+def test_kubernetes_knows_every_field_of_flinks_pods(role: str, release: str) -> None:
+    template = dict(manifests.flink_pod_templates(manifests.one("FlinkDeployment")))[role]
+    pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "flink"}, "template": template}
+    kubernetes_validate.validate(pod, release, strict=True)
+
+
+def test_a_misspelled_field_is_found() -> None:
+    content = json.loads(json.dumps(manifests.one("CronJob").content).replace("concurrencyPolicy", "concurrency"))
+    with pytest.raises(kubernetes_validate.ValidationError, match="concurrency"):
+        kubernetes_validate.validate(content, versions.read()["KUBERNETES"], strict=True)
+
+
+def test_the_flink_operator_knows_every_field_of_the_session_cluster() -> None:
+    flink = manifests.one("FlinkDeployment").content
+    assert flink["apiVersion"] == "flink.apache.org/v1beta1"
+    jsonschema.validate(flink["spec"], SESSION_CLUSTER)
+
+
+@pytest.mark.slow
+def test_the_operators_own_definition_accepts_the_session_cluster(tmp_path: Path) -> None:
+    if not (shutil.which("npm") and shutil.which("node")):
+        pytest.skip("npm and node are not here: they bring the operator's definition and run its check")
+    install = ["npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", OPERATOR_SCHEMAS]
+    subprocess.run(install, cwd=tmp_path, check=True, capture_output=True)
+    package = tmp_path / "node_modules" / "@kubernetes-models" / "flink"
+    made_of = re.findall(r"release-([\d.]+)/", (package / "package.json").read_text())
+    assert set(made_of) == {versions.read()["FLINK_OPERATOR"]}
+    (package.parent / "check.mjs").write_text(
+        "import {readFileSync} from 'node:fs'\n"
+        "import {validate} from './flink/_schemas/FlinkApacheOrgV1beta1FlinkDeployment.js'\n"
+        "validate(JSON.parse(readFileSync(0, 'utf8')))\n"
+        "console.log(JSON.stringify(validate.errors ?? []))\n"
+    )
+    flink = manifests.one("FlinkDeployment").content
+    wrong = {**flink, "spec": {**flink["spec"], "flinkVersion": "v1_99"}}
+    for content, errors in ((flink, []), (wrong, ["/spec/flinkVersion"])):
+        said = subprocess.run(
+            ["node", "check.mjs"],
+            cwd=package.parent,
+            input=json.dumps(content),
+            capture_output=True,
+            check=True,
+            encoding="utf-8",
+        )
+        assert sorted({each["instancePath"] for each in json.loads(said.stdout)}) == errors
+
+
+@of_every_manifest
+def test_everything_lies_in_the_namespace_pixdex(manifest: Manifest) -> None:
+    metadata = manifest.content["metadata"]
+    assert metadata.get("namespace", metadata["name"] if manifest.kind == "Namespace" else None) == "pixdex"
+
+
+def test_the_kustomization_holds_all_but_the_job_that_is_run_by_hand() -> None:
+    kustomization = yaml.safe_load((manifests.KUBERNETES / "kustomization.yaml").read_text())
+    files = {each.path.name for each in MANIFESTS}
+    assert files - set(kustomization["resources"]) == {"build-job.yaml"}
+    assert set(kustomization["resources"]) <= files
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here")
+def test_the_kustomization_renames_the_image_everywhere(tmp_path: Path) -> None:
+    shutil.copytree(manifests.KUBERNETES, tmp_path / "kubernetes")
+    kustomization = tmp_path / "kubernetes" / "kustomization.yaml"
+    kustomization.write_text(kustomization.read_text().replace("newName: pixdex", "newName: team/pixdex"))
+    made = subprocess.run(
+        ["kubectl", "kustomize", str(kustomization.parent)], capture_output=True, check=True, encoding="utf-8"
+    )
+    images = set(re.findall(r"image: (.*pixdex.*)", made.stdout))
+    assert images == {f"team/pixdex:{versions.of_pixdex()}"}
+
+
+# Rights and resources.
+
+
+@of_every_container
+def test_no_container_is_root_or_can_become_it(container: Container) -> None:
+    security = container.security
+    assert security["runAsNonRoot"] is True
+    assert security["runAsUser"] > 0
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@of_every_container
+def test_every_container_says_what_it_needs_and_where_it_ends(container: Container) -> None:
+    resources = container.content["resources"]
+    assert {"cpu", "memory"} == set(resources["requests"]) == set(resources["limits"])
+    assert resources["requests"]["memory"] == resources["limits"]["memory"]
+
+
+def test_pixdex_is_one_user_everywhere_so_that_what_one_writes_another_can_mend() -> None:
+    assert len({(each.security["runAsUser"], each.security["runAsGroup"], each.pod["securityContext"]["fsGroup"])
+                for each in OURS}) == 1  # fmt: skip
+
+
+def test_pixdex_is_the_user_that_the_image_makes() -> None:
+    dockerfile = manifests.DEPLOY / "Dockerfile"
+    if not dockerfile.exists():
+        pytest.skip("there is no Dockerfile")
+    users = re.findall(r"^USER\s+(\d+)", dockerfile.read_text(), re.MULTILINE)
+    assert {str(each.security["runAsUser"]) for each in OURS} == {users[-1]}
+
+
+def test_everyone_has_the_same_data_at_the_same_place() -> None:
+    assert {json.dumps(each.content["volumeMounts"]) for each in OURS} == {
+        json.dumps([{"name": "data", "mountPath": "/data"}])
+    }
+    claims = {volume["persistentVolumeClaim"]["claimName"] for each in OURS for volume in each.pod["volumes"]}
+    assert claims == {manifests.one("PersistentVolumeClaim").name}
+
+
+# The worker pool beside a TaskManager.
+
+
+def test_a_task_manager_starts_only_when_its_worker_pool_listens() -> None:
+    pool = the_pool()
+    assert pool.content in pool.pod["initContainers"] and pool.content["restartPolicy"] == "Always"
+    assert f"('localhost', {pool_options().port})" in pool.content["startupProbe"]["exec"]["command"][-1]
+
+
+def test_a_worker_pool_that_ceases_to_listen_is_seen_and_started_anew() -> None:
+    pool = the_pool().content
+    assert pool["readinessProbe"]["exec"] == pool["livenessProbe"]["exec"] == pool["startupProbe"]["exec"]
+
+
+def test_the_probe_says_whether_someone_listens() -> None:
+    _, *probe = the_pool().content["startupProbe"]["exec"]["command"]
+    with worker_pool.serving(0) as port:
+        listening = [each.replace(str(pool_options().port), str(port)) for each in probe]
+        assert subprocess.run(["python", *listening], check=False).returncode == 0
+    assert subprocess.run(["python", *listening], check=False, stderr=subprocess.DEVNULL).returncode == 1
+
+
+def test_a_worker_pool_holds_a_worker_for_each_slot() -> None:
+    slots = manifests.one("FlinkDeployment").content["spec"]["flinkConfiguration"]["taskmanager.numberOfTaskSlots"]
+    assert pool_options().workers == int(slots)
+
+
+def test_workers_share_the_cores_of_their_container_not_those_of_the_machine() -> None:
+    pool = the_pool()
+    threads = int(pool.variables["OMP_NUM_THREADS"])
+    assert threads * pool_options().workers == int(pool.content["resources"]["limits"]["cpu"])
+
+
+# Commands.
+
+
+def test_a_command_runs_by_hand_and_one_every_night() -> None:
+    assert {each.manifest.kind for each in SUBMITTERS} == {"Job", "CronJob"}
+
+
+@of_every_submitter
+def test_every_command_is_one_that_pixdex_accepts(container: Container) -> None:
+    commands.parsed(container.command)
+
+
+@of_every_submitter
+def test_a_job_goes_through_the_job_server_to_the_workers_beside_the_task_managers(container: Container) -> None:
+    options = beam_options(container)
+    portable = options.view_as(PortableOptions)
+    assert options.view_as(StandardOptions).runner == "PortableRunner"
+    assert (portable.environment_type, portable.environment_config) == (
+        "EXTERNAL",
+        f"localhost:{pool_options().port}",
+    )
+    host, port = portable.job_endpoint.split(":")
+    service = manifests.one("Service", host).content["spec"]
+    assert int(port) in [each["port"] for each in service["ports"]]
+
+
+@of_every_submitter
+def test_a_job_uses_every_slot_and_a_worker_for_each(container: Container) -> None:
+    options, flink = beam_options(container), manifests.one("FlinkDeployment").content["spec"]
+    slots = int(flink["flinkConfiguration"]["taskmanager.numberOfTaskSlots"])
+    assert options.view_as(FlinkRunnerOptions).parallelism == slots * flink["taskManager"]["replicas"]
+    assert options.view_as(PortableOptions).sdk_worker_parallelism == str(pool_options().workers)
+
+
+@of_every_submitter
+def test_a_job_asks_for_no_more_than_its_workers_have(container: Container) -> None:
+    own, _ = commands.parsed(container.command)
+    limits, workers = the_pool().content["resources"]["limits"], pool_options().workers
+    if hasattr(own, "worker_memory"):
+        assert own.worker_memory is not None, "a worker sees the machine's memory, not its container's"
+        assert own.worker_memory * workers <= manifests.size_in_bytes(limits["memory"])
+    if hasattr(own, "encoder_threads"):
+        assert own.encoder_threads is not None, "the launcher would count the cores of its machine"
+        assert own.encoder_threads * workers <= int(limits["cpu"])
+
+
+def test_a_nightly_build_is_the_same_request_as_the_first() -> None:
+    nightly, first = (commands.parsed(one.command) for one in SUBMITTERS if one.manifest.kind in ("CronJob", "Job"))
+    if "build" in chain.from_iterable(one.command for one in SUBMITTERS if one.manifest.kind == "CronJob"):
+        assert nightly == first
+
+
+# What watches over the commands.
+
+
+def test_nights_never_overlap() -> None:
+    assert manifests.one("CronJob").content["spec"]["concurrencyPolicy"] == "Forbid"
+
+
+@of_every_submitter
+def test_what_was_interrupted_is_run_again_but_a_wrong_command_is_not(container: Container) -> None:
+    spec = container.manifest.content["spec"]
+    job = spec["jobTemplate"]["spec"] if container.manifest.kind == "CronJob" else spec
+    assert job["backoffLimit"] > 0 and container.pod["restartPolicy"] == "Never"
+    (wrong,) = [rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+    assert wrong == {"containerName": container.name, "operator": "In", "values": [2]}
+
+
+def test_the_job_server_finds_the_flink_cluster_and_listens_where_its_service_looks() -> None:
+    deployment = manifests.one("Deployment")
+    (server,) = manifests.containers(deployment)
+    words = dict(each.removeprefix("--").split("=", 1) for each in server.command)
+    assert words["flink-master"] == f"{manifests.one('FlinkDeployment').name}-rest:8081"
+    service = manifests.one("Service", deployment.name).content["spec"]
+    assert service["selector"] == deployment.content["spec"]["template"]["metadata"]["labels"]
+    listens = {each["name"]: each["containerPort"] for each in server.content["ports"]}
+    assert listens == {"job": int(words["job-port"]), "artifact": int(words["artifact-port"])}
+    assert {each["targetPort"]: each["port"] for each in service["ports"]} == listens
+
+
+def test_the_job_server_gives_an_address_that_other_pods_reach() -> None:
+    (server,) = manifests.containers(manifests.one("Deployment"))
+    assert "--job-host=$(POD_IP)" in server.command
+    (address,) = [each for each in server.content["env"] if each["name"] == "POD_IP"]
+    assert address["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
