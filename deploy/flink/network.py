@@ -1,0 +1,61 @@
+"""A network within this machine: a namespace for each TaskManager, and a bridge between them."""
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from errors import ClusterError
+
+SUBNET: Final = "198.18.{}"  # the block that is set aside for tests of networks
+
+
+def ip(*words: str) -> None:
+    """Runs the `ip` command.
+
+    Raises:
+        ClusterError: it refuses.
+    """
+    done = subprocess.run(["ip", *words], capture_output=True, encoding="utf-8", check=False)
+    if done.returncode:
+        raise ClusterError(
+            f"ip {' '.join(words)}: {' '.join(done.stderr.split())}; several TaskManagers take network namespaces: "
+            "start one, with more --slots"
+        )
+
+
+def free_subnet() -> str:
+    """The first three numbers of addresses that this machine does not use."""
+    used = subprocess.run(["ip", "-o", "addr"], capture_output=True, encoding="utf-8", check=True).stdout
+    return next(SUBNET.format(number) for number in range(256) if f" {SUBNET.format(number)}." not in used)
+
+
+def connect(bridge: str, host: str, addresses: Mapping[str, str]) -> None:
+    """Makes the namespaces, if they are not there.
+
+    Args:
+        bridge: what connects them.
+        host: the address that this machine has in it.
+        addresses: the address of each namespace.
+    """
+    if all(Path(f"/run/netns/{namespace}").exists() for namespace in addresses):
+        return
+    ip("link", "add", bridge, "type", "bridge")
+    ip("addr", "add", f"{host}/24", "dev", bridge)
+    ip("link", "set", bridge, "up")
+    for namespace, address in addresses.items():
+        ip("netns", "add", namespace)
+        ip("link", "add", namespace, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        ip("link", "set", namespace, "master", bridge, "up")
+        ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
+        ip("-n", namespace, "link", "set", "eth0", "up")
+        ip("-n", namespace, "link", "set", "lo", "up")
+
+
+def disconnect(bridge: str, namespaces: Iterable[str]) -> None:
+    """Removes the namespaces; an interface goes with its namespace."""
+    for namespace in namespaces:
+        if Path(f"/run/netns/{namespace}").exists():
+            ip("netns", "delete", namespace)
+    if bridge and Path(f"/sys/class/net/{bridge}").exists():
+        ip("link", "delete", bridge)

@@ -1,0 +1,190 @@
+"""What a cluster consists of, and how each part is started."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from errors import ClusterError
+from installed import distribution, job_server_jar
+from processes import spawn, wait
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+CONFIGURATION: Final = Path(__file__).resolve().parent / "conf"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster was started with; kept in its run folder.
+
+    Attributes:
+        flink: folder that install.sh filled.
+        java: the Java that runs it.
+        host: address of the JobManager for TaskManagers.
+        rest_port: its REST interface, on the loopback address.
+        job_port: Beam's job server, likewise.
+        pool_port: the worker pool of each TaskManager, on its loopback address.
+        rpc_port: the JobManager, for TaskManagers.
+        slots: of each TaskManager.
+        namespaces: the network namespace of each TaskManager; empty: one TaskManager, in none.
+        bridge: what connects them.
+    """
+
+    flink: str
+    java: str
+    host: str
+    rest_port: int
+    job_port: int
+    pool_port: int
+    rpc_port: int
+    slots: int
+    namespaces: list[str] = field(default_factory=list)
+    bridge: str = ""
+
+    @property
+    def task_managers(self) -> range:
+        """Numbers of the TaskManagers."""
+        return range(max(1, len(self.namespaces)))
+
+    def inside(self, number: int) -> list[str]:
+        """What a command begins with to run in the network of a TaskManager."""
+        return ["ip", "netns", "exec", self.namespaces[number]] if self.namespaces else []
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where each namespace is reached."""
+        return {namespace: self.address(number) for number, namespace in enumerate(self.namespaces)}
+
+    def address(self, number: int) -> str:
+        """Where a TaskManager is reached."""
+        return f"{self.host.rpartition('.')[0]}.{number + 2}" if self.namespaces else self.host
+
+
+def java_command(cluster: Cluster, main: str, memory: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """The command line of a part of Flink."""
+    return [
+        cluster.java,
+        *memory,
+        f"@{CONFIGURATION / 'jvm.args'}",
+        f"-Dlog4j.configurationFile={CONFIGURATION / 'log4j.properties'}",
+        "-cp",
+        f"{distribution(Path(cluster.flink))}/lib/*",
+        main,
+        "--configDir",
+        str(CONFIGURATION),
+        *settings,
+    ]
+
+
+def memory_of(cluster: Cluster, part: str, settings: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What Flink's own calculator makes of the configuration: flags for Java, and settings.
+
+    Raises:
+        ClusterError: it refuses the configuration.
+    """
+    jars = distribution(Path(cluster.flink))
+    done = subprocess.run(
+        [
+            *(cluster.java, "-cp", f"{jars}/bin/bash-java-utils.jar:{jars}/lib/*"),
+            *("org.apache.flink.runtime.util.bash.BashJavaUtils", f"GET_{part}_RESOURCE_PARAMS"),
+            *("--configDir", str(CONFIGURATION), *settings),
+        ],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    results = re.findall(r"^BASH_JAVA_UTILS_EXEC_RESULT:(.*)$", done.stdout, re.MULTILINE)
+    if done.returncode or len(results) != 2:
+        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[0]
+        raise ClusterError(f"Flink cannot make sense of {CONFIGURATION}: {said}")
+    return results[0].split(), results[1].split()
+
+
+def start_job_manager(run: Path, cluster: Cluster) -> None:
+    """Starts the JobManager and waits for its REST interface."""
+    settings = [
+        f"-Djobmanager.rpc.address={cluster.host}",
+        f"-Djobmanager.rpc.port={cluster.rpc_port}",
+        f"-Djobmanager.bind-host={cluster.host}",
+        "-Drest.address=127.0.0.1",
+        "-Drest.bind-address=127.0.0.1",
+        f"-Drest.port={cluster.rest_port}",
+        f"-Dparallelism.default={cluster.slots * len(cluster.task_managers)}",
+        f"-Dio.tmp.dirs={run}/tmp",
+    ]
+    memory, computed = memory_of(cluster, "JM", settings)
+    main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+    spawn(run, "jobmanager", java_command(cluster, main, memory, [*settings, *computed]))
+    wait(run, ["jobmanager"], "the JobManager", lambda: overview(cluster) is not None)
+
+
+def start_task_managers(run: Path, cluster: Cluster) -> None:
+    """Starts TaskManagers, each with its worker pool, and waits until the JobManager knows all of them."""
+    names = []
+    for number in cluster.task_managers:
+        pool = [sys.executable, "-m", "pipelines.worker_pool", "--port", str(cluster.pool_port)]
+        path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+        spawn(run, f"worker-pool-{number}", [*cluster.inside(number), *pool], {"PYTHONPATH": path})
+        address = cluster.address(number)
+        settings = [
+            f"-Djobmanager.rpc.address={cluster.host}",
+            f"-Djobmanager.rpc.port={cluster.rpc_port}",
+            f"-Dtaskmanager.host={address}",
+            f"-Dtaskmanager.bind-host={address}",
+            f"-Dtaskmanager.numberOfTaskSlots={cluster.slots}",
+            f"-Dtaskmanager.resource-id=taskmanager-{number}",
+            f"-Dio.tmp.dirs={run}/tmp",
+        ]
+        memory, computed = memory_of(cluster, "TM", settings)
+        main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+        command = java_command(cluster, main, memory, [*settings, *computed])
+        spawn(run, f"taskmanager-{number}", [*cluster.inside(number), *command])
+        names += [f"worker-pool-{number}", f"taskmanager-{number}"]
+    slots = cluster.slots * len(cluster.task_managers)
+    wait(run, names, "a TaskManager", lambda: (overview(cluster) or {}).get("slots-total") == slots)
+    for number in cluster.task_managers:
+        log, port = run / f"worker-pool-{number}.log", f":{cluster.pool_port} with "
+        wait(run, names, "a worker pool", lambda log=log, port=port: port in log.read_text(errors="replace"))  # type: ignore[misc]
+
+
+def start_job_server(run: Path, cluster: Cluster) -> None:
+    """Starts Beam's job server and waits for its port."""
+    jar = job_server_jar(Path(cluster.flink))
+    words = ["--flink-master", f"127.0.0.1:{cluster.rest_port}", "--flink-conf-dir", str(CONFIGURATION)]
+    words += ["--job-host", "127.0.0.1", "--job-port", str(cluster.job_port), "--artifacts-dir", str(run / "artifacts")]
+    words += ["--artifact-port", "0", "--expansion-port", "0"]
+    spawn(run, "job-server", [cluster.java, f"@{CONFIGURATION / 'jvm.args'}", "-jar", str(jar), *words])
+    wait(run, ["job-server"], "Beam's job server", lambda: listens(cluster.job_port))
+
+
+def overview(cluster: Cluster) -> dict[str, Any] | None:
+    """What the JobManager says of its cluster; None where there is no JobManager."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{cluster.rest_port}/overview", timeout=5) as answer:
+            said: dict[str, Any] = json.load(answer)
+            return said
+    except (OSError, ValueError):
+        return None
+
+
+def listens(port: int) -> bool:
+    """Tells whether somebody listens at a port of this machine."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,325 @@
+"""Starts the workers of this machine for a Flink cluster, or any runner that is told --environment_type=EXTERNAL.
+
+One beside each TaskManager, before the first job:
+
+    python -m pipelines.worker_pool --port 50000
+
+and jobs find it with
+
+    pixdex build … --environment_type EXTERNAL --environment_config localhost:50000
+
+A pool is asked for workers by the runner and starts each as a process of this very Python. It refuses to start when
+that Python cannot import what workers need, and says to the runner when a worker died before it was ready, or cannot
+reach the runner: the job fails in seconds, where it would wait for a worker that never comes. A worker ends with its
+pool, even if the pool is killed. Whoever can reach the port can have code run here, so it listens on localhost only.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import IO, NoReturn
+
+import grpc
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc, endpoints_pb2
+from google.protobuf import text_format
+
+from pipelines import console, flags, worker
+from transforms.errors import PixdexError, UsageError
+
+_SECONDS_TO_IMPORT = 120.0
+"""Longer than a cold start from a slow disk takes; a worker that hangs is as bad as one that died."""
+
+_SECONDS_TO_REACH = 10.0
+_SECONDS_TO_END = 10.0
+_LAST_LINES = 20
+_STARTS_AT_ONCE = 64
+
+
+class Worker:
+    """A worker's process and what it last said."""
+
+    def __init__(self, worker_id: str, endpoints: Mapping[str, str]) -> None:
+        """Starts it.
+
+        Args:
+            worker_id: the runner's name of it.
+            endpoints: where the runner is reached, by the names of variables that Beam's worker reads.
+        """
+        self.worker_id = worker_id
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "WORKER_ID": worker_id, **endpoints},
+        )
+        self._said: deque[str] = deque(maxlen=_LAST_LINES)
+        self._relay = threading.Thread(target=self._relay_stderr, name=f"worker {worker_id}", daemon=True)
+        self._relay.start()
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Tells whether it runs."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self, seconds: float = _SECONDS_TO_IMPORT) -> None:
+        """Waits until it has imported what it needs.
+
+        Raises:
+            PixdexError: it died before, or took too long.
+        """
+        late = threading.Timer(seconds, self._process.kill)
+        late.start()
+        try:
+            said = _pipe(self._process.stdout).read()
+        finally:
+            late.cancel()
+        if said == worker.READY:
+            return
+        code = self._process.wait()
+        self._relay.join(_SECONDS_TO_END)
+        last = next((line for line in reversed(self._said) if line.strip()), "it said nothing")
+        raise PixdexError(
+            f"the worker pool on {socket.gethostname()} cannot start a worker: {sys.executable} {_ended(code)} before "
+            f"it was ready ({last.strip()}); mend that Python, or start the pool with another"
+        )
+
+    def end(self) -> None:
+        """Ends it, by force if it does not obey."""
+        if self.alive:
+            self._process.terminate()
+            try:
+                self._process.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        _pipe(self._process.stdin).close()
+
+    def wait(self) -> str:
+        """Waits for its end and returns how it ended."""
+        return _ended(self._process.wait())
+
+    def _relay_stderr(self) -> None:
+        for line in _pipe(self._process.stderr):
+            text = line.decode(errors="replace").rstrip()
+            self._said.append(text)
+            console.say(text)
+
+
+class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
+    """Starts and stops workers as a runner asks for them.
+
+    Ids of workers begin anew with every TaskManager and every job, so that two workers may have one id for a while. A
+    request to stop it does not say which is meant: then both are left to see for themselves that their runner is gone.
+    """
+
+    def __init__(self) -> None:
+        """Holds none yet."""
+        self._changed = threading.Lock()
+        self._workers: defaultdict[str, list[Worker]] = defaultdict(list)
+
+    def StartWorker(  # noqa: N802 - gRPC's name
+        self, request: beam_fn_api_pb2.StartWorkerRequest, context: grpc.ServicerContext
+    ) -> beam_fn_api_pb2.StartWorkerResponse:
+        """Answers when the worker is ready, or with what is wrong."""
+        try:
+            self._start(request)
+        except (PixdexError, OSError) as error:
+            console.say(f"worker {request.worker_id}: {error}")
+            # Spelled as Python spells an error of a worker, which is what a job looks for in the runner's message.
+            kind = f"{PixdexError.__module__}.{PixdexError.__name__}"
+            return beam_fn_api_pb2.StartWorkerResponse(error=f"{kind}: {error}")
+        return beam_fn_api_pb2.StartWorkerResponse()
+
+    def StopWorker(  # noqa: N802 - gRPC's name
+        self, request: beam_fn_api_pb2.StopWorkerRequest, context: grpc.ServicerContext
+    ) -> beam_fn_api_pb2.StopWorkerResponse:
+        """Ends the worker of this id."""
+        with self._changed:
+            found = [each for each in self._workers[request.worker_id] if each.alive]
+            if len(found) == 1:
+                self._workers.pop(request.worker_id)
+        if len(found) == 1:
+            found[0].end()
+        return beam_fn_api_pb2.StopWorkerResponse()
+
+    def end(self) -> None:
+        """Ends all workers."""
+        with self._changed:
+            workers = [each for those in self._workers.values() for each in those]
+            self._workers.clear()
+        for each in workers:
+            each.end()
+
+    def _start(self, request: beam_fn_api_pb2.StartWorkerRequest) -> None:
+        control = request.control_endpoint.url
+        _reach(control)
+        started = Worker(
+            request.worker_id,
+            {
+                "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(control),
+                "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(request.logging_endpoint.url),
+            },
+        )
+        with self._changed:
+            self._workers[request.worker_id].append(started)
+        try:
+            started.wait_until_ready()
+        except PixdexError:
+            self._forget(started)
+            raise
+        console.say(f"worker {started.worker_id} is process {started.pid}, for the runner at {control}")
+        threading.Thread(target=self._watch, args=(started,), daemon=True).start()
+
+    def _watch(self, started: Worker) -> None:
+        ended = started.wait()
+        self._forget(started)
+        console.say(f"worker {started.worker_id}, process {started.pid}, {ended}")
+
+    def _forget(self, ended: Worker) -> None:
+        with self._changed:
+            those = self._workers[ended.worker_id]
+            if ended in those:
+                those.remove(ended)
+
+
+@contextlib.contextmanager
+def serving(port: int, host: str = "localhost") -> Iterator[int]:
+    """A pool that serves while the block runs; gives its port, which is a free one for port 0.
+
+    Raises:
+        UsageError: the port is taken.
+    """
+    pool = WorkerPool()
+    server = grpc.server(
+        ThreadPoolExecutor(_STARTS_AT_ONCE, "pool"),
+        # A second pool on one port would get half of the requests.
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.http2.max_ping_strikes", 0),
+        ],
+    )
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise UsageError(
+            f"port {port} of {host} cannot be had: is a pool running there? --port names another"
+        ) from error
+    server.start()
+    try:
+        yield bound
+    finally:
+        server.stop(0)
+        pool.end()
+
+
+def check_python() -> None:
+    """Refuses a Python whose workers would die.
+
+    Raises:
+        UsageError: with what cannot be imported.
+    """
+    code = "import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in worker.NEEDED)
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    if tried.returncode:
+        last = (tried.stderr.strip().splitlines() or [f"it {_ended(tried.returncode)}"])[-1]
+        raise UsageError(
+            f"{sys.executable} cannot import what workers need ({last}): start the pool with the Python that pixdex is "
+            "installed for"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a pool until it is stopped; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return console.run(lambda: _serve(arguments))
+
+
+def _serve(argv: Sequence[str]) -> int:
+    options = _options(argv)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.workers)))
+    check_python()
+    signal.signal(signal.SIGTERM, _interrupt)
+    with serving(options.port, options.host) as port:
+        console.say(f"worker pool at {options.host}:{port} with {sys.executable}")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return console.DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see python -m pipelines.worker_pool --help")
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="python -m pipelines.worker_pool",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    flags.add(parser, "--port", type=int, required=True, help="where a runner asks for workers; 0 takes a free one")
+    flags.add(parser, "--host", default="localhost", help="the address it listens at (default localhost)")
+    flags.add(
+        parser,
+        "--workers",
+        type=flags.positive,
+        default=1,
+        help="how many it will hold at once, a job's --sdk_worker_parallelism: they share the cores (default 1)",
+    )
+    return parser.parse_args(argv)
+
+
+def _reach(url: str) -> None:
+    """Sees whether a worker could reach its runner: it would try for ever."""
+    host, _, port = url.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_REACH).close()
+    except (OSError, ValueError) as error:
+        raise PixdexError(
+            f"the worker pool on {socket.gethostname()} cannot reach the runner at {url} ({error}): a pool runs on the "
+            "machine, and in the network, of the TaskManager that asks it"
+        ) from error
+
+
+def _descriptor(url: str) -> str:
+    text: str = text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url))
+    return text
+
+
+def _ended(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        memory = ", which is how a machine without memory ends a process" if -code == signal.SIGKILL else ""
+        return f"was killed ({name}{memory})"
+    return f"ended with exit code {code}"
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None  # each is one, by how the process is started
+    return stream
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
