@@ -27,7 +27,6 @@ NIGHTLY = (
     "--environment_config=localhost:50000",
     "--parallelism=4",
     "--sdk_worker_parallelism=2",
-    "--environment_cache_millis=3600000",
 )
 REPORT = ("pixdex", "inspect", "--root=/data/photos", "--json")
 
