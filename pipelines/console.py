@@ -54,9 +54,7 @@ def run(main: Callable[[], int]) -> int:
 
     0 done; 1 failed; 2 bad usage or bad input; 130 interrupted. An error that nobody foresaw keeps its traceback.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    # Workers log every error with its traceback before the job reports it in one line.
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    log_warnings()
     try:
         return main()
     except UsageError as error:
@@ -76,6 +74,15 @@ def run(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         say("pixdex: interrupted; run the same command again to go on from here")
         return INTERRUPTED
+
+
+def log_warnings() -> None:
+    """Logs warnings on stderr, but not the errors that a job reports in one line once it has ended."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    # Workers log every error with its traceback.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    # And runners elsewhere send theirs, which Beam logs without saying that it does.
+    logging.getLogger().addFilter(lambda record: record.module != "portable_runner")
 
 
 def from_worker(error: BaseException) -> PixdexError | KeyboardInterrupt | None:

@@ -8,6 +8,8 @@ import os
 import sys
 import threading
 
+from pipelines import console
+
 READY = b"ready"
 
 NEEDED = ("apache_beam.runners.worker.sdk_worker_main", "faiss", "torch", "pipelines.launch")
@@ -28,6 +30,8 @@ def main() -> None:
 
     from apache_beam.runners.worker import sdk_worker_main  # noqa: PLC0415 - what goes wrong here is the pool's to tell
 
+    if "LOGGING_API_SERVICE_DESCRIPTOR" not in os.environ:
+        console.log_warnings()
     os.write(ready, READY)
     os.close(ready)
     sdk_worker_main.main(sys.argv)

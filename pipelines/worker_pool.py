@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import IO, NoReturn
@@ -47,20 +47,28 @@ _STARTS_AT_ONCE = 64
 class Worker:
     """A worker's process and what it last said."""
 
-    def __init__(self, worker_id: str, endpoints: Mapping[str, str]) -> None:
+    def __init__(self, worker_id: str, control: str, logging: str = "", options: str = "") -> None:
         """Starts it.
 
         Args:
             worker_id: the runner's name of it.
-            endpoints: where the runner is reached, by the names of variables that Beam's worker reads.
+            control: the runner's address for its work.
+            logging: and that for its log; "": its log is what it says on standard error.
+            options: of the pipeline, as JSON.
         """
         self.worker_id = worker_id
+        variables = {
+            "WORKER_ID": worker_id,
+            "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(control),
+            **({"LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(logging)} if logging else {}),
+            **({"PIPELINE_OPTIONS": options} if options else {}),
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "WORKER_ID": worker_id, **endpoints},
+            env={**os.environ, **variables},
         )
         self._said: deque[str] = deque(maxlen=_LAST_LINES)
         self._relay = threading.Thread(target=self._relay_stderr, name=f"worker {worker_id}", daemon=True)
@@ -94,8 +102,8 @@ class Worker:
         self._relay.join(_SECONDS_TO_END)
         last = next((line for line in reversed(self._said) if line.strip()), "it said nothing")
         raise PixdexError(
-            f"the worker pool on {socket.gethostname()} cannot start a worker: {sys.executable} {_ended(code)} before "
-            f"it was ready ({last.strip()}); mend that Python, or start the pool with another"
+            f"no worker can be started on {socket.gethostname()}: {sys.executable} {_ended(code)} before "
+            f"it was ready ({last.strip()}); mend that Python, or use another"
         )
 
     def end(self) -> None:
@@ -140,9 +148,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             self._start(request)
         except (PixdexError, OSError) as error:
             console.say(f"worker {request.worker_id}: {error}")
-            # Spelled as Python spells an error of a worker, which is what a job looks for in the runner's message.
-            kind = f"{PixdexError.__module__}.{PixdexError.__name__}"
-            return beam_fn_api_pb2.StartWorkerResponse(error=f"{kind}: {error}")
+            return beam_fn_api_pb2.StartWorkerResponse(error=spelled(error))
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def StopWorker(  # noqa: N802 - gRPC's name
@@ -168,13 +174,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     def _start(self, request: beam_fn_api_pb2.StartWorkerRequest) -> None:
         control = request.control_endpoint.url
         _reach(control)
-        started = Worker(
-            request.worker_id,
-            {
-                "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(control),
-                "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(request.logging_endpoint.url),
-            },
-        )
+        started = Worker(request.worker_id, control, request.logging_endpoint.url)
         with self._changed:
             self._workers[request.worker_id].append(started)
         try:
@@ -195,6 +195,11 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             those = self._workers[ended.worker_id]
             if ended in those:
                 those.remove(ended)
+
+
+def spelled(error: object) -> str:
+    """Spells an error as a worker's Python does, which is what a job looks for in what its runner says."""
+    return f"{PixdexError.__module__}.{PixdexError.__name__}: {error}"
 
 
 @contextlib.contextmanager
