@@ -61,11 +61,11 @@ def explained(error: Exception, beam_flags: Sequence[str]) -> PixdexError | None
     if given_up is None or "Traceback (most recent call last)" in text:
         return None
     why, pool = given_up[1], _pool(PipelineOptions(list(beam_flags)).view_as(PortableOptions))
-    if pool and re.search(r"Connection refused|UNAVAILABLE: io exception", why) and "SDK" not in why:
+    if pool and re.match(r"(finishConnect\(\.\.\) failed: )?Connection refused|UNAVAILABLE: io exception", why):
         return PixdexError(f"no worker pool at {pool}, seen from a TaskManager ({_short(why)}): {_start_pool(pool)}")
     if "CANCELLED: client cancelled" in why:
         return PixdexError(
-            "a worker died in its work: the log of its worker pool, or of its container, says how; run the same command "
+            "a worker died in its work: the log of its pool, or of its container, says how; run the same command "
             "again to go on from here"
         )
     if "docker" in why:
@@ -114,9 +114,7 @@ def _check_cluster(flink: FlinkRunnerOptions) -> None:
             f"address; {_CLUSTER}"
         ) from error
     if not version.startswith(f"{flink.flink_version}."):
-        raise UsageError(
-            f"the cluster at {flink.flink_master} runs Flink {version}: name that with --flink_version"
-        )
+        raise UsageError(f"the cluster at {flink.flink_master} runs Flink {version}: name that with --flink_version")
 
 
 def _check_jar(flink: FlinkRunnerOptions) -> None:

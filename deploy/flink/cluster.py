@@ -27,8 +27,8 @@ from pathlib import Path
 
 from errors import ClusterError
 from installed import HERE, distribution, flink_folder, job_server_jar, minor_version, suitable_java
-from network import connect, disconnect, free_subnet
-from parts import Cluster, free_port, listens, start_job_manager, start_job_server, start_task_managers
+from network import BRIDGE, connect, disconnect, free_subnet
+from parts import LOOPBACK, Cluster, free_port, listens, start_job_manager, start_job_server, start_task_managers
 from processes import end, running
 
 
@@ -41,7 +41,7 @@ def start(options: argparse.Namespace) -> int:
         cluster = planned(options)
         (run / "cluster.json").write_text(json.dumps(asdict(cluster), indent=2) + "\n")
     try:
-        connect(cluster.bridge, cluster.host, cluster.addresses)
+        connect({name: cluster.address(number) for number, name in enumerate(cluster.namespaces)})
         start_job_manager(run, cluster)
         start_task_managers(run, cluster)
         start_job_server(run, cluster)
@@ -67,7 +67,7 @@ def stop(options: argparse.Namespace) -> int:
         return 0
     for name in parts(cluster):
         end(options.run_dir, name)
-    disconnect(cluster.bridge, cluster.namespaces)
+    disconnect(cluster.namespaces)
     (options.run_dir / "cluster.json").unlink()
     return 0
 
@@ -84,8 +84,8 @@ def show(run: Path, cluster: Cluster) -> int:
     for name, pid in ids.items():
         print(f"{name}: {'does not run' if pid is None else f'process {pid}'}", file=sys.stderr)  # noqa: T201 - a script
     record = {
-        "rest": f"http://127.0.0.1:{cluster.rest_port}",
-        "job_endpoint": f"127.0.0.1:{cluster.job_port}",
+        "rest": f"http://{cluster.rest}",
+        "job_endpoint": f"{LOOPBACK}:{cluster.job_port}",
         "worker_pool": f"localhost:{cluster.pool_port}",
         "flink_version": minor_version(),
         "job_server_jar": str(job_server_jar(Path(cluster.flink))),
@@ -123,14 +123,14 @@ def planned(options: argparse.Namespace) -> Cluster:
             "and --rpc-port; 0 takes a free one"
         )
     if options.task_managers == 1:
-        return Cluster(str(flink), java, "127.0.0.1", rest, job, pool, rpc, options.slots)
+        return Cluster(str(flink), java, rest, job, pool, rpc, options.slots)
     if os.geteuid() != 0 or shutil.which("ip") is None:
         raise ClusterError(
             "several TaskManagers on one machine take network namespaces, that is root and the ip command (Debian: apt "
             "install iproute2): start one, with more --slots"
         )
-    names = [f"pixdex{rest}-{number}" for number in range(options.task_managers)]
-    return Cluster(str(flink), java, f"{free_subnet()}.1", rest, job, pool, rpc, options.slots, names, f"pixdex{rest}")
+    names = [f"{BRIDGE}{rest}-{number}" for number in range(1 + options.task_managers)]
+    return Cluster(str(flink), java, rest, job, pool, rpc, options.slots, names, free_subnet())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

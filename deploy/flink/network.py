@@ -1,12 +1,13 @@
 """A network within this machine: a namespace for each TaskManager, and a bridge between them."""
 
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from errors import ClusterError
 
+BRIDGE: Final = "pixdex"
 SUBNET: Final = "198.18.{}"  # the block that is set aside for tests of networks
 
 
@@ -30,18 +31,17 @@ def free_subnet() -> str:
     return next(SUBNET.format(number) for number in range(256) if f" {SUBNET.format(number)}." not in used)
 
 
-def connect(bridge: str, host: str, addresses: Mapping[str, str]) -> None:
-    """Makes the namespaces, if they are not there.
+def connect(addresses: Mapping[str, str]) -> None:
+    """Makes namespaces with an address each, if they are not there.
 
-    Args:
-        bridge: what connects them.
-        host: the address that this machine has in it.
-        addresses: the address of each namespace.
+    Their names begin with that of their bridge, which has the first address of their subnet: this machine's.
     """
-    if all(Path(f"/run/netns/{namespace}").exists() for namespace in addresses):
+    if all(_exists(namespace) for namespace in addresses):
         return
+    (bridge,) = {namespace.partition("-")[0] for namespace in addresses}
+    (subnet,) = {address.rpartition(".")[0] for address in addresses.values()}
     ip("link", "add", bridge, "type", "bridge")
-    ip("addr", "add", f"{host}/24", "dev", bridge)
+    ip("addr", "add", f"{subnet}.1/24", "dev", bridge)
     ip("link", "set", bridge, "up")
     for namespace, address in addresses.items():
         ip("netns", "add", namespace)
@@ -52,10 +52,14 @@ def connect(bridge: str, host: str, addresses: Mapping[str, str]) -> None:
         ip("-n", namespace, "link", "set", "lo", "up")
 
 
-def disconnect(bridge: str, namespaces: Iterable[str]) -> None:
-    """Removes the namespaces; an interface goes with its namespace."""
-    for namespace in namespaces:
-        if Path(f"/run/netns/{namespace}").exists():
-            ip("netns", "delete", namespace)
-    if bridge and Path(f"/sys/class/net/{bridge}").exists():
-        ip("link", "delete", bridge)
+def disconnect(namespaces: Sequence[str]) -> None:
+    """Removes namespaces, with their interfaces, and their bridge."""
+    for namespace in filter(_exists, namespaces):
+        ip("netns", "delete", namespace)
+    for bridge in {namespace.partition("-")[0] for namespace in namespaces}:
+        if Path(f"/sys/class/net/{bridge}").exists():
+            ip("link", "delete", bridge)
+
+
+def _exists(namespace: str) -> bool:
+    return Path(f"/run/netns/{namespace}").exists()

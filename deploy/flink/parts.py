@@ -19,6 +19,7 @@ from processes import spawn, wait
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 CONFIGURATION: Final = Path(__file__).resolve().parent / "conf"
+LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -28,44 +29,43 @@ class Cluster:
     Attributes:
         flink: folder that install.sh filled.
         java: the Java that runs it.
-        host: address of the JobManager for TaskManagers.
-        rest_port: its REST interface, on the loopback address.
-        job_port: Beam's job server, likewise.
-        pool_port: the worker pool of each TaskManager, on its loopback address.
-        rpc_port: the JobManager, for TaskManagers.
+        rest_port: of the JobManager's REST interface.
+        job_port: of Beam's job server.
+        pool_port: of the worker pool of each TaskManager, on its loopback address.
+        rpc_port: of the JobManager, for TaskManagers.
         slots: of each TaskManager.
-        namespaces: the network namespace of each TaskManager; empty: one TaskManager, in none.
-        bridge: what connects them.
+        namespaces: the network namespaces of the JobManager and of each TaskManager; empty: one TaskManager, all in the
+            network of this machine.
+        subnet: the first three numbers of their addresses.
     """
 
     flink: str
     java: str
-    host: str
     rest_port: int
     job_port: int
     pool_port: int
     rpc_port: int
     slots: int
     namespaces: list[str] = field(default_factory=list)
-    bridge: str = ""
+    subnet: str = ""
 
     @property
     def task_managers(self) -> range:
-        """Numbers of the TaskManagers."""
-        return range(max(1, len(self.namespaces)))
-
-    def inside(self, number: int) -> list[str]:
-        """What a command begins with to run in the network of a TaskManager."""
-        return ["ip", "netns", "exec", self.namespaces[number]] if self.namespaces else []
+        """Numbers of the TaskManagers; the JobManager is 0."""
+        return range(1, max(2, len(self.namespaces)))
 
     @property
-    def addresses(self) -> dict[str, str]:
-        """Where each namespace is reached."""
-        return {namespace: self.address(number) for number, namespace in enumerate(self.namespaces)}
+    def rest(self) -> str:
+        """The JobManager's REST interface, HOST:PORT."""
+        return f"{self.address(0)}:{self.rest_port}"
 
     def address(self, number: int) -> str:
-        """Where a TaskManager is reached."""
-        return f"{self.host.rpartition('.')[0]}.{number + 2}" if self.namespaces else self.host
+        """Where the JobManager or a TaskManager is reached."""
+        return f"{self.subnet}.{number + 2}" if self.namespaces else LOOPBACK
+
+    def inside(self, number: int) -> list[str]:
+        """What a command begins with to run in the network of the JobManager or of a TaskManager."""
+        return ["ip", "netns", "exec", self.namespaces[number]] if self.namespaces else []
 
 
 def java_command(cluster: Cluster, main: str, memory: Sequence[str], settings: Sequence[str]) -> list[str]:
@@ -110,19 +110,21 @@ def memory_of(cluster: Cluster, part: str, settings: Sequence[str]) -> tuple[lis
 
 def start_job_manager(run: Path, cluster: Cluster) -> None:
     """Starts the JobManager and waits for its REST interface."""
+    address = cluster.address(0)
     settings = [
-        f"-Djobmanager.rpc.address={cluster.host}",
+        f"-Djobmanager.rpc.address={address}",
         f"-Djobmanager.rpc.port={cluster.rpc_port}",
-        f"-Djobmanager.bind-host={cluster.host}",
-        "-Drest.address=127.0.0.1",
-        "-Drest.bind-address=127.0.0.1",
+        # The JobManager sends files to itself by way of the loopback address.
+        f"-Djobmanager.bind-host={'0.0.0.0' if cluster.namespaces else LOOPBACK}",
+        f"-Drest.address={address}",
+        f"-Drest.bind-address={address}",
         f"-Drest.port={cluster.rest_port}",
         f"-Dparallelism.default={cluster.slots * len(cluster.task_managers)}",
         f"-Dio.tmp.dirs={run}/tmp",
     ]
     memory, computed = memory_of(cluster, "JM", settings)
     main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
-    spawn(run, "jobmanager", java_command(cluster, main, memory, [*settings, *computed]))
+    spawn(run, "jobmanager", [*cluster.inside(0), *java_command(cluster, main, memory, [*settings, *computed])])
     wait(run, ["jobmanager"], "the JobManager", lambda: overview(cluster) is not None)
 
 
@@ -135,7 +137,7 @@ def start_task_managers(run: Path, cluster: Cluster) -> None:
         spawn(run, f"worker-pool-{number}", [*cluster.inside(number), *pool], {"PYTHONPATH": path})
         address = cluster.address(number)
         settings = [
-            f"-Djobmanager.rpc.address={cluster.host}",
+            f"-Djobmanager.rpc.address={cluster.address(0)}",
             f"-Djobmanager.rpc.port={cluster.rpc_port}",
             f"-Dtaskmanager.host={address}",
             f"-Dtaskmanager.bind-host={address}",
@@ -158,8 +160,8 @@ def start_task_managers(run: Path, cluster: Cluster) -> None:
 def start_job_server(run: Path, cluster: Cluster) -> None:
     """Starts Beam's job server and waits for its port."""
     jar = job_server_jar(Path(cluster.flink))
-    words = ["--flink-master", f"127.0.0.1:{cluster.rest_port}", "--flink-conf-dir", str(CONFIGURATION)]
-    words += ["--job-host", "127.0.0.1", "--job-port", str(cluster.job_port), "--artifacts-dir", str(run / "artifacts")]
+    words = ["--flink-master", cluster.rest, "--flink-conf-dir", str(CONFIGURATION)]
+    words += ["--job-host", LOOPBACK, "--job-port", str(cluster.job_port), "--artifacts-dir", str(run / "artifacts")]
     words += ["--artifact-port", "0", "--expansion-port", "0"]
     spawn(run, "job-server", [cluster.java, f"@{CONFIGURATION / 'jvm.args'}", "-jar", str(jar), *words])
     wait(run, ["job-server"], "Beam's job server", lambda: listens(cluster.job_port))
@@ -168,7 +170,7 @@ def start_job_server(run: Path, cluster: Cluster) -> None:
 def overview(cluster: Cluster) -> dict[str, Any] | None:
     """What the JobManager says of its cluster; None where there is no JobManager."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{cluster.rest_port}/overview", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{cluster.rest}/overview", timeout=5) as answer:
             said: dict[str, Any] = json.load(answer)
             return said
     except (OSError, ValueError):
@@ -177,7 +179,7 @@ def overview(cluster: Cluster) -> dict[str, Any] | None:
 
 def listens(port: int) -> bool:
     """Tells whether somebody listens at a port of this machine."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 1):
         return True
     return False
 
@@ -185,6 +187,6 @@ def listens(port: int) -> bool:
 def free_port() -> int:
     """A port that nobody listens at."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
