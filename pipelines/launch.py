@@ -3,12 +3,12 @@
 import shlex
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
-from pipelines import console, options, progress, runners
+from pipelines import console, dataflow, options, progress, runners
 from pipelines.request import check, difference, request_of, request_of_vectors
 from transforms import generations, layout
 from transforms.add import AddBlocks
@@ -20,6 +20,7 @@ from transforms.plan import PlanItems
 from transforms.publish import PublishGeneration
 from transforms.records import Generation, Request, Source
 from transforms.rejects import normalised_message
+from transforms.resources import Worker, Workers, workers_for
 from transforms.run import Run, Stage
 from transforms.sources import vectors
 from transforms.store import Store
@@ -51,9 +52,12 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
         The exit code of success; everything else is an error that says what to do.
     """
     own, beam_flags = options.parse(job, manual, argv, OPTIONS)
-    store = _store(own)
     runner = runners.chosen(beam_flags)
     sources = options.sources(own)
+    if dataflow.is_asked(runner):
+        dataflow.check(own.root, sources, beam_flags)
+        argv = [*argv, *dataflow.settings(beam_flags)]
+    store = _store(own)
     planned = not own.abandon_plan and _goes_on(store, sources)
     if not planned:
         check(sources)
@@ -68,6 +72,8 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
         generations.abandon(unfinished)
     if published is not None and _claims(store, published, request):
         console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
+        if dataflow.is_template(beam_flags):
+            runners.run_to_end(runner, dataflow.nothing, argv)
         console.show_json(summary(store, published, {}) | {"embedded": 0})
         return console.DONE
     run = _begin(store, request, unfinished, abandon=own.abandon_plan)
@@ -77,8 +83,13 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
         console.say(f"{made}, {dim} dimensions")
     started = progress.now()
     with progress.shown(run, wanted=not own.no_progress, last=last):
-        limits = RunLimits(own.max_reject_ratio, own.worker_memory)
-        runners.run_to_end(runner, lambda pipeline: wire(pipeline, run, last, limits), argv)
+        on_dataflow = dataflow.is_asked(runner)
+        workers = workers_for(request, own.worker_memory, own.accelerator) if on_dataflow else Workers()
+        limits = RunLimits(own.max_reject_ratio, own.worker_memory or workers.task_memory)
+        ended = runners.run_to_end(runner, lambda pipeline: wire(pipeline, run, last, limits, workers), argv)
+    if not ended:
+        console.show_json({"generation": run.generation, "handed_over": last})
+        return console.DONE
     seconds = progress.stage_seconds(run, started)
     if last != "publish":
         console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
@@ -106,18 +117,23 @@ class RunLimits:
     worker_memory: int | None = None
 
 
-def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits) -> None:
+def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, workers: Workers | None = None) -> None:
     """The graph up to a stage: each stage waits for the one before through the marker that it yields."""
-    stages: dict[Stage, tuple[str, beam.PTransform[Any, Any]]] = {
-        "embed": ("Embed", EmbedPartitions(run, limits.max_reject_ratio)),
-        "train": ("Train", TrainIndex(run)),
-        "add": ("Add", AddBlocks(run)),
-        "merge": ("Merge", MergeBlocks(run)),
-        "publish": ("Publish", PublishGeneration(run)),
+    # What the launcher has read of them does not travel.
+    run = replace(run, store=replace(run.store))
+    workers = workers or Workers()
+    other, indexing = workers.other, workers.indexing
+    stages: dict[Stage, tuple[str, beam.PTransform[Any, Any], Worker]] = {
+        "embed": ("Embed", EmbedPartitions(run, limits.max_reject_ratio, workers.embedding), other),
+        "train": ("Train", TrainIndex(run), indexing),
+        "add": ("Add", AddBlocks(run), indexing),
+        "merge": ("Merge", MergeBlocks(run), indexing),
+        "publish": ("Publish", PublishGeneration(run), other),
     }
-    done = pipeline | "Plan" >> PlanItems(run, generations.next_shard(run.store), limits.worker_memory)
-    for stage, (label, transform) in stages.items():
-        done = done | label >> transform
+    plan = PlanItems(run, generations.next_shard(run.store), limits.worker_memory)
+    done = pipeline | "Plan" >> plan.with_resource_hints(**other.hints)
+    for stage, (label, transform, worker) in stages.items():
+        done = done | label >> transform.with_resource_hints(**worker.hints)
         if stage == last:
             return
 

@@ -167,6 +167,13 @@ class RunOptions(PipelineOptions):
             help="a run with a larger share of rejected items publishes nothing (default 0.5)",
         )
         flags.WORKER_MEMORY.add_to(parser)
+        flags.add(
+            parser,
+            "--accelerator",
+            metavar="GPU",
+            help="GPU of the workers that embed, on Dataflow: nvidia-l4, or type:…;count:…;… (default nvidia-tesla-t4 "
+            "where --device is cuda)",
+        )
         flags.add(parser, "--abandon-plan", action="store_true", help="give up the unfinished run and start anew")
         flags.add(parser, "--no-progress", action="store_true", help="show no progress bar")
 

@@ -3,11 +3,18 @@
 from collections.abc import Callable, Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+    TestOptions,
+)
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, PipelineState, create_runner
 
-from pipelines import console
+from pipelines import console, preflight
+from pipelines.processes import ProcessEnvironment
 from transforms.errors import PixdexError, UsageError
 
 IN_PROCESS = ("direct", "fnapi")
@@ -18,7 +25,7 @@ def chosen(beam_flags: Sequence[str]) -> PipelineRunner | None:
     """Returns the runner that the flags name, or None for the in-process one.
 
     Raises:
-        UsageError: Beam has none of that name, or cannot make it here.
+        UsageError: Beam has none of that name, cannot make it here, or something that it needs is missing.
     """
     name: str | None = PipelineOptions(list(beam_flags)).view_as(StandardOptions).runner
     if name is None or name.lower().removesuffix("runner") in IN_PROCESS:
@@ -29,31 +36,62 @@ def chosen(beam_flags: Sequence[str]) -> PipelineRunner | None:
         raise UsageError(f"--runner {name} cannot be had: {error}") from error
     if not isinstance(runner, PipelineRunner):
         raise UsageError(f"--runner {name} is no runner of Beam: name one, or the class of one")
+    preflight.check(runner, beam_flags)
     return runner
 
 
-def run_to_end(runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], None], argv: Sequence[str]) -> None:
-    """Runs a graph and waits for it.
+def in_process(options: PipelineOptions) -> FnApiRunner:
+    """Returns the in-process runner, with workers that are processes of their own where the options say so.
+
+    Cost: a process takes some seconds to start and its own copy of the model; it shares no interpreter lock.
+    """
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return FnApiRunner()
+    direct.direct_running_mode = "in_memory"  # what Beam would make of the other word breaks on a space in a path
+    return FnApiRunner(default_environment=ProcessEnvironment())
+
+
+def run_to_end(runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], None], argv: Sequence[str]) -> bool:
+    """Runs a graph and waits for it, unless a flag of Beam says not to: then it is only handed to the runner.
 
     Args:
         runner: what `chosen` returned.
         wire: puts the steps into a pipeline.
         argv: the job's command line: its own flags go along, so that they show in the consoles of Flink and Dataflow.
 
+    Returns:
+        Whether it has ended.
+
     Raises:
         PixdexError: what a worker raised, or that the runner gave up.
     """
-    pipeline = beam.Pipeline(
-        runner=runner or FnApiRunner(), options=PipelineOptions(list(argv), save_main_session=False)
-    )
+    options = PipelineOptions(list(argv), save_main_session=False)
+    pipeline = beam.Pipeline(runner=runner or in_process(options), options=options)
     wire(pipeline)
     try:
         result = pipeline.run()
+        if runner is not None and (instead := _instead_of_waiting(options)):
+            console.say(instead)
+            return False
         result.wait_until_finish()
     except Exception as error:
-        raised = console.from_worker(error)
+        raised = console.from_worker(error) or (preflight.explained(error, argv) if runner is not None else None)
         if raised is None:
             raise
         raise raised from error
     if result.state not in (PipelineState.DONE, None):
         raise PixdexError(f"the runner ended in state {result.state}: look at its log, then run the same command again")
+    return True
+
+
+def _instead_of_waiting(options: PipelineOptions) -> str | None:
+    """What is said in the place of waiting, if a flag of Beam says not to wait."""
+    if options.view_as(TestOptions).dry_run:
+        return "--dry_run: the graph is built, nothing is submitted"
+    # The launcher of a template has to end once the job is described.
+    if template := options.view_as(GoogleCloudOptions).template_location:
+        return f"the job is described in {template}, for Dataflow to start"
+    if options.view_as(StandardOptions).no_wait_until_finish:
+        return "the job is submitted, and goes on without this command"
+    return None

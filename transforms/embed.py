@@ -12,6 +12,7 @@ from apache_beam.utils.shared import Shared
 from transforms import planning, ready_shards
 from transforms.records import Partition, ShardMarker, StageMarker
 from transforms.reject_ratio import check_rejects
+from transforms.resources import ANY_WORKER, Worker
 from transforms.run import Run
 from transforms.stage import FinishStage
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class EmbedPartitions(beam.PTransform):
     """Embeds every partition of the plan that has no shard yet, and checks the share of rejects where all meet.
 
-    A partition of ready embeddings is read and checked, and stays where it is.
+    A partition of ready embeddings is read and checked, and stays where it is. `worker` is who embeds; a GPU is asked
+    for nothing else.
 
     Cost: one element a partition; pictures and vectors stay in the worker that made them. Memory of a worker is the
     encoder, one shard's vectors (at most 65,536 rows) with their metadata, four batches of preprocessed pictures, and
@@ -32,6 +34,7 @@ class EmbedPartitions(beam.PTransform):
 
     run: Run
     max_reject_ratio: float = 0.5
+    worker: Worker = ANY_WORKER
 
     def expand(self, planned: PCollection[StageMarker]) -> PCollection[StageMarker]:
         """Takes the marker of the plan stage."""
@@ -40,7 +43,7 @@ class EmbedPartitions(beam.PTransform):
             | "Partitions" >> beam.ParDo(_ReadPartitions(self.run))
             # Breaks the fusion with the one reader of the plan: partitions are embedded on all workers.
             | "SpreadPartitions" >> beam.Reshuffle()
-            | "EmbedPartition" >> beam.ParDo(EmbedPartition(self.run))
+            | "EmbedPartition" >> beam.ParDo(EmbedPartition(self.run)).with_resource_hints(**self.worker.hints)
             | "EmbedDone" >> FinishStage(self.run, "embed")
             | "CheckRejects" >> beam.ParDo(_CheckRejects(self.run, self.max_reject_ratio))
         )

@@ -1,0 +1,346 @@
+"""Jobs on Dataflow, as far as they go without a cloud: the graph that would be submitted, and what is refused before.
+
+Cloud Storage is a server on this machine; root, source and staged files are on it. Nothing is submitted.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.portability.common_urns import resource_hints
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+
+from pipelines import dataflow
+from tests import gcs
+from tests.jobs import JOBS
+from transforms import generations, layout, planning
+from transforms.records import FileReference, ItemSlice, Partition, Plan, digest
+from transforms.resources import LARGE_BYTES, SMALL_BYTES
+from transforms.store import Store
+
+pytest.importorskip("apache_beam.runners.dataflow.internal.apiclient", reason="needs pixdex[gcp]")
+
+IMAGE: Final = "some-registry/pixdex:1"
+FLAGS: Final = ("--project", "some-project", "--region", "europe-west1", "--sdk_container_image", IMAGE)
+DRY: Final = ("--dry_run=True", "--no_auth")
+LIMIT: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a job would have submitted."""
+
+    pipeline: beam.Pipeline
+    proto: Any
+    options: PipelineOptions
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The steps that a worker runs, by label."""
+        return {
+            step.unique_name: step
+            for step in self.proto.components.transforms.values()
+            if step.environment_id and not step.subtransforms
+        }
+
+    @property
+    def environments(self) -> list[Any]:
+        return list(self.proto.components.environments.values())
+
+    def hints(self, step: str) -> dict[str, bytes]:
+        environment = self.proto.components.environments[self.steps[step].environment_id]
+        return dict(environment.resource_hints)
+
+    def memory(self, step: str) -> int:
+        return int(self.hints(step).get(resource_hints.MIN_RAM_BYTES.urn, 0))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with gcs.serving() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def bucket(server: str) -> Iterator[str]:
+    """A bucket with a CSV; every test has a root of its own."""
+    with gcs.bucket_of(server) as name:
+        Store.at(name).filesystem.pipe_file(f"{name}/rows.csv", b"text\n" + b"words\n" * 50)
+        yield name
+
+
+@contextmanager
+def kept_graphs() -> Iterator[list[Graph]]:
+    """The graphs that jobs give to Dataflow's runner."""
+    kept: list[Graph] = []
+    run: Any = DataflowRunner.run_pipeline
+
+    def keep(runner: Any, pipeline: beam.Pipeline, options: PipelineOptions) -> Any:
+        result = run(runner, pipeline, options)
+        kept.append(Graph(pipeline, runner.proto_pipeline, options))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DataflowRunner, "run_pipeline", keep)
+        yield kept
+
+
+@pytest.fixture
+def graphs() -> Iterator[list[Graph]]:
+    with kept_graphs() as kept:
+        yield kept
+
+
+def argv(bucket: str, *more: str, flags: Sequence[str] = (*FLAGS, *DRY)) -> list[str]:
+    return [
+        *("--root", f"{bucket}/{uuid.uuid4().hex}", "--csv", f"{bucket}/rows.csv", "--text-column", "text"),
+        *("--encoder", "tests.encoders:TinyEncoder", "--no-progress", "--runner", "DataflowRunner"),
+        *("--temp_location", f"{bucket}/temp", *flags, *more),
+    ]
+
+
+@pytest.fixture(params=JOBS, scope="module")
+def graph(request: pytest.FixtureRequest, bucket: str) -> Graph:
+    """The graph of each job, on workers with a GPU."""
+    with kept_graphs() as kept:
+        assert JOBS[request.param](argv(bucket, "--device", "cuda")) == 0
+    (only,) = kept
+    return only
+
+
+class OwnSteps(PipelineVisitor):
+    """Collects the labels of the steps whose functions are of this repository, and of what holds them."""
+
+    def __init__(self) -> None:
+        self.labels: set[str] = set()
+
+    def visit_transform(self, transform_node: AppliedPTransform) -> None:
+        if type(getattr(transform_node.transform, "fn", None)).__module__.startswith("transforms."):
+            # Beam puts a function with several outputs into a step of its own, alone.
+            parent = transform_node.parent
+            named = parent if parent and len(parent.parts) == 1 else transform_node
+            self.labels.update(named.full_label.split("/"))
+
+
+def artifact_name(artifact: Any) -> str:
+    payload = beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(artifact.role_payload)
+    return str(payload.staged_name)
+
+
+def test_workers_are_of_the_image_and_install_nothing(graph: Graph) -> None:
+    assert graph.environments
+    for environment in graph.environments:
+        docker = beam_runner_api_pb2.DockerPayload.FromString(environment.payload)
+        assert docker.container_image == IMAGE
+        staged = [artifact_name(each) for each in environment.dependencies]
+        assert staged == ["submission_environment_dependencies.txt"]  # what is installed here, for Dataflow's log
+
+
+def test_no_main_session_is_saved(graph: Graph) -> None:
+    assert graph.options.view_as(SetupOptions).save_main_session is False
+
+
+def test_only_the_step_that_embeds_asks_for_a_gpu(graph: Graph) -> None:
+    asking = {step for step in graph.steps if resource_hints.ACCELERATOR.urn in graph.hints(step)}
+    assert asking == {"Embed/EmbedPartition"}
+    assert graph.hints("Embed/EmbedPartition")[resource_hints.ACCELERATOR.urn] == (
+        b"type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+    )
+
+
+def test_every_step_says_what_memory_its_worker_should_have(graph: Graph) -> None:
+    for step in graph.steps:
+        if step == "Embed/EmbedPartition":
+            assert SMALL_BYTES < graph.memory(step) < LARGE_BYTES
+        else:
+            small = step.partition("/")[0] in ("Plan", "Embed", "Publish")
+            assert graph.memory(step) == (SMALL_BYTES if small else LARGE_BYTES), step
+
+
+def test_every_step_of_ours_has_a_label_of_ours(graph: Graph) -> None:
+    own = OwnSteps()
+    graph.pipeline.visit(own)
+    assert {"Plan", "ListContainer", "CommitPlan", "EmbedPartition", "EmbedDone"} <= own.labels
+    # What Beam makes of the names of classes and functions has brackets.
+    assert [label for label in own.labels if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", label)] == []
+
+
+def test_a_worker_works_on_one_task_at_a_time(graph: Graph) -> None:
+    shown = graph.options.get_all_options()
+    assert "no_use_multiple_sdk_containers" in shown["experiments"]
+    assert shown["number_of_worker_harness_threads"] == 1
+
+
+def test_the_console_shows_the_flags_of_the_job(graph: Graph, bucket: str) -> None:
+    shown = graph.options.display_data()
+    assert shown["root"].startswith(f"{bucket}/")
+    assert shown["encoder"] == "tests.encoders:TinyEncoder"
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_graph_does_not_grow_with_the_plan(job: str, bucket: str, graphs: list[Graph]) -> None:
+    words = argv(bucket)
+    assert JOBS[job](words) == 0
+    commit_plan(words[words.index("--root") + 1], partitions=100_000)
+    assert JOBS[job](words) == 0
+    before, after = (len(graph.proto.SerializeToString()) for graph in graphs)
+    assert before < LIMIT
+    assert abs(after - before) < 1000
+
+
+def commit_plan(root: str, partitions: int) -> None:
+    """Plans the run of a root that has begun, as its workers would."""
+    run = generations.unfinished(Store.at(root))
+    assert run is not None
+    table = FileReference("items.parquet", 1, "sha256:0")
+    cut = [Partition(shard, shard // 64, (ItemSlice(table, 0, 65536),), 65536, 65536) for shard in range(partitions)]
+    plan = Plan(
+        generation=run.generation,
+        request_digest=digest(run.request),
+        partitions=planning.write_partitions(run.store, layout.plan_folder(run.generation), cut),
+        first_shard=0,
+        shards=partitions,
+        blocks=cut[-1].block + 1,
+        items=partitions << 16,
+        rows=partitions << 16,
+        index_key="IVF1048576,PQ8",
+    )
+    run.store.commit(layout.plan(run.generation), plan)
+
+
+def test_other_runners_get_no_hints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner  # noqa: PLC0415
+
+    kept: list[Any] = []
+    run = FnApiRunner.run_via_runner_api
+
+    def keep(runner: Any, proto: Any, options: Any) -> Any:
+        kept.append(proto)
+        return run(runner, proto, options)
+
+    monkeypatch.setattr(FnApiRunner, "run_via_runner_api", keep)
+    (tmp_path / "rows.csv").write_text("text\nwords\n")
+    source = ["--csv", str(tmp_path / "rows.csv"), "--text-column", "text", "--no-progress"]
+    encoder = ["--encoder", "tests.encoders:TinyEncoder", "--accelerator", "nvidia-l4"]
+    assert JOBS["embed"](["--root", str(tmp_path / "root"), *source, *encoder]) == 0
+    (proto,) = kept
+    assert [dict(environment.resource_hints) for environment in proto.components.environments.values()] == [{}]
+
+
+# --- what a person says about workers -------------------------------------------------------------------------------
+
+
+def built(bucket: str, graphs: list[Graph], *more: str) -> Graph:
+    assert JOBS["build"](argv(bucket, *more)) == 0
+    return graphs[-1]
+
+
+def test_without_a_gpu_no_gpu_is_asked_for(bucket: str, graphs: list[Graph]) -> None:
+    assert resource_hints.ACCELERATOR.urn not in built(bucket, graphs).hints("Embed/EmbedPartition")
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("nvidia-l4", "type:nvidia-l4;count:1;install-nvidia-driver"),
+        ("type:nvidia-l4;count:2;machine_type:g2-standard-24", "type:nvidia-l4;count:2;machine_type:g2-standard-24"),
+    ],
+)
+def test_a_gpu_can_be_named(bucket: str, graphs: list[Graph], asked: str, hint: str) -> None:
+    hints = built(bucket, graphs, "--accelerator", asked).hints("Embed/EmbedPartition")
+    assert hints[resource_hints.ACCELERATOR.urn].decode() == hint
+
+
+def test_worker_memory_is_asked_for_where_the_plan_holds_it_against_the_index(bucket: str, graphs: list[Graph]) -> None:
+    graph = built(bucket, graphs, "--worker-memory", "48G")
+    asked = {graph.memory(step) for step in graph.steps if step.startswith(("Train/", "Add/", "Merge/"))}
+    assert asked == {48 << 30}
+
+
+def test_threads_that_a_person_names_are_kept() -> None:
+    assert dataflow.settings(["--number_of_worker_harness_threads=2"]) == []
+
+
+# --- who waits ------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_that_nothing_is_submitted(
+    bucket: str, graphs: list[Graph], capsys: pytest.CaptureFixture[str]
+) -> None:
+    built(bucket, graphs)
+    said = capsys.readouterr()
+    assert said.err == "--dry_run: the graph is built, nothing is submitted\n"
+    assert json.loads(said.out.splitlines()[-1]) == {"generation": 1, "handed_over": "publish"}
+
+
+def test_the_launcher_of_a_template_describes_the_job_and_ends(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gcs.account(tmp_path / "key.json"):
+        assert JOBS["build"](argv(bucket, "--template_location", f"{bucket}/templates/job", flags=FLAGS)) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"generation": 1, "handed_over": "publish"}
+    files = Store.at(bucket).filesystem
+    job = json.loads(files.cat_file(f"{bucket}/templates/job"))
+    assert IMAGE in json.dumps(job["environment"])
+    assert [path for path in files.find(f"{bucket}/temp") if path.endswith("/pipeline.pb")]
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def refusal(capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> str:
+    """The one line that a refused build says."""
+    capsys.readouterr()
+    assert JOBS["build"](words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def without(words: Sequence[str], flag: str) -> list[str]:
+    place = list(words).index(flag)
+    return [*words[:place], *words[place + 2 :]]
+
+
+@pytest.mark.parametrize("flag", ["--project", "--region", "--temp_location", "--sdk_container_image"])
+def test_a_missing_flag_is_named(
+    flag: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no gcloud, which would know a region
+    monkeypatch.delenv("CLOUDSDK_COMPUTE_REGION", raising=False)
+    assert refusal(capsys, without(argv("gs://b"), flag)).startswith(f"pixdex: {flag} is missing: ")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (("--root", "photos"), "--root photos is on this machine"),
+        (("--csv", "/data/rows.csv"), "--csv /data/rows.csv is on this machine"),
+        (("--temp_location", "/tmp/x"), "--temp_location /tmp/x is not on Cloud Storage"),
+    ],
+)
+def test_what_only_this_machine_has_is_refused(
+    changed: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = argv("gs://b")
+    words[words.index(changed[0]) + 1] = changed[1]
+    assert said in refusal(capsys, words)
+
+
+def test_missing_credentials_are_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    said = refusal(capsys, argv("gs://b", flags=FLAGS))
+    assert said.startswith("pixdex: no credentials for Google Cloud: run 'gcloud auth application-default login'")
