@@ -156,11 +156,8 @@ def test_pixdex_is_one_user_everywhere_so_that_what_one_writes_another_can_mend(
 
 
 def test_pixdex_is_the_user_that_the_image_makes() -> None:
-    dockerfile = manifests.DEPLOY / "Dockerfile"
-    if not dockerfile.exists():
-        pytest.skip("there is no Dockerfile")
-    users = re.findall(r"^USER\s+(\d+)", dockerfile.read_text(), re.MULTILINE)
-    assert {str(each.security["runAsUser"]) for each in OURS} == {users[-1]}
+    users = re.findall(r"^USER\s+(\d+):(\d+)", (manifests.DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert {(str(each.security["runAsUser"]), str(each.security["runAsGroup"])) for each in OURS} == {users[-1]}
 
 
 def test_everyone_has_the_same_data_at_the_same_place() -> None:

@@ -1,5 +1,6 @@
 """The Cloud Scheduler recipe: what it has Dataflow run, and what it asks of gcloud, which is a script here."""
 
+import importlib.util
 import json
 import os
 import re
@@ -65,11 +66,12 @@ def gcloud(tmp_path: Path) -> Gcloud:
 
 
 def command_of(launch: dict[str, Any]) -> list[str]:
-    """The command that the launcher of the template runs."""
-    named = re.search(r"/pixdex-([a-z-]+)\.json$", launch["containerSpecGcsPath"])
-    assert named is not None
-    flags = [f"--{name}={value}" for name, value in launch["parameters"].items()]
-    return ["pixdex", named[1], *flags, "--runner=DataflowRunner"]
+    """The command that the template's own launcher makes of the parameters."""
+    place = importlib.util.spec_from_file_location("template_launcher", manifests.DEPLOY / "dataflow" / "launch.py")
+    assert place is not None and place.loader is not None
+    launcher = importlib.util.module_from_spec(place)
+    place.loader.exec_module(launcher)
+    return ["pixdex", *launcher.words_of([f"--{name}={value}" for name, value in launch["parameters"].items()])]
 
 
 def test_every_night_runs_a_command_that_pixdex_accepts(gcloud: Gcloud) -> None:
@@ -93,15 +95,18 @@ def test_dataflow_knows_every_field_of_the_launch(gcloud: Gcloud) -> None:
 
 
 def test_parameters_are_those_of_the_template(gcloud: Gcloud) -> None:
-    metadata = manifests.DEPLOY / "dataflow" / "metadata.json"
-    if not metadata.exists():
-        pytest.skip("there is no template")
-    known = {each["name"]: each for each in json.loads(metadata.read_text())["parameters"]}
+    metadata = json.loads((manifests.DEPLOY / "dataflow" / "metadata.json").read_text())
+    known = {each["name"]: each for each in metadata["parameters"]}
     given = gcloud.launch["parameters"]
-    assert set(given) <= set(known)
+    assert {name for name, each in known.items() if not each.get("isOptional")} <= set(given) <= set(known)
     for name, value in given.items():
         for pattern in known[name].get("regexes", []):
             assert re.fullmatch(pattern, value), name
+
+
+def test_the_template_is_the_one_that_its_script_makes(gcloud: Gcloud) -> None:
+    script = (manifests.DEPLOY / "dataflow" / "template.sh").read_text()
+    assert f'"{gcloud.launch["containerSpecGcsPath"].replace(SETTINGS["BUCKET"], "$BUCKET")}"' in script
 
 
 def test_nights_never_overlap_since_a_name_is_that_of_one_running_job(gcloud: Gcloud) -> None:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import shutil
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import FlinkRunnerOptions
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.conftest import REPOSITORY
@@ -61,6 +63,8 @@ def test_every_version_in_deploy_would_be_missed_if_it_were_another(tmp_path: Pa
         "FROM apache/beam_python3.10_sdk:2.77.0",
         "ARG BEAM=2.76.0",
         "ARG BEAM_VERSION=2.76",
+        "ARG FLEX_LAUNCHER=20990101_RC00",
+        "ARG SOMETHING=7",
         "pip install 'apache-beam[gcp]==2.76.0'",
         "image: flink:1.20.3-java11",
         "flinkVersion: v1_20",
@@ -87,6 +91,19 @@ def test_another_version_is_found_however_it_is_written(tmp_path: Path, text: st
 )
 def test_what_is_no_version_is_left_alone(tmp_path: Path, text: str) -> None:
     assert versions.disagreements(copy_with(tmp_path, "file", text)) == []
+
+
+def test_what_is_pinned_is_within_the_bounds_of_pyproject() -> None:
+    extras = PROJECT["optional-dependencies"].values()
+    bounds = {
+        canonicalize_name(each.name): each.specifier
+        for each in map(Requirement, chain(PROJECT["dependencies"], *extras))
+        if each.specifier
+    }
+    pins = list(versions.pins())
+    assert {package for _, package, _ in pins} >= {"apache-beam", "faiss-cpu", "torch", "apache-airflow"}
+    for path, package, version in pins:
+        assert package not in bounds or Version(version) in bounds[package], f"{path}: {package}=={version}"
 
 
 def test_beam_is_the_oldest_release_that_pixdex_installs_with() -> None:

@@ -1,8 +1,9 @@
 """Finds every version that `deploy/` names, by pattern, and says which differ from `deploy/versions.env`.
 
-Two patterns find them: a version behind the name of its product (`apache-beam[gcp]==2.77.0`, `flinkVersion: v1_19`,
-`beam_python3.11_sdk`), which may be cut (`1.19` for `1.19.3`), and any number of three parts, whatever stands before
-it, which must be a version of something in `versions.env`.
+Three patterns find them: a version behind the name of its product (`apache-beam[gcp]==2.77.0`, `flinkVersion: v1_19`,
+`beam_python3.11_sdk`), which may be cut (`1.19` for `1.19.3`); the default of a Dockerfile's `ARG`; and any number of
+three parts, whatever stands before it, which must be a version of something in `versions.env`. Only the pins of a
+`requirements.txt` may be of something else: they are held against the bounds of `pyproject.toml`.
 """
 
 import re
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from packaging.utils import canonicalize_name
 
 from tests.conftest import REPOSITORY
 
@@ -31,6 +34,9 @@ PRODUCTS: Final = {
 }
 """How each product is spelled before its version."""
 
+OF_THEIR_OWN: Final = {Path("versions.env"), Path("requirements.txt")}
+"""Files that are not searched: the one that says the versions, and the pins of the image, which it says nothing of."""
+
 NO_PRODUCT: Final = {"4.0.0"}
 """Maven's name of its own file format."""
 
@@ -39,6 +45,8 @@ _BEHIND_A_NAME: Final = {
     key: re.compile(rf"(?<![A-Za-z])(?:{names}){_BETWEEN}(\d+(?:[._]\d+)+)", re.IGNORECASE)
     for key, names in PRODUCTS.items()
 }
+_ARGUMENT: Final = re.compile(r"^ARG\s+(\w+)=(\d\S*)", re.MULTILINE)
+_PIN: Final = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+)", re.MULTILINE)
 _OF_THREE_PARTS: Final = re.compile(r"(?<![\d.])\d+\.\d+\.\d+(?!\.?\d)")
 
 
@@ -71,18 +79,28 @@ def of_pixdex() -> str:
 
 
 def mentions(deploy: Path = DEPLOY) -> Iterator[Mention]:
-    """Yields every version in every file below a folder, but for its own `versions.env`."""
+    """Yields every version in every file below a folder, but for those of `OF_THEIR_OWN`."""
     for path in sorted(deploy.rglob("*")):
         relative = path.relative_to(deploy)
-        if path.is_dir() or "__pycache__" in relative.parts or relative == Path("versions.env"):
+        if path.is_dir() or "__pycache__" in relative.parts or relative in OF_THEIR_OWN:
             continue
         text = path.read_text(encoding="utf-8")
         for product, pattern in _BEHIND_A_NAME.items():
             for found in pattern.finditer(text):
                 yield Mention(relative, found.start(1), found[1], product)
+        for found in _ARGUMENT.finditer(text):
+            yield Mention(relative, found.start(2), found[2], found[1])
+        pinned = {found.start(2) for found in _PIN.finditer(text) if path.name == "requirements.txt"}
         for found in _OF_THREE_PARTS.finditer(text):
-            if found[0] not in NO_PRODUCT:
+            if found[0] not in NO_PRODUCT and found.start() not in pinned:
                 yield Mention(relative, found.start(), found[0], None)
+
+
+def pins(deploy: Path = DEPLOY) -> Iterator[tuple[Path, str, str]]:
+    """Yields file, package and version of every pin of every `requirements.txt`."""
+    for path in sorted(deploy.rglob("requirements.txt")):
+        for found in _PIN.finditer(path.read_text(encoding="utf-8")):
+            yield path.relative_to(deploy), canonicalize_name(found[1]), found[2]
 
 
 def disagreements(deploy: Path = DEPLOY) -> list[str]:
@@ -98,4 +116,4 @@ def disagreements(deploy: Path = DEPLOY) -> list[str]:
 
 
 def _is_cut_of(version: str, pinned: str) -> bool:
-    return f"{pinned}.".startswith(f"{version.replace('_', '.')}.")
+    return version == pinned or f"{pinned}.".startswith(f"{version.replace('_', '.')}.")

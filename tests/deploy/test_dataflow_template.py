@@ -1,0 +1,145 @@
+"""The Flex Template: its parameters are the flags of the jobs, and its launcher makes a command of them."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+from pipelines import options
+from pipelines.launch import OPTIONS
+from tests.conftest import REPOSITORY
+from tests.jobs import JOBS
+from transforms.errors import UsageError
+
+TEMPLATE: Final = REPOSITORY / "deploy" / "dataflow"
+
+
+def module(name: str) -> ModuleType:
+    """A file of the template, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"dataflow_{name}", TEMPLATE / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+launch, metadata = module("launch"), module("metadata")
+WRITTEN: Final[dict[str, Any]] = json.loads((TEMPLATE / "metadata.json").read_text())
+
+
+def test_parameters_are_the_flags_that_there_are() -> None:
+    assert WRITTEN["parameters"] == metadata.parameters(), "run: python deploy/dataflow/metadata.py > …/metadata.json"
+
+
+def test_only_the_root_and_the_image_must_be_given() -> None:
+    assert {each["name"] for each in WRITTEN["parameters"] if not each["isOptional"]} == {"root", "sdk_container_image"}
+
+
+def test_the_job_is_one_of_those_that_there_are() -> None:
+    (job,) = [each for each in WRITTEN["parameters"] if each["name"] == "job"]
+    assert set(launch.JOBS) == set(JOBS)
+    assert all(re.fullmatch(job["regexes"][0], name) for name in JOBS)
+
+
+def test_every_parameter_becomes_a_flag_that_the_job_takes() -> None:
+    values = {"metric_type": "l2", "image_fit": "pad", "precision": "full", "modality": "text", "job": "embed"}
+    numbers = {
+        "encoder_batch",
+        "encoder_threads",
+        "pixel_limit",
+        "code_size",
+        "seed",
+        "number_of_worker_harness_threads",
+    }
+    given = []
+    for each in WRITTEN["parameters"]:
+        name = each["name"]
+        flag = each.get("regexes") == ["^(true|false)$"]
+        value = "true" if flag else values.get(name, "1" if name in numbers else "0.5" if "ratio" in name else "16G")
+        assert all(re.fullmatch(pattern, value) for pattern in each.get("regexes", ()))
+        given.append(f"--{name}={value}")
+    job, *words = launch.words_of(given)
+    own, beam_flags = options.parse(job, "", words, OPTIONS)
+    assert (job, own.no_normalize, own.seed, own.metric_type) == ("embed", True, 1, "l2")
+    assert beam_flags == [
+        "--sdk_container_image=16G",
+        "--number_of_worker_harness_threads=1",
+        "--runner=DataflowRunner",
+    ]
+
+
+def test_several_values_of_one_parameter_are_several_flags() -> None:
+    assert launch.words_of(["--images=gs://b/{a,b}/*.png|gs://b/c d"]) == [
+        "build",
+        "--images=gs://b/{a,b}/*.png",
+        "--images=gs://b/c d",
+        "--runner=DataflowRunner",
+    ]
+
+
+@pytest.mark.parametrize(("value", "words"), [("true", ["--abandon_plan"]), ("false", [])])
+def test_a_flag_without_a_value_is_true_or_false(value: str, words: list[str]) -> None:
+    assert launch.words_of([f"--abandon_plan={value}"]) == ["build", *words, "--runner=DataflowRunner"]
+
+
+def test_flags_that_the_launcher_adds_pass() -> None:
+    added = ["--runner=DataflowRunner", "--template_location=gs://b/job", "--experiments=a=b,c"]
+    assert launch.words_of(added) == ["build", *added]
+
+
+@pytest.mark.parametrize("parameter", ["--job=reindexx", "--abandon_plan=yes"])
+def test_a_wrong_parameter_is_refused(parameter: str) -> None:
+    with pytest.raises(UsageError, match="give "):
+        launch.words_of([parameter])
+
+
+# --- the script that makes the template -----------------------------------------------------------------------------
+
+SETTINGS: Final = {"BUCKET": "some-bucket", "IMAGE": "some-registry/pixdex:1"}
+
+
+def make(folder: Path, settings: dict[str, str], *tools: str) -> "subprocess.CompletedProcess[str]":
+    for tool in tools:
+        stub = folder / tool
+        stub.write_text(f"#!/bin/sh\necho {tool} \"$@\" >>'{folder}/asked'\n")
+        stub.chmod(0o755)
+    for tool in ("bash", "dirname"):
+        (folder / tool).symlink_to(subprocess.check_output(["sh", "-c", f"command -v {tool}"], text=True).strip())
+    return subprocess.run(
+        [str(folder / "bash"), str(TEMPLATE / "template.sh")],
+        env={"PATH": str(folder), "HOME": os.environ.get("HOME", "/"), **settings},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_the_template_is_of_the_image_and_tells_its_parameters(tmp_path: Path) -> None:
+    made = make(tmp_path, {**SETTINGS, "ENCODERS": "demo timm:x"}, "docker", "gcloud")
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "docker build --file deploy/Dockerfile --tag some-registry/pixdex:1 --build-arg ENCODERS=demo timm:x .",
+        "docker push some-registry/pixdex:1",
+        "gcloud dataflow flex-template build gs://some-bucket/templates/pixdex-build.json "
+        "--image=some-registry/pixdex:1 --sdk-language=PYTHON --metadata-file=deploy/dataflow/metadata.json",
+    ]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_missing_setting_is_named(tmp_path: Path, name: str) -> None:
+    made = make(tmp_path, {key: value for key, value in SETTINGS.items() if key != name}, "docker", "gcloud")
+    assert made.returncode == 2
+    assert made.stderr.startswith(f"template.sh: {name} is missing")
+
+
+@pytest.mark.parametrize("tool", ["docker", "gcloud"])
+def test_a_missing_tool_is_named(tmp_path: Path, tool: str) -> None:
+    made = make(tmp_path, SETTINGS, *{"docker", "gcloud"} - {tool})
+    assert made.returncode == 1
+    assert made.stderr.startswith(f"template.sh: {tool} is missing")
