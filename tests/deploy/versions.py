@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from tests.conftest import REPOSITORY
 
@@ -33,9 +33,6 @@ PRODUCTS: Final = {
     "PIXDEX": r"pixdex(?=:)|newTag(?=:)",
 }
 """How each product is spelled before its version."""
-
-OF_THEIR_OWN: Final = {Path("versions.env"), Path("requirements.txt")}
-"""Files that are not searched: the one that says the versions, and the pins of the image, which it says nothing of."""
 
 NO_PRODUCT: Final = {"4.0.0"}
 """Maven's name of its own file format."""
@@ -79,10 +76,10 @@ def of_pixdex() -> str:
 
 
 def mentions(deploy: Path = DEPLOY) -> Iterator[Mention]:
-    """Yields every version in every file below a folder, but for those of `OF_THEIR_OWN`."""
+    """Yields every version in every file below a folder, but for its own `versions.env`."""
     for path in sorted(deploy.rglob("*")):
         relative = path.relative_to(deploy)
-        if path.is_dir() or "__pycache__" in relative.parts or relative in OF_THEIR_OWN:
+        if path.is_dir() or "__pycache__" in relative.parts or relative == Path("versions.env"):
             continue
         text = path.read_text(encoding="utf-8")
         for product, pattern in _BEHIND_A_NAME.items():
@@ -96,7 +93,7 @@ def mentions(deploy: Path = DEPLOY) -> Iterator[Mention]:
                 yield Mention(relative, found.start(), found[0], None)
 
 
-def pins(deploy: Path = DEPLOY) -> Iterator[tuple[Path, str, str]]:
+def pins(deploy: Path = DEPLOY) -> Iterator[tuple[Path, NormalizedName, str]]:
     """Yields file, package and version of every pin of every `requirements.txt`."""
     for path in sorted(deploy.rglob("requirements.txt")):
         for found in _PIN.finditer(path.read_text(encoding="utf-8")):
