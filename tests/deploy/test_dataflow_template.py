@@ -123,11 +123,11 @@ def make(folder: Path, settings: dict[str, str], *tools: str) -> "subprocess.Com
 def test_the_template_is_of_the_image_and_tells_its_parameters(tmp_path: Path) -> None:
     made = make(tmp_path, {**SETTINGS, "ENCODERS": "demo timm:x"}, "docker", "gcloud")
     assert made.returncode == 0, made.stderr
+    spec = "--image=some-registry/pixdex:1 --sdk-language=PYTHON --metadata-file=deploy/dataflow/metadata.json"
     assert (tmp_path / "asked").read_text().splitlines() == [
         "docker build --file deploy/Dockerfile --tag some-registry/pixdex:1 --build-arg ENCODERS=demo timm:x .",
         "docker push some-registry/pixdex:1",
-        "gcloud dataflow flex-template build gs://some-bucket/templates/pixdex-build.json "
-        "--image=some-registry/pixdex:1 --sdk-language=PYTHON --metadata-file=deploy/dataflow/metadata.json",
+        f"gcloud dataflow flex-template build gs://some-bucket/templates/pixdex-build.json {spec}",
     ]
 
 

@@ -1,0 +1,71 @@
+"""Prints what the Flex Template tells of its parameters: the flags of a build, which all jobs share.
+
+python deploy/dataflow/metadata.py > deploy/dataflow/metadata.json
+"""
+
+import argparse
+import json
+import re
+from typing import Any, Final
+
+from pipelines import launch
+
+BEAM_FLAGS: Final = {
+    "sdk_container_image": "The image of the workers, which is the template's own.",
+    "number_of_worker_harness_threads": "Tasks that a worker works on at a time (default 1).",
+}
+"""Flags of Beam that Dataflow does not set by itself, with their help."""
+
+_JOB: Final = {
+    "name": "job",
+    "label": "Job",
+    "helpText": "build does everything; embed, train, add and merge stop behind their stage (default build).",
+    "isOptional": True,
+    "regexes": ["^(build|embed|train|add|merge)$"],
+}
+
+
+def parameters() -> list[dict[str, Any]]:
+    """Returns one for the job, one for each of its flags, and those that are Beam's."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for group in launch.OPTIONS:
+        group._add_argparse_args(parser)
+    own = [_parameter(action) for action in parser._actions]
+    beam = [
+        {"name": name, "label": _label(name), "helpText": text, "isOptional": name != "sdk_container_image"}
+        for name, text in BEAM_FLAGS.items()
+    ]
+    return [_JOB, *own, *beam]
+
+
+def _parameter(action: argparse.Action) -> dict[str, Any]:
+    help_text = (action.help or "").replace("; repeatable", "; several are separated by |")
+    parameter: dict[str, Any] = {
+        "name": action.dest,
+        "label": _label(action.dest),
+        "helpText": f"{help_text[:1].upper()}{help_text[1:]}.",
+        "isOptional": action.dest != "root",
+    }
+    if action.nargs == 0:
+        parameter["regexes"] = ["^(true|false)$"]
+    elif action.choices:
+        parameter["regexes"] = [f"^({'|'.join(re.escape(str(choice)) for choice in action.choices)})$"]
+    return parameter
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def main() -> None:
+    """Prints it."""
+    metadata = {
+        "name": "pixdex",
+        "description": "Builds a vector index of pictures, texts or ready embeddings.",
+        "parameters": parameters(),
+    }
+    print(json.dumps(metadata, indent=2, ensure_ascii=False))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
