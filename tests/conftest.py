@@ -1,10 +1,19 @@
 """Fixtures that several tests share."""
 
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def skip_or_fail(what: str, why: str) -> NoReturn:
+    """Skips a test for what this machine lacks, unless `PIXDEX_REQUIRE_<what>` says that it must have it."""
+    if os.environ.get(f"PIXDEX_REQUIRE_{what}"):
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 @pytest.fixture(scope="session")

@@ -29,3 +29,12 @@ def write_csv(file: Path, pictures: list[Path]) -> Path:
             name = picture.relative_to(file.parent)
             writer.writerow([name, f"name {number}", f"g{number % 3}", f"text {number}", f"red, w{number}"])
     return file
+
+
+def write_texts(file: Path, count: int) -> Path:
+    """Writes a CSV with a column of different texts."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["description"])
+        writer.writerows([f"text {number}"] for number in range(count))
+    return file

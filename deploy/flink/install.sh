@@ -9,11 +9,11 @@
 # by itself, and the jar is not needed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-. "$here/versions.env"
 target=${PIXDEX_FLINK:-${XDG_CACHE_HOME:-$HOME/.cache}/pixdex/flink}
 python=${PYTHON:-python3}
-flink=$target/flink-$FLINK_VERSION
-jar=$target/beam-flink-${FLINK_VERSION%.*}-job-server-$JOB_SERVER_VERSION.jar
+. "$here/../versions.env"
+flink=$target/flink-$FLINK
+jar=$target/beam-flink-${FLINK%.*}-job-server-$FLINK_JOB_SERVER.jar
 
 fail() {
     echo "install.sh: $*" >&2
@@ -26,25 +26,25 @@ trap 'rm -rf "$work"' EXIT
 
 if [ ! -d "$flink" ]; then
     "$python" -m pip --version >/dev/null 2>&1 || fail "'$python -m pip' does not run: install pip, or name a Python with PYTHON"
-    echo "Flink $FLINK_VERSION, 230 MB" >&2
+    echo "Flink $FLINK, 230 MB" >&2
     "$python" -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest "$work" \
-        "apache-flink-libraries==$FLINK_VERSION" >"$work/pip.log" 2>&1 ||
-        fail "pip cannot download apache-flink-libraries $FLINK_VERSION ($(tail -n 1 "$work/pip.log")): see to the network, or put its source distribution into a folder that PIP_FIND_LINKS names"
+        "apache-flink-libraries==$FLINK" >"$work/pip.log" 2>&1 ||
+        fail "pip cannot download apache-flink-libraries $FLINK ($(tail -n 1 "$work/pip.log")): see to the network, or put its source distribution into a folder that PIP_FIND_LINKS names"
     mkdir "$work/flink"
-    tar -xzf "$work/apache-flink-libraries-$FLINK_VERSION.tar.gz" -C "$work/flink" --strip-components=2 \
+    tar -xzf "$work/apache-flink-libraries-$FLINK.tar.gz" -C "$work/flink" --strip-components=2 \
         --wildcards '*/deps/lib' '*/deps/plugins' '*/deps/bin' '*/deps/licenses' ||
-        fail "apache-flink-libraries $FLINK_VERSION cannot be unpacked into $target: make room there"
+        fail "apache-flink-libraries $FLINK cannot be unpacked into $target: make room there"
     mv -T "$work/flink" "$flink"
 fi
 
 if [ ! -f "$jar" ]; then
     command -v mvn >/dev/null || fail "Maven is missing: install it (Debian: apt install maven), or put a job server's jar at $jar"
     mvn --version >"$work/maven.log" 2>&1 || fail "Maven does not run ($(tail -n 1 "$work/maven.log")): install Java 17 (Debian: apt install openjdk-17-jdk-headless), or see to JAVA_HOME"
-    echo "Beam's job server $JOB_SERVER_VERSION for Flink ${FLINK_VERSION%.*}, 150 MB" >&2
-    mvn --batch-mode --quiet --file "$here/pom.xml" "-Dtarget=$work/target" "-Dflink.minor=${FLINK_VERSION%.*}" \
-        "-Djob.server.version=$JOB_SERVER_VERSION" package >"$work/maven.log" 2>&1 ||
+    echo "Beam's job server $FLINK_JOB_SERVER for Flink ${FLINK%.*}, 150 MB" >&2
+    mvn --batch-mode --quiet --file "$here/pom.xml" "-Dtarget=$work/target" "-Dflink.minor=${FLINK%.*}" \
+        "-Djob.server.version=$FLINK_JOB_SERVER" package >"$work/maven.log" 2>&1 ||
         fail "Maven cannot make the job server ($(grep -m 1 ERROR "$work/maven.log" || tail -n 1 "$work/maven.log")): see to the network, or put a job server's jar at $jar"
-    mv "$work/target/beam-flink-job-server-$JOB_SERVER_VERSION.jar" "$jar"
+    mv "$work/target/beam-flink-job-server-$FLINK_JOB_SERVER.jar" "$jar"
 fi
 
 echo "$target"

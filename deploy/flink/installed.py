@@ -15,7 +15,7 @@ SUITABLE_JAVA: Final = ("17", "11")  # of Flink 1.19
 
 def versions() -> dict[str, str]:
     """Reads versions.env."""
-    lines = (HERE / "versions.env").read_text().splitlines()
+    lines = (HERE.parent / "versions.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
@@ -27,18 +27,18 @@ def flink_folder() -> Path:
 
 def distribution(flink: Path) -> Path:
     """Flink's jars."""
-    return flink / f"flink-{versions()['FLINK_VERSION']}"
+    return flink / f"flink-{versions()['FLINK']}"
 
 
 def job_server_jar(flink: Path) -> Path:
     """The jar of Beam's job server."""
     named = versions()
-    return flink / f"beam-flink-{minor_version()}-job-server-{named['JOB_SERVER_VERSION']}.jar"
+    return flink / f"beam-flink-{minor_version()}-job-server-{named['FLINK_JOB_SERVER']}.jar"
 
 
 def minor_version() -> str:
     """What --flink_version wants."""
-    return versions()["FLINK_VERSION"].rpartition(".")[0]
+    return versions()["FLINK"].rpartition(".")[0]
 
 
 def suitable_java() -> str:

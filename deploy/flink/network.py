@@ -1,5 +1,6 @@
 """A network within this machine: a namespace for each TaskManager, and a bridge between them."""
 
+import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,9 +57,11 @@ def disconnect(namespaces: Sequence[str]) -> None:
     """Removes namespaces, with their interfaces, and their bridge."""
     for namespace in filter(_exists, namespaces):
         ip("netns", "delete", namespace)
-    for bridge in {namespace.partition("-")[0] for namespace in namespaces}:
-        if Path(f"/sys/class/net/{bridge}").exists():
-            ip("link", "delete", bridge)
+    # The other end of each is in its namespace, and goes with it.
+    for link in [*namespaces, *{namespace.partition("-")[0] for namespace in namespaces}]:
+        if Path(f"/sys/class/net/{link}").exists():
+            with contextlib.suppress(ClusterError):  # it went just now
+                ip("link", "delete", link)
 
 
 def _exists(namespace: str) -> bool:

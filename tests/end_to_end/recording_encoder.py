@@ -1,7 +1,7 @@
 """An encoder that notes which process encoded how many rows, and takes its time when told to.
 
-Workers find what it is told in the folder that `PIXDEX_TEST_ENCODED` names in their environment: a file `slow` holds the
-seconds that a batch shall take. What it makes is what `TinyEncoder` makes.
+Workers find what it is told in the folder that `PIXDEX_TEST_ENCODED` names in their environment: a file `slow` holds
+the seconds that a batch shall take. What it makes is what `TinyEncoder` makes.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""Whole builds on an object store: moto's S3 server in a process of its own, reached as a user would reach a store."""
+"""Whole builds on object stores: servers in processes of their own, reached as a user would reach a store.
+
+S3 is moto's, Cloud Storage is fake-gcs-server.
+"""
 
 import os
 import socket
@@ -16,6 +19,7 @@ import numpy as np
 import pytest
 
 from pipelines import build, inspect, search
+from tests import gcs
 from tests.end_to_end.builds import TINY, make_work_small, run_here
 from transforms import generations
 from transforms.errors import UsageError
@@ -53,15 +57,31 @@ def server() -> Iterator[str]:
             process.terminate()
 
 
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """A new bucket, as `s3://name`; the store is found by the environment alone."""
+@pytest.fixture(scope="module")
+def gcs_server() -> Iterator[str]:
+    """The address of a Cloud Storage server that lives as long."""
+    with gcs.serving() as address:
+        yield address
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """A new bucket, as `s3://name` or `gs://name`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "gs":
+        with gcs.bucket_of(request.getfixturevalue("gcs_server")) as name:
+            yield name
+    else:
+        yield from s3_bucket(request.getfixturevalue("server"), monkeypatch)
+
+
+def s3_bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A new bucket; the store is found by the environment alone."""
     for name, value in (
         ("AWS_ENDPOINT_URL", server),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
         ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("XDG_CACHE_HOME", str(tmp_path / "cache")),
     ):
         monkeypatch.setenv(name, value)
     s3 = fsspec.get_filesystem_class("s3")
@@ -88,6 +108,12 @@ def generation_of(root: object) -> tuple[Store, Generation]:
     generation = generations.current(store)
     assert generation is not None
     return store, generation
+
+
+def changed(store: Store, path: str) -> object:
+    """When an object was last written."""
+    info = store.filesystem.info(path)
+    return info.get("LastModified") or info["updated"]
 
 
 def found(root: object, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -131,12 +157,12 @@ def test_an_interrupted_build_goes_on_where_it_was(
     argv = [str(word) for word in argv_of(f"{bucket}/root", csv)]
     assert launch(stage, "", argv, stage) == 0  # type: ignore[arg-type]  # a stage by its name
     store = Store.at(f"{bucket}/root")
-    before = {path: store.filesystem.info(path)["LastModified"] for path in store.filesystem.find(store.full("plans"))}
+    before = {path: changed(store, path) for path in store.filesystem.find(store.full("plans"))}
     capsys.readouterr()
     assert build.main(argv) == 0
     assert "going on with the unfinished run of generation 1" in capsys.readouterr().err
     store.filesystem.invalidate_cache()
-    after = {path: store.filesystem.info(path)["LastModified"] for path in before}
+    after = {path: changed(store, path) for path in before}
     assert after == before, "what was done was written again"
     assert generation_of(store.url)[1].totals.vectors == ROWS
 
@@ -200,7 +226,7 @@ def test_only_the_lists_asked_for_are_read(bucket: str, monkeypatch: pytest.Monk
     store = Store.at(f"{bucket}/root")
     stream, lists = open_lists(store, store.upload(tmp_path / "lists.ivf", "index", "lists", f"xxh3:{seal.checksum}"))
     requested = []
-    fetch = stream._fetch_range  # type: ignore[attr-defined]  # every request for bytes of an s3fs file
+    fetch = stream._fetch_range  # type: ignore[attr-defined]  # every request for bytes of a file of s3fs or gcsfs
 
     def counting(start: int, end: int) -> bytes:
         requested.append(end - start)

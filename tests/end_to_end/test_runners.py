@@ -1,0 +1,119 @@
+"""Every job makes the same bytes on every runner.
+
+A job is what `tests/jobs.py` lists, a runner what `RUNNERS` lists; a job that is listed there joins by itself.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from tests import corpora
+from tests.end_to_end.builds import Finished, content, run_apart
+from tests.end_to_end.flink import FlinkCluster
+from tests.jobs import JOBS
+
+Capture = pytest.CaptureFixture[str]
+Flags = tuple[str, ...]
+
+BEFORE = {"train": "embed", "add": "train", "merge": "add"}
+"""A job that goes on where another one stopped; the others begin with nothing."""
+
+RUNNERS: dict[str, Callable[[pytest.FixtureRequest], Flags]] = {
+    "processes": lambda _: ("--direct_running_mode", "multi_processing", "--direct_num_workers", "2"),
+    "worker-pool": lambda request: (
+        *("--runner", "PortableRunner", "--job_endpoint", "embed", "--direct_num_workers", "2"),
+        *("--environment_type", "EXTERNAL", "--environment_config", request.getfixturevalue("pool")),
+    ),
+    "prism": lambda request: ("--runner", "PrismRunner", "--prism_location", request.getfixturevalue("prism")),
+    "flink-job-server": lambda request: (*request.getfixturevalue("flink").job_server, "--parallelism", "2"),
+    "flink-uber-jar": lambda request: (*request.getfixturevalue("flink").uber_jar, "--parallelism", "2"),
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the in-process runner makes.
+
+    Attributes:
+        folder: holds a root for each job, named for it.
+        arguments: of every job, but for the root.
+    """
+
+    folder: Path
+    arguments: tuple[str, ...]
+
+    def root(self, job: str) -> Path:
+        """What the job leaves, made when it is first asked for."""
+        root = self.folder / job
+        if not root.exists():
+            run(job, self.begin(job, root), *self.arguments)
+        return root
+
+    def begin(self, job: str, root: Path) -> Path:
+        """Makes a root as the job finds it."""
+        if job in BEFORE:
+            shutil.copytree(self.root(BEFORE[job]), root)
+        return root
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """Pictures and enough texts for several partitions, some of them rejects, with a small encoder."""
+    folder = tmp_path_factory.mktemp("runners")
+    pictures = corpora.write_pictures(folder / "pictures", 40)
+    pictures[7].write_bytes(pictures[7].read_bytes()[:100])
+    texts = corpora.write_texts(folder / "texts.csv", 9000)
+    return Reference(
+        folder / "roots",
+        (
+            *("--images", str(folder / "pictures"), "--csv", str(texts), "--text-column", "description"),
+            *("--encoder", "tests.encoders:TinyEncoder", "--encoder-threads", "1", "--index-key", "IVF16,PQ4x4"),
+            "--no-progress",
+        ),
+    )
+
+
+def run(job: str, root: Path, *arguments: str) -> None:
+    assert JOBS[job](["--root", str(root), *arguments]) == 0
+
+
+def made(root: Path) -> dict[str, str]:
+    """Every file below a root with its hash, but for plans, where times and hosts may be."""
+    files = [path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "plans"]
+    return {str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_job_makes_the_same_bytes_on_every_runner(
+    tmp_path: Path, reference: Reference, runner: str, job: str, request: pytest.FixtureRequest
+) -> None:
+    flags = RUNNERS[runner](request)
+    expected = made(reference.root(job))
+    root = reference.begin(job, tmp_path / "root")
+    run(job, root, *reference.arguments, *flags)
+    assert made(root) == expected
+    assert expected
+
+
+@pytest.mark.parametrize("runner", ["flink-job-server"])
+def test_real_pictures_and_texts_make_the_same_index_on_flink(
+    tmp_path: Path, shared_data: Path, flink: FlinkCluster, runner: str, request: pytest.FixtureRequest
+) -> None:
+    arguments = (
+        *("--csv", shared_data / "emoji" / "emoji.csv", "--image-column", "image", "--text-column", "description"),
+        *("--encoder", "demo", "--encoder-threads", "1"),
+    )
+    here = run_apart("--root", tmp_path / "here", *arguments)
+    there = run_apart("--root", tmp_path / "there", *arguments, *RUNNERS[runner](request), timeout=240)
+    assert (here.code, there.code) == (0, 0), there.err
+    assert totals(here) == totals(there) == {"items": 1609, "embedded": 1609, "rejected": 0, "vectors": 3218}
+    assert content(tmp_path / "there") == content(tmp_path / "here")
+
+
+def totals(done: Finished) -> dict[str, int]:
+    return {name: done.said[name] for name in ("items", "embedded", "rejected", "vectors")}
