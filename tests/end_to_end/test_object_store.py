@@ -20,7 +20,7 @@ import pytest
 
 from pipelines import build, inspect, search
 from tests import gcs
-from tests.end_to_end.builds import TINY, make_work_small, run_here
+from tests.end_to_end.builds import TINY, make_work_small, run_here, write_corpus
 from transforms import generations
 from transforms.errors import UsageError
 from transforms.index.list_format import ID_BYTES
@@ -146,6 +146,19 @@ def test_a_build_on_a_bucket_finds_what_one_on_a_folder_finds(
     before = copy.stat().st_mtime_ns
     found(f"{bucket}/root", capsys)
     assert copy.stat().st_mtime_ns == before, "the copy was made again"
+
+
+def test_pictures_and_rows_are_read_where_the_root_is(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write_corpus(tmp_path / "corpus", count=20)
+    store = Store.at(f"{bucket}/root")
+    store.filesystem.put(str(tmp_path / "corpus"), f"{bucket}/corpus", recursive=True)
+    source = ["--csv", f"{bucket}/corpus/{rows.name}", "--image-column", "image", "--text-column", "description"]
+    done = run_here(capsys, "--root", store.url, *source, "--images", f"{bucket}/corpus/pictures/g0_*.png", *TINY)
+    assert done.code == 0, done.err
+    totals = generation_of(store.url)[1].totals
+    assert (totals.images, totals.texts, totals.rejected) == (27, 20, 0)
 
 
 @pytest.mark.parametrize("stage", ["embed", "add"])
