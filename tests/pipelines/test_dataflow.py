@@ -7,7 +7,6 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,8 +37,9 @@ LIMIT: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Graph:
-    """What a job would have submitted."""
+    """What a command would have submitted."""
 
+    words: list[str]
     pipeline: beam.Pipeline
     proto: Any
     options: PipelineOptions
@@ -79,29 +79,8 @@ def bucket(server: str) -> Iterator[str]:
         yield name
 
 
-@contextmanager
-def kept_graphs() -> Iterator[list[Graph]]:
-    """The graphs that jobs give to Dataflow's runner."""
-    kept: list[Graph] = []
-    run: Any = DataflowRunner.run_pipeline
-
-    def keep(runner: Any, pipeline: beam.Pipeline, options: PipelineOptions) -> Any:
-        result = run(runner, pipeline, options)
-        kept.append(Graph(pipeline, runner.proto_pipeline, options))
-        return result
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DataflowRunner, "run_pipeline", keep)
-        yield kept
-
-
-@pytest.fixture
-def graphs() -> Iterator[list[Graph]]:
-    with kept_graphs() as kept:
-        yield kept
-
-
 def argv(bucket: str, *more: str, flags: Sequence[str] = (*FLAGS, *DRY)) -> list[str]:
+    """A command with a root of its own."""
     return [
         *("--root", f"{bucket}/{uuid.uuid4().hex}", "--csv", f"{bucket}/rows.csv", "--text-column", "text"),
         *("--encoder", "tests.encoders:TinyEncoder", "--no-progress", "--runner", "DataflowRunner"),
@@ -109,13 +88,37 @@ def argv(bucket: str, *more: str, flags: Sequence[str] = (*FLAGS, *DRY)) -> list
     ]
 
 
-@pytest.fixture(params=JOBS, scope="module")
-def graph(request: pytest.FixtureRequest, bucket: str) -> Graph:
-    """The graph of each job, on workers with a GPU."""
-    with kept_graphs() as kept:
-        assert JOBS[request.param](argv(bucket, "--device", "cuda")) == 0
+def root_of(words: Sequence[str]) -> str:
+    return words[words.index("--root") + 1]
+
+
+def graph_of(job: str, words: list[str]) -> Graph:
+    """The graph that a command gives to Dataflow's runner."""
+    kept: list[Graph] = []
+    run: Any = DataflowRunner.run_pipeline
+
+    def keep(runner: Any, pipeline: beam.Pipeline, options: PipelineOptions) -> Any:
+        result = run(runner, pipeline, options)
+        kept.append(Graph(words, pipeline, runner.proto_pipeline, options))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DataflowRunner, "run_pipeline", keep)
+        assert JOBS[job](words) == 0
     (only,) = kept
     return only
+
+
+@pytest.fixture(params=JOBS, scope="module")
+def job(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def graph(job: str, bucket: str) -> Graph:
+    """The graph of each job, on workers with a GPU."""
+    return graph_of(job, argv(bucket, "--device", "cuda"))
 
 
 class OwnSteps(PipelineVisitor):
@@ -187,15 +190,11 @@ def test_the_console_shows_the_flags_of_the_job(graph: Graph, bucket: str) -> No
     assert shown["encoder"] == "tests.encoders:TinyEncoder"
 
 
-@pytest.mark.parametrize("job", JOBS)
-def test_a_graph_does_not_grow_with_the_plan(job: str, bucket: str, graphs: list[Graph]) -> None:
-    words = argv(bucket)
-    assert JOBS[job](words) == 0
-    commit_plan(words[words.index("--root") + 1], partitions=100_000)
-    assert JOBS[job](words) == 0
-    before, after = (len(graph.proto.SerializeToString()) for graph in graphs)
+def test_a_graph_does_not_grow_with_the_plan(job: str, graph: Graph) -> None:
+    commit_plan(root_of(graph.words), partitions=100_000)
+    before, after = (len(each.proto.SerializeToString()) for each in (graph, graph_of(job, graph.words)))
     assert before < LIMIT
-    assert abs(after - before) < 1000
+    assert abs(after - before) < 100
 
 
 def commit_plan(root: str, partitions: int) -> None:
@@ -240,13 +239,12 @@ def test_other_runners_get_no_hints(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # --- what a person says about workers -------------------------------------------------------------------------------
 
 
-def built(bucket: str, graphs: list[Graph], *more: str) -> Graph:
-    assert JOBS["build"](argv(bucket, *more)) == 0
-    return graphs[-1]
+def embedding_hints(bucket: str, *more: str) -> dict[str, bytes]:
+    return graph_of("embed", argv(bucket, *more)).hints("Embed/EmbedPartition")
 
 
-def test_without_a_gpu_no_gpu_is_asked_for(bucket: str, graphs: list[Graph]) -> None:
-    assert resource_hints.ACCELERATOR.urn not in built(bucket, graphs).hints("Embed/EmbedPartition")
+def test_without_a_gpu_no_gpu_is_asked_for(bucket: str) -> None:
+    assert resource_hints.ACCELERATOR.urn not in embedding_hints(bucket)
 
 
 @pytest.mark.parametrize(
@@ -256,15 +254,13 @@ def test_without_a_gpu_no_gpu_is_asked_for(bucket: str, graphs: list[Graph]) -> 
         ("type:nvidia-l4;count:2;machine_type:g2-standard-24", "type:nvidia-l4;count:2;machine_type:g2-standard-24"),
     ],
 )
-def test_a_gpu_can_be_named(bucket: str, graphs: list[Graph], asked: str, hint: str) -> None:
-    hints = built(bucket, graphs, "--accelerator", asked).hints("Embed/EmbedPartition")
-    assert hints[resource_hints.ACCELERATOR.urn].decode() == hint
+def test_a_gpu_can_be_named(bucket: str, asked: str, hint: str) -> None:
+    assert embedding_hints(bucket, "--accelerator", asked)[resource_hints.ACCELERATOR.urn].decode() == hint
 
 
-def test_worker_memory_is_asked_for_where_the_plan_holds_it_against_the_index(bucket: str, graphs: list[Graph]) -> None:
-    graph = built(bucket, graphs, "--worker-memory", "48G")
-    asked = {graph.memory(step) for step in graph.steps if step.startswith(("Train/", "Add/", "Merge/"))}
-    assert asked == {48 << 30}
+def test_worker_memory_is_asked_for_where_the_plan_holds_it_against_the_index(bucket: str) -> None:
+    graph = graph_of("train", argv(bucket, "--worker-memory", "48G"))
+    assert {graph.memory(step) for step in graph.steps if step.startswith("Train/")} == {48 << 30}
 
 
 def test_threads_that_a_person_names_are_kept() -> None:
@@ -274,25 +270,44 @@ def test_threads_that_a_person_names_are_kept() -> None:
 # --- who waits ------------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_says_that_nothing_is_submitted(
-    bucket: str, graphs: list[Graph], capsys: pytest.CaptureFixture[str]
-) -> None:
-    built(bucket, graphs)
+HANDED_OVER: Final = {"generation": 1, "handed_over": "embed"}
+
+
+def test_a_dry_run_says_that_nothing_is_submitted(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert JOBS["embed"](argv(bucket)) == 0
     said = capsys.readouterr()
     assert said.err == "--dry_run: the graph is built, nothing is submitted\n"
-    assert json.loads(said.out.splitlines()[-1]) == {"generation": 1, "handed_over": "publish"}
+    assert json.loads(said.out.splitlines()[-1]) == HANDED_OVER
+
+
+def described(bucket: str) -> dict[str, Any]:
+    """The job that the launcher of a template described."""
+    job: dict[str, Any] = json.loads(Store.at(bucket).filesystem.cat_file(f"{bucket}/templates/job"))
+    return job
 
 
 def test_the_launcher_of_a_template_describes_the_job_and_ends(
     bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with gcs.account(tmp_path / "key.json"):
-        assert JOBS["build"](argv(bucket, "--template_location", f"{bucket}/templates/job", flags=FLAGS)) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"generation": 1, "handed_over": "publish"}
-    files = Store.at(bucket).filesystem
-    job = json.loads(files.cat_file(f"{bucket}/templates/job"))
-    assert IMAGE in json.dumps(job["environment"])
-    assert [path for path in files.find(f"{bucket}/temp") if path.endswith("/pipeline.pb")]
+        assert JOBS["embed"](argv(bucket, "--template_location", f"{bucket}/templates/job", flags=FLAGS)) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == HANDED_OVER
+    assert IMAGE in json.dumps(described(bucket)["environment"])
+    staged = Store.at(bucket).filesystem.find(f"{bucket}/temp")
+    assert [path for path in staged if path.endswith("/pipeline.pb")]
+
+
+def test_a_template_with_nothing_to_do_is_a_job_that_does_nothing(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = ["--template_location", f"{bucket}/templates/job", "--job_name", "nothing-to-do"]
+    words = argv(bucket, *template, flags=FLAGS)
+    here = words[: words.index("--runner")]
+    assert JOBS["build"](here) == 0
+    with gcs.account(tmp_path / "key.json"):
+        assert JOBS["build"](words) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    assert described(bucket)["name"] == "nothing-to-do"
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
