@@ -15,15 +15,21 @@ an item, found as FILE#ROW with what the metadata say of it:
     pixdex build --root ./laion --vectors './embeddings/img_emb/*.npy' --metadata './embeddings/metadata/*.parquet' \\
         --index-key OPQ64_256,IVF4096,PQ64
 
-On a Flink cluster, with a worker pool beside each TaskManager:
+On a Flink cluster, with a worker pool beside each TaskManager and a folder that all of them see:
 
-    pixdex build --root /shared/photos --images /shared/pictures --runner PortableRunner \\
-        --job_endpoint flink-jobserver:8099 --environment_type EXTERNAL --environment_config localhost:50000
+    pixdex build --root /shared/photos --images /shared/pictures --encoder demo \\
+        --runner PortableRunner --job_endpoint flink-jobserver:8099 \\
+        --environment_type EXTERNAL --environment_config localhost:50000
 
-On Dataflow (the root of a build is a folder today: mount it on the workers):
+On Dataflow, with an image of deploy/Dockerfile and all data on Cloud Storage; with --device cuda, workers that embed
+have a GPU, of the kind that --accelerator names:
 
-    pixdex build --root /mnt/photos --images gs://bucket/pictures --runner DataflowRunner \\
-        --project P --region R --temp_location gs://bucket/tmp --sdk_container_image I
+    pixdex build --root gs://bucket/photos --images gs://bucket/pictures --encoder demo \\
+        --runner DataflowRunner --project my-project --region europe-west1 --temp_location gs://bucket/temp \\
+        --sdk_container_image my-registry/pixdex:0.1.0
+
+The command waits for the job and shows how it goes; with --no_wait_until_finish it ends when the job is submitted, and
+its last line says no more than the generation that is being made.
 
 A build that was stopped, anywhere and in any way, goes on where it was when the same command is run again. A root that
 has a generation of the same request is left alone. The last line on stdout is one JSON object with the totals.

@@ -1,8 +1,22 @@
 """Merges the shard indexes and publishes the index: whatever is missing before it + merge + publish.
 
+On this machine:
+
     pixdex merge --root ./photos --images ./pictures --encoder demo
 
-Takes the same options as `pixdex build`, and runs where it runs (`--runner`).
+On a Flink cluster, with a worker pool beside each TaskManager:
+
+    pixdex merge --root /shared/photos --images /shared/pictures --encoder demo \\
+        --runner PortableRunner --job_endpoint flink-jobserver:8099 \\
+        --environment_type EXTERNAL --environment_config localhost:50000
+
+On Dataflow, with an image of deploy/Dockerfile:
+
+    pixdex merge --root gs://bucket/photos --images gs://bucket/pictures --encoder demo \\
+        --runner DataflowRunner --project my-project --region europe-west1 --temp_location gs://bucket/temp \\
+        --sdk_container_image my-registry/pixdex:0.1.0
+
+Takes the same options as `pixdex build`.
 """
 
 import sys

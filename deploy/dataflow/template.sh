@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image and, of it, the Flex Template gs://BUCKET/templates/pixdex-build.json.
 #
-#     BUCKET=my-bucket IMAGE=europe-west1-docker.pkg.dev/my-project/pixdex/pixdex:0.1.0 \
+#     BUCKET=my-bucket IMAGE=my-registry/pixdex:0.1.0 \
 #         ENCODERS=open_clip:ViT-B-32/laion2b_s34b_b79k bash deploy/dataflow/template.sh
 #
 # Run a job of it with `gcloud dataflow flex-template run`; README.md shows how.

@@ -5,6 +5,7 @@ Cloud Storage is a server on this machine; root, source and staged files are on 
 
 import json
 import re
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from transforms.records import FileReference, ItemSlice, Partition, Plan, digest
 from transforms.resources import LARGE_BYTES, SMALL_BYTES
 from transforms.store import Store
 
-pytest.importorskip("apache_beam.runners.dataflow.internal.apiclient", reason="needs pixdex[gcp]")
+pytest.importorskip("apache_beam.runners.dataflow.internal.apiclient", reason="needs pixdex[gcp]", exc_type=ImportError)
 
 IMAGE: Final = "some-registry/pixdex:1"
 FLAGS: Final = ("--project", "some-project", "--region", "europe-west1", "--sdk_container_image", IMAGE)
@@ -349,6 +350,11 @@ def test_what_only_this_machine_has_is_refused(
     words = argv("gs://b")
     words[words.index(changed[0]) + 1] = changed[1]
     assert said in refusal(capsys, words)
+
+
+def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apache_beam.runners.dataflow.internal.apiclient", None)
+    assert "needs: pip install 'pixdex[gcp]'" in refusal(capsys, argv("gs://b"))
 
 
 def test_missing_credentials_are_one_line(
