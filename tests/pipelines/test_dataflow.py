@@ -4,7 +4,9 @@ Cloud Storage is a server on this machine; root, source and staged files are on 
 """
 
 import json
+import os
 import re
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
 from pipelines import dataflow
 from tests import gcs
+from tests.conftest import REPOSITORY
 from tests.jobs import JOBS
 from transforms import generations, layout, planning
 from transforms.records import FileReference, ItemSlice, Partition, Plan, digest
@@ -287,12 +290,34 @@ def described(bucket: str) -> dict[str, Any]:
     return job
 
 
-def test_the_launcher_of_a_template_describes_the_job_and_ends(
-    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_launcher_of_a_template_describes_the_job_and_ends(bucket: str, tmp_path: Path) -> None:
+    parameters = {
+        "job": "embed",
+        "root": f"{bucket}/{uuid.uuid4().hex}",
+        "csv": f"{bucket}/rows.csv",
+        "text_column": "text",
+        "encoder": "tests.encoders:TinyEncoder",
+        "no_normalize": "true",
+        "sdk_container_image": IMAGE,
+        **{"project": "some-project", "region": "europe-west1", "temp_location": f"{bucket}/temp"},
+        "template_location": f"{bucket}/templates/job",
+    }
     with gcs.account(tmp_path / "key.json"):
-        assert JOBS["embed"](argv(bucket, "--template_location", f"{bucket}/templates/job", flags=FLAGS)) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == HANDED_OVER
+        launched = subprocess.run(
+            [
+                sys.executable,
+                str(REPOSITORY / "deploy" / "dataflow" / "launch.py"),
+                *(f"--{name}={value}" for name, value in parameters.items()),
+            ],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+    assert launched.returncode == 0, launched.stderr
+    assert json.loads(launched.stdout.splitlines()[-1]) == HANDED_OVER
+    run = generations.unfinished(Store.at(parameters["root"]))
+    assert run is not None and run.request.encoder.normalize is False
     assert IMAGE in json.dumps(described(bucket)["environment"])
     staged = Store.at(bucket).filesystem.find(f"{bucket}/temp")
     assert [path for path in staged if path.endswith("/pipeline.pb")]
