@@ -79,6 +79,8 @@ def run(main: Callable[[], int]) -> int:
 def log_warnings() -> None:
     """Logs warnings on stderr, but not the errors that a job reports in one line once it has ended."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)  # Beam's worker lowers the level of the log itself
     # Workers log every error with its traceback.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     # And runners elsewhere send theirs, which Beam logs without saying that it does.

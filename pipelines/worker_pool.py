@@ -207,25 +207,20 @@ def serving(port: int, host: str = "localhost") -> Iterator[int]:
     """A pool that serves while the block runs; gives its port, which is a free one for port 0.
 
     Raises:
-        UsageError: the port is taken.
+        UsageError: the port is taken, or the host is not this one.
     """
+    taken = UsageError(f"{host}:{port} cannot be had: is a pool running there? --port names another")
+    with contextlib.suppress(OSError), socket.create_connection((host, port), _SECONDS_TO_REACH):
+        raise taken  # gRPC would say so, too, with more words
     pool = WorkerPool()
-    server = grpc.server(
-        ThreadPoolExecutor(_STARTS_AT_ONCE, "pool"),
-        # A second pool on one port would get half of the requests.
-        options=[
-            ("grpc.so_reuseport", 0),
-            ("grpc.http2.max_pings_without_data", 0),
-            ("grpc.http2.max_ping_strikes", 0),
-        ],
-    )
+    patient = [("grpc.http2.max_pings_without_data", 0), ("grpc.http2.max_ping_strikes", 0)]
+    alone = [("grpc.so_reuseport", 0)]  # a second pool on one port would get half of the requests
+    server = grpc.server(ThreadPoolExecutor(_STARTS_AT_ONCE, "pool"), options=[*alone, *patient])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
-        raise UsageError(
-            f"port {port} of {host} cannot be had: is a pool running there? --port names another"
-        ) from error
+        raise taken from error
     server.start()
     try:
         yield bound

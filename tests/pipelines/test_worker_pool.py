@@ -1,0 +1,147 @@
+"""A pool starts workers of its own Python, says at once when it cannot, and leaves none behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+
+from pipelines import console, worker_pool
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture
+def runner() -> Iterator[str]:
+    """The address of what takes connections, as a runner does, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"localhost:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def pool() -> Iterator[beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub]:
+    with worker_pool.serving(0) as port, grpc.insecure_channel(f"localhost:{port}") as channel:
+        yield beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
+
+
+def start_request(control: str, worker_id: str = "1-1") -> beam_fn_api_pb2.StartWorkerRequest:
+    request = beam_fn_api_pb2.StartWorkerRequest(worker_id=worker_id)
+    request.control_endpoint.url = request.logging_endpoint.url = control
+    return request
+
+
+def workers(of: int | None = None) -> list[psutil.Process]:
+    found = psutil.Process(of).children()
+    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE and "pipelines.worker" in each.cmdline()]
+
+
+def wait_until_none(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    assert alive == []
+
+
+def test_a_worker_runs_with_the_python_of_the_pool_whatever_the_path_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    runner: str,
+    pool: beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pool.StartWorker(start_request(runner)).error == ""
+    (started,) = workers()
+    assert started.cmdline()[0] == sys.executable
+    pool.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"))
+    assert workers() == []
+
+
+def test_a_worker_that_dies_at_its_start_is_an_error_in_seconds(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    runner: str,
+    pool: beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("raise SystemExit('no such library')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    began = time.monotonic()
+    error = pool.StartWorker(start_request(runner)).error
+    assert time.monotonic() - began < 30
+    found = console.from_worker(RuntimeError(error))
+    assert sys.executable in str(found) and "no such library" in str(found)
+    assert workers() == []
+
+
+def test_a_runner_that_cannot_be_reached_is_an_error(
+    pool: beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"localhost:{server.getsockname()[1]}"
+    assert f"cannot reach the runner at {nobody}" in pool.StartWorker(start_request(nobody)).error
+
+
+def test_two_workers_of_one_id_are_left_alone(
+    runner: str, pool: beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub
+) -> None:
+    """A request to stop one comes from a runner that has gone or will go, and its worker sees that by itself."""
+    for _ in range(2):
+        assert pool.StartWorker(start_request(runner)).error == ""
+    pool.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"))
+    assert len(workers()) == 2
+
+
+def test_workers_end_with_their_pool(runner: str) -> None:
+    with worker_pool.serving(0) as port, grpc.insecure_channel(f"localhost:{port}") as channel:
+        stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
+        assert stub.StartWorker(start_request(runner)).error == ""
+        started = workers()
+        assert len(started) == 1
+    wait_until_none(started)
+
+
+def start_pool(*words: str, **variables: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.worker_pool", *words],
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        cwd=REPOSITORY,
+        env={**os.environ, **variables},
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_a_pool_that_is_killed(runner: str, how: signal.Signals) -> None:
+    process = start_pool("--port", "0")
+    assert process.stderr is not None
+    port = process.stderr.readline().split(" with ")[0].rpartition(":")[2]
+    with grpc.insecure_channel(f"localhost:{port}") as channel:
+        stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
+        assert stub.StartWorker(start_request(runner)).error == ""
+    started = workers(process.pid)
+    assert len(started) == 1
+    process.send_signal(how)
+    assert process.wait(20) == (-how if how == signal.SIGKILL else 0)
+    wait_until_none(started)
+
+
+def test_a_python_that_lacks_something_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')\n")
+    process = start_pool("--port", "0", PYTHONPATH=str(tmp_path))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == console.BAD_USAGE
+    (line,) = said.splitlines()
+    assert sys.executable in line and "no torch here" in line
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with worker_pool.serving(0) as port:
+        process = start_pool("--port", str(port))
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == console.BAD_USAGE
+    (line,) = said.splitlines()
+    assert f"localhost:{port} cannot be had" in line and "--port names another" in line
