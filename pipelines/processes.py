@@ -5,6 +5,7 @@ of this Python breaks, and when a worker dies, a job waits for it for ever. Thes
 are, and the death of one is an error that says how it died.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any, Final
@@ -48,9 +49,9 @@ class _Watched(worker_handlers.GrpcWorkerHandler):
         self._ending = threading.Event()
         # Beam's thread dies of what this one understands.
         self.control_conn._read_thread = threading.Thread(target=self._read, name="beam_control_read", daemon=True)
-        self._take_elements = self.data_conn.input_elements
         data: Any = self.data_conn
-        data.input_elements = self._elements
+        self._take_elements, self._read_data = data.input_elements, data._read_inputs
+        data.input_elements, data._read_inputs = self._elements, self._data
 
     def close(self) -> None:
         self._ending.set()
@@ -68,6 +69,11 @@ class _Watched(worker_handlers.GrpcWorkerHandler):
             self.control_conn._read()
         except Exception:  # noqa: BLE001 - gRPC raises this very class when the other side is gone
             self._answer()
+
+    def _data(self, sent: Iterator[Any]) -> None:
+        # The channel is closed then, which whoever waits for elements sees.
+        with contextlib.suppress(Exception):
+            self._read_data(sent)
 
     def _elements(self, *which: Any, **how: Any) -> Iterator[Any]:
         try:
