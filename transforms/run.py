@@ -4,6 +4,7 @@ Every stage reads what it needs from the store — the request, the plan, the ma
 that travels between stages is the word "done".
 """
 
+import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
@@ -49,8 +50,18 @@ class Run:
 
     @cached_property
     def request(self) -> Request:
-        """What was asked for."""
-        return self.store.read_record(layout.request(self.generation), Request)
+        """What was asked for, which is there before the first worker is.
+
+        Raises:
+            PixdexError: it is not, for this machine sees another folder under the name of the root.
+        """
+        found = self.store.find_record(layout.request(self.generation), Request)
+        if found is None:
+            raise PixdexError(
+                f"{self.store.url} on {socket.gethostname()} is not the root of this job: mount that on every worker, "
+                "and the sources, under the same paths, or use a bucket"
+            )
+        return found
 
     @cached_property
     def plan(self) -> Plan:

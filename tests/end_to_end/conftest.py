@@ -1,12 +1,14 @@
 """Services that whole jobs run on; each is started once, by the first test that needs it."""
 
-import subprocess
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from pipelines import worker_pool
-from tests.conftest import REPOSITORY, skip_or_fail
+from tests.conftest import skip_or_fail
+from tests.deploy import versions
 from tests.end_to_end.flink import FlinkCluster, running_cluster
 
 
@@ -26,9 +28,10 @@ def pool() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def prism() -> str:
-    """The path of Prism; skipped where Go cannot build it."""
-    command = ["bash", str(REPOSITORY / "deploy" / "prism" / "install.sh")]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    if done.returncode:
-        skip_or_fail("PRISM", done.stderr.strip())
-    return done.stdout.strip()
+    """The path of Prism; skipped where `deploy/prism/install.sh` has not been run."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("PIXDEX_PRISM") or cache / "pixdex" / "prism")
+    found = folder / f"prism-{versions.read()['BEAM']}"
+    if not found.exists():
+        skip_or_fail("PRISM", f"{found} is not here: bash deploy/prism/install.sh builds it")
+    return str(found)

@@ -4,6 +4,7 @@ A job is what `tests/jobs.py` lists, a runner what `RUNNERS` lists; a job that i
 """
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -113,6 +114,18 @@ def test_real_pictures_and_texts_make_the_same_index_on_flink(
     assert (here.code, there.code) == (0, 0), there.err
     assert totals(here) == totals(there) == {"items": 1609, "embedded": 1609, "rejected": 0, "vectors": 3218}
     assert content(tmp_path / "there") == content(tmp_path / "here")
+
+
+def test_processes_start_from_a_python_whose_path_has_a_space(
+    tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    python = tmp_path / "a folder" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    run("embed", tmp_path / "root", *reference.arguments, *RUNNERS["processes"](request))
+    assert made(tmp_path / "root") == made(reference.root("embed"))
 
 
 def totals(done: Finished) -> dict[str, int]:
