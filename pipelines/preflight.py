@@ -68,6 +68,11 @@ def explained(error: Exception, beam_flags: Sequence[str]) -> PixdexError | None
             "a worker died in its work: the log of its pool, or of its container, says how; run the same command "
             "again to go on from here"
         )
+    if "NoResourceAvailable" in text or "Could not acquire the minimum required resources" in why:
+        return PixdexError(
+            "the cluster has no free slots: see whether its TaskManagers run, or ask for fewer with --parallelism; then "
+            "run the same command again to go on from here"
+        )
     if "docker" in why:
         return PixdexError(f"a worker's container does not start ({_short(why)}): mend Docker there, or {_use_pools()}")
     return PixdexError(

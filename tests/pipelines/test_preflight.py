@@ -156,7 +156,8 @@ JOB = "Pipeline job-1 failed in state FAILED: "
         ),
         ("a.b.StatusRuntimeException: a.b.StatusRuntimeException: CANCELLED: client cancelled", "a worker died"),
         ("java.io.IOException: Received exit code 125 for command 'docker run -d", "mend Docker"),
-        ("a.b.NoResourceAvailableException: Could not acquire the minimum required resources.", "Could not acquire"),
+        ("a.b.NoResourceAvailableException: Could not acquire the minimum required resources.", "no free slots"),
+        ("a.b.JobExecutionException: Job execution failed.", "Job execution failed."),
     ],
 )
 def test_why_a_runner_gave_a_job_up_is_one_line(why: str, words: str) -> None:
