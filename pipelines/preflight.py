@@ -70,7 +70,7 @@ def explained(error: Exception, beam_flags: Sequence[str]) -> PixdexError | None
         )
     if "NoResourceAvailable" in text or "Could not acquire the minimum required resources" in why:
         return PixdexError(
-            "the cluster has no free slots: see whether its TaskManagers run, or ask for fewer with --parallelism; then "
+            "the cluster has no free slots: see whether its TaskManagers run, or ask for fewer with --parallelism, and "
             "run the same command again to go on from here"
         )
     if "docker" in why:
