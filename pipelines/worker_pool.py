@@ -57,6 +57,7 @@ class Worker:
             options: of the pipeline, as JSON.
         """
         self.worker_id = worker_id
+        self.control = control
         variables = {
             "WORKER_ID": worker_id,
             "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(control),
@@ -131,8 +132,8 @@ class Worker:
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     """Starts and stops workers as a runner asks for them.
 
-    Ids of workers begin anew with every TaskManager and every job, so that two workers may have one id for a while. A
-    request to stop it does not say which is meant: then both are left to see for themselves that their runner is gone.
+    Ids of workers begin anew with every TaskManager and every job, so that two workers may have one id. A request to
+    stop it does not say which is meant, but a runner closes its own end first: the one whose runner is gone is.
     """
 
     def __init__(self) -> None:
@@ -157,10 +158,9 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         """Ends the worker of this id."""
         with self._changed:
             found = [each for each in self._workers[request.worker_id] if each.alive]
-            if len(found) == 1:
-                self._workers.pop(request.worker_id)
-        if len(found) == 1:
-            found[0].end()
+        for each in found:
+            if len(found) == 1 or not _reachable(each.control):
+                each.end()
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def end(self) -> None:
@@ -297,6 +297,14 @@ def _reach(url: str) -> None:
             f"the worker pool on {socket.gethostname()} cannot reach the runner at {url} ({error}): a pool runs on the "
             "machine, and in the network, of the TaskManager that asks it"
         ) from error
+
+
+def _reachable(url: str) -> bool:
+    try:
+        _reach(url)
+    except PixdexError:
+        return False
+    return True
 
 
 def _descriptor(url: str) -> str:
