@@ -53,6 +53,7 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     """
     own, beam_flags = options.parse(job, manual, argv, OPTIONS)
     runner = runners.chosen(beam_flags)
+    argv = [*argv, *runners.on_this_machine(own.workers, runner)]
     sources = options.sources(own)
     if dataflow.is_asked(runner):
         dataflow.check(own.root, sources, beam_flags)
@@ -65,7 +66,7 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     dim = encoder.dim if encoder else _dimension(store, sources, planned=planned)
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
     unfinished, published = generations.unfinished(store), generations.current(store)
-    own.encoder_threads = own.encoder_threads or _threads(unfinished, published)
+    own.encoder_threads = own.encoder_threads or _threads(unfinished, published, own.workers or 1)
     request = request_of(own, sources, encoder) if encoder else request_of_vectors(own, sources, dim)
     store.sweep_scratch()
     if unfinished is not None and published is not None and own.abandon_plan:
@@ -185,10 +186,10 @@ def _dimension(store: Store, sources: tuple[Source, ...], *, planned: bool) -> i
     return vectors.dimension(sources)
 
 
-def _threads(unfinished: Run | None, published: Generation | None) -> int:
+def _threads(unfinished: Run | None, published: Generation | None, workers: int) -> int:
     """The threads of what the root already has, so that the same command is the same request on any machine."""
     stands = unfinished or published
-    return stands.request.encoder.threads if stands else options.default_threads()
+    return stands.request.encoder.threads if stands else options.default_threads(workers)
 
 
 def _say_other_key(request: Request, generation: Generation) -> None:

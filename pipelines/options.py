@@ -108,7 +108,8 @@ class EncoderOptions(PipelineOptions):
             parser,
             "--encoder-threads",
             type=flags.positive,
-            help="CPU threads of encoder and index (default: the cores, at most 4); another number changes last bits",
+            help="CPU threads of encoder and index in each worker (default: its share of the cores, at most 4); "
+            "another number changes last bits",
         )
         flags.add(
             parser,
@@ -165,6 +166,14 @@ class RunOptions(PipelineOptions):
             type=_ratio,
             default=0.5,
             help="a run with a larger share of rejected items publishes nothing (default 0.5)",
+        )
+        flags.add(
+            parser,
+            "--workers",
+            type=flags.positive,
+            metavar="N",
+            help="processes of this machine, which share its cores (default 1); each loads the encoder. Runners of "
+            "clusters have flags of their own",
         )
         flags.WORKER_MEMORY.add_to(parser)
         flags.add(
@@ -233,9 +242,9 @@ def _refuse_unknown(parser: argparse.ArgumentParser, beam_flags: Sequence[str]) 
 DEFAULT_ENCODER = "demo"
 
 
-def default_threads() -> int:
-    """Returns the CPU threads of a request that names none."""
-    return min(4, os.cpu_count() or 1)
+def default_threads(workers: int = 1) -> int:
+    """Returns the CPU threads of a request that names none, where so many processes share the cores."""
+    return max(1, min(4, (os.cpu_count() or 1) // workers))
 
 
 def sources(options: argparse.Namespace) -> tuple[Source, ...]:

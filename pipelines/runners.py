@@ -40,6 +40,21 @@ def chosen(beam_flags: Sequence[str]) -> PipelineRunner | None:
     return runner
 
 
+def on_this_machine(workers: int | None, runner: PipelineRunner | None) -> list[str]:
+    """Returns Beam's flags for so many processes of this machine; none for one, which is the job's own.
+
+    Raises:
+        UsageError: the job goes elsewhere.
+    """
+    if workers is not None and runner is not None:
+        raise UsageError(
+            "--workers is about processes of this machine: leave it out, and use the runner's own flag "
+            "(--parallelism of Flink, --max_num_workers of Dataflow)"
+        )
+    many = workers is not None and workers > 1
+    return ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"] if many else []
+
+
 def in_process(options: PipelineOptions) -> FnApiRunner:
     """Returns the in-process runner, with workers that are processes of their own where the options say so.
 

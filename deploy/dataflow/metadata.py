@@ -16,6 +16,9 @@ BEAM_FLAGS: Final = {
 }
 """Flags of Beam that Dataflow does not set by itself, with their help."""
 
+_OF_THIS_MACHINE: Final = ("workers",)
+"""Flags of a job that do not go with Dataflow."""
+
 _JOB: Final = {
     "name": "job",
     "label": "Job",
@@ -30,7 +33,7 @@ def parameters() -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(add_help=False)
     for group in launch.OPTIONS:
         group._add_argparse_args(parser)
-    own = [_parameter(action) for action in parser._actions]
+    own = [_parameter(action) for action in parser._actions if action.dest not in _OF_THIS_MACHINE]
     beam = [
         {"name": name, "label": _label(name), "helpText": text, "isOptional": name != "sdk_container_image"}
         for name, text in BEAM_FLAGS.items()

@@ -1,14 +1,17 @@
 """Raw faiss on vectors in memory, as a process of its own: what our training and adding are measured against.
 
-    python -m tests.benchmarks.faiss_peer train --vectors DIR --index-key KEY --index FILE [--tuned]
+    python -m tests.benchmarks.faiss_peer train --vectors DIR --index-key KEY --index FILE [--tuned] [--limit SECONDS]
     python -m tests.benchmarks.faiss_peer add --vectors DIR --trained FILE --index FILE [--hnsw-agreement 0.99]
 
 Started by train_against_faiss.py and add_against_faiss.py. Vectors are float32 in memory before the clock starts. The
-last line on stdout is one JSON object with the seconds.
+last line on stdout is one JSON object with the seconds. A training that takes longer than --limit is stopped there, and
+leaves no index.
 """
 
 import argparse
 import json
+import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,10 +45,11 @@ class Graph:
     agreement: float
 
 
-def train(folder: VectorFolder, key: str, *, tuned: bool) -> tuple[Any, dict[str, Any]]:
+def train(folder: VectorFolder, key: str, *, tuned: bool, limit: float | None) -> tuple[Any, dict[str, Any]]:
     """Trains with faiss's own settings on what faiss samples: 256 vectors a list.
 
-    Tuned: no polysemous codes, OPQ of 10 iterations instead of 50, 50 vectors a list; the clustering is the same.
+    Tuned: no polysemous codes, OPQ of 10 iterations instead of 50, 50 vectors a list; the clustering is the same. After
+    `limit` seconds the process says so, and ends.
     """
     index = faiss.index_factory(folder.dim, key, METRICS[folder.metric])
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
@@ -61,8 +65,19 @@ def train(folder: VectorFolder, key: str, *, tuned: bool) -> tuple[Any, dict[str
     sample = folder.load(chosen)
     say(f"faiss trains on {rows:,} vectors")
     started = time.monotonic()
-    index.train(sample)
+    if limit is None:
+        index.train(sample)
+    else:
+        stopped = threading.Timer(limit, _stop, [{"train": limit, "trained_on": rows, "stopped": True}])
+        stopped.start()  # faiss lets other threads of Python go on while it trains
+        index.train(sample)
+        stopped.cancel()
     return index, {"train": time.monotonic() - started, "trained_on": rows}
+
+
+def _stop(found: dict[str, Any]) -> None:
+    print(json.dumps(found), flush=True)
+    os._exit(0)
 
 
 def add(index: Any, vectors: NDArray[np.float32]) -> float:
@@ -125,13 +140,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--metric-type", choices=("ip", "l2"), default="ip")
     parser.add_argument("--index-key")
     parser.add_argument("--tuned", action="store_true")
+    parser.add_argument("--limit", type=float)
     parser.add_argument("--trained", type=Path)
     parser.add_argument("--hnsw-agreement", type=float)
     parser.add_argument("--index", type=Path, required=True, help="where the filled index is written")
     own = parser.parse_args(argv)
     folder = VectorFolder(own.vectors, own.metric_type)
     if own.task == "train":
-        index, found = train(folder, own.index_key, tuned=own.tuned)
+        index, found = train(folder, own.index_key, tuned=own.tuned, limit=own.limit)
     else:
         index, found = faiss.read_index(str(own.trained)), {}
     vectors = folder.load()

@@ -24,7 +24,7 @@ BEFORE = {"train": "embed", "add": "train", "merge": "add"}
 """A job that goes on where another one stopped; the others begin with nothing."""
 
 RUNNERS: dict[str, Callable[[pytest.FixtureRequest], Flags]] = {
-    "processes": lambda _: ("--direct_running_mode", "multi_processing", "--direct_num_workers", "2"),
+    "processes": lambda _: ("--workers", "2"),
     "worker-pool": lambda request: (
         *("--runner", "PortableRunner", "--job_endpoint", "embed", "--direct_num_workers", "2"),
         *("--environment_type", "EXTERNAL", "--environment_config", request.getfixturevalue("pool")),

@@ -1,18 +1,14 @@
 """The build job's own parts: its request, its last line, and how it tells two requests apart."""
 
 import hashlib
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipelines import launch, options
+from pipelines import launch, options, runners
 from pipelines.request import difference, request_of, request_of_vectors
-from tests.corpora import write_pictures
-from tests.end_to_end.builds import REPOSITORY
 from tests.transforms.stages import TINY
 from transforms import encoders
 from transforms.errors import UsageError
@@ -113,26 +109,12 @@ def test_an_unknown_runner_is_named_before_anything_is_written(tmp_path: Path, r
     assert not (tmp_path / "root").exists()
 
 
-@pytest.mark.slow
-def test_several_worker_processes_build_the_same(tmp_path: Path) -> None:
-    """Beam's multi-process mode starts `python` from PATH, so that has to be this one."""
-    write_pictures(tmp_path / "pictures", 10)
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "pipelines.build", "--root", tmp_path / "root", "--images", tmp_path / "pictures",
-            "--encoder", "tests.encoders:TinyEncoder", "--direct_running_mode=multi_processing",
-            "--direct_num_workers", "2",
-        ],
-        cwd=REPOSITORY,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        },
-        capture_output=True,
-        check=False,
-        timeout=120,
-        encoding="utf-8",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert '"vectors": 10' in done.stdout.splitlines()[-1]
+def test_several_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert [options.default_threads(workers) for workers in (1, 2, 3, 8, 100)] == [4, 4, 2, 1, 1]
+
+
+def test_workers_are_of_this_machine_and_of_no_cluster() -> None:
+    assert runners.on_this_machine(None, FnApiRunner()) == runners.on_this_machine(1, None) == []
+    with pytest.raises(UsageError, match="--workers is about processes of this machine"):
+        runners.on_this_machine(2, FnApiRunner())
