@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from transforms import ready_vectors, shards, vector_files
-from transforms.capacity import OWN_SHARD_BYTES, THREADS_A_TASK
+from transforms.capacity import OWN_SHARD_BYTES, SCORE_COMPONENTS, THREADS_A_TASK
 from transforms.index import clustering, codebooks
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 from transforms.index.cells import CellGroup, CellRows, cluster_cells, read_cells
@@ -124,7 +124,7 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
         "flat_flops": _side_by_side(threads, 2 * _BATCH * _FLAT_LISTS * _INNER, lambda: flat.assign(narrow[:_BATCH])),
         "grouped_flops": _side_by_side(
             threads,
-            2 * len(narrow) * (_CELLS + _PROBES * a_cell) * _INNER,
+            2 * len(narrow) * (_CELLS + _PROBES * a_cell) * (_INNER + SCORE_COMPONENTS),
             lambda: assigner.assign(narrow, _PROBES),
         ),
         "codebook_flops": (

@@ -58,7 +58,7 @@ class Rates:
         matrix_flops: products of a batch with the matrix of a transform, or with parents.
         kmeans_flops: distances of k-means, as the cells have it; moving the centroids is in it.
         flat_flops: distances to all lists.
-        grouped_flops: distances to the lists of a few cells, and to the parents.
+        grouped_flops: distances to the lists of a few cells and to the parents; each counts 80 components more.
         codebook_flops: distances of k-means in subspaces of a few components.
         encode_flops: distances to the codebooks of a product quantizer.
         link_flops: distances while an HNSW graph is made, on one thread.
@@ -119,7 +119,7 @@ DEFAULT: Final = Rates(
     matrix_flops=80e9,
     kmeans_flops=65e9,
     flat_flops=75e9,
-    grouped_flops=50e9,
+    grouped_flops=66e9,
     codebook_flops=20e9,
     encode_flops=22e9,
     link_flops=20e9,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from transforms.capacity import Machines, Workload, formula
+from transforms.capacity import SCORE_COMPONENTS, Machines, Workload, formula
 from transforms.index import codebooks, refining, training
 from transforms.index.audit import QUERIES
 from transforms.index.clustering import ITERATIONS, PILOT_PER_PARENT
@@ -264,8 +264,9 @@ def _kmeans(what: str, rows: int, load: Workload) -> tuple[Work, ...]:
 
 def _grouped(rows: int, probes: int, load: Workload) -> Work:
     lists = min(probes, load.cells) * max(1, load.key.nlist // load.cells)
-    text = f"{formula(2, rows)} x ({load.cells} + {lists:,}) x {load.inner}"
-    return Work("nearest lists", 2 * rows * (load.cells + lists) * load.inner, text, "grouped_flops")
+    components = load.inner + SCORE_COMPONENTS
+    text = f"{formula(2, rows)} x ({load.cells} + {lists:,}) x ({load.inner} + {SCORE_COMPONENTS})"
+    return Work("nearest lists", 2 * rows * (load.cells + lists) * components, text, "grouped_flops")
 
 
 _COUNTED: Final[dict[Stage, Callable[[Workload], StageCost]]] = {

@@ -47,3 +47,11 @@ def test_own_shards_are_read_at_the_rate_of_parquet(stage: str) -> None:
     assert "parquet_bytes" in {work.rate for work in works(own, stage)}
     assert "read_bytes" not in {work.rate for work in works(own, stage)}
     assert "parquet_bytes" not in {work.rate for work in works(ready, stage)}
+
+
+def test_half_of_the_components_do_not_halve_what_a_score_takes() -> None:
+    def scores(dim: int) -> int:
+        load = Workload(IndexKey.parse("IVF16384,PQ32"), "ip", 10**7, dim)
+        return sum(work.amount for work in works(load, "add") if work.rate == "grouped_flops")
+
+    assert 0.6 < scores(128) / scores(256) < 0.65
