@@ -50,7 +50,7 @@ def test_own_shards_are_read_at_the_rate_of_parquet(stage: str) -> None:
 
 
 def test_half_of_the_components_do_not_halve_what_a_score_takes() -> None:
-    def scores(dim: int) -> int:
+    def scores(dim: int) -> float:
         load = Workload(IndexKey.parse("IVF16384,PQ32"), "ip", 10**7, dim)
         return sum(work.amount for work in works(load, "add") if work.rate == "grouped_flops")
 
