@@ -20,6 +20,11 @@ from tests.end_to_end.recording_encoder import FOLDER, rows_by_process
 ROWS = 9000
 PARTITIONS = 3
 GO_ON = "run the same command again"
+PATIENCE = 300
+"""Seconds for a job on Flink, on a machine that does much else."""
+
+SOON = 100
+"""Seconds; to start a job on Flink takes most of them."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def slow(folder: Path) -> None:
 
 
 def some_worker(folder: Path) -> int:
-    wait_for("a batch", lambda: rows_by_process(folder), 120)
+    wait_for("a batch", lambda: rows_by_process(folder), PATIENCE)
     return min(rows_by_process(folder))
 
 
@@ -88,7 +93,7 @@ def test_a_worker_on_flink_that_is_killed_is_one_line(
     job = start("--root", tmp_path / "root", *arguments, *flink.job_server)
     os.kill(some_worker(flink.encoded), signal.SIGKILL)
     (flink.encoded / "slow").unlink()
-    done = wait(job)
+    done = wait(job, PATIENCE)
     line = one_line(done)
     assert done.code == 1 and "a worker died" in line and GO_ON in line
 
@@ -100,15 +105,15 @@ def test_a_task_manager_that_is_killed_costs_only_what_was_not_done(
     slow(flink.encoded)
     job = start("--root", root, *arguments, *flink.job_server, *words)
     shards = root / "plans" / "000001" / "embed"
-    wait_for("a shard", lambda: shards.is_dir() and list(shards.iterdir()), 120)
+    wait_for("a shard", lambda: shards.is_dir() and list(shards.iterdir()), PATIENCE)
     flink.kill("taskmanager-1")
-    done = wait(job)
+    done = wait(job, PATIENCE)
     kept = {path: path.stat().st_mtime_ns for path in shards.iterdir()}
     (flink.encoded / "slow").unlink()
     mended = flink.start_what_is_missing()
     assert done.code == 1 and GO_ON in one_line(done)
     assert 0 < len(kept) < PARTITIONS
-    again = run_apart("--root", root, *arguments, *mended.job_server, *words)
+    again = run_apart("--root", root, *arguments, *mended.job_server, *words, timeout=PATIENCE)
     assert again.code == 0, again.err
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert content(root) == whole
@@ -123,7 +128,7 @@ def test_every_slot_of_a_task_manager_embeds(
     slow(flink.encoded)
     (flink.encoded / "slow").write_text("0.01")
     flags = (*flink.job_server, "--parallelism", "2", "--sdk_worker_parallelism", "2")
-    done = run_apart("--root", tmp_path / "root", *arguments, *flags)
+    done = run_apart("--root", tmp_path / "root", *arguments, *flags, timeout=PATIENCE)
     assert done.code == 0, done.err
     rows = rows_by_process(flink.encoded)
     assert len(rows) == 2 and sum(rows.values()) >= ROWS and min(rows.values()) > ROWS / PARTITIONS / 2
@@ -139,7 +144,9 @@ def test_every_one_of_two_task_managers_embeds(
     with running_cluster(tmp_path / "cluster", "--task-managers", "2", "--slots", "1") as cluster:
         slow(cluster.encoded)
         (cluster.encoded / "slow").write_text("0.01")
-        done = run_apart("--root", tmp_path / "root", *arguments, *cluster.job_server, "--parallelism", "2")
+        done = run_apart(
+            "--root", tmp_path / "root", *arguments, *cluster.job_server, "--parallelism", "2", timeout=PATIENCE
+        )
         assert done.code == 0, done.err
         rows = rows_by_process(cluster.encoded)
         assert len(rows) == 2 and min(rows.values()) > ROWS / PARTITIONS / 2
@@ -174,9 +181,17 @@ def test_a_pool_that_cannot_start_a_worker_fails_the_job_in_seconds(
     pool = ("--environment_type", "EXTERNAL", "--environment_config", broken_pool)
     began = time.monotonic()
     done = run_apart(
-        "--root", tmp_path / "root", *arguments, "--runner", "PortableRunner", "--job_endpoint", endpoint, *pool
+        "--root",
+        tmp_path / "root",
+        *arguments,
+        "--runner",
+        "PortableRunner",
+        "--job_endpoint",
+        endpoint,
+        *pool,
+        timeout=PATIENCE,
     )
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < SOON
     line = one_line(done)
     assert done.code == 1 and sys.executable in line and "no such library" in line
 
@@ -187,6 +202,6 @@ def test_a_pool_that_is_not_there_fails_a_job_on_flink_in_seconds(
     runner = ("--runner", "PortableRunner", "--job_endpoint", str(flink.said["job_endpoint"]))
     pool = ("--environment_type", "EXTERNAL", "--environment_config", "localhost:9")
     began = time.monotonic()
-    done = run_apart("--root", tmp_path / "root", *arguments, *runner, *pool)
-    assert time.monotonic() - began < 60
+    done = run_apart("--root", tmp_path / "root", *arguments, *runner, *pool, timeout=PATIENCE)
+    assert time.monotonic() - began < SOON
     assert done.code == 1 and "python -m pipelines.worker_pool --port 9" in one_line(done)
