@@ -84,7 +84,11 @@ def log_warnings() -> None:
     # Workers log every error with its traceback.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     # And runners elsewhere send theirs, which Beam logs without saying that it does.
-    logging.getLogger().addFilter(lambda record: record.module != "portable_runner")
+    logging.getLogger().addFilter(_is_of_this_job)  # once, however often it is asked for
+
+
+def _is_of_this_job(record: logging.LogRecord) -> bool:
+    return record.module != "portable_runner"
 
 
 def from_worker(error: BaseException) -> PixdexError | KeyboardInterrupt | None:

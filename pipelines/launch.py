@@ -15,6 +15,7 @@ from transforms.add import AddBlocks
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError, UsageError
 from transforms.index.index_key import IndexKey
+from transforms.index.sizing import machine_memory
 from transforms.merge import MergeBlocks
 from transforms.plan import PlanItems
 from transforms.publish import PublishGeneration
@@ -86,10 +87,10 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     with progress.shown(run, wanted=not own.no_progress, last=last):
         on_dataflow = dataflow.is_asked(runner)
         workers = workers_for(request, own.worker_memory, own.accelerator) if on_dataflow else Workers()
-        limits = RunLimits(own.max_reject_ratio, own.worker_memory or workers.task_memory)
-        ended = runners.run_to_end(runner, lambda pipeline: wire(pipeline, run, last, limits, workers), argv)
-    if not ended:
-        console.show_json({"generation": run.generation, "handed_over": last})
+        limits = RunLimits(own.max_reject_ratio, workers.task_memory or own.worker_memory or _share(own.workers))
+        outcome = runners.run_to_end(runner, lambda pipeline: wire(pipeline, run, last, limits, workers), argv)
+    if outcome != "done":
+        console.show_json({"generation": run.generation, outcome: last})
         return console.DONE
     seconds = progress.stage_seconds(run, started)
     if last != "publish":
@@ -190,6 +191,11 @@ def _threads(unfinished: Run | None, published: Generation | None, workers: int)
     """The threads of what the root already has, so that the same command is the same request on any machine."""
     stands = unfinished or published
     return stands.request.encoder.threads if stands else options.default_threads(workers)
+
+
+def _share(workers: int | None) -> int | None:
+    """The memory of each of several processes of this machine, in bytes; None for one, which has all of it."""
+    return None if workers in (None, 1) else machine_memory() // workers
 
 
 def _say_other_key(request: Request, generation: Generation) -> None:

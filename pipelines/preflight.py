@@ -1,6 +1,8 @@
 """What a runner elsewhere needs: whatever is missing is one line that says how to get it, before any work is done."""
 
+import http.client
 import json
+import os
 import re
 import shutil
 import socket
@@ -47,6 +49,16 @@ def check(runner: PipelineRunner, beam_flags: Sequence[str]) -> None:
         _check_prism(options)
     elif type(runner) is portable_runner.PortableRunner:
         _check_job_server(options)
+
+
+def outlives_launcher(runner: PipelineRunner | None, options: PipelineOptions) -> bool:
+    """Tells whether runner and workers of a job go on when the command that submitted it has ended."""
+    portable = options.view_as(PortableOptions)
+    if (portable.environment_type or "").upper() == "LOOPBACK":
+        return False
+    if isinstance(runner, flink_runner.FlinkRunner) and options.view_as(FlinkRunnerOptions).flink_submit_uber_jar:
+        return options.view_as(FlinkRunnerOptions).flink_master not in _IN_LAUNCHER
+    return isinstance(runner, portable_runner.PortableRunner) and portable.job_endpoint not in (None, EMBEDDED)
 
 
 def explained(error: Exception, beam_flags: Sequence[str]) -> PixdexError | None:
@@ -113,7 +125,7 @@ def _check_cluster(flink: FlinkRunnerOptions) -> None:
     try:
         with urllib.request.urlopen(f"{master}/v1/config", timeout=_SECONDS) as answer:
             version = str(json.load(answer)["flink-version"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"no Flink answers at --flink_master {flink.flink_master} ({_reason(error)}): name the JobManager's REST "
             f"address; {_CLUSTER}"
@@ -152,8 +164,8 @@ def _check_prism(options: PipelineOptions) -> None:
             raise UsageError(
                 f"Beam cannot download Prism ({why}): name the program with --prism_location; {build}"
             ) from error
-    elif "://" not in location and not Path(location).is_file():
-        raise UsageError(f"--prism_location {location} is no file: {build}")
+    elif "://" not in location and not (Path(location).is_file() and os.access(location, os.X_OK)):
+        raise UsageError(f"--prism_location {location} is no program: {build}")
 
 
 def _check_job_server(options: PipelineOptions) -> None:

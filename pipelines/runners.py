@@ -1,6 +1,7 @@
 """Which of Beam's runners a job goes to, and its graph from there to the end."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -13,12 +14,16 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, PipelineState, create_runner
 
-from pipelines import console, preflight
+from pipelines import console, dataflow, preflight
 from pipelines.processes import ProcessEnvironment
 from transforms.errors import PixdexError, UsageError
 
 IN_PROCESS = ("direct", "fnapi")
 """Names of the in-process runner, with or without `Runner`, in any case; Beam's own would download a binary first."""
+
+
+Outcome = Literal["done", "handed_over", "graph_built"]
+"""What became of a graph: it ran to its end, something else runs it, or nothing does."""
 
 
 def chosen(beam_flags: Sequence[str]) -> PipelineRunner | None:
@@ -27,8 +32,10 @@ def chosen(beam_flags: Sequence[str]) -> PipelineRunner | None:
     Raises:
         UsageError: Beam has none of that name, cannot make it here, or something that it needs is missing.
     """
-    name: str | None = PipelineOptions(list(beam_flags)).view_as(StandardOptions).runner
+    flags = PipelineOptions(list(beam_flags))
+    name: str | None = flags.view_as(StandardOptions).runner
     if name is None or name.lower().removesuffix("runner") in IN_PROCESS:
+        _check_waiting(None, flags)
         return None
     try:
         runner = create_runner(name)
@@ -36,6 +43,7 @@ def chosen(beam_flags: Sequence[str]) -> PipelineRunner | None:
         raise UsageError(f"--runner {name} cannot be had: {error}") from error
     if not isinstance(runner, PipelineRunner):
         raise UsageError(f"--runner {name} is no runner of Beam: name one, or the class of one")
+    _check_waiting(runner, flags)
     preflight.check(runner, beam_flags)
     return runner
 
@@ -67,16 +75,13 @@ def in_process(options: PipelineOptions) -> FnApiRunner:
     return FnApiRunner(default_environment=ProcessEnvironment())
 
 
-def run_to_end(runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], None], argv: Sequence[str]) -> bool:
-    """Runs a graph and waits for it, unless a flag of Beam says not to: then it is only handed to the runner.
+def run_to_end(runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], None], argv: Sequence[str]) -> Outcome:
+    """Runs a graph and waits for it, unless a flag of Beam says not to.
 
     Args:
         runner: what `chosen` returned.
         wire: puts the steps into a pipeline.
         argv: the job's command line: its own flags go along, so that they show in the consoles of Flink and Dataflow.
-
-    Returns:
-        Whether it has ended.
 
     Raises:
         PixdexError: what a worker raised, or that the runner gave up.
@@ -86,9 +91,16 @@ def run_to_end(runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], No
     wire(pipeline)
     try:
         result = pipeline.run()
-        if runner is not None and (instead := _instead_of_waiting(options)):
-            console.say(instead)
-            return False
+        if options.view_as(TestOptions).dry_run:
+            console.say("--dry_run: the graph is built, nothing is submitted")
+            return "graph_built"
+        # The launcher of a template has to end once the job is described.
+        if template := options.view_as(GoogleCloudOptions).template_location:
+            console.say(f"the job is described in {template}, for Dataflow to start")
+            return "handed_over"
+        if options.view_as(StandardOptions).no_wait_until_finish:
+            console.say("the job is submitted, and goes on without this command")
+            return "handed_over"
         result.wait_until_finish()
     except Exception as error:
         raised = console.from_worker(error) or (preflight.explained(error, argv) if runner is not None else None)
@@ -97,16 +109,21 @@ def run_to_end(runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], No
         raise raised from error
     if result.state not in (PipelineState.DONE, None):
         raise PixdexError(f"the runner ended in state {result.state}: look at its log, then run the same command again")
-    return True
+    return "done"
 
 
-def _instead_of_waiting(options: PipelineOptions) -> str | None:
-    """What is said in the place of waiting, if a flag of Beam says not to wait."""
-    if options.view_as(TestOptions).dry_run:
-        return "--dry_run: the graph is built, nothing is submitted"
-    # The launcher of a template has to end once the job is described.
-    if template := options.view_as(GoogleCloudOptions).template_location:
-        return f"the job is described in {template}, for Dataflow to start"
-    if options.view_as(StandardOptions).no_wait_until_finish:
-        return "the job is submitted, and goes on without this command"
-    return None
+def _check_waiting(runner: PipelineRunner | None, flags: PipelineOptions) -> None:
+    """Refuses flags that say not to wait, where a runner ignores them or ends with the command."""
+    if dataflow.is_asked(runner):
+        return
+    for flag, asked in (
+        ("--dry_run", flags.view_as(TestOptions).dry_run),
+        ("--template_location", flags.view_as(GoogleCloudOptions).template_location),
+    ):
+        if asked:
+            raise UsageError(f"{flag} is known to --runner DataflowRunner only: leave it out")
+    if flags.view_as(StandardOptions).no_wait_until_finish and not preflight.outlives_launcher(runner, flags):
+        raise UsageError(
+            "--no_wait_until_finish needs a job server (--job_endpoint HOST:PORT) or Dataflow: this runner, or its "
+            "workers, would end with this command; leave it out"
+        )

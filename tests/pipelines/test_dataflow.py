@@ -281,7 +281,7 @@ def test_a_dry_run_says_that_nothing_is_submitted(bucket: str, capsys: pytest.Ca
     assert JOBS["embed"](argv(bucket)) == 0
     said = capsys.readouterr()
     assert said.err == "--dry_run: the graph is built, nothing is submitted\n"
-    assert json.loads(said.out.splitlines()[-1]) == HANDED_OVER
+    assert json.loads(said.out.splitlines()[-1]) == {"generation": 1, "graph_built": "embed"}
 
 
 def described(bucket: str) -> dict[str, Any]:

@@ -62,6 +62,43 @@ def test_a_cluster_that_does_not_answer_is_named(nobody: str, spelling: tuple[st
     assert nobody in said and "deploy/flink/cluster.py" in said
 
 
+@pytest.mark.parametrize("answer", [b"\x00\x00\x12\x04\x00", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"])
+def test_what_answers_but_is_no_flink_is_none(answer: bytes) -> None:
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1 << 10)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        said = refused(*FLINK, "--flink_master", f"127.0.0.1:{server.getsockname()[1]}", *POOL)
+    assert "no Flink answers" in said
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--dry_run=True",),
+        ("--template_location", "gs://bucket/template"),
+        ("--no_wait_until_finish",),
+        ("--no_wait_until_finish", "--runner", "PrismRunner"),
+        ("--no_wait_until_finish", "--runner", "PortableRunner", "--job_endpoint", "embed", *POOL),
+        (
+            "--no_wait_until_finish",
+            "--runner",
+            "PortableRunner",
+            "--job_endpoint",
+            "h:1",
+            "--environment_type=LOOPBACK",
+        ),
+        ("--dry_run=True", "--runner", "PortableRunner", "--job_endpoint", "h:1", *POOL),
+    ],
+)
+def test_a_job_that_would_end_with_its_command_is_waited_for(flags: tuple[str, ...]) -> None:
+    assert flags[0].partition("=")[0] in refused(*flags)
+
+
 def test_a_cluster_of_another_version_is_refused(cluster: str) -> None:
     said = refused("--runner", "FlinkRunner", "--flink_version", "1.20", "--flink_master", cluster, *POOL)
     assert "runs Flink 1.19.3" in said and "--flink_version" in said
