@@ -94,7 +94,8 @@ class Worker:
         late = threading.Timer(seconds, self._process.kill)
         late.start()
         try:
-            said = _pipe(self._process.stdout).read()
+            with _pipe(self._process.stdout) as stdout:
+                said = stdout.read()
         finally:
             late.cancel()
         if said == worker.READY:
@@ -108,7 +109,7 @@ class Worker:
         )
 
     def end(self) -> None:
-        """Ends it, by force if it does not obey."""
+        """Ends it, by force if it does not obey, and lets go of what an ended one still holds."""
         if self.alive:
             self._process.terminate()
             try:
@@ -123,17 +124,19 @@ class Worker:
         return _ended(self._process.wait())
 
     def _relay_stderr(self) -> None:
-        for line in _pipe(self._process.stderr):
-            text = line.decode(errors="replace").rstrip()
-            self._said.append(text)
-            console.say(text)
+        with _pipe(self._process.stderr) as stderr:
+            for line in stderr:
+                text = line.decode(errors="replace").rstrip()
+                self._said.append(text)
+                console.say(text)
 
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     """Starts and stops workers as a runner asks for them.
 
     Ids of workers begin anew with every TaskManager and every job, so that two workers may have one id. A request to
-    stop it does not say which is meant, but a runner closes its own end first: the one whose runner is gone is.
+    stop it does not say which is meant, but a runner closes its own end first: the one whose runner is gone is. It may
+    have ended by itself when the request comes, and is kept until then: every request is for one worker.
     """
 
     def __init__(self) -> None:
@@ -157,10 +160,16 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     ) -> beam_fn_api_pb2.StopWorkerResponse:
         """Ends the worker of this id."""
         with self._changed:
-            found = [each for each in self._workers[request.worker_id] if each.alive]
-        for each in found:
-            if len(found) == 1 or not _reachable(each.control):
-                each.end()
+            found = list(self._workers[request.worker_id])
+        gone = [each for each in found if not each.alive or not _reachable(each.control)]
+        if len(found) == 1:
+            gone = found
+        for each in gone:
+            each.end()
+        with self._changed:
+            those = self._workers[request.worker_id]
+            if meant := [each for each in gone if each in those]:
+                those.remove(meant[0])  # the others are for the requests that will come for them
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def end(self) -> None:
@@ -180,14 +189,14 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         try:
             started.wait_until_ready()
         except PixdexError:
-            self._forget(started)
+            self._forget(started)  # no runner asks to stop what it has not got
             raise
         console.say(f"worker {started.worker_id} is process {started.pid}, for the runner at {control}")
         threading.Thread(target=self._watch, args=(started,), daemon=True).start()
 
     def _watch(self, started: Worker) -> None:
         ended = started.wait()
-        self._forget(started)
+        started.end()
         console.say(f"worker {started.worker_id}, process {started.pid}, {ended}")
 
     def _forget(self, ended: Worker) -> None:

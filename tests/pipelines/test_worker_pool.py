@@ -97,6 +97,35 @@ def test_of_two_workers_of_one_id_the_one_whose_runner_has_gone_is_stopped(
     assert stays != goes
 
 
+def test_a_worker_that_ended_before_its_stop_came_costs_no_other_of_its_id(
+    runner: str, pool: beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert pool.StartWorker(start_request(f"localhost:{server.getsockname()[1]}")).error == ""
+        (ends,) = workers()
+        assert pool.StartWorker(start_request(runner)).error == ""
+    ends.kill()
+    wait_until_none([ends])
+    (stays,) = workers()
+    pool.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"))
+    assert workers() == [stays]
+    pool.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"))
+    assert workers() == []
+
+
+def test_every_stop_is_for_one_of_the_workers_whose_runners_have_gone(
+    runner: str, pool: beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for _ in range(2):
+            assert pool.StartWorker(start_request(f"localhost:{server.getsockname()[1]}")).error == ""
+        assert pool.StartWorker(start_request(runner)).error == ""
+        (*_, stays) = sorted(workers(), key=lambda each: each.create_time())
+    for _ in range(2):
+        pool.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"))
+        assert workers() == [stays]
+
+
 def test_workers_end_with_their_pool(runner: str) -> None:
     with worker_pool.serving(0) as port, grpc.insecure_channel(f"localhost:{port}") as channel:
         stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
