@@ -58,7 +58,7 @@ class _Watched(worker_handlers.GrpcWorkerHandler):
         super().close()
 
     def _fate(self) -> str:
-        """How the worker ended, which it has."""
+        """How the worker ended, which it has, or the connection to it."""
         return "a worker is gone: the log of its pool says how it ended"
 
     def _error(self) -> PixdexError:
@@ -133,7 +133,7 @@ class ProcessHandler(_Watched):
 
     def _fate(self) -> str:
         assert self._worker is not None  # or nothing could have ended
-        return f"a worker, process {self._worker.pid}, {self._worker.wait()}"
+        return f"a worker, process {self._worker.pid}, {self._worker.lost()}"
 
 
 @worker_handlers.WorkerHandler.register_environment(

@@ -71,6 +71,7 @@ class Worker:
             stderr=subprocess.PIPE,
             env={**os.environ, **variables},
         )
+        self._lingered = False
         self._said: deque[str] = deque(maxlen=_LAST_LINES)
         self._relay = threading.Thread(target=self._relay_stderr, name=f"worker {worker_id}", daemon=True)
         self._relay.start()
@@ -122,6 +123,15 @@ class Worker:
     def wait(self) -> str:
         """Waits for its end and returns how it ended."""
         return _ended(self._process.wait())
+
+    def lost(self, seconds: float = _SECONDS_TO_END) -> str:
+        """Returns how it ended, when the connection to it has ended; one that lingers is ended."""
+        try:
+            self._process.wait(seconds)  # a connection ends a little before its process
+        except subprocess.TimeoutExpired:
+            self._lingered = True
+            self.end()
+        return "lost the connection to its runner, and was ended" if self._lingered else self.wait()
 
     def _relay_stderr(self) -> None:
         with _pipe(self._process.stderr) as stderr:

@@ -135,6 +135,23 @@ def test_workers_end_with_their_pool(runner: str) -> None:
     wait_until_none(started)
 
 
+def test_a_worker_that_lingers_without_its_connection_is_ended_and_that_is_said(runner: str) -> None:
+    lingers = worker_pool.Worker("1-1", runner)
+    lingers.wait_until_ready()
+    said = "lost the connection to its runner, and was ended"
+    assert lingers.lost(seconds=0.5) == said
+    assert not lingers.alive
+    assert lingers.lost() == said  # whoever asks
+
+
+def test_a_worker_that_died_with_its_connection_says_how(runner: str) -> None:
+    dies = worker_pool.Worker("1-1", runner)
+    dies.wait_until_ready()
+    os.kill(dies.pid, signal.SIGKILL)
+    assert "was killed (SIGKILL" in dies.lost()
+    dies.end()
+
+
 def start_pool(*words: str, **variables: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines.worker_pool", *words],
