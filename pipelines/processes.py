@@ -95,7 +95,9 @@ class _Watched(worker_handlers.GrpcWorkerHandler):
         connection.push = refuse
         while not self._ending.wait(_SECONDS_BETWEEN_LOOKS):  # what was being asked at that moment comes a little later
             for name in list(connection._futures_by_id):
-                connection._futures_by_id.pop(name).set(_failed(name, error))
+                future = connection._futures_by_id.pop(name, None)
+                if future is not None:  # or another thread that saw the end has answered it
+                    future.set(_failed(name, error))
 
 
 @worker_handlers.WorkerHandler.register_environment(_URN, bytes)
