@@ -5,6 +5,7 @@ life line: nothing is read from it, and its end is the end of the pool, killed o
 """
 
 import os
+import signal
 import sys
 import threading
 
@@ -24,6 +25,7 @@ def _end_with_the_pool() -> None:
 
 def main() -> None:
     """Works for the runner that the environment names, until it says that this is enough."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the pool too, which ends this when it will
     ready = os.dup(1)
     os.dup2(2, 1)
     threading.Thread(target=_end_with_the_pool, name="life line", daemon=True).start()

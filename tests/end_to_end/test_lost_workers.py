@@ -86,6 +86,20 @@ def test_a_process_of_the_in_process_runner_that_is_killed_is_one_line(
     assert content(tmp_path / "root") == whole
 
 
+def test_an_interrupt_that_reaches_the_processes_of_the_in_process_runner_too_is_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], encoded: Path
+) -> None:
+    slow(encoded)
+    flags = ("--direct_running_mode", "multi_processing", "--direct_num_workers", "2")
+    job = start("--root", tmp_path / "root", *arguments, *flags)
+    some_worker(encoded)
+    began = time.monotonic()
+    os.killpg(job.pid, signal.SIGINT)  # as Ctrl-C does
+    done = wait(job)
+    assert time.monotonic() - began < SOON
+    assert done.code == 130 and GO_ON in one_line(done)
+
+
 def test_a_worker_on_flink_that_is_killed_is_one_line(
     tmp_path: Path, arguments: tuple[str, ...], flink: FlinkCluster
 ) -> None:

@@ -5,16 +5,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import psutil
 import pytest
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import ControlFuture
 
-from pipelines import console, worker_pool
+from pipelines import console, processes, worker_pool
 from tests.conftest import REPOSITORY
 
 
@@ -150,6 +154,35 @@ def test_a_worker_that_died_with_its_connection_says_how(runner: str) -> None:
     os.kill(dies.pid, signal.SIGKILL)
     assert "was killed (SIGKILL" in dies.lost()
     dies.end()
+
+
+def test_what_another_thread_has_answered_is_not_answered_again() -> None:
+    asked: dict[str, ControlFuture] = {}
+    ending = threading.Event()
+
+    class Overtaken(ControlFuture):  # type: ignore[misc] - Beam has no types
+        def set(self, response: Any) -> None:
+            asked.clear()
+            ending.set()
+            super().set(response)
+
+    asked.update(first=Overtaken("first"), second=ControlFuture("second"))
+    handler = object.__new__(processes.PoolHandler)
+    handler.control_conn, handler._ending = SimpleNamespace(_futures_by_id=asked), ending
+    first = asked["first"]
+    handler._answer()
+    assert "a worker is gone" in first.get(1).error
+
+
+def test_an_interrupt_is_the_pools_to_handle(runner: str, capfd: pytest.CaptureFixture[str]) -> None:
+    started = worker_pool.Worker("1-1", runner)
+    started.wait_until_ready()
+    os.kill(started.pid, signal.SIGINT)
+    time.sleep(1)
+    assert started.alive
+    started.end()
+    started._relay.join(10)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def start_pool(*words: str, **variables: str) -> "subprocess.Popen[str]":
