@@ -92,21 +92,28 @@ class Worker:
         Raises:
             PixdexError: it died before, or took too long.
         """
-        late = threading.Timer(seconds, self._process.kill)
-        late.start()
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, give_up)
+        timer.start()
         try:
             with _pipe(self._process.stdout) as stdout:
                 said = stdout.read()
         finally:
-            late.cancel()
-        if said == worker.READY:
+            timer.cancel()
+        if said == worker.READY and not late.is_set():
             return
         code = self._process.wait()
         self._relay.join(_SECONDS_TO_END)
         last = next((line for line in reversed(self._said) if line.strip()), "it said nothing")
+        how = f"was not ready after {seconds:g} s" if late.is_set() else f"{_ended(code)} before it was ready"
         raise PixdexError(
-            f"no worker can be started on {socket.gethostname()}: {sys.executable} {_ended(code)} before "
-            f"it was ready ({last.strip()}); mend that Python, or use another"
+            f"no worker can be started on {socket.gethostname()}: {sys.executable} {how} ({last.strip()}); "
+            "mend that Python, or use another"
         )
 
     def end(self) -> None:

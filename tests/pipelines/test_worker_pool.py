@@ -20,6 +20,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import Contro
 
 from pipelines import console, processes, worker_pool
 from tests.conftest import REPOSITORY
+from transforms.errors import PixdexError
 
 
 @pytest.fixture
@@ -172,6 +173,15 @@ def test_what_another_thread_has_answered_is_not_answered_again() -> None:
     first = asked["first"]
     handler._answer()
     assert "a worker is gone" in first.get(1).error
+
+
+def test_a_worker_that_takes_too_long_is_not_said_to_lack_memory(runner: str) -> None:
+    hangs = worker_pool.Worker("1-1", runner)
+    os.kill(hangs.pid, signal.SIGSTOP)
+    with pytest.raises(PixdexError, match=r"was not ready after 0\.5 s") as raised:
+        hangs.wait_until_ready(0.5)
+    assert "memory" not in str(raised.value)
+    hangs.end()
 
 
 def test_an_interrupt_is_the_pools_to_handle(runner: str, capfd: pytest.CaptureFixture[str]) -> None:
