@@ -35,6 +35,9 @@ from google.protobuf import text_format
 from pipelines import console, flags, worker
 from transforms.errors import PixdexError, UsageError
 
+_HOST = "localhost"
+"""Where the TaskManager is too: no flag opens the port to a network."""
+
 _SECONDS_TO_IMPORT = 120.0
 """Longer than a cold start from a slow disk takes; a worker that hangs is as bad as one that died."""
 
@@ -229,14 +232,14 @@ def spelled(error: object) -> str:
 
 
 @contextlib.contextmanager
-def serving(port: int, host: str = "localhost") -> Iterator[int]:
+def serving(port: int) -> Iterator[int]:
     """A pool that serves while the block runs; gives its port, which is a free one for port 0.
 
     Raises:
-        UsageError: the port is taken, or the host is not this one.
+        UsageError: the port is taken.
     """
-    taken = UsageError(f"{host}:{port} cannot be had: is a pool running there? --port names another")
-    with contextlib.suppress(OSError), socket.create_connection((host, port), _SECONDS_TO_REACH):
+    taken = UsageError(f"{_HOST}:{port} cannot be had: is a pool running there? --port names another")
+    with contextlib.suppress(OSError), socket.create_connection((_HOST, port), _SECONDS_TO_REACH):
         raise taken  # gRPC would say so, too, with more words
     pool = WorkerPool()
     patient = [("grpc.http2.max_pings_without_data", 0), ("grpc.http2.max_ping_strikes", 0)]
@@ -244,7 +247,7 @@ def serving(port: int, host: str = "localhost") -> Iterator[int]:
     server = grpc.server(ThreadPoolExecutor(_STARTS_AT_ONCE, "pool"), options=[*alone, *patient])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        bound = server.add_insecure_port(f"{_HOST}:{port}")
     except RuntimeError as error:
         raise taken from error
     server.start()
@@ -282,8 +285,8 @@ def _serve(argv: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.workers)))
     check_python()
     signal.signal(signal.SIGTERM, _interrupt)
-    with serving(options.port, options.host) as port:
-        console.say(f"worker pool at {options.host}:{port} with {sys.executable}")
+    with serving(options.port) as port:
+        console.say(f"worker pool at {_HOST}:{port} with {sys.executable}")
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
     return console.DONE
@@ -302,7 +305,6 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     flags.add(parser, "--port", type=int, required=True, help="where a runner asks for workers; 0 takes a free one")
-    flags.add(parser, "--host", default="localhost", help="the address it listens at (default localhost)")
     flags.add(
         parser,
         "--workers",

@@ -229,6 +229,14 @@ def test_a_python_that_lacks_something_is_refused_at_the_start(tmp_path: Path) -
     assert sys.executable in line and "no torch here" in line
 
 
+def test_a_pool_cannot_be_told_to_listen_to_a_network() -> None:
+    process = start_pool("--port", "0", "--host", "127.0.0.1")
+    try:
+        assert process.wait(60) == console.BAD_USAGE
+    finally:
+        process.kill()
+
+
 def test_a_port_that_is_taken_is_named() -> None:
     with worker_pool.serving(0) as port:
         process = start_pool("--port", str(port))
