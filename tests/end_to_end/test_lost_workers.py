@@ -23,8 +23,11 @@ GO_ON = "run the same command again"
 PATIENCE = 300
 """Seconds for a job on Flink, on a machine that does much else."""
 
-SOON = 100
-"""Seconds; to start a job on Flink takes most of them."""
+SOON = 30
+"""Seconds for a job whose runner is in its own process."""
+
+SOON_ON_FLINK = 90
+"""Seconds; a machine that does much else took 44 of them, most to start the job."""
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +208,7 @@ def test_a_pool_that_cannot_start_a_worker_fails_the_job_in_seconds(
         *pool,
         timeout=PATIENCE,
     )
-    assert time.monotonic() - began < SOON
+    assert time.monotonic() - began < (SOON if runner == "embed" else SOON_ON_FLINK)
     line = one_line(done)
     assert done.code == 1 and sys.executable in line and "no such library" in line
 
@@ -217,5 +220,5 @@ def test_a_pool_that_is_not_there_fails_a_job_on_flink_in_seconds(
     pool = ("--environment_type", "EXTERNAL", "--environment_config", "localhost:9")
     began = time.monotonic()
     done = run_apart("--root", tmp_path / "root", *arguments, *runner, *pool, timeout=PATIENCE)
-    assert time.monotonic() - began < SOON
+    assert time.monotonic() - began < SOON_ON_FLINK
     assert done.code == 1 and "python -m pipelines.worker_pool --port 9" in one_line(done)
