@@ -31,13 +31,18 @@ from network import BRIDGE, connect, disconnect, free_subnet
 from parts import LOOPBACK, Cluster, free_port, listens, start_job_manager, start_job_server, start_task_managers
 from processes import end, running
 
+SLOTS = 2
+
 
 def start(options: argparse.Namespace) -> int:
     """Starts what does not run."""
     run: Path = options.run_dir
     run.mkdir(parents=True, exist_ok=True)
     cluster = known(run)
-    if cluster is None:
+    new = cluster is None
+    if cluster is not None:
+        check_shape(cluster, options)
+    else:
         cluster = planned(options)
         (run / "cluster.json").write_text(json.dumps(asdict(cluster), indent=2) + "\n")
     try:
@@ -46,7 +51,8 @@ def start(options: argparse.Namespace) -> int:
         start_task_managers(run, cluster)
         start_job_server(run, cluster)
     except ClusterError:
-        stop(options)
+        if new:  # of one that stands, what runs goes on
+            stop(options)
         raise
     show(run, cluster)
     return 0
@@ -104,6 +110,19 @@ def known(run: Path) -> Cluster | None:
     return None
 
 
+def check_shape(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Refuses to start what is missing of a cluster as if it were another one.
+
+    Raises:
+        ClusterError: it has another number of TaskManagers, or of slots.
+    """
+    stands = {"--task-managers": len(cluster.task_managers), "--slots": cluster.slots}
+    asked = {"--task-managers": options.task_managers, "--slots": options.slots}
+    for flag, number in asked.items():
+        if number not in (None, stands[flag]):
+            raise ClusterError(f"this cluster was started with {flag} {stands[flag]}: python {__file__} stop, first")
+
+
 def planned(options: argparse.Namespace) -> Cluster:
     """Decides on a new cluster.
 
@@ -122,15 +141,16 @@ def planned(options: argparse.Namespace) -> Cluster:
             f"port {taken[0]} is taken: stop what listens there, or choose with --rest-port, --job-port, --pool-port "
             "and --rpc-port; 0 takes a free one"
         )
-    if options.task_managers == 1:
-        return Cluster(str(flink), java, rest, job, pool, rpc, options.slots)
+    slots, task_managers = options.slots or SLOTS, options.task_managers or 1
+    if task_managers == 1:
+        return Cluster(str(flink), java, rest, job, pool, rpc, slots)
     if os.geteuid() != 0 or shutil.which("ip") is None:
         raise ClusterError(
             "several TaskManagers on one machine take network namespaces, that is root and the ip command (Debian: apt "
             "install iproute2): start one, with more --slots"
         )
-    names = [f"{BRIDGE}{rest}-{number}" for number in range(1 + options.task_managers)]
-    return Cluster(str(flink), java, rest, job, pool, rpc, options.slots, names, free_subnet())
+    names = [f"{BRIDGE}{rest}-{number}" for number in range(1 + task_managers)]
+    return Cluster(str(flink), java, rest, job, pool, rpc, slots, names, free_subnet())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,8 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("start", "status", "stop"))
     parser.add_argument("--run-dir", type=lambda text: Path(text).absolute(), default=flink_folder() / "run")
-    parser.add_argument("--task-managers", type=int, default=1)
-    parser.add_argument("--slots", type=int, default=2, help="of each TaskManager (default 2)")
+    parser.add_argument("--task-managers", type=int, help="default 1")
+    parser.add_argument("--slots", type=int, help=f"of each TaskManager (default {SLOTS})")
     parser.add_argument("--rest-port", type=int, default=8081, help="of Flink's REST interface and console")
     parser.add_argument("--job-port", type=int, default=8099, help="of Beam's job server")
     parser.add_argument("--pool-port", type=int, default=50000, help="of the worker pool of each TaskManager")

@@ -34,10 +34,16 @@ def running(run: Path, name: str) -> int | None:
 
 
 def spawn(run: Path, name: str, command: Sequence[str], environment: dict[str, str] | None = None) -> None:
-    """Starts a process of the cluster, if it does not run, and notes its id."""
+    """Starts a process of the cluster, if it does not run, and notes its id.
+
+    Its log begins anew, for that is where it says that it is ready; the log before stays as `NAME.log.1`.
+    """
     if running(run, name) is not None:
         return
-    with (run / f"{name}.log").open("ab") as log:
+    said = run / f"{name}.log"
+    with contextlib.suppress(FileNotFoundError):
+        said.replace(run / f"{name}.log.1")
+    with said.open("ab") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -155,3 +155,13 @@ def test_a_process_with_an_id_that_was_used_before_is_left_alone(tmp_path: Path)
         assert subprocess.run(command, check=False).returncode == 0
         assert other.poll() is None
         other.kill()
+
+
+@pytest.mark.parametrize("words", [("--task-managers", "2"), ("--slots", "4")])
+def test_a_cluster_that_stands_is_not_started_in_another_shape(tmp_path: Path, words: tuple[str, str]) -> None:
+    stands = {"flink": "f", "java": "j", "slots": 2, "namespaces": [], "subnet": ""}
+    ports = dict.fromkeys(("rest_port", "job_port", "pool_port", "rpc_port"), 1)
+    (tmp_path / "cluster.json").write_text(json.dumps(stands | ports))
+    said = refused(sys.executable, FLINK / "cluster.py", "start", "--run-dir", tmp_path, *words)
+    assert f"started with {words[0]}" in said and "stop" in said
+    assert (tmp_path / "cluster.json").exists()

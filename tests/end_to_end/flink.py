@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,21 +57,6 @@ class FlinkCluster:
     def start_what_is_missing(self) -> "FlinkCluster":
         """Starts again what was killed."""
         return FlinkCluster(self.run, self.encoded, _started(self.run, self.encoded))
-
-    def records_read(self, step: str) -> list[int]:
-        """How many records each subtask of the vertices with such a step read, in the newest job, by Flink's count."""
-        jobs = self._get("/jobs/overview")["jobs"]
-        job = max(jobs, key=lambda each: int(each["start-time"]))["jid"]
-        vertices = [each["id"] for each in self._get(f"/jobs/{job}")["vertices"] if step in each["name"]]
-        return [
-            subtask["metrics"]["read-records"]
-            for vertex in vertices
-            for subtask in self._get(f"/jobs/{job}/vertices/{vertex}")["subtasks"]
-        ]
-
-    def _get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.said['rest']}{path}", timeout=10) as answer:
-            return json.load(answer)
 
 
 @contextmanager
