@@ -161,14 +161,14 @@ def test_what_another_thread_has_answered_is_not_answered_again() -> None:
     asked: dict[str, ControlFuture] = {}
     ending = threading.Event()
 
-    class Overtaken(ControlFuture):  # type: ignore[misc] - Beam has no types
+    class Overtaken(ControlFuture):
         def set(self, response: Any) -> None:
             asked.clear()
             ending.set()
             super().set(response)
 
     asked.update(first=Overtaken("first"), second=ControlFuture("second"))
-    handler = object.__new__(processes.PoolHandler)
+    handler: Any = object.__new__(processes.PoolHandler)
     handler.control_conn, handler._ending = SimpleNamespace(_futures_by_id=asked), ending
     first = asked["first"]
     handler._answer()
