@@ -44,13 +44,20 @@ _SHARDS = pa.schema(
         ("ready", READY),
     ]
 )
-_LISTS = pa.schema(
+_FILE = [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
+_BLOCKS = pa.schema(
     [
-        ("block", pa.int64()),
-        ("rows", pa.int64()),
-        ("path", pa.string()),
-        ("bytes", pa.int64()),
-        ("checksum", pa.string()),
+        *((name, pa.int64()) for name in ("block", "rows", "first_shard", "last_shard")),
+        ("merged", pa.bool_()),
+        *_FILE,
+    ]
+)
+"""Shard indexes; those that are not `merged` are deltas, which a search scans beside the merged index."""
+_TOMBSTONES = pa.schema([("folder", pa.int64()), ("rows", pa.int64()), *_FILE])
+_KEYS = pa.schema(
+    [
+        *((name, pa.int64()) for name in ("bucket", "bits", "entries", "rejected", "images", "texts", "keywords")),
+        *_FILE,
     ]
 )
 _SEGMENTS = pa.schema(
@@ -177,19 +184,13 @@ def read_table(store: Store, reference: FileReference) -> pa.Table:
 
 def files(store: Store, generation: Generation) -> list[str]:
     """Returns the paths, sorted, of every file that a generation needs, itself included."""
-    tables = generation.tables
-    named = [
-        generation.trained.index,
-        generation.trained.training,
-        *([generation.trained.assignment] if generation.trained.assignment else []),
-        tables.shards,
-        tables.blocks,
-        tables.segments,
-        tables.rejects,
-    ]
-    paths = {layout.generation(generation.generation), *(reference.path for reference in named)}
-    for table in (tables.shards, tables.blocks, tables.segments, tables.rejects):
-        paths.update(path for path in read_table(store, table)["path"].to_pylist() if path)
+    trained = generation.trained
+    named = [trained.index, trained.training, trained.assignment, generation.canaries, *generation.tables.all]
+    paths = {layout.generation(generation.generation), *(reference.path for reference in named if reference)}
+    for table in generation.tables.all:
+        columns = read_table(store, table)
+        if "path" in columns.column_names:  # containers are elsewhere
+            paths.update(path for path in columns["path"].to_pylist() if path)
     return sorted(paths)
 
 

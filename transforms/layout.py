@@ -10,6 +10,8 @@ FOLDER_SIZE = 4096
 GENERATIONS = "generations"
 PLANS = "plans"
 TABLES = "tables"
+LEASE = "lease.json"
+"""Who writes, and since when; no more than a courtesy: what saves the data is that every commit is create-only."""
 SCRATCH = ".scratch"
 """Temporary files of running workers, on roots that are folders; dead ones are swept by the next run."""
 
@@ -59,6 +61,11 @@ def items_folder(number: int) -> str:
     return f"{plan_folder(number)}/items"
 
 
+def removed_folder(number: int) -> str:
+    """The entries of items that a run removes, one file a hash bucket."""
+    return f"{plan_folder(number)}/removed"
+
+
 def sample_folder(number: int) -> str:
     """The training sample of a run, one `.ivf` file a block."""
     return f"{plan_folder(number)}/sample"
@@ -87,6 +94,11 @@ def embeddings_folder(shard: int) -> str:
 def rejects_folder(shard: int) -> str:
     """The folder of a shard's rejects."""
     return f"rejects/{shard // FOLDER_SIZE:04d}"
+
+
+def folder_of(shard: int) -> int:
+    """The number of the folder that a shard lies in."""
+    return shard // FOLDER_SIZE
 
 
 def shard_stem(shard: int) -> str:

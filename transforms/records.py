@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 
-FORMAT_VERSION = 1
-"""Version of every record on storage; a reader refuses a higher one."""
+FORMAT_VERSION = 2
+"""Version of every record on storage; a reader refuses a higher one. Since 2 a generation has key tables."""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS
@@ -122,14 +122,40 @@ class IndexSettings:
     code_size: int | None = None
 
 
+Retrain = Literal["auto", "never", "always"]
+
+
+@dataclass(frozen=True)
+class Reindex:
+    """How a run goes on from a published generation instead of from nothing.
+
+    Attributes:
+        base: number of the generation whose items the sources are compared with.
+        retrain: whether the index is trained anew: when it drifted, or not at all, or in any case.
+        retry: types of rejects that are tried again though nothing changed; empty: of all types; None: of none.
+        max_deltas: shard indexes that a search scans beside the merged index; with more, all are merged.
+        max_tombstones: share of the codes scanned that may be dead, 0 to 1; with more, they are dropped by a merge.
+    """
+
+    base: int
+    retrain: Retrain = "auto"
+    retry: tuple[str, ...] | None = None
+    max_deltas: int = 4
+    max_tombstones: float = 0.05
+
+
 @dataclass(frozen=True)
 class Request:
-    """All that a launcher commits: the same request on the same root is the same run."""
+    """All that a launcher commits: the same request on the same root is the same run.
+
+    That of a generation has no `reindex`: it says what the generation is of, and not how it came about.
+    """
 
     sources: tuple[Source, ...]
     encoder: EncoderSettings
     index: IndexSettings
     seed: int = 0
+    reindex: Reindex | None = None
     format_version: int = FORMAT_VERSION
 
 
@@ -200,8 +226,30 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What a reindex found, in items; those of a container that was not opened are unchanged.
+
+    `rejected` are those that were rejected before and did not change since; `retried` are those of them that are tried
+    again all the same.
+    """
+
+    new: int
+    changed: int
+    gone: int
+    unchanged: int
+    rejected: int
+    retried: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The immutable list of a run's work, committed once, before anything is embedded."""
+    """The immutable list of a run's work, committed once, before anything is embedded.
+
+    Attributes:
+        containers: table of the containers that need not be opened while their version is the same.
+        removed: table of the files with the entries of items that are gone, or come anew; None: there are none.
+        changes: what a reindex found; None in a first build, in which everything is new.
+    """
 
     generation: int
     request_digest: str
@@ -212,6 +260,9 @@ class Plan:
     items: int
     rows: int
     index_key: str
+    containers: FileReference | None = None
+    removed: FileReference | None = None
+    changes: Changes | None = None
     format_version: int = FORMAT_VERSION
 
 
@@ -274,11 +325,91 @@ class TrainedIndex:
 
 
 @dataclass(frozen=True)
+class KeysMarker:
+    """One hash bucket of the key tables is written: `entries` items, of which `rejected` have no row."""
+
+    number: int
+    digest: str
+    entries: int
+    rejected: int
+    images: int
+    texts: int
+    keywords: int
+    file: FileReference
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class RejectsFile:
+    """What is left of the rejects of a shard of an earlier run; no file when nothing is."""
+
+    shard: int
+    rejected: int
+    file: FileReference | None
+
+
+@dataclass(frozen=True)
+class TombstonesMarker:
+    """The tombstones of a folder of shards are written: `rows` bits are set in them.
+
+    `rejects` are the files that changed because an item that had been rejected is gone, or comes anew.
+    """
+
+    number: int
+    digest: str
+    rows: int
+    file: FileReference
+    rejects: tuple[RejectsFile, ...] = ()
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far the vectors have moved from those that the index was trained on.
+
+    Attributes:
+        new_rows: share of the rows that this run adds, 0 to 1.
+        residual: mean squared error of the added rows after coding over their mean squared norm, as a multiple of what
+            training saw of held-out rows; None: nothing was added.
+        imbalance: faiss's imbalance factor of all lists, as a multiple of training's.
+        recall: recall@10 of the canary queries now, 0 to 1; None: the index has none.
+        recall_trained: the same when the index was trained.
+    """
+
+    new_rows: float
+    residual: float | None
+    imbalance: float
+    recall: float | None
+    recall_trained: float | None
+
+
+@dataclass(frozen=True)
+class DriftMarker:
+    """A reindex has decided whether to train anew.
+
+    Attributes:
+        why: the criterion that was passed, or what was asked for; empty: the trained index stays.
+        cut: table of the blocks that are to be added; None: those of the plan.
+        blocks: how many these are.
+        canaries: with what this run adds.
+    """
+
+    digest: str
+    why: str
+    drift: Drift
+    blocks: int
+    cut: FileReference | None = None
+    canaries: FileReference | None = None
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
 class TrainMarker:
-    """The index of a run is trained."""
+    """The index of a run is trained, or taken over; `canaries` are queries that watch it."""
 
     digest: str
     trained: TrainedIndex
+    canaries: FileReference | None = None
     format_version: int = FORMAT_VERSION
 
 
@@ -324,7 +455,10 @@ class StageMarker:
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts of a generation: `items = embedded + rejected`; `vectors` are the rows that can be found."""
+    """Counts of a generation: `items = embedded + rejected`; `vectors` are the rows that can be found.
+
+    `tombstones` are codes of dead rows that a search scans and drops: the lists hold `vectors + tombstones` codes.
+    """
 
     items: int
     embedded: int
@@ -340,17 +474,40 @@ class Totals:
 
 @dataclass(frozen=True)
 class Tables:
-    """The parquet files that list what a generation is made of."""
+    """The parquet files that list what a generation is made of.
+
+    Attributes:
+        tombstones: the files with the dead rows of shards; None: none was ever removed.
+        keys: the hash buckets of (key, version, rows) of all items; None: of ready embeddings, whose ranges say it.
+        containers: versions of the files that need not be opened while these are the same.
+    """
 
     shards: FileReference
     blocks: FileReference
     segments: FileReference
     rejects: FileReference
+    tombstones: FileReference | None = None
+    keys: FileReference | None = None
+    containers: FileReference | None = None
+
+    @property
+    def all(self) -> tuple[FileReference, ...]:
+        """Those that are there."""
+        named = (
+            self.shards, self.blocks, self.segments, self.rejects, self.tombstones, self.keys, self.containers,
+        )  # fmt: skip
+        return tuple(table for table in named if table is not None)
 
 
 @dataclass(frozen=True)
 class Generation:
-    """An immutable manifest that names everything a search needs."""
+    """An immutable manifest that names everything a search needs.
+
+    Attributes:
+        index: the merged index; what was added since, the deltas, are the blocks that are not `merged`.
+        canaries: queries that watch the trained index, with their exact neighbours.
+        drift: what the run that made it found; None where it began from nothing or trained anew.
+    """
 
     generation: int
     request: Request
@@ -360,6 +517,8 @@ class Generation:
     index: FileReference
     tables: Tables
     next_shard: int
+    canaries: FileReference | None = None
+    drift: Drift | None = None
     format_version: int = FORMAT_VERSION
 
 
