@@ -1,6 +1,6 @@
 """Makes small roots by hand, without Beam and torch: what searching reads, and nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms import layout, shards
+from transforms import layout, shards, tombstones
+from transforms.index.list_writer import write_lists
 from transforms.records import (
     EncoderSettings,
     FileReference,
@@ -28,7 +29,9 @@ from transforms.records import (
 )
 from transforms.shards import Reject
 from transforms.store import Store, sha256_of
+from transforms.tombstones import Tombstones
 
+FINGERPRINT = "9" * 64
 METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2, "l1": faiss.METRIC_L1}
 
 
@@ -63,15 +66,24 @@ def make_root(
     rejects: Sequence[Reject] = (),
     train_on: NDArray[np.float32] | None = None,
     number: int = 1,
+    deltas: Sequence[Collection[int]] = (),
+    dead: Collection[int] = (),
 ) -> Store:
-    """Publishes generation `number` with these shards; rows of a shard must be pictures, then texts, then keywords."""
+    """Publishes generation `number` with these shards; rows of a shard must be pictures, then texts, then keywords.
+
+    `deltas` has the numbers of the shards of each delta, `dead` the ids of dead rows, which are in lists all the same.
+    """
     store = Store.at(str(folder))
     everything = [row for rows in shard_rows for row in rows]
+    living = [
+        row for shard, rows in enumerate(shard_rows) for n, row in enumerate(rows) if (shard << 16) + n not in dead
+    ]
     vectors = np.array([row.vector for row in everything], np.float32)
     index = faiss.index_factory(vectors.shape[1], key, METRICS[metric])
     index.train(vectors if train_on is None else train_on)
     ivf = faiss.extract_index_ivf(index)
     trained = _trained(store, index, key, metric, nprobe)
+    added = [faiss.clone_index(index) for _ in deltas]
     table = []
     for shard, rows in enumerate(shard_rows):
         counts = [sum(row.modality == kind for row in rows) for kind in ("image", "text", "keyword")]
@@ -83,14 +95,18 @@ def make_root(
         if rows:
             own = np.array([row.vector for row in rows], np.float32)
             entry |= asdict(shards.write_embeddings(store, shard, _metadata(rows), own))
-            index.add_with_ids(own, row_ids(shard, len(rows)))
+            holder = next((one for one, numbers in zip(added, deltas, strict=True) if shard in numbers), index)
+            holder.add_with_ids(own, row_ids(shard, len(rows)))
         table.append(entry)
     path = layout.merged_index(number)
     file = folder / path
     file.parent.mkdir(parents=True)
     faiss.write_index(index, str(file))
     rejected = shards.write_rejects(store, 0, rejects)
-    keys = len({row.key for row in everything})
+    keys = len({row.key for row in living})
+    blocks = [
+        _delta(store, block, one, numbers) for block, (one, numbers) in enumerate(zip(added, deltas, strict=True))
+    ]
     generation = Generation(
         generation=number,
         request=Request(
@@ -103,25 +119,26 @@ def make_root(
             items=keys + len(rejects),
             embedded=keys,
             rejected=len(rejects),
-            vectors=len(everything),
-            tombstones=0,
-            **{f"{kind}s": sum(row.modality == kind for row in everything) for kind in ("image", "text", "keyword")},
+            vectors=len(living),
+            tombstones=len(dead),
+            **{f"{kind}s": sum(row.modality == kind for row in living) for kind in ("image", "text", "keyword")},
             shards=len(shard_rows),
             blocks=1,
         ),
         trained=TrainedIndex(
-            "9" * 64, key, metric, vectors.shape[1], ivf.nlist, ivf.code_size, nprobe, trained, trained
+            FINGERPRINT, key, metric, vectors.shape[1], ivf.nlist, ivf.code_size, nprobe, trained, trained
         ),
-        index=FileReference(path, file.stat().st_size, "none:"),
+        index=FileReference(path, file.stat().st_size, f"pieces:{sha256_of(file)}"),
         tables=Tables(
             shards=_table(store, table, []),
-            blocks=_table(store, [], ["path", "bytes"]),
+            blocks=_table(store, blocks, ["path", "bytes"]),
             segments=_table(store, [], ["path"]),
             rejects=_table(
                 store,
                 [{"shard": 0, "rejected": len(rejects), **asdict(rejected)}] if rejected else [],
                 ["path", "bytes"],
             ),
+            tombstones=_tombstones(store, dead) if dead else None,
         ),
         next_shard=len(shard_rows),
     )
@@ -133,7 +150,38 @@ def _trained(store: Store, index: Any, key: str, metric: str, nprobe: int) -> Fi
     with store.scratch() as scratch:
         file = scratch / "index.faiss"
         faiss.write_index(index, str(file))
-        return store.upload_as(file, f"{layout.trained_folder('9' * 64)}/index.faiss", f"sha256:{sha256_of(file)}")
+        return store.upload_as(file, f"{layout.trained_folder(FINGERPRINT)}/index.faiss", f"sha256:{sha256_of(file)}")
+
+
+def _delta(store: Store, block: int, index: Any, numbers: Collection[int]) -> dict[str, Any]:
+    """Writes the lists of an index as a delta; returns its row of the table of blocks."""
+    ivf = faiss.extract_index_ivf(index)
+    sizes = [ivf.invlists.list_size(number) for number in range(ivf.nlist)]
+    full = [(number, size) for number, size in enumerate(sizes) if size]
+    codes = [faiss.rev_swig_ptr(ivf.invlists.get_codes(number), size * ivf.code_size) for number, size in full]
+    ids = [faiss.rev_swig_ptr(ivf.invlists.get_ids(number), size) for number, size in full]
+    with store.scratch() as scratch:
+        file = scratch / "block.ivf"
+        with file.open("wb") as out:
+            seal = write_lists(
+                out,
+                list_nos=np.repeat(np.arange(ivf.nlist), sizes),
+                codes=np.concatenate([*codes, np.empty(0, np.uint8)]).reshape(-1, ivf.code_size),
+                ids=np.concatenate([*ids, np.empty(0, np.int64)]),
+                nlist=ivf.nlist,
+                fingerprint=FINGERPRINT,
+            )
+        reference = store.upload(
+            file, layout.lists_folder(FINGERPRINT), layout.block_stem(block), f"xxh3:{seal.checksum}"
+        )
+    assert reference.bytes == seal.bytes
+    places = {"first_shard": min(numbers), "last_shard": max(numbers), "merged": False}
+    return {"block": block, "rows": int(index.ntotal), **places, **asdict(reference)}
+
+
+def _tombstones(store: Store, dead: Collection[int]) -> FileReference:
+    file = tombstones.write(store, Tombstones.of(np.array(sorted(dead), np.int64)))
+    return _table(store, [{"folder": 0, "rows": len(dead), **asdict(file)}], [])
 
 
 def _metadata(rows: Sequence[Row]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Makes one local faiss file of the segments of an index on an object store, once, for searches to map."""
+"""Local copies of what lies on an object store, made once, for searches to map: a faiss file of segments, deltas."""
 
 import contextlib
 import errno
@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -14,6 +15,8 @@ from transforms import generations
 from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import write_head
+from transforms.index.list_file import ListFile
+from transforms.index.list_format import Seal
 from transforms.index.range_merge import merge_range, merged_sizes
 from transforms.index.trained import read_training
 from transforms.merge_inputs import ListsReference, MergeInputs
@@ -21,6 +24,7 @@ from transforms.records import FileReference, Generation
 from transforms.store import Store, missing
 
 _MAKING = ".making-"
+_COPIED_AT_ONCE = 16 << 20
 _DEAD_SECONDS = 24 * 3600
 """A copy that was begun so long ago is no longer being made."""
 
@@ -37,27 +41,57 @@ def materialise(store: Store, generation: Generation) -> Path:
     Raises:
         PixdexError: the cache folder cannot be written, or a segment is missing or damaged.
     """
-    root = cache_folder() / hashlib.sha256(store.url.encode()).hexdigest()[:16]
-    folder = root / generation.index.checksum.removeprefix(generations.SEGMENTS)
+    folder = _folder(store, generation)
     file, size = folder / "index.faiss", folder / "bytes"
     if not _is_whole(file, size):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            aside = tempfile.TemporaryDirectory(dir=folder, prefix=_MAKING)
-        except OSError as error:
-            raise _unwritable(folder, generation, error) from error
-        with aside as name:
-            try:
-                _write(store, generation, Path(name) / file.name)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise  # not of the cache: of the store
-                raise _unwritable(folder, generation, error) from error
-            (Path(name) / size.name).write_text(f"{(Path(name) / file.name).stat().st_size}\n")
+        with _aside(folder, generation.index) as aside:
+            _write(store, generation, aside / file.name)
+            (aside / size.name).write_text(f"{(aside / file.name).stat().st_size}\n")
             for whole in (file, size):
-                os.replace(Path(name) / whole.name, whole)  # noqa: PTH105 - the atomic primitive, by its own name
+                os.replace(aside / whole.name, whole)  # noqa: PTH105 - the atomic primitive, by its own name
         _remove_others(folder)
     return file
+
+
+def cached_lists(store: Store, generation: Generation, reference: FileReference) -> Path:
+    """Returns the local copy of a delta; makes it, every byte checked, when it is not there yet.
+
+    It lies beside the copy of the merged index: generations that share this share their deltas too, and all of them go
+    with it.
+
+    Raises:
+        PixdexError: the cache folder cannot be written, or the delta is missing or damaged.
+    """
+    folder = _folder(store, generation)
+    file = folder / f"{reference.checksum.partition(':')[2]}-{reference.bytes}.ivf"
+    if not file.is_file() or file.stat().st_size != reference.bytes:
+        with _aside(folder, reference) as aside:
+            _copy(store, reference, aside / file.name)
+            os.replace(aside / file.name, file)  # noqa: PTH105 - the atomic primitive, by its own name
+        _remove_others(folder)
+    return file
+
+
+def _folder(store: Store, generation: Generation) -> Path:
+    root = cache_folder() / hashlib.sha256(store.url.encode()).hexdigest()[:16]
+    return root / generation.index.checksum.partition(":")[2]
+
+
+@contextlib.contextmanager
+def _aside(folder: Path, copied: FileReference) -> Iterator[Path]:
+    """A new folder inside this one, in which a copy is made until it is whole."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = tempfile.TemporaryDirectory(dir=folder, prefix=_MAKING)
+    except OSError as error:
+        raise _unwritable(folder, copied, error) from error
+    with aside as name:
+        try:
+            yield Path(name)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise  # not of the cache: of the store
+            raise _unwritable(folder, copied, error) from error
 
 
 def _remove_others(kept: Path) -> None:
@@ -81,9 +115,9 @@ def _is_whole(file: Path, size: Path) -> bool:
         return False
 
 
-def _unwritable(folder: Path, generation: Generation, error: OSError) -> PixdexError:
+def _unwritable(folder: Path, copied: FileReference, error: OSError) -> PixdexError:
     return PixdexError(
-        f"{folder} cannot take the local copy of the index, {generation.index.bytes} bytes ({error.strerror}): "
+        f"{folder} cannot take the local copy of the index, {copied.bytes} bytes ({error.strerror}): "
         "set XDG_CACHE_HOME to a folder with room"
     )
 
@@ -100,6 +134,14 @@ def _write(store: Store, generation: Generation, file: Path) -> None:
         merge_range(segments, lists, out, fingerprint=trained.fingerprint, buffers=inputs.buffers)
         out.flush()
         os.fsync(out.fileno())
+
+
+def _copy(store: Store, reference: FileReference, file: Path) -> None:
+    with store.open_ranges(reference.path) as source, file.open("w+b") as out:
+        shutil.copyfileobj(source, out, _COPIED_AT_ONCE)
+        out.flush()
+        os.fsync(out.fileno())
+        ListFile(out, reference.path, Seal(reference.bytes, reference.checksum.removeprefix("xxh3:"))).verify()
 
 
 def _segments(store: Store, generation: Generation) -> list[ListsReference]:

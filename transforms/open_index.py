@@ -1,20 +1,44 @@
-"""Opens the merged index of a generation for searching: mapped, not read, unless it is to be scanned fast."""
+"""Opens the indexes of a generation for searching: mapped, not read, unless they are to be scanned fast."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
+from transforms.deltas import open_deltas
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import SEGMENTS
 from transforms.index_cache import materialise
 from transforms.records import Generation
 from transforms.store import Store, missing
 
+_PARALLEL_QUERIES = 3
+"""faiss's `parallel_mode` in which threads share the queries when it scans given lists, too."""
 
-def open_index(store: Store, generation: Generation, *, fast_scan: bool = False) -> Any:  # faiss is untyped
-    """Opens the merged index; of one that lies on an object store, a local copy that is made once (`index_cache`).
+
+@dataclass(frozen=True)
+class OpenIndex:
+    """What a search scans.
+
+    Attributes:
+        merged: the merged index.
+        deltas: an IVF index of what was added since, which shares the quantizer of the merged one and takes vectors
+            behind its transforms; None: nothing was added.
+    """
+
+    merged: Any  # faiss is untyped
+    deltas: Any = None
+
+    @property
+    def ntotal(self) -> int:
+        """Codes that are scanned, dead ones too."""
+        return int(self.merged.ntotal) + (int(self.deltas.ntotal) if self.deltas is not None else 0)
+
+
+def open_index(store: Store, generation: Generation, *, fast_scan: bool = False) -> OpenIndex:
+    """Opens merged index and deltas; of those that lie on an object store, local copies, made once (`index_cache`).
 
     Args:
         store: the root.
@@ -23,22 +47,29 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False)
             read into memory, all of it, and converted, for FastScan lists cannot be mapped: 4-bit PQ and RaBitQ only.
 
     Raises:
-        PixdexError: it is missing, damaged, or not the one that the generation names.
+        PixdexError: a file is missing, damaged, or not the one that the generation names.
         UsageError: it cannot be scanned fast.
     """
-    reference = generation.index
+    reference, totals = generation.index, generation.totals
     if reference.checksum.startswith(SEGMENTS):
-        index = _read(materialise(store, generation), mapped=not fast_scan)
+        merged = _read(materialise(store, generation), mapped=not fast_scan)
     elif store.local is not None:
-        index = _read(_local(store, generation), mapped=not fast_scan)
+        merged = _read(_local(store, generation), mapped=not fast_scan)
     else:  # a root that was copied from a folder
-        index = faiss.deserialize_index(np.frombuffer(store.read(reference.path), np.uint8))
-    if index.ntotal != generation.totals.vectors:
+        merged = faiss.deserialize_index(np.frombuffer(store.read(reference.path), np.uint8))
+    index = OpenIndex(merged, open_deltas(store, generation, merged))
+    if index.ntotal != totals.vectors + totals.tombstones:
         raise PixdexError(
-            f"{store.full(reference.path)} holds {index.ntotal} vectors, generation {generation.generation} names "
-            f"{generation.totals.vectors}: restore it from a backup, or build into a new root"
+            f"{store.full(reference.path)} holds {merged.ntotal} vectors and the deltas "
+            f"{index.ntotal - merged.ntotal}, generation {generation.generation} names {totals.vectors} and "
+            f"{totals.tombstones} dead ones: restore it from a backup, or build into a new root"
         )
-    return _fast(index, generation.trained.key) if fast_scan else index
+    if fast_scan:
+        index = _fast(index, generation.trained.key)
+    if index.deltas is not None:
+        for inner in (faiss.extract_index_ivf(index.merged), index.deltas):
+            inner.parallel_mode = _PARALLEL_QUERIES
+    return index
 
 
 def _read(file: Path, *, mapped: bool) -> Any:
@@ -60,16 +91,29 @@ def _local(store: Store, generation: Generation) -> Path:
     return file
 
 
-def _fast(index: Any, key: str) -> Any:
-    """The same index with FastScan lists; frees the lists it had."""
+def _fast(index: OpenIndex, key: str) -> OpenIndex:
+    """The same with FastScan lists; frees the lists there were."""
+    deltas = None if index.deltas is None else _converted(index.deltas, key)
+    merged = _fast_merged(index.merged, key)
+    if deltas is not None:
+        # The quantizer is borrowed, and belongs to the merged index; the lists are copied.
+        deltas.referenced_objects = [merged]
+    return OpenIndex(merged, deltas)
+
+
+def _converted(plain: Any, key: str) -> Any:
+    """A FastScan index with the quantizer of an IVF index and copies of its lists."""
+    if isinstance(plain, faiss.IndexIVFPQ) and plain.pq.nbits == 4:
+        return faiss.IndexIVFPQFastScan(plain)
+    if isinstance(plain, faiss.IndexIVFRaBitQ):
+        return faiss.IndexIVFRaBitQFastScan(plain)
+    raise UsageError(f"index {key} cannot be scanned fast: only 4-bit PQ (PQ32x4) and RaBitQ can; leave it mapped")
+
+
+def _fast_merged(index: Any, key: str) -> Any:
     behind = index if isinstance(index, faiss.IndexPreTransform) else None
     plain = faiss.downcast_index(index.index if behind is not None else index)
-    if isinstance(plain, faiss.IndexIVFPQ) and plain.pq.nbits == 4:
-        fast = faiss.IndexIVFPQFastScan(plain)
-    elif isinstance(plain, faiss.IndexIVFRaBitQ):
-        fast = faiss.IndexIVFRaBitQFastScan(plain)
-    else:
-        raise UsageError(f"index {key} cannot be scanned fast: only 4-bit PQ (PQ32x4) and RaBitQ can; leave it mapped")
+    fast = _converted(plain, key)
     # Who frees what rests on faiss 1.15.1: its FastScan constructors borrow the quantizer, copy the codes, and have
     # Python keep the plain index in `referenced_objects`. Here the quantizer goes over, and the rest of the plain index
     # is freed with its last name: an index of hundreds of GB must not be in memory twice.

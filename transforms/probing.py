@@ -1,5 +1,6 @@
 """Searches an opened faiss index: how many lists are probed, and how hard a coarse quantizer looks for them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import faiss
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 from transforms.index.vector_transforms import behind_transforms
 
 _LEAST_EFFORT = 128
-_QUERIES_AT_ONCE = 16
-"""While all lists are probed: their order takes 12 bytes a list and query."""
+_LISTS_AT_ONCE = 1 << 24
+"""Lists that are kept in the order in which some queries probe them: 12 bytes each, 192 MiB."""
 
 
 def graph_effort(nprobe: int) -> int:
@@ -27,6 +28,7 @@ def search_lists(
     rows: int,
     nprobe: int,
     allowed: NDArray[np.uint8] | None = None,
+    deltas: Any | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Searches the `nprobe` nearest lists of each query; all of them, without exception, when there are no more.
 
@@ -35,21 +37,23 @@ def search_lists(
         queries: float32 `(q, d)`.
         rows: results a query.
         nprobe: lists probed.
-        allowed: a bit for each id that may be found; None: every id may.
+        allowed: a bit for each id that may be found, none for those beyond its end; None: every id may.
+        deltas: another index with the same quantizer, behind the same transforms, whose lists are scanned too.
 
     Returns:
-        Distances float32 and ids int64, both `(q, rows)`, as faiss gives them: id -1 where there is none.
+        Distances float32 and ids int64, both `(q, rows)`: id -1 where there is none. In the order that faiss gives
+        them; with deltas in that of distance and id, among those that are found.
     """
     # Whatever faiss keeps a pointer to stays bound to a name until the search is over.
-    inner = faiss.extract_index_ivf(index)
-    quantizer = faiss.downcast_index(inner.quantizer)
-    is_graph = isinstance(quantizer, faiss.IndexHNSW)
+    inner = faiss.downcast_index(faiss.extract_index_ivf(index))
     selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
     parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, inner.nlist))
     if selector is not None:
         parameters.sel = selector
-    if is_graph and nprobe >= inner.nlist:
-        return _search_all(index, queries, rows, parameters)
+    is_graph = isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexHNSW)
+    if deltas is not None or (is_graph and nprobe >= inner.nlist):
+        scanned = [inner] if deltas is None else [inner, deltas]
+        return _search_given_lists(scanned, behind_transforms(index, queries), rows, parameters)
     effort = faiss.SearchParametersHNSW(efSearch=graph_effort(nprobe)) if is_graph else None
     if effort is not None:
         parameters.quantizer_params = effort
@@ -61,20 +65,62 @@ def search_lists(
     return distances, ids
 
 
-def _search_all(
-    index: Any, queries: NDArray[np.float32], rows: int, parameters: Any
+def _search_given_lists(
+    scanned: Sequence[Any], known: NDArray[np.float32], rows: int, parameters: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Searches every list: some nodes of a graph cannot be reached, so its centroids are asked instead."""
-    inner = faiss.extract_index_ivf(index)
-    centroids = faiss.downcast_index(inner.quantizer).storage
-    known = behind_transforms(index, queries)
-    distances = np.empty((len(queries), rows), np.float32)
-    ids = np.empty((len(queries), rows), np.int64)
-    for start in range(0, len(queries), _QUERIES_AT_ONCE):
-        part = slice(start, start + _QUERIES_AT_ONCE)
-        asked, found, found_ids = np.ascontiguousarray(known[part]), distances[part], ids[part]
-        nearness, lists = centroids.search(asked, inner.nlist)
-        # The wrapper of faiss 1.15.1 takes no parameters here, so that the function behind it is called.
-        arrays = [faiss.swig_ptr(array) for array in (lists, nearness, found, found_ids)]
-        inner.search_preassigned_c(len(asked), faiss.swig_ptr(asked), rows, *arrays, False, parameters)
+    """Ranks the lists once, and scans those of every index; `known` are queries behind the transforms."""
+    distances = np.empty((len(known), rows), np.float32)
+    ids = np.empty((len(known), rows), np.int64)
+    at_once = max(1, _LISTS_AT_ONCE // parameters.nprobe)
+    for start in range(0, len(known), at_once):
+        part = slice(start, start + at_once)
+        asked = np.ascontiguousarray(known[part])
+        nearness, lists = _nearest_lists(scanned[0], asked, parameters.nprobe)
+        # A mapped index is read ahead, as faiss's own search does; deltas were read when they were opened.
+        scanned[0].invlists.prefetch_lists(faiss.swig_ptr(lists), lists.size)
+        most = [rows, *(min(rows, index.ntotal) for index in scanned[1:])]
+        found = [_scan(index, asked, k, nearness, lists, parameters) for index, k in zip(scanned, most, strict=True)]
+        similar = faiss.is_similarity_metric(scanned[0].metric_type)
+        distances[part], ids[part] = found[0] if len(found) == 1 else _nearest(found, rows, similar=similar)
     return distances, ids
+
+
+def _nearest_lists(
+    inner: Any, asked: NDArray[np.float32], nprobe: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    quantizer = faiss.downcast_index(inner.quantizer)
+    found: tuple[NDArray[np.float32], NDArray[np.int64]]
+    if not isinstance(quantizer, faiss.IndexHNSW):
+        found = quantizer.search(asked, nprobe)
+    elif nprobe >= inner.nlist:  # some nodes of a graph cannot be reached, so its centroids are asked instead
+        found = quantizer.storage.search(asked, nprobe)
+    else:
+        effort = faiss.SearchParametersHNSW(efSearch=graph_effort(nprobe))
+        found = quantizer.search(asked, nprobe, params=effort)
+    return found
+
+
+def _scan(
+    index: Any,
+    asked: NDArray[np.float32],
+    rows: int,
+    nearness: NDArray[np.float32],
+    lists: NDArray[np.int64],
+    parameters: Any,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    distances = np.empty((len(asked), rows), np.float32)
+    ids = np.empty((len(asked), rows), np.int64)
+    # The wrapper of faiss 1.15.1 takes no parameters here, so that the function behind it is called.
+    arrays = [faiss.swig_ptr(array) for array in (lists, nearness, distances, ids)]
+    index.search_preassigned_c(len(asked), faiss.swig_ptr(asked), rows, *arrays, False, parameters)
+    return distances, ids
+
+
+def _nearest(
+    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], rows: int, *, similar: bool
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The nearest of what several indexes found: what none of them found comes last."""
+    distances = np.concatenate([one for one, _ in found], axis=1)
+    ids = np.concatenate([one for _, one in found], axis=1)
+    order = np.lexsort((ids, -distances if similar else distances, ids < 0), axis=1)[:, :rows]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)

@@ -1,9 +1,11 @@
 """Ranks the rows that an index returns: one row a key, ties by id, and the search widened until nothing can be missing.
 
-An index returns its nearest rows, so many at a time, and cuts rows of equal score anywhere. A person wants so many
-*different* items in an order that never changes. What lies between is here, and knows neither faiss nor files.
+An index returns its nearest rows, dead ones too, so many at a time, and cuts rows of equal score anywhere. A person
+wants so many *different* items, all there, in an order that never changes. What lies between is here, and knows neither
+faiss nor files.
 """
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -39,9 +41,20 @@ Look = Callable[[Reach], tuple[NDArray[np.float32], NDArray[np.int64]]]
 
 KeysOf = Callable[[NDArray[np.int64]], Sequence[Hashable]]
 
+AreAlive = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+"""Tells which rows still count; dead ones are in an index until a merge drops them."""
 
-def rank(look: Look, keys_of: KeysOf, k: int, first: Reach, most: Reach) -> Ranked:
-    """Returns the `k` nearest keys, each by its nearest row; fewer only when no more can be reached.
+
+def over_fetched(rows: int, dead: float) -> int:
+    """Returns how many rows a look takes, so that it most likely holds `rows` that live where a share `dead` does not.
+
+    Three standard deviations more than the mean, as if the dead lay anywhere.
+    """
+    return math.ceil((rows + 3 * math.sqrt(rows * dead)) / (1 - dead)) if dead else rows
+
+
+def rank(look: Look, keys_of: KeysOf, k: int, first: Reach, most: Reach, are_alive: AreAlive | None = None) -> Ranked:
+    """Returns the `k` nearest keys, each by its nearest row that is alive; fewer only when no more can be reached.
 
     Equal distances are ordered by id, also where the `k`-th is cut from the rest. The result is exact among the rows of
     the lists that were probed.
@@ -51,16 +64,19 @@ def rank(look: Look, keys_of: KeysOf, k: int, first: Reach, most: Reach) -> Rank
         keys_of: the key of each id.
         k: keys wanted, at least 1.
         first: how far the first look goes.
-        most: no look goes further; `most.rows` is the number of rows there are.
+        most: no look goes further; `most.rows` is the number of rows that an index can return, dead ones too.
+        are_alive: which rows count, and are asked for their keys; None: all.
 
-    Cost: one look when `first.rows` covers the duplicates and ties; each further one takes 4 times the rows when there
-    may be better ones left, or probes twice the lists when those probed are used up.
+    Cost: one look when `first.rows` covers duplicates, ties and the dead; each further one takes 4 times the rows when
+    there may be better ones left, or probes twice the lists when those probed are used up.
     """
     reach = Reach(min(first.rows, most.rows), min(first.nprobe, most.nprobe))
     while True:
         distances, ids = look(reach)
         found = ids != NO_ROW
-        ranked, cut = _group(distances[found], ids[found], keys_of, k)
+        # What is left behind the cut is told by all that the index returned: the last of it may be dead.
+        counted = found if are_alive is None else found & are_alive(ids)
+        ranked, cut = _group(distances[counted], ids[counted], keys_of, k)
         used_up = not found.all() or len(ids) < reach.rows or reach.rows >= most.rows
         if used_up:
             if len(ranked.ids) == k or reach.nprobe >= most.nprobe:

@@ -1,4 +1,4 @@
-"""Searches a generation: opens its merged index, ranks what it finds, and tells what each found row is.
+"""Searches a generation: opens its merged index and deltas, ranks what they hold, and tells what each found row is.
 
 Needs faiss, numpy and pyarrow only. The index is mapped, not read: opening is instant whatever its size, and memory is
 what the probed lists take in the page cache. As FastScan it is read into memory instead.
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import generations, layout, ranking
+from transforms import generations, layout, ranking, tombstones
 from transforms.errors import UsageError
 from transforms.open_index import open_index
 from transforms.probing import search_lists
@@ -27,10 +27,10 @@ _GROUPED_ROWS = 3
 
 
 class Searcher:
-    """A generation, open for searching. Threads may share it."""
+    """A generation, open for searching: what it added is found, what it removed is not. Threads may share it."""
 
     def __init__(self, store: Store, generation: Generation, *, fast_scan: bool = False) -> None:
-        """Opens the merged index and the table of shards.
+        """Opens the merged index, what was added since, the table of shards, and what is dead.
 
         Args:
             store: the root.
@@ -45,6 +45,7 @@ class Searcher:
         self.store = store
         self.generation = generation
         self._index = open_index(store, generation, fast_scan=fast_scan)
+        self._dead = tombstones.read_all(store, generation.tables.tombstones)
         table = generations.read_table(store, generation.tables.shards)
         # 4 microseconds a shard: 0.06 s at 10⁹ vectors.
         self._shards = {row["shard"]: row for row in table.to_pylist() if row["path"] or row.get("ready")}
@@ -61,7 +62,7 @@ class Searcher:
         return cls(store, open_generation(store, number), fast_scan=fast_scan)
 
     def count(self, modality: Modality) -> int:
-        """Returns how many vectors of a modality the generation holds."""
+        """Returns how many vectors of a modality the generation holds, without dead ones."""
         totals = self.generation.totals
         return {"image": totals.images, "text": totals.texts, "keyword": totals.keywords}[modality]
 
@@ -91,15 +92,16 @@ class Searcher:
         # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
         grouped = totals.vectors > totals.embedded and modality not in ("image", "text")
         selected = modality if rows < totals.vectors else None
-        first = Reach(
-            min((_GROUPED_ROWS if grouped else 1) * k + 1, rows), min(nprobe or trained.nprobe, trained.nlist)
-        )
-        most = Reach(rows, first.nprobe if nprobe else trained.nlist)
+        # The bitmap of one kind leaves the dead out: they cost nothing there.
+        scanned = rows if selected else totals.vectors + totals.tombstones
+        wanted = ranking.over_fetched((_GROUPED_ROWS if grouped else 1) * k + 1, 1 - rows / scanned)
+        first = Reach(min(wanted, scanned), min(nprobe or trained.nprobe, trained.nlist))
+        most = Reach(scanned, first.nprobe if nprobe else trained.nlist)
         metadata = RowMetadata(self.store, self._shards)
         keys_of = metadata.keys if grouped else _themselves
         distances, ids = self._look(queries, first, selected)
         if grouped:
-            metadata.load(ids[ids != NO_ROW])
+            metadata.load(ids[(ids != NO_ROW) & self._dead.are_alive(ids)])
 
         def rank(place: int) -> Ranked:
             def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -108,7 +110,7 @@ class Searcher:
                 wider, found = self._look(queries[place : place + 1], reach, selected)
                 return wider[0], found[0]
 
-            return ranking.rank(look, keys_of, k, first, most)
+            return ranking.rank(look, keys_of, k, first, most, self._dead.are_alive)
 
         ranked = [rank(place) for place in range(len(queries))]
         metadata.load(np.concatenate([one.ids for one in ranked]))
@@ -150,17 +152,20 @@ class Searcher:
         self, queries: NDArray[np.float32], reach: Reach, modality: Modality | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         allowed = None if modality is None else self._bitmap(modality)
-        scores, ids = search_lists(self._index, queries, reach.rows, reach.nprobe, allowed)
+        index = self._index
+        scores, ids = search_lists(index.merged, queries, reach.rows, reach.nprobe, allowed, index.deltas)
         return (-scores if self.generation.trained.metric == "ip" else scores), ids
 
     def _bitmap(self, modality: Modality) -> NDArray[np.uint8]:
-        """A bit for each id, set where the row is of this kind: 8 KiB and 20 microseconds a shard."""
+        """A bit for each id, set where the row is of this kind and alive: 8 KiB and 20 microseconds a shard."""
         if modality not in self._bitmaps:
             bits = np.zeros((max(self._shards) + 1, ROWS_PER_SHARD // 8), np.uint8)
             for number, shard in self._shards.items():
                 selected = np.zeros(ROWS_PER_SHARD, np.bool_)
                 selected[_rows_of(shard, modality)] = True
                 bits[number] = np.packbits(selected, bitorder="little")
+            inside = self._dead.shards < len(bits)  # tombstones may outlive the shards that are left
+            bits[self._dead.shards[inside]] &= ~self._dead.bits[inside]
             self._bitmaps[modality] = bits.reshape(-1)
         return self._bitmaps[modality]
 

@@ -47,7 +47,7 @@ def test_fast_scan_finds_nearly_what_the_plain_scan_finds(tmp_path: Path, key: s
     store, generation, index = root_of(tmp_path, key)
     queries = np.random.default_rng(1).standard_normal((30, DIM)).astype(np.float32)
     _, expected = index.search(queries, 10)
-    fast = open_index(store, generation, fast_scan=True)
+    fast = open_index(store, generation, fast_scan=True).merged
     _, found = fast.search(queries, 10)
     same = np.mean([len(set(a) & set(b)) for a, b in zip(found.tolist(), expected.tolist(), strict=True)])
     assert same >= 9
@@ -61,11 +61,11 @@ def test_fast_scan_finds_nearly_what_the_plain_scan_finds(tmp_path: Path, key: s
 def test_fast_scan_finds_the_same_when_all_that_nobody_names_is_freed(tmp_path: Path, key: str) -> None:
     store, generation, _ = root_of(tmp_path, key)
     queries = np.random.default_rng(1).standard_normal((30, DIM)).astype(np.float32)
-    fast = open_index(store, generation, fast_scan=True)
+    fast = open_index(store, generation, fast_scan=True).merged
     expected = fast.search(queries, 10)
     for _ in range(3):
         gc.collect()
-        other = open_index(store, generation, fast_scan=True)  # takes the memory that was freed
+        other = open_index(store, generation, fast_scan=True).merged  # takes the memory that was freed
         other.reset()
         del other
     distances, ids = fast.search(queries, 10)
@@ -83,7 +83,7 @@ def test_what_cannot_be_scanned_fast_says_what_can(tmp_path: Path, key: str) -> 
 
 def test_an_index_of_another_size_or_count_is_refused(tmp_path: Path) -> None:
     store, generation, _ = root_of(tmp_path, "IVF8,Flat")
-    with pytest.raises(PixdexError, match=f"holds {ROWS} vectors, generation 1 names 7"):
+    with pytest.raises(PixdexError, match=f"holds {ROWS} vectors and the deltas 0, generation 1 names 7 and 0 dead"):
         open_index(store, replace(generation, totals=replace(generation.totals, vectors=7)))
     store.local_path(generation.index.path).write_bytes(b"cut")
     with pytest.raises(PixdexError, match="has 3 bytes"):

@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
-from transforms.open_index import _fast
+from transforms.open_index import _fast_merged
 from transforms.probing import search_lists
 
 DIM, ROWS, NLIST = 16, 6000, 600
@@ -56,7 +56,7 @@ def test_all_lists_are_all_lists_also_where_the_graph_does_not_lead(key: str, me
     neighbours = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
     neighbours[:] = -1  # no node leads to another
     if fast and not key.endswith("Flat"):
-        index = _fast(index, key)
+        index = _fast_merged(index, key)
     distances, ids = search_lists(index, QUERIES[:20], ROWS, 10**6)
     assert [sorted(row) for row in ids.tolist()] == [list(range(ROWS))] * 20
     signs = 1 if metric == faiss.METRIC_L2 else -1

@@ -1,0 +1,130 @@
+"""Deltas: shard indexes added after the last merge, opened as one index that a search scans beside the merged one.
+
+The bodies of an `.ivf` file lie as faiss wants lists on disk to lie, so that they are mapped. The lists of several
+deltas are joined by a stack, which copies those that are probed: as many bytes as are scanned, of deltas, which are
+small. In return there is one scan of all deltas, with one set of tables for a query.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+
+from transforms import generations
+from transforms.errors import PixdexError
+from transforms.index.list_file import ListFile
+from transforms.index.list_format import HEAD, Seal, segment_starts
+from transforms.index_cache import cached_lists
+from transforms.records import FileReference, Generation, TrainedIndex
+from transforms.store import Store, missing
+
+_MOST_TABLE_BYTES = 64 << 20
+"""The table that faiss makes of centroids and codebooks for L2 is copied up to this size, and done without above."""
+
+
+def delta_files(store: Store, generation: Generation) -> list[FileReference]:
+    """Returns the shard indexes of a generation that are not in its merged index."""
+    table = generations.read_table(store, generation.tables.blocks)
+    if "merged" not in table.column_names:  # written before there were any
+        return []
+    return [
+        FileReference(row["path"], row["bytes"], row["checksum"])
+        for row in table.to_pylist()
+        if row["merged"] is False and row["rows"]
+    ]
+
+
+def open_deltas(store: Store, generation: Generation, merged: Any) -> Any | None:  # faiss is untyped
+    """Opens the deltas of a generation as one index over their lists; None when there are none.
+
+    Every byte is read and checked, so that a search meets no damage; then they are mapped. Of an object store, local
+    copies (`index_cache`).
+
+    Args:
+        store: the root.
+        generation: whose deltas.
+        merged: its merged index, maybe behind vector transforms. The quantizer is shared: the index that is returned
+            keeps it alive, and takes vectors that are behind the transforms.
+
+    Raises:
+        PixdexError: a delta is missing, damaged, or of another trained index.
+    """
+    files = delta_files(store, generation)
+    if not files:
+        return None
+    lists = [_mapped(store, generation, file) for file in files]
+    joined = lists[0] if len(lists) == 1 else _joined(lists)
+    index = without_lists(merged)
+    index.replace_invlists(joined, True)  # an index that does not own its lists cannot be converted for fast scans
+    joined.this.disown()
+    index.ntotal = joined.compute_ntotal()
+    index.referenced_objects = [merged, *lists]
+    return index
+
+
+def without_lists(index: Any) -> Any:
+    """Returns a copy of an IVF index with its codebooks and no lists; the quantizer is the same, and not the copy's.
+
+    No one else may use the index meanwhile. Between two lines it has neither quantizer nor lists: with them, writing it
+    would take their memory again.
+    """
+    inner = faiss.downcast_index(faiss.extract_index_ivf(index))
+    quantizer, lists = inner.quantizer, inner.invlists
+    empty, none = faiss.IndexFlat(inner.d, inner.metric_type), faiss.ArrayInvertedLists(inner.nlist, inner.code_size)
+    total = inner.ntotal
+    inner.quantizer, inner.invlists, inner.ntotal = empty, none, 0
+    try:
+        data = faiss.serialize_index(inner)
+    finally:
+        inner.quantizer, inner.invlists, inner.ntotal = quantizer, lists, total
+    copy = faiss.deserialize_index(data, faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE)
+    copy.quantizer.this.own(True)  # Python frees the empty one
+    copy.quantizer, copy.own_fields = quantizer, False
+    if isinstance(inner, faiss.IndexIVFPQ) and 0 < inner.precomputed_table.nbytes() <= _MOST_TABLE_BYTES:
+        copy.precomputed_table.resize(inner.precomputed_table.size())
+        faiss.memcpy(copy.precomputed_table.get(), inner.precomputed_table.get(), inner.precomputed_table.nbytes())
+        copy.use_precomputed_table = inner.use_precomputed_table
+    return copy
+
+
+def _joined(lists: list[Any]) -> Any:
+    parts = faiss.InvertedListsPtrVector()
+    for part in lists:
+        parts.push_back(part)
+    return faiss.HStackInvertedLists(parts.size(), parts.data())
+
+
+def _mapped(store: Store, generation: Generation, file: FileReference) -> Any:
+    path = store.local_path(file.path) if store.local is not None else cached_lists(store, generation, file)
+    list_nos, sizes, code_size = _checked(store, path, file, generation.trained)
+    lists = faiss.OnDiskInvertedLists(generation.trained.nlist, code_size, str(path))
+    # Size, capacity and offset of each list: one array, for a loop over a million lists takes seconds.
+    address = faiss.cast_integer_to_idx_t_ptr(int(lists.lists.data().this))
+    table = faiss.rev_swig_ptr(address, 3 * generation.trained.nlist).reshape(-1, 3)
+    table[list_nos, 0] = table[list_nos, 1] = sizes
+    table[list_nos, 2] = len(HEAD) + segment_starts(sizes, code_size)[::2]
+    lists.totsize, lists.read_only = file.bytes, True
+    try:
+        lists.do_mmap()
+    except RuntimeError as error:
+        raise PixdexError(f"{path} cannot be mapped ({str(error).strip().splitlines()[-1]}): restore it") from error
+    return lists
+
+
+def _checked(store: Store, path: Path, file: FileReference, trained: TrainedIndex) -> Any:
+    """Reads all of a list file; returns its lists that are not empty, their sizes, and the code size."""
+    try:
+        stream = path.open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise missing(store, file.path) from error
+    with stream:
+        opened = ListFile(stream, str(path), Seal(file.bytes, file.checksum.removeprefix("xxh3:")))
+        opened.verify()
+        stored = opened.sizes()
+    made = (opened.fingerprint, opened.nlist, opened.code_size)
+    if made != (trained.fingerprint, trained.nlist, trained.code_size):
+        raise PixdexError(
+            f"{path} was made with trained index {opened.fingerprint}, of {opened.nlist} lists and {opened.code_size} "
+            f"bytes a code; the generation uses {trained.fingerprint}: restore it from a backup"
+        )
+    return stored.list_nos, stored.sizes, opened.code_size
