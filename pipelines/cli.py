@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "train": "Trains the index of a build, and stops there: whatever is missing before it + sample to train.",
     "add": "Adds every shard to the trained index, and stops there: whatever is missing before it + shard indexes.",
     "merge": "Merges the shard indexes and publishes the index: whatever is missing before it + merge + publish.",
+    "reindex": "Brings an index up to date: embeds what is new or changed, and drops what is gone.",
     "search": "Searches an index with a text, a picture or a vector.",
     "plan": "Says what a build will be, before there is any: index, parts, memory, bytes, hours, and the bottleneck.",
     "inspect": "Says what a root holds: items, rejects, vectors, files, and a run that is not finished.",

@@ -27,6 +27,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """Reads a whole number from 0 on, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def add(parser: argparse.ArgumentParser, flag: str, **kwargs: object) -> None:
     """Adds a flag under both spellings, `--index-key` and `--index_key`."""
     other = "--" + flag.removeprefix("--").replace("-", "_")

@@ -12,10 +12,14 @@ from pipelines import console, dataflow, options, progress, runners
 from pipelines.request import check, difference, request_of, request_of_vectors
 from transforms import generations, layout
 from transforms.add import AddBlocks
+from transforms.bury import BuryRows
+from transforms.compact import CompactBlocks
+from transforms.drift import MeasureDrift
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError, UsageError
 from transforms.index.index_key import IndexKey
 from transforms.index.sizing import machine_memory
+from transforms.keys import UpdateKeys
 from transforms.merge import MergeBlocks
 from transforms.plan import PlanItems
 from transforms.publish import PublishGeneration
@@ -28,6 +32,8 @@ from transforms.store import Store
 from transforms.train import TrainIndex
 
 if TYPE_CHECKING:
+    from apache_beam.runners.runner import PipelineRunner
+
     from transforms.encoders import Encoder
 
 OPTIONS = (
@@ -59,7 +65,7 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     if dataflow.is_asked(runner):
         dataflow.check(own.root, sources, beam_flags)
         argv = [*argv, *dataflow.settings(beam_flags)]
-    store = _store(own)
+    store = opened(own)
     planned = not own.abandon_plan and _goes_on(store, sources)
     if not planned:
         check(sources)
@@ -78,21 +84,14 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
             runners.run_to_end(runner, dataflow.nothing, argv)
         console.show_json(summary(store, published, {}) | {"embedded": 0})
         return console.DONE
-    run = _begin(store, request, unfinished, abandon=own.abandon_plan)
+    run = begin(store, request, unfinished, abandon=own.abandon_plan)
     if not own.no_progress:
         where = encoder.device if encoder and runner is None else f"the workers' {own.device} device"
         made = f"encoder {own.encoder} on {where}" if encoder else "ready embeddings, which workers will count"
         console.say(f"{made}, {dim} dimensions")
-    started = progress.now()
-    with progress.shown(run, wanted=not own.no_progress, last=last):
-        on_dataflow = dataflow.is_asked(runner)
-        workers = workers_for(request, own.worker_memory, own.accelerator) if on_dataflow else Workers()
-        limits = RunLimits(own.max_reject_ratio, workers.task_memory or own.worker_memory or _share(own.workers))
-        outcome = runners.run_to_end(runner, lambda pipeline: wire(pipeline, run, last, limits, workers), argv)
-    if outcome != "done":
-        console.show_json({"generation": run.generation, outcome: last})
+    seconds = carry_out(run, last, own, runner, argv)
+    if seconds is None:
         return console.DONE
-    seconds = progress.stage_seconds(run, started)
     if last != "publish":
         console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
         return console.DONE
@@ -104,6 +103,26 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
         console.say(totals(store, generation))
     console.show_json(summary(store, generation, seconds))
     return console.DONE
+
+
+def carry_out(
+    run: Run, last: Stage, own: Namespace, runner: "PipelineRunner | None", argv: Sequence[str]
+) -> dict[str, float] | None:
+    """Runs a run's graph up to a stage and shows how it goes.
+
+    Returns:
+        The seconds of each stage; None: the graph was handed to something else, or only built, which the last line says.
+    """
+    started = progress.now()
+    with progress.shown(run, wanted=not own.no_progress, last=last):
+        on_dataflow = dataflow.is_asked(runner)
+        workers = workers_for(run.request, own.worker_memory, own.accelerator) if on_dataflow else Workers()
+        limits = RunLimits(own.max_reject_ratio, workers.task_memory or own.worker_memory or _share(own.workers))
+        outcome = runners.run_to_end(runner, lambda pipeline: wire(pipeline, run, last, limits, workers), argv)
+    if outcome != "done":
+        console.show_json({"generation": run.generation, outcome: last})
+        return None
+    return progress.stage_seconds(run, started)
 
 
 @dataclass(frozen=True)
@@ -127,8 +146,12 @@ def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, work
     other, indexing = workers.other, workers.indexing
     stages: dict[Stage, tuple[str, beam.PTransform[Any, Any], Worker]] = {
         "embed": ("Embed", EmbedPartitions(run, limits.max_reject_ratio, workers.embedding), other),
+        "keys": ("Keys", UpdateKeys(run), indexing),
+        "tombstones": ("Tombstones", BuryRows(run), other),
+        "drift": ("Drift", MeasureDrift(run), indexing),
         "train": ("Train", TrainIndex(run), indexing),
         "add": ("Add", AddBlocks(run), indexing),
+        "compact": ("Compact", CompactBlocks(run), indexing),
         "merge": ("Merge", MergeBlocks(run), indexing),
         "publish": ("Publish", PublishGeneration(run), other),
     }
@@ -204,7 +227,12 @@ def _say_other_key(request: Request, generation: Generation) -> None:
         console.say(f"--index-key {asked} became {made}: too few vectors for more lists")
 
 
-def _store(own: Namespace) -> Store:
+def opened(own: Namespace) -> Store:
+    """Returns the root that the options name.
+
+    Raises:
+        UsageError: none is named, or it cannot be read.
+    """
     if not own.root:
         raise UsageError("--root is missing: name the folder that will hold the index")
     store = Store.at(own.root)
@@ -243,7 +271,7 @@ def _is_planned(run: Run) -> bool:
     return run.store.exists(layout.plan(run.generation))
 
 
-def _begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bool) -> Run:
+def begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bool) -> Run:
     """Adopts the unfinished run of this request, or begins a new one.
 
     `abandon` gives up any unfinished run, of this request too: its files may be what is wrong.

@@ -20,7 +20,8 @@ from transforms.records import EncoderSettings, IndexSettings, Source
 from transforms.sources.vectors import DEFAULT_COLUMN
 
 
-def _ratio(text: str) -> float:
+def ratio(text: str) -> float:
+    """Reads a share from 0 to 1, for argparse."""
     try:
         value = float(text)
     except ValueError:
@@ -163,7 +164,7 @@ class RunOptions(PipelineOptions):
         flags.add(
             parser,
             "--max-reject-ratio",
-            type=_ratio,
+            type=ratio,
             default=0.5,
             help="a run with a larger share of rejected items publishes nothing (default 0.5)",
         )

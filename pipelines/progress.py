@@ -52,7 +52,7 @@ def stage_seconds(run: Run, since: float) -> dict[str, float]:
 def _watch(run: Run, last: Stage, stop: threading.Event) -> None:
     live = sys.stderr.isatty()
     for stage in STAGES[: STAGES.index(last) + 1]:
-        with tqdm(desc=f"{stage:>7}", bar_format=_BAR, file=sys.stderr, disable=not live) as bar:
+        with tqdm(desc=f"{stage:>10}", bar_format=_BAR, file=sys.stderr, disable=not live) as bar:
             while True:
                 stopped, looked = stop.is_set(), time.monotonic()
                 finished = run.stage_marker(stage)
@@ -69,7 +69,7 @@ def _watch(run: Run, last: Stage, stop: threading.Event) -> None:
         if finished is None:
             return
         if not live and finished.tasks:
-            console.say(f"{stage:>7} done: {finished.tasks} {_unit(stage, finished.tasks)}")
+            console.say(f"{stage:>10} done: {finished.tasks} {_unit(stage, finished.tasks)}")
 
 
 def _unit(stage: Stage, count: int | None) -> str:
@@ -81,6 +81,9 @@ _BLOCKS, _GROUPS, _LISTS = ("block", "blocks"), ("group of cells", "groups of ce
 _UNITS: dict[Stage, tuple[str, str]] = {
     "plan": ("plan", "plans"),
     "embed": ("shard", "shards"),
+    "keys": ("key bucket", "key buckets"),
+    "tombstones": ("folder of shards", "folders of shards"),
+    "drift": ("measurement", "measurements"),
     "sample": _BLOCKS,
     "parents": ("set of parents", "sets of parents"),
     "route": _BLOCKS,
@@ -91,6 +94,7 @@ _UNITS: dict[Stage, tuple[str, str]] = {
     "move2": _LISTS,
     "train": ("trained index", "trained indexes"),
     "add": _BLOCKS,
+    "compact": _BLOCKS,
     "tier": ("file", "files"),
     "merge": ("piece", "pieces"),
     "publish": ("generation", "generations"),

@@ -94,6 +94,8 @@ def difference(stands: Request, asked: Request) -> str:
             f"encoder {stands.encoder.spec} with fingerprint {stands.encoder.fingerprint[:12]}…, "
             f"not {asked.encoder.spec} with {asked.encoder.fingerprint[:12]}…"
         )
+    if stands.reindex != asked.reindex:
+        return _reindex_difference(stands, asked)
     if stands.sources != asked.sources:
         return "other sources"
     names = [
@@ -103,6 +105,14 @@ def difference(stands: Request, asked: Request) -> str:
         if getattr(one, name) != getattr(other, name)
     ]
     return "; ".join(names) or f"seed {stands.seed}, not {asked.seed}"
+
+
+def _reindex_difference(stands: Request, asked: Request) -> str:
+    one, other = stands.reindex, asked.reindex
+    if one is None or other is None:
+        return "a build, not a reindex" if one is None else "a reindex, not a build"
+    names = [name for name in type(one).__dataclass_fields__ if getattr(one, name) != getattr(other, name)]
+    return "; ".join(f"--{name.replace('_', '-')} {getattr(one, name)!r}, not {getattr(other, name)!r}" for name in names)
 
 
 def _made_of(encoder: EncoderSettings) -> str:

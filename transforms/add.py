@@ -13,15 +13,16 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
-from transforms import layout, planning
+from transforms import inventory, layout
 from transforms.add_batches import batches_a_thread
 from transforms.errors import PixdexError
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.list_writer import write_lists
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.worker_threads import each_with_one_thread
+from transforms.inventory import BlockShards
 from transforms.planning import Block
-from transforms.records import ListsMarker, ShardMarker, StageMarker, digest
+from transforms.records import ListsMarker, StageMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage
 from transforms.vector_rows import VectorBatch, read_batches
@@ -55,7 +56,7 @@ class _BlocksToAdd(beam.DoFn):
         self._run = run
 
     def process(self, trained: StageMarker) -> Iterator[Block]:
-        yield from planning.read_blocks(self._run.store, self._run.plan)
+        yield from inventory.blocks_to_add(self._run)
 
 
 class _AddBlock(beam.DoFn):
@@ -66,37 +67,39 @@ class _AddBlock(beam.DoFn):
 
     def process(self, block: Block) -> Iterator[int]:
         run, trained = self._run, self._run.trained().trained
-        shards = [marker for marker in run.markers("embed", block.shards, ShardMarker) if marker.rows]
-        answered = digest(trained.fingerprint, [marker.ready or marker.embeddings for marker in shards])
+        found = inventory.shards_in(run, block)
+        answered = digest(
+            trained.fingerprint, [marker.ready or marker.embeddings for marker in found.shards], found.rows
+        )
         if run.marker("add", block.number, ListsMarker, answered) is None:
             opened = self._shared.acquire(lambda: open_trained(run.store, trained), tag=trained.fingerprint)
-            marker = add_block(run, block, shards, opened, answered)
+            marker = add_block(run, block, found, opened, answered)
             self._added.inc(run.commit("add", block.number, marker).rows)
         yield block.number
 
 
-def add_block(run: Run, block: Block, shards: list[ShardMarker], opened: OpenTrained, answered: str) -> ListsMarker:
-    """Writes and uploads the shard index of a block. Returns its marker, which is not yet committed.
+def add_block(run: Run, block: Block, found: BlockShards, opened: OpenTrained, answered: str) -> ListsMarker:
+    """Writes and uploads the shard index of a block's live rows. Returns its marker, which is not yet committed.
 
     Raises:
         PixdexError: a shard is missing or damaged, or has not the rows that its marker counts.
     """
     trained = run.trained().trained
-    rows = sum(marker.rows for marker in shards)
+    rows = found.rows
     entries = Encoded(
         np.empty(rows, np.int64),
         np.empty(rows, np.min_scalar_type(trained.nlist - 1)),
         np.empty((rows, trained.code_size), np.uint8),
     )
     first = 0
-    for made in _encoded(run, shards, opened):
+    for made in _encoded(run, found, opened):
         stop = first + len(made.ids)
         if stop <= rows:
             entries.ids[first:stop], entries.list_nos[first:stop] = made.ids, made.list_nos
             entries.codes[first:stop] = made.codes
         first = stop
     if first != rows:
-        counted = ", ".join(str(marker.shard) for marker in shards)
+        counted = ", ".join(str(marker.shard) for marker in found.shards)
         raise PixdexError(
             f"block {block.number} has not the {rows} rows that the markers of its shards ({counted}) count: "
             "put their files back, or build anew with --abandon-plan"
@@ -117,11 +120,12 @@ def add_block(run: Run, block: Block, shards: list[ShardMarker], opened: OpenTra
     return ListsMarker(block.number, answered, rows, lists)
 
 
-def _encoded(run: Run, shards: list[ShardMarker], opened: OpenTrained) -> Iterator[Encoded]:
+def _encoded(run: Run, found: BlockShards, opened: OpenTrained) -> Iterator[Encoded]:
     """Yields the entries of the shards' rows in order, made by all threads of the run, each on batches of its own."""
     workers = run.request.encoder.threads
     at_once = batches_a_thread(run.request.encoder.dim, workers)
-    batches = (batch for marker in shards for batch in read_batches(run.store, marker, run.request.encoder))
+    encoder, alive = run.request.encoder, found.alive
+    batches = (batch for marker in found.shards for batch in read_batches(run.store, marker, encoder, alive))
 
     def encode(some: list[VectorBatch]) -> Encoded:
         return encode_batches(opened.index, some, opened.assign)

@@ -1,81 +1,21 @@
-"""Generations: which one is current, which run comes next, and publishing one.
+"""Generations: which one is current, and which run comes next.
 
 The highest number below `generations/` is the current generation. A run claims the next free number by creating its
 request; a run that was abandoned keeps its number, and the shard numbers of its plan, for ever.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
 from transforms import layout, parquet_files
 from transforms.errors import PixdexError
-from transforms.index.list_format import ID_BYTES
-from transforms.ready_table import READY
-from transforms.records import (
-    FileReference,
-    Generation,
-    ListsMarker,
-    PieceMarker,
-    Plan,
-    Request,
-    SegmentMarker,
-    ShardMarker,
-    Tables,
-    Totals,
-    TrainedIndex,
-    digest,
-)
+from transforms.records import FileReference, Generation, Plan, Request
 from transforms.run import Run
-from transforms.store import Store, sha256_of
+from transforms.store import Store
 
 SEGMENTS: Final = "segments:"
 """How the checksum of an index begins that lies on storage as segments."""
-
-_SHARD_COUNTS = ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
-_SHARDS = pa.schema(
-    [
-        *((name, pa.int64()) for name in _SHARD_COUNTS),
-        ("path", pa.string()),
-        ("bytes", pa.int64()),
-        ("checksum", pa.string()),
-        ("ready", READY),
-    ]
-)
-_FILE = [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
-_BLOCKS = pa.schema(
-    [
-        *((name, pa.int64()) for name in ("block", "rows", "first_shard", "last_shard")),
-        ("merged", pa.bool_()),
-        *_FILE,
-    ]
-)
-"""Shard indexes; those that are not `merged` are deltas, which a search scans beside the merged index."""
-_TOMBSTONES = pa.schema([("folder", pa.int64()), ("rows", pa.int64()), *_FILE])
-_KEYS = pa.schema(
-    [
-        *((name, pa.int64()) for name in ("bucket", "bits", "entries", "rejected", "images", "texts", "keywords")),
-        *_FILE,
-    ]
-)
-_SEGMENTS = pa.schema(
-    [
-        *((name, pa.int64()) for name in ("first_list", "last_list", "offset", "bytes")),
-        ("path", pa.string()),
-        ("checksum", pa.string()),
-    ]
-)
-_REJECTS = pa.schema(
-    [
-        ("shard", pa.int64()),
-        ("rejected", pa.int64()),
-        ("path", pa.string()),
-        ("bytes", pa.int64()),
-        ("checksum", pa.string()),
-    ]
-)
 
 
 def numbers(store: Store) -> list[int]:
@@ -138,45 +78,6 @@ def abandon(run: Run) -> None:
     run.store.create(layout.abandoned(run.generation), b"{}\n")
 
 
-def publish(run: Run) -> Generation:
-    """Writes the tables of a finished run and creates its generation, the last step of all.
-
-    Raises:
-        PixdexError: the counts of shards, blocks and merged index do not agree.
-    """
-    store, plan, trained = run.store, run.plan, run.trained().trained
-    shards = run.shards()
-    blocks = run.markers("add", range(plan.blocks), ListsMarker)
-    merged = _pieces(run, trained) if store.local is not None else _segments(run, trained)
-    _check_whole(run, merged, shards, blocks)
-    generation = Generation(
-        generation=run.generation,
-        request=run.request,
-        request_digest=digest(run.request),
-        totals=_totals(shards, len(blocks)),
-        trained=trained,
-        index=merged.index,
-        tables=Tables(
-            shards=_write(store, map(_shard_row, shards), _SHARDS),
-            blocks=_write(store, map(_block_row, blocks), _LISTS),
-            segments=_write(store, merged.segments, _SEGMENTS),
-            rejects=_write(store, (_reject_row(marker) for marker in shards if marker.rejects), _REJECTS),
-        ),
-        next_shard=plan.first_shard + plan.shards,
-    )
-    return store.commit(layout.generation(run.generation), generation)
-
-
-def merged_pieces(run: Run) -> list[PieceMarker]:
-    """Reads the markers of a merged file, its head (number 0) and every range of lists, in order of offset."""
-    return run.markers("merge", _merged_numbers(run), PieceMarker)
-
-
-def merged_segments(run: Run) -> list[SegmentMarker]:
-    """Reads the markers of the segments of an index on an object store, in order of their lists."""
-    return run.markers("merge", _merged_numbers(run), SegmentMarker)
-
-
 def read_table(store: Store, reference: FileReference) -> pa.Table:
     """Reads one of a generation's tables."""
     return parquet_files.read(store, reference)
@@ -196,110 +97,3 @@ def files(store: Store, generation: Generation) -> list[str]:
 
 def _is_abandoned(run: Run) -> bool:
     return run.store.exists(layout.abandoned(run.generation))
-
-
-@dataclass(frozen=True)
-class _Merged:
-    """The merged index of a run: what names it, the rows of its table, how many vectors, and what is not there."""
-
-    index: FileReference
-    segments: list[dict[str, Any]]
-    rows: int
-    missing: list[FileReference]
-
-
-def _pieces(run: Run, trained: TrainedIndex) -> _Merged:
-    pieces, path = merged_pieces(run), layout.merged_index(run.generation)
-    segments = [_segment_row(path, piece) for piece in pieces]
-    index = FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}")
-    entry = trained.code_size + ID_BYTES
-    rows, rest = divmod(sum(piece.bytes for piece in pieces if piece.number), entry)
-    if rest:
-        raise PixdexError(
-            f"{run.store.url}/{path} has {rows * entry + rest} bytes of lists, no multiple of the {entry} that a "
-            "vector takes: start again with --abandon-plan"
-        )
-    return _Merged(index, segments, rows, [] if run.store.holds(index) else [index])
-
-
-def _segments(run: Run, trained: TrainedIndex) -> _Merged:
-    markers = merged_segments(run)
-    segments = [
-        {"first_list": marker.first_list, "last_list": marker.last_list, "offset": 0, **asdict(marker.lists)}
-        for marker in markers
-    ]
-    edges = [0, *(marker.last_list for marker in markers)]
-    if [marker.first_list for marker in markers] != edges[:-1] or edges[-1] != trained.nlist:
-        raise PixdexError(f"{run.store.url}: the segments do not cover all lists: start again with --abandon-plan")
-    size = sum(marker.lists.bytes for marker in markers)
-    index = FileReference(layout.index_folder(run.generation), size, f"{SEGMENTS}{digest(segments)}")
-    missing = [marker.lists for marker in markers if not run.store.holds(marker.lists)]
-    return _Merged(index, segments, sum(marker.rows for marker in markers), missing)
-
-
-def _merged_numbers(run: Run) -> list[int]:
-    names = run.store.names(layout.marker_folder(run.generation, "merge"))
-    return [int(name.removesuffix(".json")) for name in names]
-
-
-def _check_whole(run: Run, merged: _Merged, shards: Sequence[ShardMarker], blocks: Sequence[ListsMarker]) -> None:
-    rows, listed = sum(marker.rows for marker in shards), sum(marker.rows for marker in blocks)
-    if not rows == listed == merged.rows:
-        raise PixdexError(
-            f"{run.store.url}: shards hold {rows} rows, their shard indexes {listed}, the merged index "
-            f"{merged.rows}: start again with --abandon-plan"
-        )
-    for file in merged.missing:
-        raise PixdexError(
-            f"{run.store.url}/{file.path} is not {file.bytes} bytes long: start again with --abandon-plan"
-        )
-
-
-def _totals(shards: Sequence[ShardMarker], blocks: int) -> Totals:
-    items, rejected = sum(marker.items for marker in shards), sum(marker.rejected for marker in shards)
-    return Totals(
-        items=items,
-        embedded=items - rejected,
-        rejected=rejected,
-        vectors=sum(marker.rows for marker in shards),
-        tombstones=0,
-        images=sum(marker.images for marker in shards),
-        texts=sum(marker.texts for marker in shards),
-        keywords=sum(marker.keywords for marker in shards),
-        shards=len(shards),
-        blocks=blocks,
-    )
-
-
-def _shard_row(marker: ShardMarker) -> dict[str, Any]:
-    counts = {name: getattr(marker, name) for name in _SHARD_COUNTS}
-    ready = {"ready": asdict(marker.ready) if marker.ready else None}
-    return counts | (asdict(marker.embeddings) if marker.embeddings else {}) | ready
-
-
-def _block_row(marker: ListsMarker) -> dict[str, Any]:
-    return {"block": marker.number, "rows": marker.rows, **asdict(marker.lists)}
-
-
-def _reject_row(marker: ShardMarker) -> dict[str, Any]:
-    assert marker.rejects is not None
-    return {"shard": marker.shard, "rejected": marker.rejected, **asdict(marker.rejects)}
-
-
-def _segment_row(path: str, piece: PieceMarker) -> dict[str, Any]:
-    return {
-        "first_list": piece.first_list,
-        "last_list": piece.last_list,
-        "offset": piece.offset,
-        "bytes": piece.bytes,
-        "path": path,
-        "checksum": piece.checksum,
-    }
-
-
-def _write(store: Store, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> FileReference:
-    with store.scratch() as scratch:
-        file = scratch / "table.parquet"
-        parquet_files.write(pa.Table.from_pylist(list(rows), schema=schema), file)
-        checksum = sha256_of(file)
-        return store.upload_as(file, layout.table(checksum), f"sha256:{checksum}")

@@ -15,8 +15,8 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from transforms import parquet_files, tables
-from transforms.records import ROW_BITS, FileReference
+from transforms import layout, parquet_files, tables
+from transforms.records import ROW_BITS, Changes, FileReference
 from transforms.store import Store
 
 ENTRY: Final = np.dtype(
@@ -36,7 +36,6 @@ ENTRIES_PER_BUCKET: Final = 1 << 19
 """Of 60 bytes; what joining them takes is about five times that."""
 
 _ROWS_PER_GROUP: Final = 1 << 15
-_SEED: Final = 0
 
 
 def hashes(values: pa.Array) -> NDArray[np.uint64]:
@@ -53,12 +52,12 @@ def short_hashes(values: pa.Array) -> NDArray[np.uint64]:
 
 def origin_of(container: str) -> int:
     """Returns what stands for a container in its items' entries; 0 stands for none that could be skipped."""
-    return xxhash.xxh3_64_intdigest(container) or 1
+    return xxhash.xxh3_64_intdigest(container.encode()) or 1
 
 
 def reject_of(kind: str) -> int:
     """Returns what stands for a type of reject; never 0."""
-    return xxhash.xxh32_intdigest(kind, _SEED) or 1
+    return xxhash.xxh32_intdigest(kind.encode()) or 1
 
 
 def listed(keys: pa.Array, versions: pa.Array, start: int) -> NDArray[np.void]:
@@ -130,17 +129,12 @@ class Difference:
     Attributes:
         chosen: bool `(listed,)`: items to be embedded, for they are new, changed or tried again.
         removed: bool `(known,)`: entries whose rows are dead now: gone, changed or tried again.
-        new, changed, gone, unchanged, rejected, retried: counts of items, as in `records.Changes`.
+        counts: of items.
     """
 
     chosen: NDArray[np.bool_]
     removed: NDArray[np.bool_]
-    new: int
-    changed: int
-    gone: int
-    unchanged: int
-    rejected: int
-    retried: int
+    counts: Changes
 
 
 def compare(
@@ -177,9 +171,7 @@ def compare(
     stays[place[same & ~again]] = True
     stays |= kept
     rejected = known["reject"] != 0
-    return Difference(
-        chosen=~same | again,
-        removed=removed,
+    counts = Changes(
         new=int((~is_known).sum()),
         changed=int((is_known & ~same).sum()),
         gone=gone,
@@ -187,6 +179,7 @@ def compare(
         rejected=int((stays & rejected).sum()),
         retried=int(again.sum()),
     )
+    return Difference(~same | again, removed, counts)
 
 
 def dead_ids(entries: NDArray[np.void]) -> NDArray[np.int64]:
@@ -214,6 +207,11 @@ def whole_shard(shard: int, rows: int) -> NDArray[np.void]:
     return entry
 
 
+def joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    """Returns the entries of several arrays."""
+    return np.concatenate([np.empty(0, ENTRY), *parts])
+
+
 @dataclass(frozen=True)
 class Bucket:
     """The file of a bucket: entries whose hash begins with `number`, read as `bits` bits."""
@@ -233,10 +231,10 @@ def first_hash(bucket: int, bits: int) -> int:
     return bucket << (64 - bits)
 
 
-def write_entries(store: Store, entries: NDArray[np.void]) -> FileReference:
-    """Writes sorted entries as a table."""
+def write_entries(store: Store, entries: NDArray[np.void], folder: str = layout.TABLES) -> FileReference:
+    """Writes sorted entries as a table; equal ones have one name."""
     columns = {name: pa.array(np.ascontiguousarray(entries[name])) for name in ENTRY.names or ()}
-    return tables.write(store, pa.table(columns), _ROWS_PER_GROUP)
+    return tables.write(store, pa.table(columns), _ROWS_PER_GROUP, folder)
 
 
 def read_entries(store: Store, file: FileReference, number: int = 0, bits: int = 0) -> NDArray[np.void]:
@@ -263,7 +261,7 @@ def read_bucket(store: Store, buckets: Sequence[Bucket], number: int, bits: int)
     low, high = first_hash(number, bits), first_hash(number + 1, bits) - 1
     overlapping = [one for one in buckets if one.hash_range[0] <= high and one.hash_range[1] >= low]
     parts = [read_entries(store, one.file, number, bits) for one in overlapping]
-    return np.concatenate([np.empty(0, ENTRY), *parts])
+    return joined(parts)
 
 
 def _bucket_of(high: NDArray[np.uint64], bits: int) -> NDArray[np.int64]:

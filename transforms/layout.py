@@ -81,9 +81,9 @@ def group_stem(stage: str, group: int) -> str:
     return f"{stage}-{group:010d}"
 
 
-def table(checksum: str) -> str:
-    """A table that generations list; `checksum` is the sha256 of its bytes, in hexadecimal."""
-    return f"{TABLES}/{checksum}.parquet"
+def table(checksum: str, folder: str = TABLES) -> str:
+    """A table, by default one that generations list; `checksum` is the sha256 of its bytes, in hexadecimal."""
+    return f"{folder}/{checksum}.parquet"
 
 
 def embeddings_folder(shard: int) -> str:

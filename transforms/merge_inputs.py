@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Final
 
-from transforms import open_files
+from transforms import inventory, open_files
 from transforms.index.list_file import ListFile
 from transforms.index.list_format import Seal
 from transforms.index.range_merge import StepBuffers
@@ -96,8 +96,8 @@ def merge_inputs(run: Run) -> MergeInputs:
 
 
 def blocks(run: Run) -> list[ListsMarker]:
-    """The markers of the shard indexes of a run, in order; the add stage must be done."""
-    return run.markers("add", range(run.plan.blocks), ListsMarker)
+    """The markers of the shard indexes that a run merges, in order; none: it merges nothing."""
+    return [block.marker for block in inventory.lists(run).merged]
 
 
 def answers(run: Run, found: Sequence[ListsMarker]) -> str:

@@ -46,11 +46,12 @@ class Piece:
 
 
 def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
-    """Makes room for the merged index and cuts its lists into pieces; none when it is already merged.
+    """Makes room for the merged index and cuts its lists into pieces; none when it is, or nothing is to be, merged.
 
     Memory: 8 bytes a list, and the fences of every shard index.
     """
-    if _final(run).exists():
+    found = blocks(run)
+    if not found or _final(run).exists():
         return []
     described = _layout(run)
     with contextlib.closing(merge_inputs(run)) as inputs:
@@ -60,7 +61,7 @@ def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     _make_room(run, body_offset(described, sizes, described.nlist))
     before = np.concatenate(([0], np.cumsum(sizes))) * (described.code_size + ID_BYTES)
     start = body_offset(described, sizes)
-    merged = answers(run, blocks(run))
+    merged = answers(run, found)
     pieces = []
     for number, lists in enumerate(ranges, start=1):
         offset, size = start + int(before[lists.start]), int(before[lists.stop] - before[lists.start])
@@ -96,6 +97,9 @@ def merge_piece(run: Run, piece: Piece, inputs: MergeInputs, step_bytes: int = S
 
 def finish_merge(run: Run) -> None:
     """Writes the head of the file, which no piece has, and gives the whole file its name."""
+    found = blocks(run)
+    if not found:
+        return
     final, temporary, described = _final(run), _temporary(run), _layout(run)
     if not final.exists():
         with contextlib.closing(merge_inputs(run)) as inputs:
@@ -106,7 +110,7 @@ def finish_merge(run: Run) -> None:
                     size = write_head(trained, out, described, sizes)
                 out.flush()
                 os.fsync(out.fileno())
-                _commit(run, 0, digest(answers(run, blocks(run)), 0, 0, 0), range(0), 0, size, _checksum(out, 0, size))
+                _commit(run, 0, digest(answers(run, found), 0, 0, 0), range(0), 0, size, _checksum(out, 0, size))
                 # Whoever came first linked the same bytes, and may have taken the temporary name away.
                 with contextlib.suppress(FileExistsError, FileNotFoundError):
                     os.link(temporary, final)

@@ -1,12 +1,13 @@
 """The last stage: creates the generation that names all the others made."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import generations, layout
+from transforms import generations, inventory, layout, publishing
 from transforms.errors import PixdexError
 from transforms.records import StageMarker
 from transforms.run import Run
@@ -15,7 +16,10 @@ from transforms.stage import FinishStage
 
 @dataclass(eq=False)
 class PublishGeneration(beam.PTransform):
-    """Checks the counts and publishes the generation; readers see all of it or nothing."""
+    """Checks the counts and publishes the generation; readers see all of it or nothing.
+
+    A reindex that found nothing to do publishes nothing, and gives its number up.
+    """
 
     run: Run
 
@@ -31,7 +35,20 @@ class _Publish(beam.DoFn):
     def process(self, merged: StageMarker) -> Iterator[int]:
         run = self._run
         if run.store.exists(layout.abandoned(run.generation)):
+            if inventory.is_idle(run):
+                return
             raise PixdexError(
                 f"{run.store.url}: the run of generation {run.generation} was given up by another build of this root"
             )
-        yield generations.publish(run).generation
+        if inventory.is_idle(run):
+            generations.abandon(run)
+            _forget_listing(run)
+        else:
+            publishing.publish(run)
+        yield run.generation
+
+
+def _forget_listing(run: Run) -> None:
+    """Removes the item tables of a run that found nothing to do: they would grow by a listing every night."""
+    with contextlib.suppress(FileNotFoundError):
+        run.store.filesystem.rm(run.store.full(layout.items_folder(run.generation)), recursive=True)

@@ -13,12 +13,24 @@ from typing import Literal, TypeVar, get_args
 
 from transforms import layout
 from transforms.errors import PixdexError
-from transforms.records import FileReference, Plan, Request, ShardMarker, StageMarker, TrainMarker
+from transforms.records import (
+    DriftMarker,
+    FileReference,
+    Generation,
+    Plan,
+    Request,
+    ShardMarker,
+    StageMarker,
+    TrainMarker,
+)
 from transforms.store import Store
 
 Stage = Literal[
     "plan",
     "embed",
+    "keys",
+    "tombstones",
+    "drift",
     "sample",
     "parents",
     "route",
@@ -29,6 +41,7 @@ Stage = Literal[
     "move2",
     "train",
     "add",
+    "compact",
     "tier",
     "merge",
     "publish",
@@ -68,19 +81,34 @@ class Run:
         """The committed plan; the plan stage must be done."""
         return self.store.read_record(layout.plan(self.generation), Plan)
 
+    @cached_property
+    def base(self) -> Generation | None:
+        """The generation that a reindex goes on from; a first build has none."""
+        reindex = self.request.reindex
+        return None if reindex is None else self.store.read_record(layout.generation(reindex.base), Generation)
+
+    @cached_property
+    def drift(self) -> DriftMarker:
+        """What a reindex decided; its drift stage must be done."""
+        return self.store.read_record(layout.marker(self.generation, "drift", 0), DriftMarker)
+
     def stage_marker(self, stage: Stage) -> StageMarker | None:
         """Returns the marker of a stage, or None while some of its tasks are not done."""
         return self.store.find_record(layout.stage_marker(self.generation, stage), StageMarker)
 
     def tasks(self, stage: Stage) -> int | None:
         """Returns how many tasks a stage has, or None while the plan, or the stage before, does not say."""
-        if stage in ("plan", "parents", "move1", "move2", "train", "publish"):
+        if self.request.reindex is None and stage in ("parents", "move1", "move2"):
+            return 1
+        if stage in ("plan", "train", "publish"):
             return 1
         if not self.store.exists(layout.plan(self.generation)):
             return None
         if stage == "embed":
             return self.plan.shards
-        return self.plan.blocks if stage in ("sample", "route", "add") else None
+        if self.request.reindex is None:
+            return self.plan.blocks if stage in ("sample", "route", "add") else None
+        return None
 
     def trained(self) -> TrainMarker:
         """The trained index of the run; the train stage must be done."""
@@ -123,10 +151,15 @@ class Run:
             paths = (layout.marker(self.generation, stage, task) for task in tasks)
             return list(pool.map(lambda path: self.store.read_record(path, kind), paths))
 
-    def shards(self) -> list[ShardMarker]:
-        """Reads the marker of every shard of the run, in order; the embed stage must be done."""
-        plan = self.plan
-        return self.markers("embed", range(plan.first_shard, plan.first_shard + plan.shards), ShardMarker)
+    def numbers(self, stage: Stage) -> list[int]:
+        """Returns the numbers, ascending, of the tasks of a stage that have a marker."""
+        names = self.store.names(layout.marker_folder(self.generation, stage))
+        return [int(name.removesuffix(".json")) for name in names]
+
+    def shards(self, numbers: range | None = None) -> list[ShardMarker]:
+        """Reads the markers of some shards of the run, or of all, in order; the embed stage must be done."""
+        first = self.plan.first_shard
+        return self.markers("embed", numbers or range(first, first + self.plan.shards), ShardMarker)
 
 
 def _files_of(record: object) -> list[FileReference]:

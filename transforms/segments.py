@@ -67,7 +67,7 @@ def plan_tier(run: Run, fan_in: int | None = None, file_bytes: int = FILE_BYTES)
 def merge_tier(run: Run, task: RangeTask) -> None:
     """Writes, uploads and commits one file of the tier; one that stands is left alone. Memory: two steps."""
     if run.marker("tier", task.number, SegmentMarker, task.answers) is None:
-        group = run.markers("add", range(task.first_block, task.last_block), ListsMarker)
+        group = blocks(run)[task.first_block : task.last_block]
         with contextlib.closing(_inputs_of(run, group)) as inputs:
             folder, stem = layout.tier_folder(run.generation), layout.tier_stem(task.number)
             _write(run, "tier", task, inputs, STEP_BYTES, folder, stem)
@@ -78,11 +78,14 @@ def plan_segments(run: Run, segment_bytes: int = FILE_BYTES) -> list[RangeTask]:
 
     Smaller ones spread over more workers, need less room on the disk of each, and are more objects to open.
     """
-    lists, merged = range(run.trained().trained.nlist), answers(run, blocks(run))
+    found = blocks(run)
+    if not found:
+        return []
+    lists, merged = range(run.trained().trained.nlist), answers(run, found)
     with contextlib.closing(merge_inputs(run)) as inputs:
         ranges = plan_pieces(mergeable(inputs.over(lists), run.trained().trained.fingerprint), segment_bytes)
     return [
-        RangeTask(number, 0, run.plan.blocks, own.start, own.stop, digest("segment", merged, own.start, own.stop))
+        RangeTask(number, 0, len(found), own.start, own.stop, digest("segment", merged, own.start, own.stop))
         for number, own in enumerate(ranges)
     ]
 

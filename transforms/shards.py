@@ -89,6 +89,11 @@ def write_rejects(store: Store, shard: int, rejects: Sequence[Reject]) -> FileRe
         return None
     columns = zip(*map(astuple, rejects), strict=True)
     table = pa.table([pa.array(column) for column in columns], names=REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
+    return write_reject_table(store, shard, table)
+
+
+def write_reject_table(store: Store, shard: int, table: pa.Table) -> FileReference:
+    """Writes rejects of one shard (`REJECT_SCHEMA`)."""
     with store.scratch() as scratch:
         file = scratch / "rejects.parquet"
         parquet_files.write(table.replace_schema_metadata(REJECT_SCHEMA.metadata), file)

@@ -64,25 +64,27 @@ class Tombstones:
         return ~self.are_dead(ids)
 
     @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many rows of each of the shards are dead, int64 `(n,)`."""
+        found: NDArray[np.int64] = np.bitwise_count(self.bits).sum(axis=1, dtype=np.int64)
+        return found
+
+    @property
+    def count_by_shard(self) -> dict[int, int]:
+        """The same, by the number of the shard."""
+        return dict(zip(self.shards.tolist(), self.counts.tolist(), strict=True))
+
+    @property
     def rows(self) -> int:
         """How many rows are dead."""
-        return int(np.bitwise_count(self.bits).sum(dtype=np.int64))
-
-    def rows_of(self, shard: int) -> int:
-        """How many rows of a shard are dead."""
-        return sum(int(np.bitwise_count(self.bits[place]).sum()) for place in np.flatnonzero(self.shards == shard))
-
-    def without(self, shards: Iterable[int]) -> "Tombstones":
-        """Leaves shards out."""
-        kept = ~np.isin(self.shards, np.fromiter(shards, np.int64))
-        return Tombstones(self.shards[kept], self.bits[kept])
+        return int(self.counts.sum())
 
 
 def write(store: Store, dead: Tombstones) -> FileReference:
     """Writes tombstones as a table; equal ones have one name."""
     columns = [
         pa.array(dead.shards),
-        pa.array(np.bitwise_count(dead.bits).sum(axis=1, dtype=np.int64)),
+        pa.array(dead.counts),
         pa.array([row.tobytes().rstrip(b"\0") for row in dead.bits], pa.binary()),
     ]
     return tables.write(store, pa.Table.from_arrays(columns, schema=SCHEMA))

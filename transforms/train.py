@@ -6,6 +6,8 @@
     cells … move2             the centroids (`transforms.train_lists`)
     train     one             quantizer, codebooks, audit; the trained index
 
+A reindex that does not train anew skips all of them and takes over the index that is there.
+
 Every stage has a marker a task, reads what it needs from the store, and gives the same bytes in any order.
 """
 
@@ -13,16 +15,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.pvalue import PCollection
+from numpy.typing import NDArray
 
-from transforms import layout, planning
+from transforms import inventory, layout
 from transforms.errors import PixdexError
-from transforms.index import routing, sampling, saving, training
+from transforms.index import canaries, routing, sampling, saving, training
+from transforms.index.open_trained import open_trained
 from transforms.index.refining import Moved
 from transforms.index.routing import Router
 from transforms.index.sampling import HELD_OUT_PART, PILOT_PART, REST_PART, Shares
 from transforms.planning import Block
-from transforms.records import ListsMarker, ShardMarker, StageMarker, TrainMarker, digest
+from transforms.records import FileReference, ListsMarker, StageMarker, TrainedIndex, TrainMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage
 from transforms.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
@@ -116,9 +121,9 @@ class _BlocksToSample(beam.DoFn):
 
     def process(self, embedded: StageMarker) -> Iterator[_SampleTask]:
         run = self._run
-        shares = sampling.sample_shares(*key_of(run))
-        for block in planning.read_blocks(run.store, run.plan):
-            yield _SampleTask(block, shares)
+        if inventory.retrains(run):
+            shares = sampling.sample_shares(*key_of(run))
+            yield from (_SampleTask(block, shares) for block in inventory.blocks_to_add(run))
 
 
 class _SampleBlock(beam.DoFn):
@@ -127,15 +132,21 @@ class _SampleBlock(beam.DoFn):
 
     def process(self, task: _SampleTask) -> Iterator[int]:
         run, number, request = self._run, task.block.number, self._run.request
-        shards = [marker for marker in run.markers("embed", task.block.shards, ShardMarker) if marker.rows]
-        content = [(marker.shard, marker.embeddings, marker.ready) for marker in shards]
-        answered = digest(request.seed, task.shares, content)
+        found = inventory.shards_in(run, task.block)
+        content = [(marker.shard, marker.embeddings, marker.ready) for marker in found.shards]
+        answered = digest(request.seed, task.shares, content, found.rows)
         if run.marker("sample", number, ListsMarker, answered) is None:
             with run.store.scratch() as scratch:
                 file = scratch / "sample.ivf"
                 with file.open("wb") as out:
                     rows, seal = sampling.write_sample(
-                        out, run.store, shards, request.encoder, seed=request.seed, shares=task.shares
+                        out,
+                        run.store,
+                        found.shards,
+                        request.encoder,
+                        seed=request.seed,
+                        shares=task.shares,
+                        alive=found.alive,
                     )
                 folder, stem = layout.sample_folder(run.generation), layout.block_stem(number)
                 lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
@@ -149,6 +160,8 @@ class _TrainParents(beam.DoFn):
 
     def process(self, sampled: StageMarker) -> Iterator[int]:
         run, request, workers = self._run, self._run.request, self._run.request.encoder.threads
+        if not inventory.retrains(run):
+            return
         samples = files_of(run, "sample")
         answered = digest(request.index, request.seed, [file.checksum for file in samples])
         if run.marker("parents", 0, TensorsMarker, answered) is None:
@@ -166,7 +179,8 @@ class _BlocksToRoute(beam.DoFn):
         self._run = run
 
     def process(self, sampled: StageMarker) -> Iterator[int]:
-        yield from range(self._run.plan.blocks)
+        if inventory.retrains(self._run):
+            yield from range(inventory.blocks(self._run))
 
 
 class _RouteBlock(beam.DoFn):
@@ -198,12 +212,16 @@ class _Assemble(beam.DoFn):
 
     def process(self, moved: StageMarker) -> Iterator[int]:
         run, settings, seed = self._run, self._run.request.index, self._run.request.seed
+        if not inventory.retrains(run):
+            self._take_over()
+            yield 0
+            return
         (last,) = run.markers("move2", [0], TensorsMarker)
         answered = digest(last.tensors.checksum, last.digest)
         if run.marker("train", 0, TrainMarker, answered) is None:
             samples, encoder = files_of(run, "sample"), run.request.encoder
-            _, pilot = sampling.read_parts(run.store, samples, _PILOT, encoder.dim, encoder.threads)
-            _, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, encoder.dim, encoder.threads)
+            pilot_ids, pilot = sampling.read_parts(run.store, samples, _PILOT, encoder.dim, encoder.threads)
+            held_out_ids, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, encoder.dim, encoder.threads)
             router = Router.of(read_tensors(run, "parents"), spherical=settings.metric == "ip")
             lists = Moved.of(read_tensors(run, "move2"))
             assembled = training.assemble(router, lists.centroids, pilot, held_out, seed, encoder.threads)
@@ -218,5 +236,40 @@ class _Assemble(beam.DoFn):
                 held_out=len(held_out),
                 seed=seed,
             )
-            run.commit("train", 0, TrainMarker(answered, trained))
+            canaries = self._canaries(trained, pilot_ids, pilot, held_out_ids, held_out)
+            run.commit("train", 0, TrainMarker(answered, trained, canaries))
         yield 0
+
+    def _take_over(self) -> None:
+        """The trained index of the base goes on being the one."""
+        run, base = self._run, self._run.base
+        assert base is not None
+        answered = digest("base", base.trained.fingerprint)
+        if run.marker("train", 0, TrainMarker, answered) is None:
+            canaries = base.canaries if inventory.is_idle(run) else run.drift.canaries
+            run.commit("train", 0, TrainMarker(answered, base.trained, canaries))
+
+    def _canaries(
+        self,
+        trained: TrainedIndex,
+        pilot_ids: NDArray[np.int64],
+        pilot: NDArray[np.float32],
+        held_out_ids: NDArray[np.int64],
+        held_out: NDArray[np.float32],
+    ) -> FileReference:
+        """Queries that later runs ask again: rows that nothing was trained on, where there are any."""
+        run = self._run
+        share = sampling.sample_shares(*key_of(run)).pilot
+        ids, vectors = (held_out_ids, held_out) if len(held_out) else (pilot_ids, pilot)
+        made = canaries.make(
+            open_trained(run.store, trained),
+            pilot_ids,
+            pilot,
+            ids,
+            vectors,
+            seed=run.request.seed,
+            share=share,
+            nprobe=trained.nprobe,
+            threads=run.request.encoder.threads,
+        )
+        return canaries.save(run.store, trained.fingerprint, made)

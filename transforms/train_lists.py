@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 from apache_beam.utils.shared import Shared
 
-from transforms import layout
+from transforms import inventory, layout
 from transforms.index import cells, refining
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.cells import CellGroup
@@ -45,6 +45,8 @@ class GroupCells(beam.DoFn):
     def process(self, before: StageMarker) -> Iterator[CellGroup]:
         """Yields small records."""
         run = self._run
+        if not inventory.retrains(run):
+            return
         parents = read_tensors(run, "parents")
         nlist = faiss.extract_index_ivf(faiss.deserialize_index(parents["index"])).nlist
         sizes = cells.cell_sizes(run.store, files_of(run, "route"), len(parents["parents"]))
@@ -138,8 +140,10 @@ class MoveLists(beam.DoFn):
         self._run, self._look, self._move = run, look, move
 
     def process(self, looked: StageMarker) -> Iterator[int]:
-        """Yields 0."""
+        """Yields 0, or nothing where the trained index of the base stays."""
         run, look = self._run, self._look
+        if not inventory.retrains(run):
+            return
         markers, lists_of = run.markers(look, range(looked.tasks), TensorsMarker), _markers_before(run, look)
         answered = digest(_checksums(markers), _checksums(lists_of))
         if run.marker(self._move, 0, TensorsMarker, answered) is None:

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from transforms import layout
+from transforms import inventory, layout
 from transforms.errors import PixdexError
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
@@ -46,13 +46,16 @@ class Lists:
 
 def key_of(run: Run) -> tuple[IndexKey, int]:
     """Returns the index that is to be trained, and the rows that there are. Reads the marker of every shard."""
-    rows = min(sum(marker.rows for marker in run.shards()), run.plan.rows)
+    if run.base is None:
+        rows = min(sum(marker.rows for marker in run.shards()), run.plan.rows)
+    else:
+        rows = inventory.live_rows(run)
     return choose(run.request.index, rows, run.request.encoder.dim, warn=False), rows  # the plan stage warns
 
 
 def files_of(run: Run, stage: Literal["sample", "route"]) -> list[FileReference]:
     """Returns the list file of every block that a stage wrote."""
-    return [marker.lists for marker in run.markers(stage, range(run.plan.blocks), ListsMarker)]
+    return [marker.lists for marker in run.markers(stage, range(inventory.blocks(run)), ListsMarker)]
 
 
 def upload_tensors(run: Run, stem: str, tensors: Tensors) -> FileReference:

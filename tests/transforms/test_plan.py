@@ -5,8 +5,6 @@ import unicodedata
 from pathlib import Path
 
 import fsspec
-import numpy as np
-import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that
 
@@ -15,7 +13,7 @@ from tests.transforms.ready import random_vectors, save_npy, save_parquet
 from tests.transforms.stages import TINY, begin, go, pictures, pipeline, tasks
 from transforms import generations, layout, planning
 from transforms.errors import PixdexError, UsageError
-from transforms.plan import _KEY_ENTRY, PlanItems, _key_entries
+from transforms.plan import PlanItems
 from transforms.records import Plan, Source, StageMarker, digest
 from transforms.run import Run
 from transforms.sources import items
@@ -123,16 +121,6 @@ def test_a_column_that_is_no_key_at_all_is_refused(tmp_path: Path) -> None:
     run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text", key_column="kind"))
     with pytest.raises(UsageError, match=r"rows\.csv#(cat|dog) is the key of row .* --key-column"):
         go(PlanItems(run, 0))
-
-
-def test_an_items_key_is_shuffled_in_24_bytes_and_few_pieces() -> None:
-    keys_of = pa.array([f"file:///{number}.png" for number in range(600)])
-    pieces = list(_key_entries(keys_of, 7))
-    positions = [entry["position"] for _, entries in pieces for entry in np.frombuffer(entries, _KEY_ENTRY)]
-
-    assert sum(len(entries) for _, entries in pieces) == 24 * 600
-    assert len({bucket for bucket, _ in pieces}) == len(pieces) <= 256
-    assert sorted(positions) == list(range(7, 607))
 
 
 def test_two_files_whose_names_differ_in_unicode_form_only_are_refused_by_name(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from transforms.index.list_format import Seal
 from transforms.index.opened_lists import opened_lists
 from transforms.index.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.worker_threads import each_with_one_thread
+from transforms.planning import numbered_rows
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.store import Store
-from transforms.vector_rows import read_batches
+from transforms.vector_rows import Choose, read_batches
 
 POINTS_PER_LIST = 40
 """Training vectors a list; faiss asks for 39 to 256. The sample, and the time of training, go with it.
@@ -102,11 +103,12 @@ def write_sample(
     *,
     seed: int,
     shares: Shares,
+    alive: Choose | None = None,
 ) -> tuple[int, Seal]:
     """Writes the sampled rows of a block's shards as an `.ivf` file with a list a part.
 
     Vectors are stored as float16 where they are normalised: training does not see the difference. The encoder's number
-    of threads read a shard each.
+    of threads read a shard each. Where `alive` is given, only rows that it chooses can be in the sample.
 
     Returns:
         How many rows these are, and the seal of the file.
@@ -114,8 +116,12 @@ def write_sample(
     Memory: the codes of the block's sampled rows, 32 bytes a row, and three batches a thread; the codes twice where
     rows of the block were rejected.
     """
-    chosen = functools.partial(in_sample, seed=seed, share=shares.sampled)
-    room = [int(np.count_nonzero(chosen(row_ids(shard.shard, _numbered_rows(shard))))) for shard in shards]
+    sampled = functools.partial(in_sample, seed=seed, share=shares.sampled)
+
+    def chosen(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return sampled(ids) if alive is None else sampled(ids) & alive(ids)
+
+    room = [int(np.count_nonzero(chosen(row_ids(shard.shard, numbered_rows(shard))))) for shard in shards]
     starts = [0, *itertools.accumulate(room)]
     ids = np.empty(starts[-1], np.int64)
     codes = np.empty((starts[-1], (2 if encoder.normalize else 4) * encoder.dim), np.uint8)
@@ -134,11 +140,6 @@ def write_sample(
         ids, codes = ids[taken], codes[taken]
     seal = write_vectors(out, list_nos=part_of(ids, seed, shares), codes=codes, ids=ids, nlist=_PARTS)
     return len(ids), seal
-
-
-def _numbered_rows(shard: ShardMarker) -> int:
-    """The rows of a shard that have an id; of ready embeddings, rejected ones have, too."""
-    return shard.rows if shard.ready is None else shard.ready.stop - shard.ready.start
 
 
 def read_part(store: Store, file: FileReference, part: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import xxhash
+from fsspec.implementations.local import LocalFileSystem
 
 from transforms import uris
 from transforms.errors import UsageError
@@ -69,6 +70,21 @@ class CsvListing:
             raise UsageError(f"--csv {self.source.pattern}: {reason}; name a file that can be read") from error
         except (ImportError, ValueError) as error:
             raise UsageError(f"--csv {self.source.pattern}: {error}") from error
+
+    def version(self) -> str:
+        """Returns the version of the file as it is now.
+
+        Raises:
+            UsageError: it is not there.
+        """
+        filesystem, path = self._filesystem
+        filesystem.invalidate_cache()
+        try:
+            local = isinstance(filesystem, LocalFileSystem)
+            return uris.version(filesystem.info(uris.existing_path(path) if local else path))
+        except OSError as error:
+            reason = error.strerror or "cannot be opened"
+            raise UsageError(f"--csv {self.source.pattern}: {reason}; name a file that can be read") from error
 
     def batches(self) -> Iterator[pa.Table]:
         """Reads the rows as item batches, in the order of the file, but that a row that does not fit ends its block.

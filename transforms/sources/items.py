@@ -154,9 +154,9 @@ def read(store: Store, piece: ItemSlice) -> pa.Table:
 
 
 def scan(store: Store, table: str) -> Iterator[pa.RecordBatch]:
-    """Reads the keys and the planned rows of all items of a table, some at a time."""
+    """Reads keys, versions and planned rows of all items of a table, some at a time."""
     with store.open(table) as stream:
-        yield from pq.ParquetFile(stream).iter_batches(ITEMS_AT_ONCE, columns=["key", ROWS])
+        yield from pq.ParquetFile(stream).iter_batches(ITEMS_AT_ONCE, columns=["key", "version", ROWS])
 
 
 def key_at(store: Store, table: str, position: int) -> tuple[str, str]:

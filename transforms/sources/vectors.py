@@ -5,7 +5,7 @@ out. Only headers and footers are read.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -65,14 +65,43 @@ def files_of(sources: Sequence[Source]) -> list[VectorFile]:
     return list(found.values())
 
 
-def read_heads(sources: Sequence[Source], files: Sequence[VectorFile]) -> Iterator[ReadyFile]:
+def read_heads(
+    sources: Sequence[Source], files: Sequence[VectorFile], known: Mapping[str, VectorRange] | None = None
+) -> Iterator[ReadyFile]:
     """Reads what the files say of themselves, many at a time, in the order of the files.
+
+    Args:
+        sources: those of the request.
+        files: of these sources.
+        known: ranges of files that were read before, by URI. One whose versions are the same is not opened: its
+            `vectors` are the known range, and what it has beside them is not said.
 
     Raises:
         UsageError: a file cannot be read, holds no vectors, or its metadata have another number of rows.
     """
+    known = known or {}
+
+    def read(file: VectorFile) -> ReadyFile:
+        before = known.get(file.uri)
+        if before is not None and _is_same(before, file, sources[file.source]):
+            return ReadyFile(file.source, file.place, before, None)
+        return _read_head(sources[file.source], file)
+
     with ThreadPoolExecutor(_HEADS_AT_ONCE, thread_name_prefix="heads") as pool:
-        yield from pool.map(lambda file: _read_head(sources[file.source], file), files)
+        yield from pool.map(read, files)
+
+
+def _is_same(before: VectorRange, file: VectorFile, source: Source) -> bool:
+    """Tells whether a file, and the metadata beside it, are those that were read before."""
+    column = (source.vector_column or DEFAULT_COLUMN) if before.format == "parquet" else None
+    if (before.metadata, before.column, before.modality) != (file.metadata, column, source.modality):
+        return False
+    try:
+        if vector_files.stat(file.uri)[1] != before.version:
+            return False
+        return file.metadata is None or vector_files.stat(file.metadata)[1] == before.metadata_version
+    except OSError:
+        return False  # reading it says what is wrong
 
 
 def dimension(sources: Sequence[Source]) -> int:

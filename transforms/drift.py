@@ -1,0 +1,174 @@
+"""Whether a reindex trains anew: how far the new vectors are from those that the index was trained on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.pvalue import PCollection
+
+from transforms import inventory, members
+from transforms.capacity import Workload
+from transforms.index import canaries
+from transforms.index.choose import choose
+from transforms.index.index_key import IndexKey
+from transforms.index.open_trained import open_trained
+from transforms.index.opened_lists import opened_lists
+from transforms.index.sampling import in_sample
+from transforms.index.trained import Training, read_training
+from transforms.records import Drift, DriftMarker, FileReference, Generation, StageMarker, digest
+from transforms.run import Run
+from transforms.stage import FinishStage
+from transforms.vector_rows import Choose, VectorBatch, read_batches
+
+SAMPLED_ROWS: Final = 4096
+"""New rows that are coded to see their residual: of a mean square they tell about 2 %."""
+
+NEW_ROWS: Final = 0.01
+RESIDUAL: Final = 1.10
+IMBALANCE: Final = 1.25
+RECALL_LOST: Final = 0.02
+OTHER_LISTS: Final = 4
+"""Where `auto` would take so many times as many lists, or so many times fewer, the index has outgrown its key."""
+
+_DIGITS = 4
+
+
+@dataclass(eq=False)
+class MeasureDrift(beam.PTransform):
+    """Measures drift against the trained index of the base and decides, under `auto`, whether to train anew.
+
+    It does when the new rows are at least 1 % and their residual after coding is more than 1.10 times what training saw
+    of held-out rows; when the lists are more than 1.25 times as unbalanced; when recall@10 of the canary queries fell
+    by more than 2 points; or when the key `auto` would choose today has 4 times the lists. A first build has no drift.
+
+    Cost: one worker reads the new shards for a sample of their rows (up to 65,536 rows join those that watch recall),
+    and the sizes of all lists of all shard indexes.
+    """
+
+    run: Run
+
+    def expand(self, buried: PCollection[StageMarker]) -> PCollection[StageMarker]:
+        """Takes the marker of the tombstones stage."""
+        return buried | "Measure" >> beam.ParDo(_Measure(self.run)) | "DriftDone" >> FinishStage(self.run, "drift")
+
+
+class _Measure(beam.DoFn):
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, buried: StageMarker) -> Iterator[int]:
+        run, base = self._run, self._run.base
+        if base is None or inventory.is_idle(run):
+            return
+        answered = digest(run.plan, run.request.reindex)
+        if run.marker("drift", 0, DriftMarker, answered) is None:
+            run.commit("drift", 0, measure(run, base, answered))
+        yield 0
+
+
+def measure(run: Run, base: Generation, answered: str) -> DriftMarker:
+    """Measures, and decides. Returns the marker, which is not yet committed."""
+    trained, training = base.trained, read_training(run.store, base.trained)
+    opened = open_trained(run.store, trained)
+    threads, alive = run.request.encoder.threads, inventory.live_rows(run)
+    watched = None if base.canaries is None else canaries.load(run.store, base.canaries)
+    share = SAMPLED_ROWS / max(run.plan.rows, 1)
+
+    def sampled(ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        chosen = in_sample(ids, run.request.seed + 1, share)
+        return chosen if watched is None else chosen | in_sample(ids, watched.seed, watched.share)
+
+    batches = list(_new_rows(run, sampled))
+    residual = _residual(run, opened, batches, share, training)
+    imbalance = _imbalance(run, base, opened, batches, training)
+    recall = recall_trained = None
+    grown: FileReference | None = None
+    if watched is not None:
+        joining = [_chosen(batch, in_sample(batch.ids, watched.seed, watched.share)) for batch in batches]
+        watched = canaries.grown(watched, opened, joining, inventory.dead_rows(run), threads)
+        recall, recall_trained = canaries.recall(watched, opened), watched.recall_trained
+        grown = canaries.save(run.store, trained.fingerprint, watched)
+    new = sum(marker.rows for marker in run.shards())
+    drift = Drift(
+        new_rows=round(new / max(alive, 1), _DIGITS),
+        residual=residual,
+        imbalance=imbalance,
+        recall=None if recall is None else round(recall, _DIGITS),
+        recall_trained=None if recall_trained is None else round(recall_trained, _DIGITS),
+    )
+    why = reason(run, base, drift, alive)
+    if not why:
+        return DriftMarker(answered, "", drift, run.plan.blocks, None, grown)
+    key = choose(run.request.index, alive, trained.dim, warn=False)
+    load = Workload(
+        key,
+        run.request.index.metric,
+        alive,
+        trained.dim,
+        normalized=run.request.encoder.normalize,
+        object_store=run.store.local is None,
+    )
+    cut = inventory.cut_all(run, load.block_rows)
+    return DriftMarker(answered, why, drift, len(cut), inventory.write_cut(run, cut), grown)
+
+
+def reason(run: Run, base: Generation, drift: Drift, alive: int) -> str:
+    """Says why the index is to be trained anew; empty: it is not."""
+    reindex = run.request.reindex
+    assert reindex is not None
+    if reindex.retrain != "auto":
+        return "asked for" if reindex.retrain == "always" else ""
+    if drift.new_rows >= NEW_ROWS and drift.residual is not None and drift.residual > RESIDUAL:
+        return f"new rows are coded {drift.residual} times as badly as those it was trained for"
+    if drift.imbalance > IMBALANCE:
+        return f"its lists are {drift.imbalance} times as unbalanced as they were"
+    if drift.recall is not None and drift.recall_trained is not None:
+        lost = drift.recall_trained - drift.recall
+        if lost > RECALL_LOST:
+            return f"recall@10 fell from {drift.recall_trained} to {drift.recall}"
+    if run.request.index.key == "auto":
+        now = choose(run.request.index, alive, base.trained.dim, warn=False)
+        before = IndexKey.parse(base.trained.key)
+        if not 1 / OTHER_LISTS < now.nlist / before.nlist < OTHER_LISTS:
+            return f"for {alive} vectors auto chooses {now}, not {before}"
+    return ""
+
+
+def _new_rows(run: Run, choose_rows: Choose) -> Iterator[VectorBatch]:
+    for marker in run.shards():
+        yield from read_batches(run.store, marker, run.request.encoder, choose_rows)
+
+
+def _chosen(batch: VectorBatch, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> VectorBatch:
+    return VectorBatch(batch.ids[wanted], batch.vectors[wanted])
+
+
+def _residual(
+    run: Run, opened: "canaries.OpenTrained", batches: list[VectorBatch], share: float, training: Training
+) -> float | None:
+    """The error of new rows after coding as a multiple of training's; codes without error are as good as any."""
+    own = [_chosen(batch, in_sample(batch.ids, run.request.seed + 1, share)).vectors for batch in batches]
+    vectors = np.concatenate([np.empty((0, training.dim), np.float32), *own])
+    if not len(vectors):
+        return None
+    if training.held_out_residual == 0:
+        return 1.0
+    return round(canaries.residual(opened, vectors) / training.held_out_residual, _DIGITS)
+
+
+def _imbalance(
+    run: Run, base: Generation, opened: "canaries.OpenTrained", batches: list[VectorBatch], training: Training
+) -> float:
+    """How unbalanced the lists are with what they get, as a multiple of what training saw."""
+    sizes = np.zeros(training.nlist, np.float64)
+    for block in members.blocks_of(run.store, base):
+        with opened_lists(run.store, block.lists) as file:
+            stored = file.sizes()
+        sizes[stored.list_nos] += stored.sizes
+    rows = sum(len(batch.ids) for batch in batches)
+    if rows:
+        lists = np.concatenate([canaries.lists_of(opened, batch.vectors) for batch in batches])
+        sizes += np.bincount(lists, minlength=training.nlist) * (sum(one.rows for one in run.shards()) / rows)
+    return round(canaries.imbalance_of(sizes) / training.imbalance, _DIGITS)
