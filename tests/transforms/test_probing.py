@@ -6,6 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
+from transforms import probing
 from transforms.open_index import _fast_merged
 from transforms.probing import search_lists
 
@@ -76,3 +77,34 @@ def test_all_lists_of_a_graph_are_scored_as_without_one(graph: Any) -> None:
     expected, expected_ids = search_lists(without_graph(graph), QUERIES, 10, NLIST)
     np.testing.assert_array_equal(ids, expected_ids)
     np.testing.assert_allclose(distances, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("key", [f"IVF{NLIST}_HNSW32,Flat", "PCA8,IVF100,PQ4x4np"])
+@pytest.mark.parametrize("metric", [faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2])
+@pytest.mark.parametrize("nprobe", [3, 100, NLIST])
+def test_two_indexes_are_searched_like_one_that_holds_both(key: str, metric: int, nprobe: int) -> None:
+    both = trained(key, metric)
+    merged, other = faiss.clone_index(both), faiss.clone_index(both)
+    merged.remove_ids(faiss.IDSelectorRange(ROWS - 500, ROWS))
+    other.remove_ids(faiss.IDSelectorRange(0, ROWS - 500))
+    deltas = faiss.extract_index_ivf(other)
+    deltas.parallel_mode = 3
+    beyond = np.packbits(np.arange(ROWS - 250) % 3 == 0, bitorder="little")  # no bits for the last ids
+    for allowed in (None, beyond):
+        distances, ids = search_lists(merged, QUERIES, 700, nprobe, allowed, faiss.downcast_index(deltas))
+        expected, expected_ids = search_lists(both, QUERIES, 700, nprobe, allowed)
+        there = expected_ids >= 0
+        np.testing.assert_array_equal(ids >= 0, there)
+        np.testing.assert_allclose(distances[there], expected[there], rtol=1e-4, atol=1e-4)
+        assert ids.max() >= ROWS - 500
+        assert allowed is None or (ids.max() < ROWS - 250 and not (ids[there] % 3).any())
+        order = np.lexsort((ids, distances if metric == faiss.METRIC_L2 else -distances, ids < 0), axis=1)
+        np.testing.assert_array_equal(order, np.broadcast_to(np.arange(700), order.shape))
+
+
+def test_queries_are_searched_some_at_a_time_where_their_lists_take_much_memory(
+    graph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = search_lists(graph, QUERIES, 10, NLIST)
+    monkeypatch.setattr(probing, "_LISTS_AT_ONCE", 7 * NLIST)
+    np.testing.assert_array_equal(search_lists(graph, QUERIES, 10, NLIST)[1], expected[1])

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transforms.ranking import NO_ROW, Reach, rank
+from transforms.ranking import NO_ROW, Reach, over_fetched, rank
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,34 @@ def test_one_look_is_enough_when_it_shows_the_end_of_the_ties() -> None:
 
     rank(look, rows.keys_of, 10, Reach(11, 1), Reach(50, 8))
     assert looks == [Reach(11, 1)]
+
+
+@given(
+    rows=tables(), k=st.integers(1, 70), depth=st.integers(1, 70), nprobe=st.integers(1, 9), dead=st.integers(1, 10),
+    looked=st.booleans(),
+)  # fmt: skip
+def test_dead_rows_are_as_if_they_were_not_there(
+    rows: Rows, k: int, depth: int, nprobe: int, dead: int, looked: bool
+) -> None:
+    def are_alive(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return ids % 11 >= dead
+
+    def keys_of(ids: NDArray[np.int64]) -> list[int]:
+        assert are_alive(ids).all()
+        return rows.keys_of(ids)
+
+    lives = are_alive(rows.ids)
+    living = Rows(rows.distances[lives], rows.ids[lives], rows.keys[lives], rows.lists[lives], 0)
+    most = Reach(len(rows.ids), nprobe if looked else 9)
+    ranked = rank(rows.look, keys_of, k, Reach(depth, nprobe), most, are_alive)
+    found = list(zip(ranked.distances.tolist(), ranked.ids.tolist(), strict=True))
+    assert found == living.truth(k, nprobe, most.nprobe)
+
+
+@pytest.mark.parametrize(("rows", "dead"), [(11, 0.05), (11, 0.5), (301, 0.05), (31, 0.9)])
+def test_a_look_most_likely_holds_what_is_wanted_beside_the_dead(rows: int, dead: float) -> None:
+    fetched = over_fetched(rows, dead)
+    alive = np.random.default_rng(0).binomial(fetched, 1 - dead, 20_000)
+    assert (alive >= rows).mean() > 0.99
+    assert fetched < 2.5 * rows / (1 - dead)
+    assert over_fetched(rows, 0.0) == rows
