@@ -74,7 +74,7 @@ class CompareItems(beam.PTransform):
     base: Store
     bits: int
 
-    @no_annotations  # Beam knows no types of several collections, and would say so
+    @no_annotations  # type: ignore[untyped-decorator]  # Beam knows no types of several collections, and warns of them
     def expand(
         self, listed: tuple[PCollection[Listing | ReadyFile], PCollection[tuple[int, KeyBatch]], PCollection[SkippableFile]]
     ) -> tuple[PCollection[Listing], PCollection[BucketChanges]]:

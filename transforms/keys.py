@@ -7,7 +7,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import PCollection
 
-from transforms import key_table, members
+from transforms import inventory, key_table, members
 from transforms.records import KeysMarker, StageMarker, digest
 from transforms.run import Run
 from transforms.shard_keys import shard_entries
@@ -57,7 +57,8 @@ def bits_of(run: Run) -> int:
 
 def _has_keys(run: Run) -> bool:
     # A run that went past the stage goes on with what that made.
-    return run.request.sources[0].kind != "vectors" and run.stage_marker("keys") is None
+    done = run.stage_marker("keys") is not None or inventory.is_idle(run)
+    return run.request.sources[0].kind != "vectors" and not done
 
 
 class _ShardsToKey(beam.DoFn):
@@ -108,6 +109,8 @@ class _WriteBucket(beam.DoFn):
             gone = key_table.read_bucket(run.store, removed, number, bits)
             kept = before[~key_table.is_among(before, gone)] if len(gone) else before
             entries = key_table.sort(np.concatenate([kept, new]))
+            same = next((one.file for one in known if (one.number, one.bits) == (number, bits)), None)
+            unchanged = same is not None and not len(new) and not len(gone)
             run.commit(
                 "keys",
                 number,
@@ -119,7 +122,7 @@ class _WriteBucket(beam.DoFn):
                     images=int(np.count_nonzero(entries["image"] >= 0)),
                     texts=int(np.count_nonzero(entries["text"] >= 0)),
                     keywords=int(entries["keywords"].sum(dtype=np.int64)),
-                    file=key_table.write_entries(run.store, entries),
+                    file=same if same is not None and unchanged else key_table.write_entries(run.store, entries),
                 ),
             )
         yield number

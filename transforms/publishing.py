@@ -60,9 +60,8 @@ def publish(run: Run) -> Generation:
     # What died stays known while a shard index may have it.
     shards = inventory.live_shards(run) if lists.merged else inventory.all_shards(run)
     merged = _merged(run, trained.trained) if lists.merged else None
-    alive = inventory.live_rows(run)
-    dead = sum(block.rows for block in lists.all) - alive
-    _check_whole(run, merged, alive, dead, shards)
+    alive, listed = inventory.live_rows(run), sum(block.rows for block in lists.all)
+    _check_whole(run, merged, alive, listed, shards)
     if base is not None and merged is None:
         index, segments = base.index, base.tables.segments
     else:
@@ -72,7 +71,7 @@ def publish(run: Run) -> Generation:
         generation=run.generation,
         request=replace(run.request, reindex=None),
         request_digest=digest(replace(run.request, reindex=None)),
-        totals=_totals(run, keys, shards, lists.all, dead),
+        totals=_totals(run, keys, shards, lists.all, listed - alive),
         trained=trained.trained,
         index=index,
         tables=Tables(
@@ -144,16 +143,17 @@ def _segments(run: Run, trained: TrainedIndex) -> _Merged:
     return _Merged(index, segments, sum(marker.rows for marker in markers), missing)
 
 
-def _check_whole(run: Run, merged: _Merged | None, alive: int, dead: int, shards: Sequence[ShardMarker]) -> None:
-    """Counts the same rows three times: by keys, by shards less their tombstones, and in the lists."""
-    counts = inventory.dead_rows(run).count_by_shard
+def _check_whole(run: Run, merged: _Merged | None, alive: int, listed: int, shards: Sequence[ShardMarker]) -> None:
+    """Counts the same rows in the key tables, in shards less their tombstones, and in all lists."""
+    dead = inventory.dead_rows(run)
+    counts = dead.count_by_shard
     stored = sum(marker.rows - min(marker.rows, counts.get(marker.shard, 0)) for marker in shards)
-    indexed = alive + dead if merged is None else merged.rows
-    wanted = alive + dead if merged is None else alive
-    if stored != alive or indexed != wanted or dead < 0:
+    agree = alive <= listed <= alive + dead.rows if merged is None else alive == listed == merged.rows
+    if stored != alive or not agree:
+        kept = "" if merged is None else f", the merged index {merged.rows}"
         raise PixdexError(
-            f"{run.store.url}: shards hold {stored} live rows, the key tables {alive}, the lists {indexed} of "
-            f"{wanted}: start again with --abandon-plan"
+            f"{run.store.url}: shards hold {stored} live rows, the key tables {alive}, their shard indexes {listed}"
+            f"{kept}: start again with --abandon-plan"
         )
     for file in merged.missing if merged is not None else []:
         raise PixdexError(

@@ -8,6 +8,7 @@ from tests.end_to_end.builds import make_work_small
 from tests.transforms.stages import begin, go
 from transforms.add import AddBlocks
 from transforms.embed import EmbedPartitions
+from transforms.keys import UpdateKeys
 from transforms.merge import MergeBlocks
 from transforms.plan import PlanItems
 from transforms.records import Source
@@ -25,6 +26,7 @@ def run_up_to(stage: Stage, folder: Path, patch: pytest.MonkeyPatch, key: str = 
     stages = {
         "plan": PlanItems(run, 0),
         "embed": EmbedPartitions(run),
+        "keys": UpdateKeys(run),
         "train": TrainIndex(run),
         "add": AddBlocks(run),
         "merge": MergeBlocks(run),

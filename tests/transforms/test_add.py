@@ -17,6 +17,7 @@ from transforms.errors import PixdexError
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.list_file import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
+from transforms.inventory import BlockShards
 from transforms.planning import Block
 from transforms.ready_vectors import as_indexed
 from transforms.records import (
@@ -35,6 +36,7 @@ from transforms.records import (
 from transforms.run import Run
 from transforms.shards import read_vectors
 from transforms.store import Store
+from transforms.tombstones import Tombstones
 from transforms.vector_rows import VectorBatch
 
 
@@ -117,7 +119,7 @@ def ready_run(folder: Path, threads: int = 1) -> tuple[Run, list[ShardMarker], O
 
 def test_ready_embeddings_are_added_but_for_those_that_are_not_sound(tmp_path: Path) -> None:
     run, markers, opened, vectors = ready_run(tmp_path)
-    made = add_block(run, Block(0, 4, 6), markers, opened, "digest")
+    made = add_block(run, Block(0, 4, 6), BlockShards(markers, Tombstones()), opened, "digest")
     with run.store.open(made.lists.path) as stream:
         file = ListFile(stream, made.lists.path)
         list_nos, codes, ids = file.read(file.lists).unpack()
@@ -138,7 +140,8 @@ def test_the_number_of_threads_changes_no_byte_of_a_block(tmp_path: Path) -> Non
     for threads in (1, 3):
         (folder := tmp_path / str(threads)).mkdir()
         run, markers, opened, _ = ready_run(folder, threads)
-        checksums.add(add_block(run, Block(0, 4, 6), markers, opened, "digest").lists.checksum)
+        made = add_block(run, Block(0, 4, 6), BlockShards(markers, Tombstones()), opened, "digest")
+        checksums.add(made.lists.checksum)
     assert len(checksums) == 1
 
 
@@ -147,7 +150,7 @@ def test_shards_of_another_number_of_rows_than_counted_are_refused(tmp_path: Pat
     run, markers, opened, _ = ready_run(tmp_path)
     wrong = [markers[0], replace(markers[1], rows=markers[1].rows + off)]
     with pytest.raises(PixdexError, match="block 7 has not the"):
-        add_block(run, Block(7, 4, 6), wrong, opened, "digest")
+        add_block(run, Block(7, 4, 6), BlockShards(wrong, Tombstones()), opened, "digest")
 
 
 def test_a_batch_that_fails_is_raised_and_leaves_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +165,7 @@ def test_a_batch_that_fails_is_raised_and_leaves_no_thread(tmp_path: Path, monke
     monkeypatch.setattr(add, "encode_batches", fail)
     monkeypatch.setattr(add, "batches_a_thread", lambda *_: 1)  # batches are left to read when the first fails
     with pytest.raises(ValueError, match=f"the batch with id {4 << 16} fails") as caught:
-        add_block(run, Block(0, 4, 6), markers, opened, "digest")
+        add_block(run, Block(0, 4, 6), BlockShards(markers, Tombstones()), opened, "digest")
     assert caught.tb is not None  # whoever keeps the error keeps no thread
     assert encoding and encoding.isdisjoint(before)
     assert set(threading.enumerate()) <= before

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from transforms import generations, layout
+from transforms import generations, layout, planning, publishing
 from transforms.errors import PixdexError
 from transforms.records import (
     EncoderSettings,
     FileReference,
     Generation,
     IndexSettings,
+    KeysMarker,
     ListsMarker,
+    Partition,
     PieceMarker,
     Plan,
     Request,
@@ -43,7 +45,9 @@ def reference(name: str, size: int = 1) -> FileReference:
 
 
 def plan(run: Run, first_shard: int = 0, shards: int = 2) -> None:
-    found = Plan(run.generation, "r", reference("p"), first_shard, shards, 1, 6, 5, "IVF1,Flat")
+    partitions = [Partition(first_shard + number, 0, (), 3, 3) for number in range(shards)]
+    table = planning.write_partitions(run.store, layout.plan_folder(run.generation), partitions)
+    found = Plan(run.generation, "r", table, first_shard, shards, 1, 6, 5, "IVF1,Flat")
     run.store.commit(layout.plan(run.generation), found)
 
 
@@ -57,7 +61,7 @@ def lay(store: Store, path: str, size: int) -> None:
 def finish(run: Run, listed: int = 5, merged: int = 5) -> None:
     """Commits the markers of a run of two shards: five rows, and one item that was rejected."""
     first = run.plan.first_shard
-    for name in ("index", "training", "lists", f"e{first}", f"r{first + 1}"):
+    for name in ("index", "training", "lists", "keys", f"e{first}", f"r{first + 1}"):
         lay(run.store, f"files/{name}", 1)
     lay(run.store, layout.merged_index(run.generation), 100 + merged * 72)
     trained = TrainedIndex("t", "IVF1,Flat", "ip", 16, 1, 64, 1, reference("index"), reference("training"))
@@ -67,6 +71,7 @@ def finish(run: Run, listed: int = 5, merged: int = 5) -> None:
             reference(f"e{shard}") if rows else None, reference(f"r{shard}") if rejected else None, 0.0,
         )  # fmt: skip
         run.commit("embed", shard, marker)
+    run.commit("keys", 0, KeysMarker(0, "d", 6, 1, 5, 0, 0, reference("keys")))
     run.commit("train", 0, TrainMarker("d", trained))
     run.commit("add", 0, ListsMarker(0, "d", listed, reference("lists")))
     run.commit("merge", 0, PieceMarker(0, "d", 0, 0, 0, 100, "xxh3:0"))
@@ -77,7 +82,7 @@ def published(store: Store, request: Request = REQUEST) -> Generation:
     run = generations.begin(store, request)
     plan(run, generations.next_shard(store))
     finish(run)
-    return generations.publish(run)
+    return publishing.publish(run)
 
 
 def test_a_new_root_has_nothing(store: Store) -> None:
@@ -111,7 +116,7 @@ def test_a_run_is_unfinished_until_it_is_published(store: Store) -> None:
     plan(run)
     finish(run)
     assert generations.unfinished(store) == run
-    generations.publish(run)
+    publishing.publish(run)
     assert generations.unfinished(store) is None
 
 
@@ -186,9 +191,7 @@ def test_the_tables_of_a_generation_name_its_files(store: Store) -> None:
     assert generations.files(store, found) == sorted(
         [
             "generations/000001.json", "index/000001/index.faiss", "files/index", "files/training", "files/e0",
-            "files/lists", "files/r1",
-            *{table.path for table in (found.tables.shards, found.tables.blocks, found.tables.segments,
-                                       found.tables.rejects)},
+            "files/lists", "files/r1", "files/keys", *(table.path for table in found.tables.all),
         ]
     )  # fmt: skip
 
@@ -200,7 +203,7 @@ def test_the_table_of_shards_says_where_ready_embeddings_are(store: Store) -> No
     ready = VectorRange("file:///v.npy", "npy", 10, 16, "stat:1", None, "file:///m.parquet", "text", "stat:2")
     store.local_path(layout.marker(1, "embed", 0)).unlink()
     run.commit("embed", 0, ShardMarker(0, 0, "d", 6, 1, 5, 0, 5, 0, None, reference("r1"), 0.0, ready))
-    found = generations.publish(run)
+    found = publishing.publish(run)
 
     rows = generations.read_table(store, found.tables.shards).to_pylist()
     assert [(row["path"], row["rows"]) for row in rows] == [(None, 5), (None, 0)]
@@ -216,7 +219,7 @@ def test_a_merged_index_with_a_part_of_a_vector_is_refused(store: Store) -> None
     store.local_path(layout.marker(1, "merge", 1)).unlink()
     run.commit("merge", 1, PieceMarker(1, "d", 0, 1, 100, 5 * 72 + 1, "xxh3:1"))
     with pytest.raises(PixdexError, match="has 361 bytes of lists, no multiple of the 72 that a vector takes"):
-        generations.publish(run)
+        publishing.publish(run)
 
 
 def test_what_two_level_assignment_needs_is_a_file_of_the_generation(store: Store) -> None:
@@ -229,13 +232,13 @@ def test_what_two_level_assignment_needs_is_a_file_of_the_generation(store: Stor
     trained = dataclasses.replace(marker.trained, assignment=reference("assignment"))
     run.commit("train", 0, dataclasses.replace(marker, trained=trained))
 
-    assert "files/assignment" in generations.files(store, generations.publish(run))
+    assert "files/assignment" in generations.files(store, publishing.publish(run))
 
 
 def test_publishing_twice_publishes_once(store: Store) -> None:
     found = published(store)
 
-    assert generations.publish(Run(store, 1)) == found
+    assert publishing.publish(Run(store, 1)) == found
     assert generations.numbers(store) == [1]
 
 
@@ -245,8 +248,8 @@ def test_counts_that_do_not_agree_are_not_published(store: Store, listed: int, m
     plan(run)
     finish(run, listed, merged)
 
-    with pytest.raises(PixdexError, match=rf"shards hold 5 rows, .* {listed}, the merged index {merged}: .*--abandon"):
-        generations.publish(run)
+    with pytest.raises(PixdexError, match=rf"shards hold 5 live rows, .* {listed}, the merged index {merged}: .*--abandon"):
+        publishing.publish(run)
     assert generations.current(store) is None
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transforms.built import ROWS, run_up_to
-from transforms import generations, layout, merging, segments
+from transforms import generations, layout, merging, publishing, segments
 from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError
 from transforms.index_cache import materialise
@@ -131,7 +131,7 @@ def merge_segments(far: Run, segment_bytes: int = 2048) -> None:
 
 def publish(far: Run, segment_bytes: int = 2048) -> Generation:
     merge_segments(far, segment_bytes)
-    return generations.publish(far)
+    return publishing.publish(far)
 
 
 def everything(far: Run) -> dict[str, bytes]:
@@ -141,11 +141,11 @@ def everything(far: Run) -> dict[str, bytes]:
 
 def test_a_marker_of_a_segment_counts_its_rows(far: Run) -> None:
     merge_segments(far)
-    for marker in generations.merged_segments(far):
+    for marker in publishing.merged_segments(far):
         stream, lists = open_lists(far.store, marker.lists)
         with stream:
             assert lists.rows == marker.rows
-    assert sum(marker.rows for marker in generations.merged_segments(far)) == ROWS
+    assert sum(marker.rows for marker in publishing.merged_segments(far)) == ROWS
 
 
 def test_segments_opened_together_are_the_file_of_a_folder(run: Run, far: Run) -> None:
@@ -173,18 +173,18 @@ def test_segments_that_stand_are_not_written_again(far: Run, monkeypatch: pytest
     monkeypatch.setattr(segments, "merge_segment", None)  # would fail if it were called
     merge_segments(far)
     assert everything(far) == before
-    assert len(generations.merged_segments(far)) > 2
+    assert len(publishing.merged_segments(far)) > 2
 
 
 def test_a_missing_segment_is_not_published(far: Run) -> None:
     merge_segments(far)
-    marker = generations.merged_segments(far)[1]
+    marker = publishing.merged_segments(far)[1]
     far.store.filesystem.rm_file(far.store.full(marker.lists.path))
     with pytest.raises(PixdexError, match=r"segment-00001-.* is not"):
-        generations.publish(far)
+        publishing.publish(far)
     far.store.filesystem.rm_file(far.store.full(layout.marker(1, "merge", 1)))
     with pytest.raises(PixdexError, match="do not cover all lists"):
-        generations.publish(far)
+        publishing.publish(far)
     assert generations.numbers(far.store) == []
 
 
