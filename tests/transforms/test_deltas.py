@@ -159,6 +159,13 @@ def test_an_item_of_several_rows_is_found_by_those_that_live(tmp_path: Path) -> 
     ]
 
 
+def test_nothing_is_read_of_a_shard_whose_rows_are_all_dead(tmp_path: Path) -> None:
+    lives = [Row("a", unit(5)), Row("a", unit(6), "text")]
+    store = make_root(tmp_path, fan("gone", [0, 1, 2]), lives, dead={0, 1, 2})
+    next(tmp_path.glob("embeddings/*/shard-0000000000-*")).unlink()
+    assert keys(Searcher.open(store).search(EAST, 3)[0]) == ["a"]
+
+
 def test_tombstones_of_shards_that_are_gone_do_no_harm(tmp_path: Path) -> None:
     store = make_root(tmp_path, fan("k", [1, 2, 3]), dead={1})
     searcher = Searcher.open(store)
@@ -202,6 +209,14 @@ def test_a_missing_delta_is_named(tmp_path: Path) -> None:
         Searcher.open(store)
 
 
+def test_another_whole_file_in_the_place_of_a_delta_is_refused(tmp_path: Path) -> None:
+    store = with_delta(tmp_path)
+    first, second = sorted(tmp_path.glob("lists/*/block-*.ivf"))
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(PixdexError, match=rf"{second.name} is damaged .* not the file that was referred to"):
+        Searcher.open(store)
+
+
 def test_a_delta_of_another_trained_index_is_refused(tmp_path: Path) -> None:
     store = with_delta(tmp_path)
     generation = open_generation(store)
@@ -226,6 +241,7 @@ def test_deltas_are_scanned_fast_too_when_all_that_nobody_names_is_freed(
     store = with_delta(tmp_path, key, metric)
     plain, fast = Searcher.open(store), Searcher.open(store, fast_scan=True)
     assert "FastScan" in type(fast._index.deltas).__name__
+    assert fast._index.deltas.referenced_objects == [fast._index.merged]  # and not what was converted
     gc.collect()
     atol = 0.15 if metric == "ip" else 0.5  # squared distances reach 30
     for k in (20, 158):
@@ -258,6 +274,7 @@ def test_a_table_that_is_too_large_to_copy_is_done_without(tmp_path: Path, monke
     store = with_delta(tmp_path, "IVF4,PQ4x4np", "l2")
     with_table = Searcher.open(store)
     assert with_table._index.deltas.precomputed_table.size() == 4 * 4 * 16
+    assert with_table._index.deltas.use_precomputed_table == 1
     monkeypatch.setattr(deltas, "_MOST_TABLE_BYTES", 0)
     without = Searcher.open(store)
     assert without._index.deltas.precomputed_table.size() == 0
