@@ -1,4 +1,4 @@
-"""Says what a root holds: items, rejects, vectors, files, and a run that is not finished.
+"""Says what a root holds: generations, items, rejects, vectors, drift, files, and a run that is not finished.
 
 For people:
 
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from pipelines import console, flags, options, text_table
 from pipelines.text_table import Column
-from transforms import generations, layout, shards
+from transforms import generations, layout, members, shards
 from transforms.errors import UsageError
 from transforms.index.trained import read_training
 from transforms.records import NO_ENCODER, FileReference, Generation, Source
@@ -36,6 +36,7 @@ REASONS = 100
 
 _METRICS: Final = {"ip": "inner product", "l2": "squared L2", "l1": "L1"}
 _REASONS_SHOWN = 10
+_GENERATIONS_SHOWN = 10
 _READERS = 16
 
 
@@ -95,12 +96,15 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
     return {
         "generation": generation.generation,
         "generations": generations.numbers(store),
+        "history": [_summary(store, number) for number in generations.numbers(store)[-_GENERATIONS_SHOWN:]],
         "items": totals.items,
         "embedded": totals.embedded,
         "rejected": totals.rejected,
         "vectors": totals.vectors,
         "by_modality": {"image": totals.images, "text": totals.texts, "keyword": totals.keywords},
         "tombstones": totals.tombstones,
+        "deltas": _deltas(store, generation),
+        "drift": None if generation.drift is None else asdict(generation.drift),
         "encoder": {
             "spec": encoder.spec,
             "fingerprint": encoder.fingerprint,
@@ -155,6 +159,8 @@ def text_of(said: dict[str, Any]) -> str:
     parts = [_facts([("root", said["root"])])]
     if "generation" in said:
         parts = [_generation_text(said)]
+        if len(said["history"]) > 1:
+            parts.append(_history_text(said["history"]))
         if said["reject_reasons"]:
             parts.append(_rejects_text(said))
     if said["unfinished"]:
@@ -164,14 +170,15 @@ def text_of(said: dict[str, Any]) -> str:
 
 def _generation_text(said: dict[str, Any]) -> str:
     encoder, index, sizes = said["encoder"], said["index"], said["bytes"]
-    others = [number for number in said["generations"] if number != said["generation"]]
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in said["by_modality"].items() if count)
     facts = [
         ("root", said["root"]),
-        ("generation", f"{said['generation']}" + (f" (also {', '.join(map(str, others))})" if others else "")),
+        ("generation", f"{said['generation']}"),
         ("items", f"{said['items']:,}: {said['embedded']:,} embedded, {said['rejected']:,} rejected"),
         ("vectors", f"{said['vectors']:,}: {kinds}"),
-        *([("tombstones", f"{said['tombstones']:,}")] if said["tombstones"] else []),
+        *([("deltas", _deltas_text(said["deltas"]))] if said["deltas"]["files"] else []),
+        *([("tombstones", f"{said['tombstones']:,} dead codes that searches drop")] if said["tombstones"] else []),
+        *([("drift", _drift_text(said["drift"]))] if said["drift"] else []),
         ("encoder", _encoder_text(encoder)),
         (
             "index",
@@ -201,6 +208,26 @@ def _generation_text(said: dict[str, Any]) -> str:
         *(("source", _source_text(source)) for source in said["sources"]),
     ]
     return _facts(facts)
+
+
+def _history_text(history: Sequence[dict[str, Any]]) -> str:
+    names = ("generation", "items", "rejected", "vectors", "deltas", "tombstones")
+    rows = [[f"{entry[name]:,}" for name in names] + [entry["trained"][:12] + "…"] for entry in history]
+    return text_table.render([*(Column(name, "right") for name in names), Column("trained index")], rows)
+
+
+def _deltas_text(deltas: dict[str, int]) -> str:
+    return f"{deltas['rows']:,} vectors beside the merged index, in {_count(deltas['files'], 'file')}"
+
+
+def _drift_text(drift: dict[str, Any]) -> str:
+    parts = [f"{drift['new_rows']:.1%} new rows"]
+    if drift["residual"] is not None:
+        parts.append(f"coded {drift['residual']:.2f} times as badly as those trained for")
+    parts.append(f"lists {drift['imbalance']:.2f} times as unbalanced")
+    if drift["recall"] is not None:
+        parts.append(f"recall@10 of canaries {drift['recall']:.3f}, {drift['recall_trained']:.3f} when trained")
+    return ", ".join(parts)
 
 
 def _encoder_text(encoder: dict[str, Any]) -> str:
@@ -249,7 +276,9 @@ def _facts(facts: Sequence[tuple[str, str]]) -> str:
 def _bytes(store: Store, generation: Generation) -> dict[str, int]:
     tables, trained = generation.tables, generation.trained
 
-    def total(table: FileReference) -> int:
+    def total(table: FileReference | None) -> int:
+        if table is None:
+            return 0
         sizes: list[int | None] = generations.read_table(store, table)["bytes"].to_pylist()
         return sum(size for size in sizes if size)
 
@@ -259,7 +288,30 @@ def _bytes(store: Store, generation: Generation) -> dict[str, int]:
         "index": generation.index.bytes,
         "trained": sum(file.bytes for file in (trained.index, trained.training, trained.assignment) if file),
         "rejects": total(tables.rejects),
-        "tables": sum(table.bytes for table in (tables.shards, tables.blocks, tables.segments, tables.rejects)),
+        "keys": total(tables.keys),
+        "tombstones": total(tables.tombstones),
+        "tables": sum(table.bytes for table in tables.all),
+    }
+
+
+def _deltas(store: Store, generation: Generation) -> dict[str, int]:
+    """How many shard indexes a search scans beside the merged one, and how many codes they have."""
+    found = [block for block in members.blocks_of(store, generation) if not block.merged and block.rows]
+    return {"files": len(found), "rows": sum(block.rows for block in found)}
+
+
+def _summary(store: Store, number: int) -> dict[str, Any]:
+    """What one of the generations holds, in a line."""
+    generation = open_generation(store, number)
+    totals = generation.totals
+    return {
+        "generation": number,
+        "items": totals.items,
+        "rejected": totals.rejected,
+        "vectors": totals.vectors,
+        "deltas": _deltas(store, generation)["files"],
+        "tombstones": totals.tombstones,
+        "trained": generation.trained.fingerprint,
     }
 
 

@@ -13,8 +13,9 @@ from transforms.capacity import Workload
 from transforms.index import canaries
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
-from transforms.index.open_trained import open_trained
+from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.opened_lists import opened_lists
+from transforms.index.refining import imbalance
 from transforms.index.sampling import in_sample
 from transforms.index.trained import Training, read_training
 from transforms.records import Drift, DriftMarker, FileReference, Generation, StageMarker, digest
@@ -31,6 +32,15 @@ IMBALANCE: Final = 1.25
 RECALL_LOST: Final = 0.02
 OTHER_LISTS: Final = 4
 """Where `auto` would take so many times as many lists, or so many times fewer, the index has outgrown its key."""
+
+LEAST_ROWS: Final = 100
+"""New rows of whose residual a mean says something."""
+
+ROWS_A_LIST: Final = 40
+"""Lists that hold fewer are unbalanced by chance, and are said to be as they were."""
+
+LEAST_QUERIES: Final = 500
+"""Canaries that tell 2 points of recall from chance."""
 
 _DIGITS = 4
 
@@ -82,19 +92,20 @@ def measure(run: Run, base: Generation, answered: str) -> DriftMarker:
 
     batches = list(_new_rows(run, sampled))
     residual = _residual(run, opened, batches, share, training)
-    imbalance = _imbalance(run, base, opened, batches, training)
+    unbalanced = _imbalance(run, base, opened, batches, training)
     recall = recall_trained = None
     grown: FileReference | None = None
     if watched is not None:
         joining = [_chosen(batch, in_sample(batch.ids, watched.seed, watched.share)) for batch in batches]
-        watched = canaries.grown(watched, opened, joining, inventory.dead_rows(run), threads)
-        recall, recall_trained = canaries.recall(watched, opened), watched.recall_trained
+        watched = canaries.grown(watched, opened, joining, inventory.dead_rows(run), trained.metric, threads)
+        if len(watched.queries) >= LEAST_QUERIES:
+            recall, recall_trained = canaries.recall(watched, opened), watched.recall_trained
         grown = canaries.save(run.store, trained.fingerprint, watched)
     new = sum(marker.rows for marker in run.shards())
     drift = Drift(
         new_rows=round(new / max(alive, 1), _DIGITS),
         residual=residual,
-        imbalance=imbalance,
+        imbalance=unbalanced,
         recall=None if recall is None else round(recall, _DIGITS),
         recall_trained=None if recall_trained is None else round(recall_trained, _DIGITS),
     )
@@ -146,12 +157,12 @@ def _chosen(batch: VectorBatch, wanted: np.ndarray[tuple[int], np.dtype[np.bool_
 
 
 def _residual(
-    run: Run, opened: "canaries.OpenTrained", batches: list[VectorBatch], share: float, training: Training
+    run: Run, opened: OpenTrained, batches: list[VectorBatch], share: float, training: Training
 ) -> float | None:
-    """The error of new rows after coding as a multiple of training's; codes without error are as good as any."""
+    """The error of new rows after coding as a multiple of training's: 1 where codes have none; None: too few rows."""
     own = [_chosen(batch, in_sample(batch.ids, run.request.seed + 1, share)).vectors for batch in batches]
     vectors = np.concatenate([np.empty((0, training.dim), np.float32), *own])
-    if not len(vectors):
+    if len(vectors) < LEAST_ROWS:
         return None
     if training.held_out_residual == 0:
         return 1.0
@@ -159,10 +170,10 @@ def _residual(
 
 
 def _imbalance(
-    run: Run, base: Generation, opened: "canaries.OpenTrained", batches: list[VectorBatch], training: Training
+    run: Run, base: Generation, opened: OpenTrained, batches: list[VectorBatch], training: Training
 ) -> float:
     """How unbalanced the lists are with what they get, as a multiple of what training saw."""
-    sizes = np.zeros(training.nlist, np.float64)
+    sizes = np.zeros(training.nlist)
     for block in members.blocks_of(run.store, base):
         with opened_lists(run.store, block.lists) as file:
             stored = file.sizes()
@@ -171,4 +182,6 @@ def _imbalance(
     if rows:
         lists = np.concatenate([canaries.lists_of(opened, batch.vectors) for batch in batches])
         sizes += np.bincount(lists, minlength=training.nlist) * (sum(one.rows for one in run.shards()) / rows)
-    return round(canaries.imbalance_of(sizes) / training.imbalance, _DIGITS)
+    if sizes.sum() < ROWS_A_LIST * training.nlist:
+        return 1.0
+    return round(imbalance(sizes) / training.imbalance, _DIGITS)

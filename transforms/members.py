@@ -46,7 +46,9 @@ def blocks_of(store: Store, generation: Generation) -> list[BlockMember]:
     """Returns the shard indexes of a generation, the merged ones and the deltas, in order of their shards."""
     rows = parquet_files.read(store, generation.tables.blocks).to_pylist()
     found = [
-        BlockMember(file_of(row), row["rows"], row["first_shard"], row["last_shard"], row["merged"]) for row in rows
+        BlockMember(file_of(row), row["rows"], row["first_shard"], row["last_shard"], row["merged"])
+        for row in rows
+        if "merged" in row  # a root of before there were deltas has none
     ]
     return sorted(found, key=lambda block: block.first_shard)
 

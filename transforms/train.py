@@ -15,9 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.pvalue import PCollection
-from numpy.typing import NDArray
 
 from transforms import inventory, layout
 from transforms.errors import PixdexError
@@ -32,6 +30,7 @@ from transforms.run import Run
 from transforms.stage import FinishStage
 from transforms.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
 from transforms.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
+from transforms.vector_rows import VectorBatch
 
 _PILOT = range(PILOT_PART, PILOT_PART + 1)
 _HELD_OUT = range(HELD_OUT_PART, HELD_OUT_PART + 1)
@@ -236,8 +235,8 @@ class _Assemble(beam.DoFn):
                 held_out=len(held_out),
                 seed=seed,
             )
-            canaries = self._canaries(trained, pilot_ids, pilot, held_out_ids, held_out)
-            run.commit("train", 0, TrainMarker(answered, trained, canaries))
+            watch = self._canaries(trained, VectorBatch(pilot_ids, pilot), VectorBatch(held_out_ids, held_out))
+            run.commit("train", 0, TrainMarker(answered, trained, watch))
         yield 0
 
     def _take_over(self) -> None:
@@ -246,30 +245,21 @@ class _Assemble(beam.DoFn):
         assert base is not None
         answered = digest("base", base.trained.fingerprint)
         if run.marker("train", 0, TrainMarker, answered) is None:
-            canaries = base.canaries if inventory.is_idle(run) else run.drift.canaries
-            run.commit("train", 0, TrainMarker(answered, base.trained, canaries))
+            watch = base.canaries if inventory.is_idle(run) else run.drift.canaries
+            run.commit("train", 0, TrainMarker(answered, base.trained, watch))
 
-    def _canaries(
-        self,
-        trained: TrainedIndex,
-        pilot_ids: NDArray[np.int64],
-        pilot: NDArray[np.float32],
-        held_out_ids: NDArray[np.int64],
-        held_out: NDArray[np.float32],
-    ) -> FileReference:
+    def _canaries(self, trained: TrainedIndex, pilot: VectorBatch, held_out: VectorBatch) -> FileReference:
         """Queries that later runs ask again: rows that nothing was trained on, where there are any."""
         run = self._run
         share = sampling.sample_shares(*key_of(run)).pilot
-        ids, vectors = (held_out_ids, held_out) if len(held_out) else (pilot_ids, pilot)
         made = canaries.make(
             open_trained(run.store, trained),
-            pilot_ids,
             pilot,
-            ids,
-            vectors,
+            held_out if len(held_out.ids) else pilot,
+            trained.metric,
             seed=run.request.seed,
             share=share,
             nprobe=trained.nprobe,
-            threads=run.request.encoder.threads,
+            workers=run.request.encoder.threads,
         )
         return canaries.save(run.store, trained.fingerprint, made)

@@ -133,7 +133,7 @@ def move(parts: Iterable[ListSums], centroids: NDArray[np.float32], *, spherical
     return Moved(moved, counts, (squares - 2 * products + norms) / rows)
 
 
-def imbalance(counts: NDArray[np.int64]) -> float:
+def imbalance(counts: NDArray[np.number]) -> float:
     """Imbalance of rows over lists: 1 when all are alike (faiss's `InvertedLists::imbalance_factor`)."""
     sizes = counts.astype(np.float64)
     return float((sizes**2).sum() * len(sizes) / max(sizes.sum(), 1) ** 2)

@@ -1,0 +1,289 @@
+"""Canary queries: do searches still find in the trained index what they found when it was trained?
+
+They are asked within a *universe*: the rows whose seeded hash of the id lies under a threshold, 65,536 or all where
+there are fewer. What a search finds there depends on the lists probed and on the codes of these rows, and on no other
+row; so an index of the universe alone, in memory, has the recall that the whole index has within it, at a cost that
+does not grow with the collection. Rows that are added join the universe by the same hash; dead ones leave it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import faiss
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from transforms import layout
+from transforms.errors import PixdexError
+from transforms.index.encode import encode_batches
+from transforms.index.open_trained import OpenTrained
+from transforms.index.vector_transforms import behind_transforms
+from transforms.index.worker_threads import limited
+from transforms.probing import search_lists
+from transforms.records import FileReference, Metric
+from transforms.store import Store
+from transforms.tombstones import Tombstones
+from transforms.vector_rows import BATCH_ROWS, VectorBatch
+
+QUERIES: Final = 1000
+NEAR: Final = 100
+"""Exact neighbours kept of every query: so many may die until it has fewer than ten."""
+
+RECALL_AT: Final = 10
+_NO_ROW: Final = -1
+_ROWS_AT_ONCE: Final = 4096
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """Queries, what they are asked in, and what they should find.
+
+    Attributes:
+        seed, share: which rows are in the universe, as `sampling.in_sample` takes them.
+        nprobe: lists that a search probes.
+        recall_trained: recall@10 when the index was trained, 0 to 1.
+        queries: float16 or float32 `(q, d)`.
+        query_ids: int64 `(q,)`, the rows that they are; a query does not count as its own neighbour.
+        ids: int64 `(u,)` ascending, the universe.
+        list_nos: int64 `(u,)`, and `codes` uint8 `(u, code_size)`: these rows in the index.
+        near_ids: int64 `(q, 100)`, nearest first, -1 where there is none.
+        near_distances: float32 `(q, 100)`, lower is nearer.
+    """
+
+    seed: int
+    share: float
+    nprobe: int
+    recall_trained: float
+    queries: NDArray[Any]
+    query_ids: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    list_nos: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+    near_ids: NDArray[np.int64]
+    near_distances: NDArray[np.float32]
+
+
+def make(
+    opened: OpenTrained,
+    universe: VectorBatch,
+    asked: VectorBatch,
+    metric: Metric,
+    *,
+    seed: int,
+    share: float,
+    nprobe: int,
+    workers: int,
+) -> Canaries:
+    """Chooses queries and finds their neighbours in the universe.
+
+    Args:
+        opened: the trained index.
+        universe: the rows with that hash.
+        asked: rows that queries are taken from: the first thousand.
+        metric: of the index.
+        seed, share, nprobe: as in `Canaries`.
+        workers: threads.
+
+    Cost: 1,000 inner products of every row of the universe, and coding it.
+    """
+    queries = asked.vectors[:QUERIES]
+    empty = Canaries(
+        seed=seed,
+        share=share,
+        nprobe=nprobe,
+        recall_trained=0.0,
+        queries=queries,
+        query_ids=asked.ids[:QUERIES],
+        ids=np.empty(0, np.int64),
+        list_nos=np.empty(0, np.int64),
+        codes=np.empty((0, faiss.extract_index_ivf(opened.index).code_size), np.uint8),
+        near_ids=np.full((len(queries), NEAR), _NO_ROW),
+        near_distances=np.full((len(queries), NEAR), np.inf, np.float32),
+    )
+    made = grown(empty, opened, [universe], Tombstones(), metric, workers)
+    return replace(made, recall_trained=recall(made, opened) or 0.0)
+
+
+def grown(
+    canaries: Canaries,
+    opened: OpenTrained,
+    batches: Iterable[VectorBatch],
+    dead: Tombstones,
+    metric: Metric,
+    workers: int,
+) -> Canaries:
+    """Lets rows join the universe, all of which must have its hash, and dead rows leave it."""
+    some = [batch for batch in batches if len(batch.ids)]
+    alive = dead.are_alive(canaries.ids)
+    ids, lists, codes = [canaries.ids[alive]], [canaries.list_nos[alive]], [canaries.codes[alive]]
+    gone = dead.are_dead(canaries.near_ids) | (canaries.near_ids == _NO_ROW)
+    near_ids = np.where(gone, _NO_ROW, canaries.near_ids)
+    distances = np.where(gone, np.float32(np.inf), canaries.near_distances)
+    queries = canaries.queries.astype(np.float32)
+    with limited(workers):
+        for batch in _cut(some):
+            made = encode_batches(opened.index, [batch], opened.assign)
+            ids.append(made.ids)
+            lists.append(made.list_nos.astype(np.int64))
+            codes.append(made.codes)
+            found = _distances(queries, batch.vectors, metric)
+            found[canaries.query_ids[:, None] == batch.ids] = np.inf
+            near_ids, distances = _nearest(
+                np.concatenate([near_ids, np.broadcast_to(batch.ids, found.shape)], axis=1),
+                np.concatenate([distances, found], axis=1),
+            )
+    order = np.argsort(np.concatenate(ids), kind="stable")
+    near_ids, distances = _nearest(near_ids, distances)
+    return replace(
+        canaries,
+        ids=np.concatenate(ids)[order],
+        list_nos=np.concatenate(lists)[order],
+        codes=np.concatenate(codes)[order],
+        near_ids=near_ids,
+        near_distances=distances,
+    )
+
+
+def recall(canaries: Canaries, opened: OpenTrained) -> float | None:
+    """Returns recall@10 of the queries within the universe, 0 to 1; None: no query has ten neighbours there.
+
+    Memory: the codes of the universe once more. The lists of the opened index are changed meanwhile: one thread.
+    """
+    whole = np.flatnonzero((canaries.near_ids[:, :RECALL_AT] != _NO_ROW).all(axis=1))
+    if not len(whole):
+        return None
+    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(opened.index))  # what it has depends on the key
+    lists = faiss.ArrayInvertedLists(inner.nlist, inner.code_size)
+    order = np.argsort(canaries.list_nos, kind="stable")
+    bounds = np.flatnonzero(np.diff(canaries.list_nos[order], prepend=-1, append=inner.nlist))
+    for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        rows = order[start:stop]
+        ids, codes = np.ascontiguousarray(canaries.ids[rows]), np.ascontiguousarray(canaries.codes[rows])
+        # The arrays have names that outlive the call: swig_ptr does not keep them alive.
+        number = int(canaries.list_nos[rows[0]])
+        lists.add_entries(number, len(rows), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
+    before, owned = inner.invlists, inner.own_invlists
+    inner.own_invlists = False
+    inner.replace_invlists(lists, False)
+    levels = [opened.index, inner]
+    counts = [level.ntotal for level in levels]
+    try:
+        for level in levels:
+            level.ntotal = len(canaries.ids)
+        queries = np.ascontiguousarray(canaries.queries[whole].astype(np.float32))
+        _, found = search_lists(opened.index, queries, RECALL_AT + 1, canaries.nprobe)
+    finally:
+        for level, count in zip(levels, counts, strict=True):
+            level.ntotal = count
+        inner.replace_invlists(before, False)
+        inner.own_invlists = owned
+    hits = 0
+    for place, row in zip(whole.tolist(), found, strict=True):
+        others = row[row != canaries.query_ids[place]][:RECALL_AT]
+        hits += int(np.isin(others, canaries.near_ids[place, :RECALL_AT]).sum())
+    return hits / (RECALL_AT * len(whole))
+
+
+def residual(opened: OpenTrained, vectors: NDArray[np.float32]) -> float:
+    """Returns the mean squared error of some vectors, float32 `(n, d)`, after coding, over their mean squared norm.
+
+    Both are taken behind the transforms.
+    """
+    inner: Any = faiss.downcast_index(faiss.extract_index_ivf(opened.index))  # what it has depends on the key
+    ids = np.arange(len(vectors))
+    made = encode_batches(opened.index, _cut([VectorBatch(ids, vectors)]), opened.assign)
+    known = behind_transforms(opened.index, vectors)
+    lists, codes = np.ascontiguousarray(made.list_nos.astype(np.int64)), np.ascontiguousarray(made.codes)
+    decoded = np.empty_like(known)
+    inner.decode_vectors(len(known), faiss.swig_ptr(codes), faiss.swig_ptr(lists), faiss.swig_ptr(decoded))
+    norm = float(np.einsum("ij,ij->", known, known, dtype=np.float64))
+    error = known - decoded
+    return float(np.einsum("ij,ij->", error, error, dtype=np.float64)) / max(norm, 1e-30)
+
+
+def lists_of(opened: OpenTrained, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Returns the list of every vector, int64 `(n,)`."""
+    return opened.assign(behind_transforms(opened.index, vectors))
+
+
+def save(store: Store, fingerprint: str, canaries: Canaries) -> FileReference:
+    """Writes canaries beside the trained index; equal ones have one name."""
+    half = canaries.queries.astype(np.float16)
+    exact = bool((half.astype(np.float32) == canaries.queries.astype(np.float32)).all())
+    tensors = {
+        "seed": np.array([canaries.seed], np.int64),
+        "share": np.array([canaries.share, canaries.recall_trained], np.float64),
+        "nprobe": np.array([canaries.nprobe], np.int64),
+        "queries": half if exact else canaries.queries.astype(np.float32),
+        "query_ids": canaries.query_ids,
+        "ids": canaries.ids,
+        "list_nos": canaries.list_nos,
+        "codes": canaries.codes,
+        "near_ids": canaries.near_ids,
+        "near_distances": canaries.near_distances,
+    }
+    with store.scratch() as scratch:
+        file = scratch / "canaries.safetensors"
+        safetensors.numpy.save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, file)
+        return store.upload(file, layout.trained_folder(fingerprint), "canaries")
+
+
+def load(store: Store, file: FileReference) -> Canaries:
+    """Reads canaries back.
+
+    Raises:
+        PixdexError: the file is missing, or is another than the reference speaks of.
+    """
+    data = store.read(file.path)
+    if f"sha256:{hashlib.sha256(data).hexdigest()}" != file.checksum:
+        raise PixdexError(
+            f"{store.url}/{file.path} is damaged: restore it from a backup, or train anew with pixdex reindex "
+            "--retrain always"
+        )
+    tensors: dict[str, NDArray[Any]] = safetensors.numpy.load(data)
+    share, recall_trained = tensors.pop("share").tolist()
+    seed, nprobe = int(tensors.pop("seed")[0]), int(tensors.pop("nprobe")[0])
+    return Canaries(seed=seed, share=share, nprobe=nprobe, recall_trained=recall_trained, **tensors)
+
+
+def _cut(batches: Sequence[VectorBatch]) -> Iterable[VectorBatch]:
+    """Cuts batches into those of the size in which rows are encoded."""
+    for batch in batches:
+        for start in range(0, len(batch.ids), BATCH_ROWS):
+            rows = slice(start, start + BATCH_ROWS)
+            yield VectorBatch(batch.ids[rows], batch.vectors[rows])
+
+
+def _distances(queries: NDArray[np.float32], vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+    """Distances of every query and row, float32 `(q, n)`, lower is nearer."""
+    if metric == "l1":
+        found = np.empty((len(queries), len(vectors)), np.float32)
+        for place, query in enumerate(queries):
+            found[place] = np.abs(vectors - query).sum(axis=1)
+        return found
+    products = queries @ vectors.T
+    if metric == "ip":
+        return -products
+    norms = np.einsum("ij,ij->i", vectors, vectors)
+    own = np.einsum("ij,ij->i", queries, queries)
+    return np.asarray(norms + own[:, None] - 2 * products, np.float32)
+
+
+def _nearest(
+    ids: NDArray[np.int64], distances: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The 100 nearest of every query, nearest first, ties by id; what is infinitely far is no row."""
+    if ids.shape[1] > NEAR:
+        # A few more than are wanted, so that ties at the end are ordered by id, too.
+        kept = np.argpartition(distances, NEAR - 1, axis=1)[:, :NEAR]
+        limit = np.take_along_axis(distances, kept, 1).max(axis=1, keepdims=True, initial=-np.inf)
+        tied = distances <= limit
+        width = max(NEAR, int(tied.sum(axis=1).max(initial=0)))
+        kept = np.argsort(~tied, axis=1, kind="stable")[:, :width] if width > NEAR else kept
+        ids, distances = np.take_along_axis(ids, kept, 1), np.take_along_axis(distances, kept, 1)
+    order = np.lexsort((ids, distances), axis=1)[:, :NEAR]
+    ids, distances = np.take_along_axis(ids, order, 1), np.take_along_axis(distances, order, 1)
+    return np.where(np.isinf(distances), _NO_ROW, ids), distances
