@@ -7,6 +7,7 @@ name when it is whole (`transforms.merging`).
 """
 
 import contextlib
+import datetime
 import hashlib
 import os
 import re
@@ -190,6 +191,23 @@ class Store:
             return None
         return decode(data, kind, f"{self.url}/{path}")
 
+    def changed(self, path: str) -> float:
+        """Returns when a file was last written, in seconds since the epoch; 0 when there is none."""
+        self.filesystem.invalidate_cache()
+        try:
+            return _time_of(self.filesystem.info(self.full(path)))
+        except FileNotFoundError:
+            return 0.0
+
+    def newest(self, folder: str) -> float:
+        """Returns when the newest file of a folder was written, in seconds since the epoch; 0 when it has none."""
+        self.filesystem.invalidate_cache()
+        try:
+            entries = self.filesystem.ls(self.full(folder), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0.0
+        return max([0.0, *(_time_of(entry) for entry in entries)])
+
     # --- writing ---
 
     def create(self, path: str, data: bytes) -> bool:
@@ -215,6 +233,24 @@ class Store:
         if self.create(path, encode(record)):
             return record
         return self.read_record(path, type(record))
+
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Writes a small file whether or not it is there; it is never seen half written. For nothing that must last."""
+        if self.local is None:
+            self.filesystem.pipe_file(self.full(path), data)
+            return
+        with self.scratch() as scratch:
+            new = scratch / "new"
+            new.write_bytes(data)
+            target = self.local / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(new, target)  # noqa: PTH105 - the atomic primitive, by its own name
+
+    def remove(self, path: str) -> None:
+        """Removes a file; that it is not there is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem.rm_file(self.full(path))
+        self.filesystem.invalidate_cache()
 
     def upload(self, file: Path, folder: str, stem: str, checksum: str | None = None) -> FileReference:
         """Puts a finished local file under `folder/stem-<hash><ending>`; the local file may be moved away.
@@ -327,6 +363,16 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _time_of(info: dict[str, Any]) -> float:
+    """When a file was written, as its filesystem says it, in seconds since the epoch."""
+    found = info.get("mtime", info.get("LastModified", info.get("updated", info.get("created", 0))))
+    if isinstance(found, str):
+        found = datetime.datetime.fromisoformat(found.replace("Z", "+00:00"))
+    if isinstance(found, datetime.datetime):
+        return found.replace(tzinfo=found.tzinfo or datetime.UTC).timestamp()
+    return float(found or 0)
 
 
 def _alive(pid: int) -> bool:

@@ -1,0 +1,212 @@
+"""The lease of a root: who writes, since when. It saves work; what saves the data is that every commit is create-only.
+
+A lease is alive while its process lives on this host; on another host, while it was renewed, or a marker of its run was
+written, in the last ten minutes. A dead one is taken over at once. Whoever finds a living one leaves with a line.
+"""
+
+import contextlib
+import datetime
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from transforms import generations, layout
+from transforms.errors import PixdexError
+from transforms.records import FORMAT_VERSION, encode
+from transforms.run import STAGES, Run
+from transforms.store import Store
+
+DEAD_SECONDS: Final = 600
+RENEWED_EVERY: Final = 60.0
+
+_LOG = logging.getLogger(__name__)
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who writes.
+
+    Attributes:
+        token: tells this lease from any other.
+        host, pid, started: the process, and when it began as the kernel counts it, so that a number that was given
+            away again is not taken for it; empty where the system does not say.
+        command: what it runs.
+        since, renewed: seconds since the epoch.
+        run: the generation that it makes, when it has begun one.
+        left: the process ended, and its job goes on without it.
+    """
+
+    token: str
+    host: str
+    pid: int
+    started: str
+    command: str
+    since: float
+    renewed: float
+    run: int | None = None
+    left: bool = False
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass
+class Held:
+    """A lease that this process has."""
+
+    store: Store
+    lease: Lease
+    kept: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def of_run(self, generation: int) -> None:
+        """Says which generation is being made."""
+        self.renew(run=generation)
+
+    def keep(self) -> None:
+        """Leaves the lease to a job that goes on without this process, until its run is finished or falls silent."""
+        self.kept = True
+        self.renew(left=True)
+
+    def renew(self, *, run: int | None = None, left: bool = False) -> None:
+        """Says that it is alive; one that was taken over is left to who has it now."""
+        with self.lock:
+            if not self.is_ours():
+                _LOG.warning("%s/%s was taken over by another process", self.store.url, layout.LEASE)
+                return
+            self.lease = replace(
+                self.lease, renewed=time.time(), run=self.lease.run if run is None else run, left=left
+            )
+            self.store.overwrite(layout.LEASE, encode(self.lease))
+
+    def is_ours(self) -> bool:
+        """Tells whether the lease on storage is this one."""
+        found = _read(self.store)
+        return found is not None and found.token == self.lease.token
+
+
+@contextlib.contextmanager
+def held(store: Store, command: str) -> Iterator[Held]:
+    """Holds the lease of a root while the block runs.
+
+    Raises:
+        PixdexError: another process has it; says which, and since when.
+    """
+    own = Held(store, _take(store, command))
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(own, ended), name="lease", daemon=True)
+    renewing.start()
+    try:
+        yield own
+    finally:
+        ended.set()
+        renewing.join()
+        with own.lock:
+            if not own.kept and own.is_ours():
+                store.remove(layout.LEASE)
+
+
+def _take(store: Store, command: str) -> Lease:
+    now = time.time()
+    own = Lease(uuid.uuid4().hex, socket.gethostname(), os.getpid(), process_start(os.getpid()), command, now, now)
+    for _ in range(_ATTEMPTS):
+        if store.create(layout.LEASE, encode(own)):
+            # Whoever took a dead lease away a moment ago may have taken this one.
+            found = _read(store)
+            if found is not None and found.token == own.token:
+                return own
+            continue
+        found = _read(store)
+        if found is None:
+            continue  # given back meanwhile
+        if is_alive(store, found):
+            raise PixdexError(_busy(store, found))
+        _LOG.info("the lease of %s is dead: taking it over", _who(found))
+        store.remove(layout.LEASE)
+    raise PixdexError(f"{store.url}: several processes want to write at once: run the same command again")
+
+
+def is_alive(store: Store, lease: Lease) -> bool:
+    """Tells whether a lease still means that somebody writes."""
+    if lease.run is not None and lease.left and _is_over(store, lease.run):
+        return False
+    if not lease.left and lease.host == socket.gethostname():
+        return _lives(lease)
+    return time.time() - max(lease.renewed, _last_marker(store, lease.run)) < DEAD_SECONDS
+
+
+def process_start(pid: int) -> str:
+    """Returns when a process of this machine began, and in which boot; empty where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # The name of the program, in parentheses, may hold anything.
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+    return f"{boot} {ticks}"
+
+
+def _lives(lease: Lease) -> bool:
+    try:
+        os.kill(lease.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    started = process_start(lease.pid)
+    return not (started and lease.started) or started == lease.started
+
+
+def _is_over(store: Store, run: int) -> bool:
+    return store.exists(layout.generation(run)) or store.exists(layout.abandoned(run))
+
+
+def _last_marker(store: Store, run: int | None) -> float:
+    """When the newest marker of a run was written, in seconds since the epoch; 0 where there is none."""
+    number = run
+    if number is None:
+        unfinished = generations.unfinished(store)
+        number = None if unfinished is None else unfinished.generation
+    if number is None:
+        return 0.0
+    open_stage = next((stage for stage in STAGES if Run(store, number).stage_marker(stage) is None), "publish")
+    folders = [layout.marker_folder(number, open_stage), layout.marker_folder(number, "stages")]
+    return max([0.0, *(store.newest(folder) for folder in folders)])
+
+
+def _renew(own: Held, ended: threading.Event) -> None:
+    while not ended.wait(RENEWED_EVERY):
+        try:
+            own.renew()
+        except OSError as error:  # a store may fail for a moment, and the work goes on
+            _LOG.warning("the lease of %s could not be renewed: %s", own.store.url, error)
+
+
+def _read(store: Store) -> Lease | None:
+    try:
+        return store.find_record(layout.LEASE, Lease)
+    except PixdexError as error:
+        # No lease at all, for one is never written in place. One that is old is as good as dead.
+        if time.time() - store.changed(layout.LEASE) < DEAD_SECONDS:
+            raise PixdexError(
+                f"{store.url}/{layout.LEASE} is no lease of this pixdex: if nothing writes to this root, delete it"
+            ) from error
+        return Lease("", "", 0, "", "", 0.0, 0.0)
+
+
+def _busy(store: Store, lease: Lease) -> str:
+    since = datetime.datetime.fromtimestamp(lease.since, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return (
+        f"{store.url} is being written by {_who(lease)} since {since}: wait for it; the lease of a process that died "
+        "is taken over at once"
+    )
+
+
+def _who(lease: Lease) -> str:
+    return f"pixdex {lease.command} on {lease.host} (process {lease.pid})"
