@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "search": "Searches an index with a text, a picture or a vector.",
     "plan": "Says what a build will be, before there is any: index, parts, memory, bytes, hours, and the bottleneck.",
     "inspect": "Says what a root holds: generations, items, rejects, vectors, drift, files, and a run that is not finished.",
+    "rollback": "Goes back to an earlier generation, by publishing it anew under the next number.",
+    "gc": "Drops what no kept generation needs: old generations, their files, and what stopped runs left.",
     "demo": "Shows everything at once, offline: draws pictures, builds their index and searches it.",
 }
 """Commands in the order a person meets them, with the first line of their module's docstring."""

@@ -58,13 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def inspect(argv: Sequence[str]) -> int:
     """Parses, looks and says."""
     own, beam_flags = options.parse("inspect", __doc__, argv, (options.RootOptions, InspectOptions))
-    if beam_flags:
-        raise UsageError(f"{beam_flags[0]} is a flag of Beam, and this runs no pipeline: leave it out")
-    if not own.root:
-        raise UsageError("--root is missing: name the folder that holds the index")
+    options.refuse_beam_flags(beam_flags)
+    store = options.root_of(own)
     if own.files and own.json:
         raise UsageError("--files and --json print different things: give one of them")
-    store = Store.at(own.root)
     if own.files:
         for path in generations.files(store, open_generation(store)):
             console.show(path)

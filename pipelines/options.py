@@ -18,6 +18,7 @@ from transforms import uris
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, IndexSettings, Source
 from transforms.sources.vectors import DEFAULT_COLUMN
+from transforms.store import Store
 
 
 def ratio(text: str) -> float:
@@ -238,6 +239,23 @@ def _refuse_unknown(parser: argparse.ArgumentParser, beam_flags: Sequence[str]) 
     known = [*parser._option_string_actions, *beam._option_string_actions]
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     raise UsageError(f"unknown flag {word}{f', did you mean {near[0]}?' if near else ''}; see {parser.prog} --help")
+
+
+def refuse_beam_flags(beam_flags: Sequence[str]) -> None:
+    """Refuses flags of Beam, for a command that runs no pipeline."""
+    if beam_flags:
+        raise UsageError(f"{beam_flags[0]} is a flag of Beam, and this runs no pipeline: leave it out")
+
+
+def root_of(own: argparse.Namespace) -> Store:
+    """Returns the root of a command that reads one.
+
+    Raises:
+        UsageError: none is named.
+    """
+    if not own.root:
+        raise UsageError("--root is missing: name the folder that holds the index")
+    return Store.at(own.root)
 
 
 DEFAULT_ENCODER = "demo"

@@ -8,6 +8,8 @@ from transforms.errors import UsageError
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)I?B?", re.IGNORECASE)
 _FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 A_SIZE: Final = "a size such as 16G or 512M"
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COUNT = re.compile(r"(\d[\d_,]*(?:\.\d+)?(?:e\+?\d{1,3})?)([KMBT]?)", re.IGNORECASE)
 _THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -33,6 +35,16 @@ def bytes_of(text: str) -> int | None:
     """
     match = _SIZE.fullmatch(text.strip())
     return int(float(match[1]) * _FACTOR[match[2].upper()]) or None if match else None
+
+
+def seconds_of(text: str) -> float | None:
+    """Reads a time: 24h, 30m, 7d, 90s or 0s; None where the text is none.
+
+    >>> [seconds_of(text) for text in ("24h", "0s", "1.5m", "7d", "soon")]
+    [86400.0, 0.0, 90.0, 604800.0, None]
+    """
+    match = _TIME.fullmatch(text.strip())
+    return float(match[1]) * _SECONDS[match[2].lower()] if match else None
 
 
 def size_text(size: int) -> str:

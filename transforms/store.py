@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedIOBase
@@ -36,6 +36,15 @@ _PROTOCOL_ALIASES = {"local": "file", "s3a": "s3", "gcs": "gs"}
 _EXTRAS = {"s3": "s3", "gs": "gcp"}
 _HASH_CHUNK = 1 << 20
 _MEMORY_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a root: its path, its size, and when it was written, in seconds since the epoch."""
+
+    path: str
+    bytes: int
+    changed: float
 
 
 @dataclass(frozen=True)
@@ -208,6 +217,19 @@ class Store:
             return 0.0
         return max([0.0, *(_time_of(entry) for entry in entries)])
 
+    def walk(self, folder: str) -> Iterator[Found]:
+        """Lists the files of a folder and of all below it, those with a hidden name left out."""
+        self.filesystem.invalidate_cache()
+        base = self.full("")
+        try:
+            found = self.filesystem.find(self.full(folder), detail=True)
+        except FileNotFoundError:
+            return
+        for name, info in found.items():
+            path = str(name).removeprefix(base)
+            if not path.rpartition("/")[2].startswith("."):
+                yield Found(path, int(info["size"]), _time_of(info))
+
     # --- writing ---
 
     def create(self, path: str, data: bytes) -> bool:
@@ -251,6 +273,15 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.rm_file(self.full(path))
         self.filesystem.invalidate_cache()
+
+    def remove_empty_folders(self, folders: Iterable[str]) -> None:
+        """Removes what is empty of these folders and of all below them; object stores have no folders."""
+        if self.local is None:
+            return
+        for folder in folders:
+            for found, _, _ in os.walk(self.local / folder, topdown=False):
+                with contextlib.suppress(OSError):  # it is not empty, or someone else removes it
+                    Path(found).rmdir()
 
     def upload(self, file: Path, folder: str, stem: str, checksum: str | None = None) -> FileReference:
         """Puts a finished local file under `folder/stem-<hash><ending>`; the local file may be moved away.

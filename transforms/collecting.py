@@ -1,0 +1,148 @@
+"""What may go: files of a root that no kept generation and no unfinished run needs.
+
+Manifests go first, the oldest before all, so that no manifest that can be read names a file that is gone; whoever is
+interrupted leaves a root that works, and the next one goes on. A file that is younger than the grace period stays, and
+so does what a generation needs that was current within it: a reader that opened it keeps working, and has that long to
+open the next one. (On a filesystem a file that is open, or mapped, can be read until it is closed in any case.)
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from transforms import generations, layout, members, parquet_files
+from transforms.records import FileReference, Generation, Plan
+from transforms.run import Run
+from transforms.store import Found, Store
+
+FOLDERS: Final = (
+    layout.GENERATIONS, layout.PLANS, layout.TABLES, "embeddings", "rejects", "vectors", "trained", "lists", "index",
+    "reports",
+)  # fmt: skip
+"""Where a root keeps its own; nothing else is looked at."""
+
+_NUMBERS: Final = ("request.json", "plan.json", "abandoned.json")
+"""Of a run: they keep its numbers from being used again."""
+
+_REMOVERS: Final = 16
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What may go.
+
+    Attributes:
+        kept: numbers of the generations that stay.
+        generations: numbers of those that go, oldest first.
+        files: those that go, manifests left out.
+        spared: files that nothing needs, but that are too young.
+    """
+
+    kept: tuple[int, ...]
+    generations: tuple[int, ...]
+    files: tuple[Found, ...]
+    spared: tuple[Found, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of the files that go."""
+        return sum(file.bytes for file in self.files)
+
+
+def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> Garbage:
+    """Looks for what may go.
+
+    Args:
+        store: the root.
+        keep: the newest so many generations stay, at least one.
+        grace_seconds: younger files stay, and generations that were current within it.
+        now: seconds since the epoch.
+
+    Cost: lists every folder of the root and reads the tables of what stays. Memory: about 200 bytes a file.
+
+    Raises:
+        PixdexError: a table of a generation that stays cannot be read: nothing may be removed then.
+    """
+    numbers = generations.numbers(store)
+    kept = _kept(store, numbers, keep, now - grace_seconds)
+    needed = {path for number in kept for path in generations.files(store, _read(store, number))}
+    run = generations.unfinished(store)
+    if run is not None:
+        needed |= set(needed_by(run))
+    gone, spared = [], []
+    for file in everything(store):
+        folder, _, name = file.path.rpartition("/")
+        if file.path in needed or folder == layout.GENERATIONS:
+            continue
+        if file.path.startswith(f"{layout.PLANS}/"):
+            if folder.count("/") == 1 and name in _NUMBERS:
+                continue
+            if run is not None and file.path.startswith(f"{layout.plan_folder(run.generation)}/"):
+                continue
+        (spared if file.changed > now - grace_seconds else gone).append(file)
+    dropped = tuple(number for number in numbers if number not in kept)
+    return Garbage(tuple(kept), dropped, tuple(gone), tuple(spared))
+
+
+def remove(store: Store, garbage: Garbage) -> None:
+    """Removes it."""
+    for number in garbage.generations:
+        store.remove(layout.generation(number))
+    with ThreadPoolExecutor(_REMOVERS, "remove") as pool:
+        for _ in pool.map(lambda file: store.remove(file.path), garbage.files):
+            pass
+    store.remove_empty_folders(FOLDERS)
+
+
+def everything(store: Store) -> Iterator[Found]:
+    """Lists the files of a root, hidden ones left out."""
+    for folder in FOLDERS:
+        yield from store.walk(folder)
+
+
+def needed_by(run: Run) -> Iterator[str]:
+    """Names the files that an unfinished run needs: what its markers refer to, and its base generation."""
+    store, folder = run.store, layout.plan_folder(run.generation)
+    base = run.base
+    if base is not None:
+        yield from generations.files(store, base)
+    for file in store.walk(folder):
+        yield file.path
+        if file.path.endswith(".json"):
+            yield from _paths(msgspec.json.decode(store.read(file.path)))
+    plan = store.find_record(layout.plan(run.generation), Plan)
+    if plan is not None:
+        yield from (bucket.file.path for bucket in members.removed_of(store, plan))
+        yield from (piece["path"] for piece in _slices(store, plan.partitions))
+
+
+def _kept(store: Store, numbers: Sequence[int], keep: int, since: float) -> list[int]:
+    """The newest, and those whose successor is younger than the grace period."""
+    newest = set(numbers[-max(keep, 1) :])
+    for number, successor in zip(numbers, numbers[1:], strict=False):
+        if store.changed(layout.generation(successor)) > since:
+            newest.add(number)
+    return sorted(newest)
+
+
+def _read(store: Store, number: int) -> Generation:
+    return store.read_record(layout.generation(number), Generation)
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """The paths that a marker, as JSON has it, refers to."""
+    if isinstance(value, dict):
+        if isinstance(path := value.get("path"), str):
+            yield path
+        value = value.values()
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        for part in value:
+            yield from _paths(part)
+
+
+def _slices(store: Store, partitions: FileReference) -> Iterator[dict[str, Any]]:
+    for slices in parquet_files.read(store, partitions)["slices"].to_pylist():
+        yield from slices or ()
