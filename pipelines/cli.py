@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "reindex": "Brings an index up to date: embeds what is new or changed, and drops what is gone.",
     "search": "Searches an index with a text, a picture or a vector.",
     "plan": "Says what a build will be, before there is any: index, parts, memory, bytes, hours, and the bottleneck.",
-    "inspect": "Says what a root holds: generations, items, rejects, vectors, drift, files, and a run that is not finished.",
+    "inspect": "Says what a root holds: generations, items, rejects, vectors, drift, files, and an unfinished run.",
     "rollback": "Goes back to an earlier generation, by publishing it anew under the next number.",
     "gc": "Drops what no kept generation needs: old generations, their files, and what stopped runs left.",
     "demo": "Shows everything at once, offline: draws pictures, builds their index and searches it.",

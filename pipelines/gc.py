@@ -84,9 +84,8 @@ def _look(store: Store, keep: int, grace: float) -> collecting.Garbage:
 def _say(garbage: collecting.Garbage, *, dry_run: bool) -> int:
     done = "would go" if dry_run else "removed"
     spared = f", {len(garbage.spared):,} files are too young" if garbage.spared else ""
-    console.say(
-        f"{done}: {len(garbage.generations):,} generations, {len(garbage.files):,} files, {garbage.bytes:,} bytes{spared}"
-    )
+    files = f"{len(garbage.files):,} files, {garbage.bytes:,} bytes"
+    console.say(f"{done}: {len(garbage.generations):,} generations, {files}{spared}")
     console.show_json(
         {
             "kept": list(garbage.kept),

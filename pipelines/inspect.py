@@ -1,4 +1,4 @@
-"""Says what a root holds: generations, items, rejects, vectors, drift, files, and a run that is not finished.
+"""Says what a root holds: generations, items, rejects, vectors, drift, files, and an unfinished run.
 
 For people:
 

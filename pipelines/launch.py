@@ -111,7 +111,7 @@ def carry_out(
     """Runs a run's graph up to a stage and shows how it goes.
 
     Returns:
-        The seconds of each stage; None: the graph was handed to something else, or only built, which the last line says.
+        The seconds of each stage; None: the graph was handed on, or only built, which the last line says.
     """
     started = progress.now()
     with progress.shown(run, wanted=not own.no_progress, last=last):

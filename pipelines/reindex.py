@@ -49,7 +49,7 @@ from apache_beam.runners.runner import PipelineRunner
 
 from pipelines import console, dataflow, flags, launch, options, runners
 from pipelines.request import check
-from transforms import generations, inventory, lease, layout
+from transforms import generations, inventory, layout, lease
 from transforms.errors import PixdexError, UsageError
 from transforms.plan import PlanItems
 from transforms.records import Changes, Generation, Plan, Reindex, Request

@@ -112,7 +112,9 @@ def _reindex_difference(stands: Request, asked: Request) -> str:
     if one is None or other is None:
         return "a build, not a reindex" if one is None else "a reindex, not a build"
     names = [name for name in type(one).__dataclass_fields__ if getattr(one, name) != getattr(other, name)]
-    return "; ".join(f"--{name.replace('_', '-')} {getattr(one, name)!r}, not {getattr(other, name)!r}" for name in names)
+    return "; ".join(
+        f"--{name.replace('_', '-')} {getattr(one, name)!r}, not {getattr(other, name)!r}" for name in names
+    )
 
 
 def _made_of(encoder: EncoderSettings) -> str:

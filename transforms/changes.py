@@ -76,7 +76,8 @@ class CompareItems(beam.PTransform):
 
     @no_annotations  # type: ignore[untyped-decorator]  # Beam knows no types of several collections, and warns of them
     def expand(
-        self, listed: tuple[PCollection[Listing | ReadyFile], PCollection[tuple[int, KeyBatch]], PCollection[SkippableFile]]
+        self,
+        listed: tuple[PCollection[Listing | ReadyFile], PCollection[tuple[int, KeyBatch]], PCollection[SkippableFile]],
     ) -> tuple[PCollection[Listing], PCollection[BucketChanges]]:
         """Wires it."""
         listings, keys, skippable = listed
@@ -93,7 +94,7 @@ class CompareItems(beam.PTransform):
         )
         selected = (
             {
-                "listings": listings | "ByTable" >> beam.ParDo(_ByTable()),
+                "listings": listings | "ByTable" >> beam.ParDo(_ByTable()),  # type: ignore[no-untyped-call]  # Beam's class has none
                 "chosen": compared[_CHOSEN],
             }
             | "ItemsByTable" >> beam.CoGroupByKey()
@@ -103,6 +104,8 @@ class CompareItems(beam.PTransform):
 
 
 class _ByTable(beam.DoFn):
+    """Names a listing by its table. (Of ready embeddings there are other records, and no tables.)"""
+
     def process(self, listing: Listing | ReadyFile) -> Iterator[tuple[str, Listing]]:
         if isinstance(listing, Listing):
             yield listing.table.path, listing

@@ -6,6 +6,7 @@ so does what a generation needs that was current within it: a reader that opened
 open the next one. (On a filesystem a file that is open, or mapped, can be read until it is closed in any case.)
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
     run = generations.unfinished(store)
     if run is not None:
         needed |= set(needed_by(run))
-    gone, spared = [], []
+    gone: list[Found] = []
+    spared: list[Found] = []
     for file in everything(store):
         folder, _, name = file.path.rpartition("/")
         if file.path in needed or folder == layout.GENERATIONS:
@@ -122,7 +124,7 @@ def needed_by(run: Run) -> Iterator[str]:
 def _kept(store: Store, numbers: Sequence[int], keep: int, since: float) -> list[int]:
     """The newest, and those whose successor is younger than the grace period."""
     newest = set(numbers[-max(keep, 1) :])
-    for number, successor in zip(numbers, numbers[1:], strict=False):
+    for number, successor in itertools.pairwise(numbers):
         if store.changed(layout.generation(successor)) > since:
             newest.add(number)
     return sorted(newest)

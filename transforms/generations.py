@@ -37,9 +37,12 @@ def runs(store: Store) -> list[int]:
 
 
 def unfinished(store: Store) -> Run | None:
-    """Returns the run that is begun, not published and not abandoned; there is at most one."""
-    published = set(numbers(store))
-    open_runs = (Run(store, number) for number in runs(store) if number not in published)
+    """Returns the run that is begun, not published and not abandoned; there is at most one.
+
+    Its number is above those of all generations: of a lower one, the generation was there and has been collected.
+    """
+    latest = max(numbers(store), default=0)
+    open_runs = (Run(store, number) for number in runs(store) if number > latest)
     return next((run for run in open_runs if not _is_abandoned(run)), None)
 
 

@@ -1,8 +1,8 @@
 """What a run is made of: the shards and blocks that it takes over from the generation before, and those it makes.
 
-A first build makes everything. A reindex takes over the shards of its base and adds blocks of its own beside the base's,
-which stay deltas; or it compacts, and merges all of them anew; or it retrains, and then every shard is added anew, in
-blocks that are cut over all of them.
+A first build makes everything. A reindex takes over the shards of its base and adds blocks of its own beside the
+base's, which stay deltas; or it compacts, and merges all of them anew; or it retrains, and then every shard is added
+anew, in blocks that are cut over all of them.
 """
 
 from collections.abc import Iterator, Sequence

@@ -268,5 +268,3 @@ def _bucket_of(high: NDArray[np.uint64], bits: int) -> NDArray[np.int64]:
     if bits == 0:
         return np.zeros(len(high), np.int64)
     return (high >> np.uint64(64 - bits)).astype(np.int64)
-
-

@@ -80,9 +80,7 @@ class Held:
             if not self.is_ours():
                 _LOG.warning("%s/%s was taken over by another process", self.store.url, layout.LEASE)
                 return
-            self.lease = replace(
-                self.lease, renewed=time.time(), run=self.lease.run if run is None else run, left=left
-            )
+            self.lease = replace(self.lease, renewed=time.time(), run=self.lease.run if run is None else run, left=left)
             self.store.overwrite(layout.LEASE, encode(self.lease))
 
     def is_ours(self) -> bool:

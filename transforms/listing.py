@@ -130,7 +130,8 @@ class ListContainer(beam.DoFn):
         if source.kind == "csv" and not source.image_column:
             version = CsvListing(source).version()
             opened = self._known_versions().get(source.pattern) != version
-            yield TaggedOutput("containers", SkippableFile(source.pattern, version, opened))
+            found = SkippableFile(source.pattern, version, opened)
+            yield TaggedOutput[Literal["containers"], SkippableFile](CONTAINERS, found)
             if not opened:
                 return
         yield from self._items(part)
@@ -149,7 +150,7 @@ class ListContainer(beam.DoFn):
             chunks += items.chunks_of(batch[items.ROWS].to_numpy())
             listed = key_table.listed(batch["key"], batch["version"], start)
             for bucket, entries in key_table.by_bucket(listed, self._bits):
-                yield TaggedOutput("keys", (bucket, (table.path, entries.tobytes())))
+                yield TaggedOutput(KEYS, (bucket, (table.path, entries.tobytes())))
             start += len(batch)
         yield Listing(container.source, container.name, table, tuple(chunks))
 

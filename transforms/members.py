@@ -36,9 +36,7 @@ def shards_of(store: Store, generation: Generation) -> list[ShardMarker]:
         counts = {name: value for name, value in row.items() if name in named and name != "ready"}
         ready = VectorRange(**row["ready"]) if row.get("ready") else None
         embeddings = file_of(row) if row["path"] else None
-        found.append(
-            ShardMarker(**counts, digest="", embeddings=embeddings, rejects=None, seconds=0.0, ready=ready)
-        )
+        found.append(ShardMarker(**counts, digest="", embeddings=embeddings, rejects=None, seconds=0.0, ready=ready))
     return sorted(found, key=lambda marker: marker.shard)
 
 

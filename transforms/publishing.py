@@ -201,8 +201,8 @@ def _reject_rows(run: Run, shards: Sequence[ShardMarker]) -> list[dict[str, Any]
     if run.base is not None:
         for row in parquet_files.read(run.store, run.base.tables.rejects).to_pylist():
             found[row["shard"]] = RejectsFile(row["shard"], row["rejected"], members.file_of(row))
-    for marker in inventory.tombstone_markers(run):
-        found.update((file.shard, file) for file in marker.rejects)
+    for changed in inventory.tombstone_markers(run):
+        found.update((file.shard, file) for file in changed.rejects)
     found.update((marker.shard, RejectsFile(marker.shard, marker.rejected, marker.rejects)) for marker in run.shards())
     buried = inventory.dead_rows(run).count_by_shard
     for marker in shards:

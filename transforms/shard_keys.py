@@ -32,7 +32,7 @@ def shard_entries(store: Store, shard: ShardMarker, sources: Sequence[Source]) -
 
 
 def _embedded(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
-    """The items of a shard's rows: its pictures stand first, then its texts, then keywords, those of an item together."""
+    """The items of a shard's rows: pictures stand first, then texts, then keywords, those of an item together."""
     modality = rows["modality"].combine_chunks()
     first = {}
     per_row = _entries(rows, sources)

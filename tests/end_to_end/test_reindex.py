@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines import build
@@ -35,17 +35,25 @@ def said(capsys: Capture) -> dict[str, Any]:
     return record
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a collection and its index, which tests copy."""
+    folder = tmp_path_factory.mktemp("first")
+    made = collection(folder / "sources")
+    assert build.main(["--root", str(folder / "root"), *made.arguments, *KEY]) == 0
+    return folder
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
 @pytest.fixture
-def items(tmp_path: Path, root: Path) -> Collection:
-    """A collection, and an index of it in `root`."""
-    made = collection(tmp_path / "sources")
-    assert build.main(["--root", str(root), *made.arguments, *KEY]) == 0
-    return made
+def items(first: Path, root: Path) -> Collection:
+    """A collection, as it was when the index in `root` was made of it."""
+    shutil.copytree(first / "root", root)
+    return collection(first / "sources")  # keys hold its path, so that it stays where it is
 
 
 def test_nothing_changed_makes_no_generation_and_embeds_nothing(items: Collection, root: Path, capsys: Capture) -> None:
@@ -252,17 +260,16 @@ def apply(items: Collection, edit: tuple[str, Any, Any]) -> None:
         items.rows = dict(sorted(items.rows.items(), key=lambda row: row[1]))
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a collection and its index, which tests copy."""
-    folder = tmp_path_factory.mktemp("first")
-    made = collection(folder / "sources")
-    assert build.main(["--root", str(folder / "root"), *made.arguments, *KEY]) == 0
-    return folder
+NIGHT = st.tuples(st.lists(EDIT, max_size=8), st.sampled_from([(), ("--max-deltas", "0")]))
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(nights=st.lists(st.tuples(st.lists(EDIT, max_size=8), st.sampled_from([(), ("--max-deltas", "0")])), min_size=1, max_size=3))
+@settings(
+    max_examples=5,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # each example takes many seconds
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(nights=st.lists(NIGHT, min_size=1, max_size=3))
 def test_any_sequence_of_changes_ends_where_a_build_from_nothing_would(
     first: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, nights: list[Any]
 ) -> None:

@@ -248,7 +248,8 @@ def test_counts_that_do_not_agree_are_not_published(store: Store, listed: int, m
     plan(run)
     finish(run, listed, merged)
 
-    with pytest.raises(PixdexError, match=rf"shards hold 5 live rows, .* {listed}, the merged index {merged}: .*--abandon"):
+    said = rf"shards hold 5 live rows, .* {listed}, the merged index {merged}: .*--abandon"
+    with pytest.raises(PixdexError, match=said):
         publishing.publish(run)
     assert generations.current(store) is None
 

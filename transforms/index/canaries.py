@@ -272,9 +272,7 @@ def _distances(queries: NDArray[np.float32], vectors: NDArray[np.float32], metri
     return np.asarray(norms + own[:, None] - 2 * products, np.float32)
 
 
-def _nearest(
-    ids: NDArray[np.int64], distances: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _nearest(ids: NDArray[np.int64], distances: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The 100 nearest of every query, nearest first, ties by id; what is infinitely far is no row."""
     if ids.shape[1] > NEAR:
         # A few more than are wanted, so that ties at the end are ordered by id, too.
