@@ -1,4 +1,4 @@
-"""A build that kills its own process at a chosen moment, as a lost machine would: no handler runs, nothing is flushed.
+"""A job that kills its own process at a chosen moment, as a lost machine would: no handler runs, nothing is flushed.
 
 Processes come from a fork server that has imported everything, so that hundreds of deaths take minutes.
 """
@@ -18,15 +18,15 @@ import pytest
 When = Literal["before", "after"]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.end_to_end.builds", "tests.encoders"])
+_CONTEXT.set_forkserver_preload(["tests.end_to_end.builds", "tests.encoders", "tests.jobs"])
 
 PRIMITIVES = ("link", "replace", "fsync", "truncate", "unlink")
-"""Everything of `os` through which a build changes a root so that others see it."""
+"""Everything of `os` through which a job changes a root so that others see it."""
 
 
-def build(argv: Sequence[str], log: Path, calls: Path, kill_at: int, when: When) -> None:
-    """Runs a small build; dies before or after the `kill_at`-th call of a primitive, or never when it is 0."""
-    from pipelines import build as job  # noqa: PLC0415 - the parent needs none of it
+def work(name: str, argv: Sequence[str], log: Path, calls: Path, kill_at: int, when: When) -> None:
+    """Runs a small job; dies before or after the `kill_at`-th call of a primitive, or never when it is 0."""
+    from tests.jobs import JOBS  # noqa: PLC0415 - the parent needs none of it
     from tests.end_to_end.builds import make_work_small  # noqa: PLC0415
 
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -53,16 +53,21 @@ def build(argv: Sequence[str], log: Path, calls: Path, kill_at: int, when: When)
 
     for name in PRIMITIVES:
         patch.setattr(os, name, deadly(getattr(os, name)))
-    code = job.main(argv)
+    code = JOBS[name](argv)
     calls.write_text(str(made[0]), encoding="ascii")
     sys.stdout.flush()
     os._exit(code)
 
 
 def run(
-    argv: Sequence[object], folder: Path, kill_at: int = 0, when: When = "before", after_seconds: float | None = None
+    argv: Sequence[object],
+    folder: Path,
+    kill_at: int = 0,
+    when: When = "before",
+    after_seconds: float | None = None,
+    job: str = "build",
 ) -> tuple[int, int]:
-    """Runs a build in a process of its own, and kills it from outside after some seconds when told so.
+    """Runs a job in a process of its own, and kills it from outside after some seconds when told so.
 
     Returns:
         Its exit code (-9 when it was killed), and how often it called a primitive when it came to its end.
@@ -70,7 +75,7 @@ def run(
     log, calls = folder / "log.txt", folder / "calls.txt"
     calls.unlink(missing_ok=True)
     words = [str(word) for word in argv]
-    process = _CONTEXT.Process(target=build, args=(words, log, calls, kill_at, when), daemon=True)
+    process = _CONTEXT.Process(target=work, args=(job, words, log, calls, kill_at, when), daemon=True)
     process.start()
     if after_seconds is not None:
         time.sleep(after_seconds)
@@ -79,6 +84,6 @@ def run(
     if process.exitcode is None:
         process.kill()
         process.join()
-        raise AssertionError(f"the build hangs: {log.read_text(encoding='utf-8')}")
+        raise AssertionError(f"the job hangs: {log.read_text(encoding='utf-8')}")
     assert process.exitcode in (0, -signal.SIGKILL), log.read_text(encoding="utf-8")
     return process.exitcode, int(calls.read_text(encoding="ascii")) if calls.exists() else 0
