@@ -3,6 +3,7 @@
 Processes come from a fork server that has imported everything, so that hundreds of deaths take minutes.
 """
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -18,16 +19,15 @@ import pytest
 When = Literal["before", "after"]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.end_to_end.builds", "tests.encoders", "tests.jobs"])
+_CONTEXT.set_forkserver_preload(["tests.end_to_end.builds", "tests.encoders", "pipelines.reindex"])
 
 PRIMITIVES = ("link", "replace", "fsync", "truncate", "unlink")
 """Everything of `os` through which a job changes a root so that others see it."""
 
 
-def work(name: str, argv: Sequence[str], log: Path, calls: Path, kill_at: int, when: When) -> None:
+def work(job: str, argv: Sequence[str], log: Path, calls: Path, kill_at: int, when: When) -> None:
     """Runs a small job; dies before or after the `kill_at`-th call of a primitive, or never when it is 0."""
-    from tests.jobs import JOBS  # noqa: PLC0415 - the parent needs none of it
-    from tests.end_to_end.builds import make_work_small  # noqa: PLC0415
+    from tests.end_to_end.builds import make_work_small  # noqa: PLC0415 - the parent needs none of it
 
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -53,7 +53,7 @@ def work(name: str, argv: Sequence[str], log: Path, calls: Path, kill_at: int, w
 
     for name in PRIMITIVES:
         patch.setattr(os, name, deadly(getattr(os, name)))
-    code = JOBS[name](argv)
+    code = importlib.import_module(f"pipelines.{job}").main(argv)
     calls.write_text(str(made[0]), encoding="ascii")
     sys.stdout.flush()
     os._exit(code)
