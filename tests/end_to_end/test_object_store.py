@@ -3,6 +3,7 @@
 S3 is moto's, Cloud Storage is fake-gcs-server.
 """
 
+import json
 import os
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipelines import build, inspect, search
+from pipelines import build, gc, inspect, reindex, search, verify
 from tests import gcs
 from tests.end_to_end.builds import TINY, make_work_small, run_here, write_corpus
 from transforms import generations
@@ -251,3 +252,35 @@ def test_only_the_lists_asked_for_are_read(bucket: str, monkeypatch: pytest.Monk
         assert lists.read(range(40, 44)).stored.rows == 4 * in_a_list
     bodies, sizes = 4 * in_a_list * entry, 4 * 16
     assert bodies + sizes <= sum(requested) < 2 * bodies < seal.bytes / 8
+
+
+def test_nights_on_a_bucket_find_what_nights_on_a_folder_find(
+    bucket: str, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_work_small(monkeypatch)
+    roots = [f"{bucket}/root", str(tmp_path / "root")]
+    for root in roots:
+        assert run_here(capsys, *argv_of(root, csv)).code == 0
+    lines = csv.read_text(encoding="utf-8").splitlines()
+    nights = (("--max-deltas", "9"), ("--max-deltas", "0"), ("--retrain", "always"))
+    for number, flags in enumerate(nights):
+        lines = [line for line in lines if line not in (f"words {number}", f"words {17 + number}")]
+        lines += [f"words {1000 * number + n}" for n in range(300, 320)]
+        csv.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        said = []
+        for root in roots:
+            capsys.readouterr()
+            # Late nights tell apart a folder's times, of whole seconds on some stores, and the same second twice.
+            assert reindex.main(["--root", root, "--no-progress", *flags]) == 0
+            said.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+            assert verify.main(["--root", root]) == 0
+            assert not Store.at(root).exists("lease.json")
+        names = ("new", "gone", "vectors", "tombstones", "trained")
+        assert [[one[name] for name in names] for one in said[:1]] == [[one[name] for name in names] for one in said[1:]]
+        assert (said[0]["new"], said[0]["gone"]) == (20, 2)
+        assert found(roots[0], capsys) == found(roots[1], capsys)
+
+    assert gc.main(["--root", roots[0], "--keep", "1", "--older-than", "0s"]) == 0
+    assert generations.numbers(Store.at(roots[0])) == [4]
+    assert verify.main(["--root", roots[0]]) == 0
+    assert found(roots[0], capsys) == found(roots[1], capsys)

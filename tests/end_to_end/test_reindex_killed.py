@@ -49,14 +49,20 @@ class Night:
         """The command."""
         return ("--root", root, "--no-progress", *self.flags)
 
+    def is_done(self, root: Path) -> bool:
+        """Whether the night is over."""
+        return generation_of(root).generation == 2
+
     def finish(self, folder: Path) -> None:
         """Runs the command to its end, and compares every file that the generation needs."""
         root = folder / "root"
-        code, _ = dying.run(self.argv(root), folder, job="reindex")
-        assert code == 0
+        while not self.is_done(root) or Store.at(str(root)).exists("lease.json"):
+            # Once more when it was killed behind the end; but who asks for a training twice gets it twice.
+            argv = ("--root", root, "--no-progress") if self.is_done(root) else self.argv(root)
+            code, _ = dying.run(argv, folder, job="reindex")
+            assert code == 0
         assert content(root) == self.content
         assert leftovers(root) == []
-        assert not Store.at(str(root)).exists("lease.json")
         assert verify.main(["--root", str(root)]) == 0
 
 
@@ -115,6 +121,8 @@ def test_killed_at_random_moments(nights: dict[str, Night], tmp_path: Path) -> N
         folder.mkdir()
         shutil.copytree(night.before, folder / "root")
         for _ in range(chance.randint(1, 2)):
+            if night.is_done(folder / "root"):
+                break
             argv = night.argv(folder / "root")
             if chance.random() < 0.5:
                 moment = chance.uniform(0, night.seconds)
