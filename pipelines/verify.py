@@ -1,4 +1,4 @@
-"""Says whether a generation is whole: every file and checksum, every count, and every id in exactly one place.
+"""Says whether a generation is whole: every file and checksum, every count, every id in exactly one place.
 
     pixdex verify --root ./photos
 
@@ -54,8 +54,8 @@ def verify(argv: Sequence[str]) -> int:
         console.say(f"… and {len(report.findings) - _SHOWN} more, in the JSON on stdout")
     if not report.findings:
         console.say(
-            f"{store.url}: generation {generation.generation} is whole: {report.files:,} files, {report.bytes:,} bytes, "
-            f"{generation.totals.vectors:,} vectors"
+            f"{store.url}: generation {generation.generation} is whole: {report.files:,} files, "
+            f"{report.bytes:,} bytes, {generation.totals.vectors:,} vectors"
         )
     if left:
         console.say(f"{len(left):,} files that no generation needs: pixdex gc drops them")

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from transforms import generations, layout, members, parquet_files
-from transforms.records import FileReference, Generation, Plan
+from transforms import generations, layout
+from transforms.records import Generation
 from transforms.run import Run
 from transforms.store import Found, Store
 
@@ -115,10 +115,6 @@ def needed_by(run: Run) -> Iterator[str]:
         yield file.path
         if file.path.endswith(".json"):
             yield from _paths(msgspec.json.decode(store.read(file.path)))
-    plan = store.find_record(layout.plan(run.generation), Plan)
-    if plan is not None:
-        yield from (bucket.file.path for bucket in members.removed_of(store, plan))
-        yield from (piece["path"] for piece in _slices(store, plan.partitions))
 
 
 def _kept(store: Store, numbers: Sequence[int], keep: int, since: float) -> list[int]:
@@ -143,8 +139,3 @@ def _paths(value: Any) -> Iterator[str]:
     if isinstance(value, Iterable) and not isinstance(value, str):
         for part in value:
             yield from _paths(part)
-
-
-def _slices(store: Store, partitions: FileReference) -> Iterator[dict[str, Any]]:
-    for slices in parquet_files.read(store, partitions)["slices"].to_pylist():
-        yield from slices or ()

@@ -62,7 +62,7 @@ def blocks_to_add(run: Run) -> Iterator[Block]:
 def write_cut(run: Run, cut: Sequence[Block]) -> FileReference:
     """Writes the table of the blocks of a retrain."""
     rows = [{"block": block.number, "first_shard": block.first_shard, "stop_shard": block.stop_shard} for block in cut]
-    return tables.write(run.store, pa.Table.from_pylist(rows, schema=_CUT))
+    return tables.write(run.store, pa.Table.from_pylist(rows, schema=_CUT), folder=layout.plan_folder(run.generation))
 
 
 def all_shards(run: Run) -> list[ShardMarker]:

@@ -266,7 +266,8 @@ class _CommitPlan(beam.DoFn):
         if not rows:
             return None
         columns = [{"uri": uri, "version": version} for uri, version in rows]
-        return tables.write(self._run.store, pa.Table.from_pylist(columns, schema=_CONTAINERS))
+        folder = layout.plan_folder(self._run.generation)
+        return tables.write(self._run.store, pa.Table.from_pylist(columns, schema=_CONTAINERS), folder=folder)
 
 
 def _is_same_file(one: VectorRange, other: VectorRange) -> bool:

@@ -81,7 +81,7 @@ def publish(run: Run) -> Generation:
             rejects=_write(store, _reject_rows(run, shards), _REJECTS),
             tombstones=_write(store, map(_tombstones_row, files.items()), _TOMBSTONES) if files else None,
             keys=_write(store, (_keys_row(marker, len(keys)) for marker in keys), _KEYS) if keys else None,
-            containers=run.plan.containers,
+            containers=_containers(run),
         ),
         next_shard=run.plan.first_shard + run.plan.shards,
         canaries=trained.canaries,
@@ -213,6 +213,11 @@ def _reject_rows(run: Run, shards: Sequence[ShardMarker]) -> list[dict[str, Any]
         for shard, file in sorted(found.items())
         if file.file is not None
     ]
+
+
+def _containers(run: Run) -> FileReference | None:
+    planned = run.plan.containers
+    return None if planned is None else tables.write(run.store, parquet_files.read(run.store, planned))
 
 
 def _tombstones_row(folder: tuple[int, tuple[int, FileReference]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ person who repairs wants to see all of it. Memory: two bits a row, and what is r
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -284,7 +285,7 @@ class _Rows:
         order = np.argsort(numbers, kind="stable")
         numbers, rows = numbers[order], rows[order]
         cuts = np.flatnonzero(np.diff(numbers, prepend=-1, append=np.iinfo(np.int64).max)).tolist()
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in itertools.pairwise(cuts):
             bits = self._bits.get(int(numbers[start]))
             some = rows[start:stop]
             if bits is None:
@@ -321,7 +322,7 @@ def _rejected_rows(store: Store, file: FileReference, marker: ShardMarker) -> ND
 
 
 def _ids(store: Store, generation: Generation, report: Report) -> None:
-    """Checks that every live row is in exactly one list of the merged index or of a delta, and what else is, is dead."""
+    """Checks that every live row is in exactly one list of the merged index or of a delta; what else is, is dead."""
     dead = tombstones.read_all(store, generation.tables.tombstones)
     unseen = _live_rows(store, generation, dead)
     buried = 0
@@ -355,7 +356,7 @@ def _ids_of_lists(store: Store, file: FileReference) -> Iterator[tuple[str, NDAr
     with opened_lists(store, file) as lists:
         cuts = np.unique(lists.fence_offsets // _LISTS_AT_ONCE, return_index=True)[1].tolist()
         bounds = [int(lists.fence_lists[cut]) for cut in cuts] + [lists.lists.stop]
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in itertools.pairwise(bounds):
             if stop > start:
                 yield f"{store.url}/{file.path}", lists.read(range(start, stop)).unpack()[2]
 
