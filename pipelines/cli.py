@@ -20,7 +20,7 @@ COMMANDS: Final = {
     "search": "Searches an index with a text, a picture or a vector.",
     "plan": "Says what a build will be, before there is any: index, parts, memory, bytes, hours, and the bottleneck.",
     "inspect": "Says what a root holds: generations, items, rejects, vectors, drift, files, and an unfinished run.",
-    "verify": "Says whether a generation is whole: every file and checksum, every count, every id in exactly one place.",
+    "verify": "Says whether a generation is whole: every file, checksum and count, and every id in one place.",
     "rollback": "Goes back to an earlier generation, by publishing it anew under the next number.",
     "gc": "Drops what no kept generation needs: old generations, their files, and what stopped runs left.",
     "demo": "Shows everything at once, offline: draws pictures, builds their index and searches it.",

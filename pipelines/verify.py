@@ -1,4 +1,4 @@
-"""Says whether a generation is whole: every file and checksum, every count, every id in exactly one place.
+"""Says whether a generation is whole: every file, checksum and count, and every id in one place.
 
     pixdex verify --root ./photos
 
@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pipelines import console, flags, options
 from transforms import collecting, generations, verifying
 from transforms.searching import open_generation
-from transforms.store import Store
+from transforms.store import Found, Store
 
 _SHOWN = 20
 
@@ -76,7 +76,7 @@ def verify(argv: Sequence[str]) -> int:
     return console.FAILED if report.findings else console.DONE
 
 
-def _orphans(store: Store) -> list[collecting.Found]:
+def _orphans(store: Store) -> list[Found]:
     """Files that neither a generation nor an unfinished run needs."""
     needed = {
         path

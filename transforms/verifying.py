@@ -24,7 +24,7 @@ from transforms.index.opened_lists import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import ROW_BITS, ROWS_PER_SHARD, FileReference, Generation, ShardMarker
 from transforms.rolling_back import references
-from transforms.store import Store
+from transforms.store import Found, Store
 from transforms.tombstones import Tombstones
 
 MOST_FINDINGS: Final = 1000
@@ -85,7 +85,7 @@ def verify(store: Store, generation: Generation, *, quick: bool = False) -> Repo
     return report
 
 
-def orphans(store: Store, needed: Iterable[str]) -> list[collecting.Found]:
+def orphans(store: Store, needed: Iterable[str]) -> list[Found]:
     """Returns files of the root that nothing needs: what stopped runs left, until pixdex gc drops it."""
     wanted = set(needed)
     return [

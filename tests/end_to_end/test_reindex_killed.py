@@ -128,8 +128,8 @@ def test_killed_at_random_moments(nights: dict[str, Night], tmp_path: Path) -> N
                 moment = chance.uniform(0, night.seconds)
                 dying.run(argv, folder, after_seconds=moment, job="reindex")
             else:
-                at, when = chance.randint(1, night.calls), chance.choice(("before", "after"))
-                dying.run(argv, folder, at, when, job="reindex")
+                when: When = "before" if chance.random() < 0.5 else "after"
+                dying.run(argv, folder, chance.randint(1, night.calls), when, job="reindex")
         night.finish(folder)
         shutil.rmtree(folder)
         print(f"round {number + 1}", flush=True)
