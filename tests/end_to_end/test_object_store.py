@@ -276,7 +276,7 @@ def test_nights_on_a_bucket_find_what_nights_on_a_folder_find(
             assert verify.main(["--root", root]) == 0
             assert not Store.at(root).exists("lease.json")
         names = ("new", "gone", "vectors", "tombstones", "trained")
-        assert [[one[name] for name in names] for one in said[:1]] == [[one[name] for name in names] for one in said[1:]]
+        assert [said[0][name] for name in names] == [said[1][name] for name in names]
         assert (said[0]["new"], said[0]["gone"]) == (20, 2)
         assert found(roots[0], capsys) == found(roots[1], capsys)
 
