@@ -13,6 +13,10 @@ Rejects are not tried again while nothing changes; all of them anew, or those of
     pixdex reindex --root ./photos --retry-rejects
     pixdex reindex --root ./photos --retry-rejects ConnectionError
 
+What missing or damaged shards held, anew from the sources:
+
+    pixdex reindex --root ./photos --repair
+
 On a Flink cluster, as pixdex build:
 
     pixdex reindex --root /shared/photos \\
@@ -98,6 +102,12 @@ class ReindexOptions(options.RootOptions):
             metavar="SHARE",
             help="dead codes among those that searches scan, 0 to 1; with more, they are dropped (default 0.05)",
         )
+        flags.add(
+            parser,
+            "--repair",
+            action="store_true",
+            help="check every shard, and embed anew what missing or damaged ones held",
+        )
         # Only so: Beam has a flag --dry_run of its own.
         parser.add_argument("--dry-run", action="store_true", help="say what changed, and change nothing")
 
@@ -160,7 +170,7 @@ def _published(store: Store) -> Generation:
 def _request(published: Generation, own: Namespace) -> Request:
     asked: list[str] | None = own.retry_rejects
     retry = None if asked is None else () if ALL_REJECTS in asked else tuple(sorted(set(asked)))
-    goes_on = Reindex(published.generation, own.retrain, retry, own.max_deltas, own.max_tombstones)
+    goes_on = Reindex(published.generation, own.retrain, retry, own.max_deltas, own.max_tombstones, own.repair)
     return replace(published.request, reindex=goes_on)
 
 
@@ -201,7 +211,7 @@ def _report(store: Store, run: Run, own: Namespace, seconds: dict[str, float]) -
 def changes_text(plan: Plan) -> str:
     """Says in a line what a plan found."""
     found = plan.changes or Changes(0, 0, 0, 0, 0, 0)
-    retried = f", {found.retried:,} rejects to try again" if found.retried else ""
+    retried = f", {found.retried:,} to embed again" if found.retried else ""
     return (
         f"{found.new:,} new, {found.changed:,} changed, {found.gone:,} gone, {found.unchanged:,} unchanged, "
         f"{found.rejected:,} still rejected{retried}"

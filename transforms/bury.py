@@ -9,7 +9,7 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from numpy.typing import NDArray
 
-from transforms import key_table, layout, members, shards, tombstones
+from transforms import key_table, layout, members, parquet_files, shards, tombstones
 from transforms.key_table import Bucket
 from transforms.records import ROW_BITS, FileReference, RejectsFile, StageMarker, TombstonesMarker, digest
 from transforms.run import Run
@@ -105,10 +105,14 @@ class _WriteTombstones(beam.DoFn):
         store, base = self._run.store, self._run.base
         if base is None or not len(rejected):
             return
-        files = members.rejects_of(store, base)
+        known = parquet_files.read(store, base.tables.rejects).to_pylist()
+        files = {row["shard"]: (row["rejected"], members.file_of(row)) for row in known}
         for shard in np.unique(rejected["shard"]).tolist():
-            if (file := files.get(shard)) is not None:
-                yield self._without(shard, file, rejected[rejected["shard"] == shard])
+            if shard not in files:
+                continue
+            (count, file), gone = files[shard], rejected[rejected["shard"] == shard]
+            # A file of which nothing stays may be damaged.
+            yield RejectsFile(shard, 0, None) if len(gone) == count else self._without(shard, file, gone)
 
     def _without(self, shard: int, file: FileReference, rejected: NDArray[np.void]) -> RejectsFile:
         store = self._run.store

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from transforms import key_table, layout, members
 from transforms.listing import KeyBatch, SkippableFile, base_of, records_of
 from transforms.planning import Listing
-from transforms.records import Changes, FileReference, ItemSlice
+from transforms.records import Changes, FileReference, Generation, ItemSlice, Reindex
 from transforms.repeats import find_repeated
 from transforms.run import Run
 from transforms.sources import items
@@ -83,14 +83,23 @@ class CompareItems(beam.PTransform):
         listings, keys, skippable = listed
         # Every bucket is looked at, also one of which nothing is listed any more.
         everywhere = keys.pipeline | "AllBuckets" >> beam.Create([(bucket, None) for bucket in range(1 << self.bits)])
+        reindex = self.run.request.reindex
+        checked = keys.pipeline | "ShardsToCheck" >> beam.Create([self.run.generation])
+        damaged = (
+            checked
+            | "ReadShards" >> beam.ParDo(_ShardsToCheck(self.base, reindex))
+            # Breaks the fusion with the one reader of the table: shards are checked on all workers.
+            | "SpreadShards" >> beam.Reshuffle()
+            | "CheckShard" >> beam.ParDo(_CheckShard(self.base))
+        )
         compared = (
             (keys, everywhere)
             | "Buckets" >> beam.Flatten()
             | "ByKeyHash" >> beam.GroupByKey()
             | "CompareBucket"
-            >> beam.ParDo(_CompareBucket(self.run, self.base, self.bits), AsList(skippable)).with_outputs(
-                _CHOSEN, main="changes"
-            )
+            >> beam.ParDo(
+                _CompareBucket(self.run, self.base, self.bits), AsList(skippable), AsList(damaged)
+            ).with_outputs(_CHOSEN, main="changes")
         )
         selected = (
             {
@@ -111,12 +120,40 @@ class _ByTable(beam.DoFn):
             yield listing.table.path, listing
 
 
+class _ShardsToCheck(beam.DoFn):
+    """Yields the shards that have files, where a repair is asked for."""
+
+    def __init__(self, base: Store, reindex: Reindex | None) -> None:
+        self._store, self._reindex = base, reindex
+
+    def process(self, generation: int) -> Iterator[tuple[int, FileReference]]:
+        if self._reindex is None or not self._reindex.repair:
+            return
+        base = self._store.read_record(layout.generation(self._reindex.base), Generation)
+        for marker in members.shards_of(self._store, base):
+            if marker.embeddings is not None:
+                yield marker.shard, marker.embeddings
+        yield from members.rejects_of(self._store, base).items()
+
+
+class _CheckShard(beam.DoFn):
+    """Yields the number of a shard that has a file which is missing, or is not the one that was written."""
+
+    def __init__(self, base: Store) -> None:
+        self._store = base
+
+    def process(self, shard: tuple[int, FileReference]) -> Iterator[int]:
+        number, file = shard
+        if not self._store.holds(file) or self._store.sha256(file.path) != file.checksum.removeprefix("sha256:"):
+            yield number
+
+
 class _CompareBucket(beam.DoFn):
     def __init__(self, run: Run, base: Store, bits: int) -> None:
         self._run, self._store, self._bits = run, base, bits
 
     def process(
-        self, bucket: tuple[int, Iterable[KeyBatch | None]], skippable: Sequence[SkippableFile]
+        self, bucket: tuple[int, Iterable[KeyBatch | None]], skippable: Sequence[SkippableFile], damaged: Sequence[int]
     ) -> Iterator[BucketChanges | TaggedOutput[Literal["chosen"], tuple[str, bytes]]]:
         number, found = bucket
         run, reindex = self._run, self._run.request.reindex
@@ -136,6 +173,7 @@ class _CompareBucket(beam.DoFn):
             np.concatenate([np.empty(0, key_table.LISTED), *records]),
             np.array(unopened, np.uint64),
             retry,
+            np.array(damaged, np.int64),
         )
         start = 0
         for (table, _), own in zip(batches, records, strict=True):

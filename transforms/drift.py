@@ -74,15 +74,41 @@ class _Measure(beam.DoFn):
             return
         answered = digest(run.plan, run.request.reindex)
         if run.marker("drift", 0, DriftMarker, answered) is None:
-            run.commit("drift", 0, measure(run, base, answered))
+            run.commit("drift", 0, decide(run, base, answered))
         yield 0
 
 
-def measure(run: Run, base: Generation, answered: str) -> DriftMarker:
-    """Measures, and decides. Returns the marker, which is not yet committed."""
+def decide(run: Run, base: Generation, answered: str) -> DriftMarker:
+    """Measures, and decides. Returns the marker, which is not yet committed.
+
+    Where a training is asked for in any case, nothing is measured: the trained index, or the lists, may be what is
+    damaged and is to be made anew.
+    """
+    reindex = run.request.reindex
+    assert reindex is not None
+    alive = inventory.live_rows(run)
+    drift, watched = (None, None) if reindex.retrain == "always" else measure(run, base, alive)
+    why = "asked for" if drift is None else reason(run, base, drift, alive)
+    if not why:
+        return DriftMarker(answered, "", drift, run.plan.blocks, None, watched)
+    key = choose(run.request.index, alive, base.trained.dim, warn=False)
+    load = Workload(
+        key,
+        run.request.index.metric,
+        alive,
+        base.trained.dim,
+        normalized=run.request.encoder.normalize,
+        object_store=run.store.local is None,
+    )
+    cut = inventory.cut_all(run, load.block_rows)
+    return DriftMarker(answered, why, drift, len(cut), inventory.write_cut(run, cut))
+
+
+def measure(run: Run, base: Generation, alive: int) -> tuple[Drift, FileReference | None]:
+    """Measures drift against the trained index of the base. Returns it, and the canaries with what the run adds."""
     trained, training = base.trained, read_training(run.store, base.trained)
     opened = open_trained(run.store, trained)
-    threads, alive = run.request.encoder.threads, inventory.live_rows(run)
+    threads = run.request.encoder.threads
     watched = None if base.canaries is None else canaries.load(run.store, base.canaries)
     share = SAMPLED_ROWS / max(run.plan.rows, 1)
 
@@ -109,28 +135,15 @@ def measure(run: Run, base: Generation, answered: str) -> DriftMarker:
         recall=None if recall is None else round(recall, _DIGITS),
         recall_trained=None if recall_trained is None else round(recall_trained, _DIGITS),
     )
-    why = reason(run, base, drift, alive)
-    if not why:
-        return DriftMarker(answered, "", drift, run.plan.blocks, None, grown)
-    key = choose(run.request.index, alive, trained.dim, warn=False)
-    load = Workload(
-        key,
-        run.request.index.metric,
-        alive,
-        trained.dim,
-        normalized=run.request.encoder.normalize,
-        object_store=run.store.local is None,
-    )
-    cut = inventory.cut_all(run, load.block_rows)
-    return DriftMarker(answered, why, drift, len(cut), inventory.write_cut(run, cut), grown)
+    return drift, grown
 
 
 def reason(run: Run, base: Generation, drift: Drift, alive: int) -> str:
     """Says why the index is to be trained anew; empty: it is not."""
     reindex = run.request.reindex
     assert reindex is not None
-    if reindex.retrain != "auto":
-        return "asked for" if reindex.retrain == "always" else ""
+    if reindex.retrain == "never":
+        return ""
     if drift.new_rows >= NEW_ROWS and drift.residual is not None and drift.residual > RESIDUAL:
         return f"new rows are coded {drift.residual} times as badly as those it was trained for"
     if drift.imbalance > IMBALANCE:

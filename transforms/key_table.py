@@ -142,6 +142,7 @@ def compare(
     found: NDArray[np.void],
     unopened: NDArray[np.uint64],
     retry: NDArray[np.uint32] | None,
+    damaged: NDArray[np.int64] | None = None,
 ) -> Difference:
     """Compares what a source lists with what is known; each key once on either side.
 
@@ -150,6 +151,7 @@ def compare(
         found: items (`LISTED`) as they are now.
         unopened: origins whose items are all unchanged, and were not listed.
         retry: types of rejects to be tried again though they did not change; empty: all; None: none.
+        damaged: shards whose items are to be embedded again though they did not change; None: none.
     """
     place = place_among(found, known)
     is_known = place >= 0
@@ -160,6 +162,8 @@ def compare(
     if retry is not None:
         kinds = known["reject"][matched]
         again[is_known] = (kinds != 0) & (np.isin(kinds, retry) if len(retry) else True)
+    if damaged is not None:
+        again[is_known] |= np.isin(known["shard"][matched], damaged)
     again &= same
     met = np.zeros(len(known), np.bool_)
     met[matched] = True

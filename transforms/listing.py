@@ -170,10 +170,10 @@ class ListContainer(beam.DoFn):
         yield from listing.batches(container.name, earlier)
 
     def _known_versions(self) -> dict[str, str]:
-        """The versions of files that need not be opened; none where rejects are to be tried again."""
+        """The versions of files that need not be opened; none where unchanged items are to be embedded again."""
         if self._skippable is None:
             base, reindex = base_of(self._run, self._store), self._run.request.reindex
-            again = reindex is not None and reindex.retry is not None
+            again = reindex is not None and (reindex.retry is not None or reindex.repair)
             self._skippable = {} if base is None or again else members.containers_of(self._store, base)
         return self._skippable
 

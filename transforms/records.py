@@ -135,6 +135,7 @@ class Reindex:
         retry: types of rejects that are tried again though nothing changed; empty: of all types; None: of none.
         max_deltas: shard indexes that a search scans beside the merged index; with more, all are merged.
         max_tombstones: share of the codes scanned that may be dead, 0 to 1; with more, they are dropped by a merge.
+        repair: items of shards whose files are missing or damaged are embedded anew.
     """
 
     base: int
@@ -142,6 +143,7 @@ class Reindex:
     retry: tuple[str, ...] | None = None
     max_deltas: int = 4
     max_tombstones: float = 0.05
+    repair: bool = False
 
 
 @dataclass(frozen=True)
@@ -229,8 +231,8 @@ class Partition:
 class Changes:
     """What a reindex found, in items; those of a container that was not opened are unchanged.
 
-    `rejected` are those that were rejected before and did not change since; `retried` are those of them that are tried
-    again all the same.
+    `rejected` are those that were rejected before and did not change since; `retried` are unchanged ones that are
+    embedded again all the same: rejects, and what damaged shards held.
     """
 
     new: int
@@ -389,6 +391,7 @@ class DriftMarker:
 
     Attributes:
         why: the criterion that was passed, or what was asked for; empty: the trained index stays.
+        drift: what was measured; None where training was asked for in any case.
         cut: table of the blocks that are to be added; None: those of the plan.
         blocks: how many these are.
         canaries: with what this run adds.
@@ -396,7 +399,7 @@ class DriftMarker:
 
     digest: str
     why: str
-    drift: Drift
+    drift: Drift | None
     blocks: int
     cut: FileReference | None = None
     canaries: FileReference | None = None

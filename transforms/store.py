@@ -184,6 +184,18 @@ class Store:
         except FileNotFoundError as error:
             raise missing(self, path) from error
 
+    def sha256(self, path: str) -> str:
+        """Returns the sha256 of a file in hexadecimal, read 1 MiB at a time.
+
+        Raises:
+            PixdexError: there is no such file.
+        """
+        hasher = hashlib.sha256()
+        with self.open(path) as stream:
+            while part := stream.read(_HASH_CHUNK):
+                hasher.update(part)
+        return hasher.hexdigest()
+
     def read_record(self, path: str, kind: type[T]) -> T:
         """Reads a JSON record.
 

@@ -33,6 +33,8 @@ _READ_BYTES: Final = 1 << 20
 _LISTS_AT_ONCE: Final = 64 << 20
 
 RESTORE: Final = "restore it from a backup, or go back with pixdex rollback"
+REPAIRED: Final = ("embeddings", "rejects")
+REPAIR: Final = "pixdex reindex --repair embeds its items anew"
 REBUILD: Final = "pixdex reindex --retrain always makes it anew from the stored embeddings"
 
 
@@ -115,7 +117,8 @@ def _tables_read(store: Store, generation: Generation, report: Report) -> bool:
 def _file(store: Store, file: FileReference, *, quick: bool) -> list[Finding]:
     """What is wrong with a file of the root."""
     path = f"{store.url}/{file.path}"
-    repair = REBUILD if file.path.startswith(("lists/", "index/", "trained/")) else RESTORE
+    folder = file.path.partition("/")[0]
+    repair = REBUILD if folder in ("lists", "index", "trained") else REPAIR if folder in REPAIRED else RESTORE
     try:
         if not store.exists(file.path):
             return [Finding(path, f"is missing: {repair}")]
@@ -125,7 +128,7 @@ def _file(store: Store, file: FileReference, *, quick: bool) -> list[Finding]:
         if quick:
             return []
         scheme, _, checksum = file.checksum.partition(":")
-        if scheme == "sha256" and _sha256(store, file.path) != checksum:
+        if scheme == "sha256" and store.sha256(file.path) != checksum:
             return [Finding(path, f"does not match its checksum, some of its bytes are wrong: {repair}")]
         if scheme == "xxh3":
             with opened_lists(store, file) as lists:
@@ -133,14 +136,6 @@ def _file(store: Store, file: FileReference, *, quick: bool) -> list[Finding]:
     except (PixdexError, OSError) as error:
         return [Finding(path, f"{error}: {repair}")]
     return []
-
-
-def _sha256(store: Store, path: str) -> str:
-    hasher = hashlib.sha256()
-    with store.open(path) as stream:
-        while part := stream.read(_READ_BYTES):
-            hasher.update(part)
-    return hasher.hexdigest()
 
 
 def _merged_ranges(store: Store, generation: Generation, report: Report) -> None:
