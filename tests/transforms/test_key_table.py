@@ -1,0 +1,140 @@
+"""Key tables: what is new, changed, gone or unchanged, and where an item's rows are."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from transforms import key_table
+from transforms.key_table import ENTRY, LISTED, Bucket
+from transforms.records import Changes
+from transforms.store import Store
+
+NO_ORIGINS = np.empty(0, np.uint64)
+KEYS = st.integers(0, 30)
+KNOWN = st.dictionaries(KEYS, st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 2)))
+"""Version, type of reject (0: embedded) and container of known items."""
+
+LISTED_ITEMS = st.dictionaries(KEYS, st.integers(0, 3))
+
+
+def known_of(items: dict[int, tuple[int, int, int]]) -> NDArray[np.void]:
+    entries = np.zeros(len(items), ENTRY)
+    entries["high"] = entries["low"] = list(items)
+    for place, (version, reject, origin) in enumerate(items.values()):
+        entries[place]["version"], entries[place]["reject"], entries[place]["origin"] = version, reject, origin
+        entries[place]["shard"] = version
+    return entries
+
+
+def listed_of(items: dict[int, int]) -> NDArray[np.void]:
+    found = np.zeros(len(items), LISTED)
+    found["high"] = found["low"] = list(items)
+    found["version"] = list(items.values())
+    found["position"] = np.arange(len(items))
+    return found
+
+
+@given(
+    known=KNOWN, listed=LISTED_ITEMS, retry=st.sampled_from([None, [], [1], [2]]), unopened=st.sampled_from([[], [1]])
+)
+def test_every_item_is_counted_as_what_became_of_it(
+    known: dict[int, tuple[int, int, int]], listed: dict[int, int], retry: list[int] | None, unopened: list[int]
+) -> None:
+    listed = {key: version for key, version in listed.items() if known.get(key, (0, 0, 0))[2] not in unopened}
+    found = key_table.compare(
+        known_of(known),
+        listed_of(listed),
+        np.array(unopened, np.uint64),
+        None if retry is None else np.array(retry, np.uint32),
+    )
+    new = listed.keys() - known.keys()
+    changed = {key for key in listed.keys() & known.keys() if listed[key] != known[key][0]}
+    kept = {key for key in known.keys() - listed.keys() if known[key][2] in unopened}
+    gone = known.keys() - listed.keys() - kept
+    same = (listed.keys() & known.keys()) - changed
+    again = {key for key in same if retry is not None and known[key][1] and (not retry or known[key][1] in retry)}
+    stays = (same - again) | kept
+
+    assert {key for key, chosen in zip(listed, found.chosen, strict=True) if chosen} == new | changed | again
+    assert {key for key, removed in zip(known, found.removed, strict=True) if removed} == gone | changed | again
+    rejected = {key for key in stays if known[key][1]}
+    assert found.counts == Changes(
+        new=len(new), changed=len(changed), gone=len(gone), unchanged=len(stays - rejected), rejected=len(rejected),
+        retried=len(again),
+    )  # fmt: skip
+
+
+def test_items_of_damaged_shards_come_again() -> None:
+    known = known_of({1: (7, 0, 0), 2: (8, 0, 0), 3: (8, 1, 0)})  # a shard is named for the version here
+    found = key_table.compare(known, listed_of({1: 7, 2: 8, 3: 8}), NO_ORIGINS, None, np.array([8]))
+    assert found.chosen.tolist() == found.removed.tolist() == [False, True, True]
+    assert found.counts.retried == 2
+
+
+@given(st.lists(KEYS, unique=True), st.lists(KEYS, unique=True))
+def test_records_are_found_among_others_by_their_hash(some: list[int], others: list[int]) -> None:
+    places = key_table.place_among(listed_of(dict.fromkeys(some, 0)), known_of(dict.fromkeys(others, (0, 0, 0))))
+    assert places.tolist() == [others.index(key) if key in others else -1 for key in some]
+
+
+def random_entries(count: int, seed: int = 0) -> NDArray[np.void]:
+    generator = np.random.default_rng(seed)
+    entries = np.zeros(count, ENTRY)
+    for name in ("high", "low", "version"):
+        entries[name] = generator.integers(0, 1 << 64, count, np.uint64)
+    entries["shard"] = generator.integers(0, 1 << 40, count)
+    entries["image"] = entries["text"] = entries["keyword"] = -1
+    return key_table.sort(entries)
+
+
+@pytest.mark.parametrize(("stored", "read"), [(0, 3), (3, 0), (2, 2), (1, 4), (4, 1)])
+def test_a_bucket_is_read_from_files_of_larger_and_smaller_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: int, read: int
+) -> None:
+    monkeypatch.setattr(key_table, "_ROWS_PER_GROUP", 64)
+    store, entries = Store.at(str(tmp_path)), random_entries(2000)
+    files = [
+        Bucket(number, stored, key_table.write_entries(store, some))
+        for number, some in key_table.by_bucket(entries, stored)
+    ]
+    parts = [key_table.read_bucket(store, files, number, read) for number in range(1 << read)]
+    for number, part in enumerate(parts):
+        assert ((part["high"].astype(object) * 2**read) // 2**64 == number).all()
+    np.testing.assert_array_equal(key_table.sort(np.concatenate(parts)), entries)
+
+
+@given(st.lists(st.integers(0, (1 << 64) - 1)), st.integers(0, 6))
+def test_records_go_into_the_bucket_of_their_first_bits(highs: list[int], bits: int) -> None:
+    records = np.zeros(len(highs), LISTED)
+    records["high"], records["position"] = highs, np.arange(len(highs))
+    parts = dict(key_table.by_bucket(records, bits))
+    assert sum(len(part) for part in parts.values()) == len(highs)
+    for number, part in parts.items():
+        assert all(int(high) >> (64 - bits) == number for high in part["high"])
+        assert part["position"].tolist() == sorted(part["position"].tolist())
+
+
+def test_an_items_rows_are_its_picture_its_text_and_a_run_of_keywords() -> None:
+    entries = np.zeros(3, ENTRY)
+    entries["shard"] = [1, 2, 3]
+    entries["image"], entries["text"], entries["keyword"] = [4, -1, -1], [9, 0, -1], [20, -1, 7]
+    entries["keywords"] = [3, 0, 2]
+    expected = [65540, 65545, 65556, 65557, 65558, 131072, 196615, 196616]
+    assert sorted(key_table.dead_ids(entries).tolist()) == expected
+
+
+def test_a_whole_shard_of_ready_embeddings_is_one_entry() -> None:
+    assert key_table.dead_ids(key_table.whole_shard(5, 4)).tolist() == [(5 << 16) + row for row in range(4)]
+
+
+def test_hashes_tell_keys_and_versions_apart() -> None:
+    found = key_table.listed(pa.array(["a", "b", "a"]), pa.array(["1", "1", "2"]), 10)
+    assert found["position"].tolist() == [10, 11, 12]
+    assert found["high"][0] == found["high"][2] != found["high"][1]
+    assert found["version"][0] == found["version"][1] != found["version"][2]
+    assert key_table.reject_of("") and key_table.origin_of("")
