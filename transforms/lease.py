@@ -29,6 +29,11 @@ RENEWED_EVERY: Final = 60.0
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 3
 
+_CLAIM: Final = f"{layout.LEASE}.claim"
+"""Who may remove a dead lease; there for a moment only."""
+
+_CLAIM_SECONDS: Final = 60
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -115,19 +120,29 @@ def _take(store: Store, command: str) -> Lease:
     own = Lease(uuid.uuid4().hex, socket.gethostname(), os.getpid(), process_start(os.getpid()), command, now, now)
     for _ in range(_ATTEMPTS):
         if store.create(layout.LEASE, encode(own)):
-            # Whoever took a dead lease away a moment ago may have taken this one.
-            found = _read(store)
-            if found is not None and found.token == own.token:
-                return own
-            continue
+            return own
         found = _read(store)
         if found is None:
             continue  # given back meanwhile
         if is_alive(store, found):
             raise PixdexError(_busy(store, found))
         _LOG.info("the lease of %s is dead: taking it over", _who(found))
-        store.remove(layout.LEASE)
+        _remove_dead(store, found)
     raise PixdexError(f"{store.url}: several processes want to write at once: run the same command again")
+
+
+def _remove_dead(store: Store, dead: Lease) -> None:
+    """Removes a dead lease, one process at a time: whoever found it dead a moment ago must not take the next one."""
+    if not store.create(_CLAIM, b"{}\n"):
+        if time.time() - store.changed(_CLAIM) > _CLAIM_SECONDS:  # whoever made it was killed
+            store.remove(_CLAIM)
+        return
+    try:
+        found = _read(store)
+        if found is not None and found.token == dead.token:
+            store.remove(layout.LEASE)
+    finally:
+        store.remove(_CLAIM)
 
 
 def is_alive(store: Store, lease: Lease) -> bool:
