@@ -1,10 +1,12 @@
 """A root: whoever creates a file first wins, and a reader sees a whole file or none."""
 
+import datetime
 import os
 import pickle
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -366,3 +368,132 @@ def test_a_relative_root_needs_a_working_directory(tmp_path: Path, monkeypatch: 
     (tmp_path / "gone").rmdir()
     with pytest.raises(UsageError, match="working directory that is gone"):
         Store.at("root")
+
+
+# --- times, and what is not for ever ---
+
+
+def _age(store: Store, path: str, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(store.local_path(path), (then, then))
+
+
+def test_the_time_of_a_file_is_that_of_its_writing(store: Store) -> None:
+    before = time.time()
+    store.create(PATH, b"content")
+
+    assert before - 2 <= store.changed(PATH) <= time.time() + 2
+
+
+def test_the_time_of_a_file_is_read_anew(folder: Store) -> None:
+    folder.create(PATH, b"content")
+    folder.changed(PATH)
+    _age(folder, PATH, 1000)
+
+    assert abs(time.time() - 1000 - folder.changed(PATH)) < 2
+
+
+def test_what_is_not_there_has_no_time(store: Store) -> None:
+    assert store.changed(PATH) == 0.0
+    assert store.newest("plans/000001/embed") == 0.0
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"mtime": 1e9},
+        {"mtime": datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC)},
+        {
+            "LastModified": datetime.datetime(
+                2001, 9, 9, 3, 46, 40, tzinfo=datetime.timezone(datetime.timedelta(hours=2))
+            )
+        },
+        {"updated": "2001-09-09T01:46:40.000Z"},
+        {"created": datetime.datetime(2001, 9, 9, 1, 46, 40)},
+    ],
+    ids=["folder", "zoned", "s3", "gs", "memory"],
+)
+def test_the_time_is_read_however_a_filesystem_says_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, written: dict[str, object]
+) -> None:
+    monkeypatch.setattr(store.filesystem, "info", lambda *_, **__: {"size": 1, **written})
+
+    assert store.changed(PATH) == 1e9
+
+
+def test_the_newest_of_a_folder_is_none_of_what_lies_beside_it(folder: Store) -> None:
+    for name, seconds in (("embed/1.json", 500), ("embed/2.json", 300), ("add/1.json", 100)):
+        folder.create(f"plans/000001/{name}", b"{}")
+        _age(folder, f"plans/000001/{name}", seconds)
+
+    assert abs(time.time() - 300 - folder.newest("plans/000001/embed")) < 2
+
+
+def test_a_walk_names_every_file_with_its_size_and_time_and_no_hidden_one(store: Store) -> None:
+    for path, size in (("plans/1/a.json", 1), ("plans/1/embed/b.json", 22), ("plans/.half", 3), ("tables/c", 4)):
+        store.create(path, b"x" * size)
+
+    found = {file.path: file for file in store.walk("plans")}
+
+    assert {path: file.bytes for path, file in found.items()} == {"plans/1/a.json": 1, "plans/1/embed/b.json": 22}
+    assert all(abs(time.time() - file.changed) < 10 for file in found.values())
+    assert all(abs(file.changed - store.changed(path)) < 1 for path, file in found.items())
+
+
+def test_a_walk_of_no_folder_finds_nothing(store: Store) -> None:
+    assert list(store.walk("nowhere")) == []
+
+
+def test_the_last_to_overwrite_a_file_wins_whether_or_not_it_was_there(store: Store) -> None:
+    for content in (b"a long first content", b"second"):
+        store.overwrite("lease.json", content)
+
+        assert store.read("lease.json") == content
+    assert store.names("") == (["lease.json"])
+
+
+def test_a_reader_never_sees_a_file_half_overwritten(folder: Store) -> None:
+    contents = [bytes([number]) * 300_000 for number in range(4)]
+    folder.overwrite("lease.json", contents[0])
+
+    with ThreadPoolExecutor(8) as pool:
+        written = [pool.submit(folder.overwrite, "lease.json", content) for content in contents * 10]
+        read = [folder.read("lease.json") for _ in range(50)]
+        for future in written:
+            future.result()
+
+    assert all(content in contents for content in read)
+
+
+def test_what_was_removed_is_gone_and_can_be_created_again(store: Store) -> None:
+    store.create(PATH, b"first")
+    store.remove(PATH)
+
+    assert not store.exists(PATH)
+    assert store.names("plans/000001/embed") == []
+    assert store.create(PATH, b"second")
+
+
+def test_removing_what_is_not_there_is_no_error(store: Store) -> None:
+    store.remove(PATH)
+
+
+def test_folders_are_removed_that_hold_nothing_but_empty_folders(folder: Store) -> None:
+    kept = ("lists/f1/block", "tables/.half")
+    for path in kept:
+        folder.create(path, b"content")
+    for path in ("lists/f2/deep/deeper", "embeddings/0000", "elsewhere"):
+        folder.local_path(path).mkdir(parents=True)
+
+    folder.remove_empty_folders(("lists", "embeddings", "tables", "nowhere"))
+
+    left = {str(path.relative_to(folder.local_path(""))) for path in folder.local_path("").rglob("*")} - {".scratch"}
+    assert left == {"lists", "lists/f1", *kept, "tables", "elsewhere"}
+
+
+def test_an_object_store_has_no_empty_folders_to_remove() -> None:
+    store = Store.at(f"memory://{uuid.uuid4().hex}")
+    store.create(PATH, b"content")
+    store.remove_empty_folders(("plans", "nowhere"))
+
+    assert store.read(PATH) == b"content"
