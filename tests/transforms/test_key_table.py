@@ -1,17 +1,20 @@
 """Key tables: what is new, changed, gone or unchanged, and where an item's rows are."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transforms import key_table
-from transforms.key_table import ENTRY, LISTED, Bucket
-from transforms.records import Changes
+from transforms.errors import PixdexError
+from transforms.key_table import ENTRIES_PER_BUCKET, ENTRY, LISTED, Bucket
+from transforms.records import Changes, FileReference
 from transforms.store import Store
 
 NO_ORIGINS = np.empty(0, np.uint64)
@@ -138,3 +141,151 @@ def test_hashes_tell_keys_and_versions_apart() -> None:
     assert found["high"][0] == found["high"][2] != found["high"][1]
     assert found["version"][0] == found["version"][1] != found["version"][2]
     assert key_table.reject_of("") and key_table.origin_of("")
+
+
+HASHES = st.tuples(st.integers(0, 2), st.integers(0, 2))
+"""Both halves of a hash; there are few, so that many share one half or both."""
+
+
+def hashed(pairs: list[tuple[int, int]]) -> NDArray[np.void]:
+    records = np.zeros(len(pairs), LISTED)
+    for place, (high, low) in enumerate(pairs):
+        records[place]["high"], records[place]["low"], records[place]["position"] = high, low, place
+    return records
+
+
+@given(st.lists(HASHES))
+def test_sorting_keeps_the_order_of_equal_hashes_and_tells_which_are_repeated(pairs: list[tuple[int, int]]) -> None:
+    ordered = key_table.sort(hashed(pairs))
+    expected = sorted(range(len(pairs)), key=pairs.__getitem__)
+    assert ordered["position"].tolist() == expected
+    seen: set[tuple[int, int]] = set()
+    repeated = []
+    for place in expected:
+        repeated.append(pairs[place] in seen)
+        seen.add(pairs[place])
+    assert key_table.same_as_before(ordered).tolist() == repeated
+
+
+@given(st.lists(HASHES), st.lists(HASHES, unique=True))
+def test_a_hash_is_among_others_only_with_both_halves(
+    some: list[tuple[int, int]], others: list[tuple[int, int]]
+) -> None:
+    truth = {pair: place for place, pair in enumerate(others)}
+    records, known = hashed(some), hashed(others)
+    assert key_table.place_among(records, known).tolist() == [truth.get(pair, -1) for pair in some]
+    assert key_table.is_among(records, known).tolist() == [pair in truth for pair in some]
+
+
+def test_the_highest_hash_is_found_too() -> None:
+    top = (1 << 64) - 1
+    records = np.zeros(2, LISTED)
+    records["high"], records["low"] = top, [top, top - 1]
+    assert key_table.place_among(records, records[::-1]).tolist() == [1, 0]
+    assert [number for number, _ in key_table.by_bucket(records, 11)] == [2047]
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(0, 1 << 40),
+        st.integers(-1, 65535),
+        st.integers(-1, 65535),
+        st.integers(0, 60000),
+        st.integers(0, 5),
+    ),
+    max_size=12,
+)
+"""Shard, row of the picture, of the text, of the first keyword, and how many keywords."""
+
+
+@given(ROWS)
+def test_dead_ids_are_all_rows_of_the_entries(rows: list[tuple[int, int, int, int, int]]) -> None:
+    entries = np.zeros(len(rows), ENTRY)
+    expected = []
+    for entry, (shard, image, text, keyword, keywords) in zip(entries, rows, strict=True):
+        entry["shard"], entry["image"], entry["text"] = shard, image, text
+        entry["keyword"], entry["keywords"] = keyword if keywords else -1, keywords
+        numbers = [row for row in (image, text) if row >= 0] + list(range(keyword, keyword + keywords))
+        expected += [shard * 65536 + row for row in numbers]
+    found = key_table.dead_ids(entries)
+    assert found.dtype == np.int64
+    assert sorted(found.tolist()) == sorted(expected)
+    texts = [shard * 65536 + text for shard, _, text, _, _ in rows if text >= 0]
+    assert key_table.row_ids_of(entries, "text").tolist() == texts
+
+
+@given(st.integers(1, 1 << 36))
+def test_there_are_just_enough_buckets(items: int) -> None:
+    bits = key_table.bits_for(items)
+    assert items <= ENTRIES_PER_BUCKET << bits
+    assert bits == 0 or items > ENTRIES_PER_BUCKET << (bits - 1)
+
+
+def test_a_full_bucket_is_cut_in_two_by_one_more_item() -> None:
+    assert key_table.bits_for(ENTRIES_PER_BUCKET) == 0 and key_table.bits_for(ENTRIES_PER_BUCKET + 1) == 1
+
+
+def test_neighbouring_buckets_leave_no_hash_out() -> None:
+    file = FileReference("", 0, "")
+    ranges = [Bucket(number, 3, file).hash_range for number in range(8)]
+    assert ranges[0][0] == 0 and ranges[-1][1] == (1 << 64) - 1
+    assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(ranges))
+    assert Bucket(0, 0, file).hash_range == (0, (1 << 64) - 1)
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_entries_are_stored_as_they_are_and_equal_ones_once(tmp_path: Path, count: int) -> None:
+    store, entries = Store.at(str(tmp_path)), random_entries(count)
+    entries["image"] = np.arange(count) - 1
+    entries["reject"] = np.uint32((1 << 32) - 1)
+    entries["origin"] = np.uint64((1 << 64) - 1)
+    file = key_table.write_entries(store, entries)
+    again = key_table.read_entries(store, file)
+    assert again.dtype == ENTRY
+    np.testing.assert_array_equal(again, entries)
+    assert key_table.write_entries(store, again) == file
+    assert len(store.names("tables")) == 1
+
+
+def test_of_a_bucket_only_the_row_groups_are_read_that_can_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_table, "_ROWS_PER_GROUP", 100)
+    store, entries = Store.at(str(tmp_path)), random_entries(1600)
+    file = key_table.write_entries(store, entries)
+    read: list[list[int]] = []
+    plain = pq.ParquetFile.read_row_groups
+
+    def noting(opened: pq.ParquetFile, groups: list[int]) -> pa.Table:
+        read.append(groups)
+        return plain(opened, groups)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", noting)
+    for number in range(8):
+        found = key_table.read_entries(store, file, number, 3)
+        places = np.flatnonzero(entries["high"] >> np.uint64(61) == number)
+        np.testing.assert_array_equal(found, entries[places])
+        assert read.pop() == list(range(places[0] // 100, places[-1] // 100 + 1))
+
+
+def test_a_bucket_without_entries_is_empty(tmp_path: Path) -> None:
+    store, entries = Store.at(str(tmp_path)), random_entries(50)
+    entries["high"] >>= np.uint64(1)  # none has the highest bit
+    file = key_table.write_entries(store, entries)
+    assert len(key_table.read_entries(store, file, 1, 1)) == 0
+    assert key_table.read_bucket(store, [Bucket(0, 1, file)], 1, 1).dtype == ENTRY
+    assert len(key_table.read_bucket(store, [], 0, 0)) == 0
+
+
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    store = Store.at(str(tmp_path))
+    file = key_table.write_entries(store, random_entries(500))
+    path = store.local_path(file.path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(PixdexError, match=f"{file.path} is damaged"):
+        key_table.read_entries(store, file)
+    path.unlink()
+    with pytest.raises(PixdexError, match=file.path):
+        key_table.read_entries(store, file)
