@@ -15,10 +15,10 @@ from apache_beam.pvalue import AsList, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 from numpy.typing import NDArray
 
-from transforms import key_table, layout, members
+from transforms import key_table, layout, manifest, members
 from transforms.listing import KeyBatch, SkippableFile, base_of, records_of
 from transforms.planning import Listing
-from transforms.records import Changes, FileReference, Generation, ItemSlice, Reindex
+from transforms.records import Changes, FileReference, ItemSlice, Reindex
 from transforms.repeats import find_repeated
 from transforms.run import Run
 from transforms.sources import items
@@ -129,7 +129,7 @@ class _ShardsToCheck(beam.DoFn):
     def process(self, generation: int) -> Iterator[tuple[int, FileReference]]:
         if self._reindex is None or not self._reindex.repair:
             return
-        base = self._store.read_record(layout.generation(self._reindex.base), Generation)
+        base = manifest.read(self._store, self._reindex.base)
         for marker in members.shards_of(self._store, base):
             if marker.embeddings is not None:
                 yield marker.shard, marker.embeddings

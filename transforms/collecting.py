@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from transforms import generations, layout
-from transforms.records import Generation
+from transforms import generations, layout, manifest
 from transforms.run import Run
 from transforms.store import Found, Store
 
@@ -69,7 +68,7 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
     """
     numbers = generations.numbers(store)
     kept = _kept(store, numbers, keep, now - grace_seconds)
-    needed = {path for number in kept for path in generations.files(store, _read(store, number))}
+    needed = {path for number in kept for path in generations.files(store, manifest.read(store, number))}
     run = generations.unfinished(store)
     if run is not None:
         needed |= set(needed_by(run))
@@ -124,10 +123,6 @@ def _kept(store: Store, numbers: Sequence[int], keep: int, since: float) -> list
         if store.changed(layout.generation(successor)) > since:
             newest.add(number)
     return sorted(newest)
-
-
-def _read(store: Store, number: int) -> Generation:
-    return store.read_record(layout.generation(number), Generation)
 
 
 def _paths(value: Any) -> Iterator[str]:

@@ -106,7 +106,10 @@ def decide(run: Run, base: Generation, answered: str) -> DriftMarker:
 
 def measure(run: Run, base: Generation, alive: int) -> tuple[Drift, FileReference | None]:
     """Measures drift against the trained index of the base. Returns it, and the canaries with what the run adds."""
-    trained, training = base.trained, read_training(run.store, base.trained)
+    trained = base.trained
+    for file in (trained.index, trained.training, *([trained.assignment] if trained.assignment else [])):
+        run.store.check(file)
+    training = read_training(run.store, trained)
     opened = open_trained(run.store, trained)
     threads = run.request.encoder.threads
     watched = None if base.canaries is None else canaries.load(run.store, base.canaries)

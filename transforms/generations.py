@@ -8,7 +8,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from transforms import layout, parquet_files
+from transforms import layout, manifest, parquet_files
 from transforms.errors import PixdexError
 from transforms.records import FileReference, Generation, Plan, Request
 from transforms.run import Run
@@ -27,7 +27,7 @@ def numbers(store: Store) -> list[int]:
 def current(store: Store) -> Generation | None:
     """Returns the current generation, or None when nothing is published yet."""
     published = numbers(store)
-    return store.read_record(layout.generation(published[-1]), Generation) if published else None
+    return manifest.read(store, published[-1]) if published else None
 
 
 def runs(store: Store) -> list[int]:

@@ -244,6 +244,7 @@ def write_entries(store: Store, entries: NDArray[np.void], folder: str = layout.
 def read_entries(store: Store, file: FileReference, number: int = 0, bits: int = 0) -> NDArray[np.void]:
     """Reads the entries of a table that lie in a bucket; only row groups that can hold one are read."""
     low, high = first_hash(number, bits), first_hash(number + 1, bits) - 1
+    store.check(file)
     with parquet_files.opened(store, file) as opened:
         groups = [
             group

@@ -14,7 +14,7 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 from numpy.typing import NDArray
 
-from transforms import key_table, layout, members
+from transforms import key_table, layout, manifest, members
 from transforms.planning import Listing
 from transforms.records import Generation, Source, VectorRange
 from transforms.run import Run
@@ -68,7 +68,7 @@ def listing_of(source: Source) -> "PictureListing | CsvListing":
 def base_of(run: Run, store: Store) -> Generation | None:
     """Returns the generation that a run goes on from, in the root where it lies."""
     reindex = run.request.reindex
-    return None if reindex is None else store.read_record(layout.generation(reindex.base), Generation)
+    return None if reindex is None else manifest.read(store, reindex.base)
 
 
 def _pictures_of(source: Source) -> "PictureListing":

@@ -7,9 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.errors import PixdexError
 from transforms.records import FileReference
-from transforms.store import Store, missing
+from transforms.store import Store, damaged, missing
 
 
 def write(table: pa.Table, file: Path) -> None:
@@ -31,22 +30,21 @@ def opened(store: Store, reference: FileReference) -> Iterator[pq.ParquetFile]:
         else:
             source = store.open(reference.path)
         if store.filesystem.size(store.full(reference.path)) != reference.bytes:
-            raise _damaged(store, reference, f"it should have {reference.bytes} bytes")
+            raise damaged(store, reference.path, f"it should have {reference.bytes} bytes")
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             yield file
     except FileNotFoundError as error:
         raise missing(store, reference.path) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(store, reference, str(error).splitlines()[0][:200]) from error
+        raise damaged(store, reference.path, str(error).splitlines()[0][:200]) from error
 
 
 def read(store: Store, reference: FileReference) -> pa.Table:
-    """Reads a whole file."""
+    """Reads a whole file, every byte of it checked.
+
+    Raises:
+        PixdexError: the file is missing or damaged.
+    """
+    store.check(reference)
     with opened(store, reference) as file:
         return file.read()
-
-
-def _damaged(store: Store, reference: FileReference, why: str) -> PixdexError:
-    return PixdexError(
-        f"{store.url}/{reference.path} is damaged ({why}): restore it from a backup, or build into a new root"
-    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms import inventory, layout, members, parquet_files, tables
+from transforms import inventory, layout, manifest, members, parquet_files, tables
 from transforms.errors import PixdexError
 from transforms.generations import SEGMENTS
 from transforms.index.list_format import ID_BYTES
@@ -87,7 +87,7 @@ def publish(run: Run) -> Generation:
         canaries=trained.canaries,
         drift=None if base is None or inventory.retrains(run) else run.drift.drift,
     )
-    return store.commit(layout.generation(run.generation), generation)
+    return store.commit(layout.generation(run.generation), manifest.seal(generation))
 
 
 def merged_pieces(run: Run) -> list[PieceMarker]:

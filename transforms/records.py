@@ -510,6 +510,7 @@ class Generation:
         index: the merged index; what was added since, the deltas, are the blocks that are not `merged`.
         canaries: queries that watch the trained index, with their exact neighbours.
         drift: what the run that made it found; None where it began from nothing or trained anew.
+        checksum: of all the rest (see `manifest`).
     """
 
     generation: int
@@ -522,6 +523,7 @@ class Generation:
     next_shard: int
     canaries: FileReference | None = None
     drift: Drift | None = None
+    checksum: str = ""
     format_version: int = FORMAT_VERSION
 
 

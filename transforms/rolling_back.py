@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
-from transforms import generations, layout, parquet_files
+from transforms import generations, layout, manifest, parquet_files
 from transforms.errors import PixdexError
 from transforms.generations import SEGMENTS
 from transforms.records import FileReference, Generation, encode
@@ -21,7 +21,7 @@ def roll_back(store: Store, earlier: Generation) -> Generation:
     """
     check_whole(store, earlier)
     number = generations.next_number(store)
-    again = replace(earlier, generation=number, next_shard=generations.next_shard(store))
+    again = manifest.seal(replace(earlier, generation=number, next_shard=generations.next_shard(store)))
     if not store.create(layout.generation(number), encode(again)):
         raise PixdexError(f"{store.url}: generation {number} was published meanwhile: look at it, then run again")
     return again

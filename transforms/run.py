@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Literal, TypeVar, get_args
 
-from transforms import layout
+from transforms import layout, manifest
 from transforms.errors import PixdexError
 from transforms.records import (
     DriftMarker,
@@ -85,7 +85,7 @@ class Run:
     def base(self) -> Generation | None:
         """The generation that a reindex goes on from; a first build has none."""
         reindex = self.request.reindex
-        return None if reindex is None else self.store.read_record(layout.generation(reindex.base), Generation)
+        return None if reindex is None else manifest.read(self.store, reindex.base)
 
     @cached_property
     def drift(self) -> DriftMarker:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import generations, layout, ranking, tombstones
+from transforms import generations, manifest, ranking, tombstones
 from transforms.errors import UsageError
 from transforms.open_index import open_index
 from transforms.probing import search_lists
@@ -186,7 +186,7 @@ def open_generation(store: Store, number: int | None = None) -> Generation:
         number = published[-1]
     elif number not in published:
         raise UsageError(f"--root {root}: there is no generation {number}, only {', '.join(map(str, published))}")
-    return store.read_record(layout.generation(number), Generation)
+    return manifest.read(store, number)
 
 
 def _rows_of(shard: dict[str, Any], modality: Modality) -> slice:

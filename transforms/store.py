@@ -196,6 +196,22 @@ class Store:
                 hasher.update(part)
         return hasher.hexdigest()
 
+    def check(self, reference: FileReference) -> None:
+        """Checks that a file is the one that its reference speaks of; of a `sha256:` reference, its whole content.
+
+        Cost: reads it once, at 1.2 GB/s.
+
+        Raises:
+            PixdexError: the file is missing or damaged.
+        """
+        if not self.exists(reference.path):
+            raise missing(self, reference.path)
+        if not self.holds(reference):
+            raise damaged(self, reference.path, f"it should have {reference.bytes} bytes")
+        scheme, _, checksum = reference.checksum.partition(":")
+        if scheme == "sha256" and self.sha256(reference.path) != checksum:
+            raise damaged(self, reference.path, "it does not match its checksum")
+
     def read_record(self, path: str, kind: type[T]) -> T:
         """Reads a JSON record.
 
@@ -383,7 +399,14 @@ def sha256_of(file: Path) -> str:
 
 def missing(store: Store, path: str) -> PixdexError:
     """The error for a file that should be below a root and is not."""
-    return PixdexError(f"{store.url}/{path} is missing: restore it from a backup, or build into a new root")
+    return PixdexError(f"{store.url}/{path} is missing: restore it from a backup; pixdex verify says what else helps")
+
+
+def damaged(store: Store, path: str, why: str) -> PixdexError:
+    """The error for a file below a root that is not what was written."""
+    return PixdexError(
+        f"{store.url}/{path} is damaged ({why}): restore it from a backup; pixdex verify says what else helps"
+    )
 
 
 def _create_by_link(new: Path, target: Path, data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Two reindexes of one root at once do no harm: one works, the other says who is at it; and a zombie changes nothing."""
+"""Two reindexes of one root at once do no harm: one works, one says who is at it; and a zombie changes nothing."""
 
 import dataclasses
 import os
