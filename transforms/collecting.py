@@ -105,11 +105,12 @@ def everything(store: Store) -> Iterator[Found]:
 
 
 def needed_by(run: Run) -> Iterator[str]:
-    """Names the files that an unfinished run needs: what its markers refer to, and its base generation."""
+    """Names the files that an unfinished run needs: what its markers refer to, its merged file, and its base."""
     store, folder = run.store, layout.plan_folder(run.generation)
     base = run.base
     if base is not None:
         yield from generations.files(store, base)
+    yield layout.merged_index(run.generation)  # markers of its pieces do not name it
     for file in store.walk(folder):
         yield file.path
         if file.path.endswith(".json"):
