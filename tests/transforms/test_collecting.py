@@ -1,0 +1,191 @@
+"""What may go of a root: nothing that a kept generation or an unfinished run needs, and nothing that is young."""
+
+import time
+import uuid
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.roots import Row, make_root, unit
+from transforms import collecting, generations, layout, tables
+from transforms.collecting import Garbage, find_garbage
+from transforms.errors import PixdexError
+from transforms.records import (
+    EncoderSettings,
+    FileReference,
+    Generation,
+    IndexSettings,
+    ListsMarker,
+    Plan,
+    Request,
+    ShardMarker,
+    Source,
+    encode,
+)
+from transforms.run import Run
+from transforms.store import Store
+
+DAY = 24 * 3600
+ROWS = (Row("a", unit(1)), Row("b", unit(2)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A root of two generations: the second has rows that the first has not."""
+    make_root(tmp_path / "root", ROWS)
+    store = make_root(tmp_path / "root", ROWS, (Row("c", unit(3)),), number=2)
+    for number in (1, 2):
+        name_index(store, number)
+    return store
+
+
+def garbage_of(store: Store, keep: int = 1, grace: float = 0, later: float = 1) -> Garbage:
+    """What may go, looked at so many seconds from now."""
+    return find_garbage(store, keep, grace, time.time() + later)
+
+
+def paths(garbage: Garbage) -> set[str]:
+    return {file.path for file in garbage.files}
+
+
+def name_index(store: Store, number: int) -> None:
+    """Lets a table name the merged index of a root made by hand, as publishing does."""
+    generation = store.read_record(layout.generation(number), Generation)
+    row = {"first_list": 0, "last_list": 1, "offset": 0, **asdict(generation.index)}
+    segments = tables.write(store, pa.Table.from_pylist([row]))
+    changed = replace(generation, tables=replace(generation.tables, segments=segments))
+    store.overwrite(layout.generation(number), encode(changed))
+    store.remove(generation.tables.segments.path)
+
+
+def needed(store: Store, number: int) -> set[str]:
+    return set(generations.files(store, store.read_record(layout.generation(number), Generation)))
+
+
+def begin(store: Store) -> Run:
+    request = Request((Source("images", "file:///new"),), EncoderSettings("demo", "f", 2, ("image",)), IndexSettings())
+    return generations.begin(store, request)
+
+
+def test_what_only_an_earlier_generation_needs_may_go(store: Store) -> None:
+    garbage = garbage_of(store)
+    assert (garbage.kept, garbage.generations) == ((2,), (1,))
+    assert paths(garbage) == needed(store, 1) - needed(store, 2) - {layout.generation(1)}
+    assert garbage.bytes == sum(len(store.read(path)) for path in paths(garbage))
+
+
+def test_what_two_kept_generations_need_stays(store: Store) -> None:
+    garbage = garbage_of(store, keep=2)
+    assert (garbage.kept, garbage.generations, garbage.files) == ((1, 2), (), ())
+
+
+@pytest.mark.parametrize("keep", [0, -1])
+def test_the_current_generation_always_stays(store: Store, keep: int) -> None:
+    assert garbage_of(store, keep=keep).kept == (2,)
+
+
+def test_more_than_there_are_can_be_kept(store: Store) -> None:
+    assert garbage_of(store, keep=99).kept == (1, 2)
+
+
+def test_what_was_current_within_the_grace_period_stays_until_it_is_over(store: Store) -> None:
+    assert garbage_of(store, grace=DAY, later=DAY - 60).kept == (1, 2)
+    assert garbage_of(store, grace=DAY, later=DAY + 60).kept == (2,)
+
+
+def test_young_files_are_spared_and_counted(store: Store) -> None:
+    store.create("embeddings/0000/left", b"behind")
+    young, old = garbage_of(store, keep=2, grace=DAY), garbage_of(store, keep=2, grace=DAY, later=DAY + 60)
+    assert ([file.path for file in young.spared], young.files) == (["embeddings/0000/left"], ())
+    assert ([file.path for file in old.files], old.spared) == (["embeddings/0000/left"], ())
+
+
+@pytest.mark.parametrize("folder", collecting.FOLDERS)
+def test_files_that_nothing_needs_are_found_in_every_folder_but_that_of_manifests(store: Store, folder: str) -> None:
+    store.create(f"{folder}/stray", b"x")
+    store.create(f"{folder}/deep/er/stray", b"x")
+    found = paths(garbage_of(store, keep=2))
+    assert f"{folder}/deep/er/stray" in found
+    assert (f"{folder}/stray" in found) == (folder != layout.GENERATIONS)
+
+
+@pytest.mark.parametrize("path", ["notes", "elsewhere/x", ".scratch/host-1-x/half", "tables/.half", "lease.json"])
+def test_files_elsewhere_and_hidden_ones_are_not_looked_at(store: Store, path: str) -> None:
+    store.create(path, b"x")
+    assert path not in paths(garbage_of(store))
+
+
+def test_of_a_finished_run_its_numbers_stay(store: Store) -> None:
+    for name in ("request.json", "plan.json", "abandoned.json", "embed/0000000000.json", "items/plan.json", "items/x"):
+        store.create(f"plans/000001/{name}", b"{}")
+    found = {path for path in paths(garbage_of(store)) if path.startswith("plans/")}
+    assert found == {f"plans/000001/{name}" for name in ("embed/0000000000.json", "items/plan.json", "items/x")}
+
+
+def test_of_an_unfinished_run_everything_stays_that_its_markers_name(store: Store) -> None:
+    run = begin(store)
+    named = [f"{folder}/named" for folder in ("embeddings/0000", "rejects/0000", "lists/f", "tables", "trained/f")]
+    files = [FileReference(path, 1, "sha256:00") for path in named]
+    for path in [*named, "embeddings/0000/unnamed", f"{layout.items_folder(3)}/x.parquet"]:
+        store.create(path, b"x")
+    store.commit(layout.plan(3), Plan(3, "0", files[3], 2, 1, 1, 1, 1, "IVF1,Flat"))
+    store.commit(layout.marker(3, "embed", 2), ShardMarker(2, 1, "", 1, 0, 1, 1, 0, 0, files[0], files[1], 0.0))
+    store.commit(layout.marker(3, "add", 1), ListsMarker(1, "", 1, files[2]))
+    store.create(layout.marker(3, "train", 0), encode({"deep": [{"trained": {"index": files[4]}}]}))
+
+    garbage = garbage_of(store, keep=2)
+    assert paths(garbage) == {"embeddings/0000/unnamed"}
+    assert set(collecting.needed_by(run)) >= {*named, f"{layout.items_folder(3)}/x.parquet"}
+
+
+def test_the_merged_index_of_an_unfinished_run_stays_though_no_marker_names_it(store: Store) -> None:
+    begin(store)
+    store.create(layout.merged_index(3), b"x")
+    assert paths(garbage_of(store, keep=2)) == set()
+
+
+def test_of_a_run_that_was_given_up_only_its_numbers_stay(store: Store) -> None:
+    run = begin(store)
+    store.create("embeddings/0000/named", b"x")
+    file = FileReference("embeddings/0000/named", 1, "sha256:00")
+    store.commit(layout.marker(3, "embed", 2), ShardMarker(2, 1, "", 1, 0, 1, 1, 0, 0, file, None, 0.0))
+    generations.abandon(run)
+    assert paths(garbage_of(store, keep=2)) == {"embeddings/0000/named", layout.marker(3, "embed", 2)}
+
+
+def test_a_table_that_cannot_be_read_lets_nothing_go(store: Store) -> None:
+    generation = store.read_record(layout.generation(2), Generation)
+    store.remove(generation.tables.shards.path)
+    with pytest.raises(PixdexError, match=generation.tables.shards.path):
+        garbage_of(store)
+
+
+def test_a_manifest_that_cannot_be_read_lets_nothing_go(store: Store) -> None:
+    store.overwrite(layout.generation(2), b"{")
+    with pytest.raises(PixdexError, match="not a readable Generation"):
+        garbage_of(store)
+
+
+def test_what_may_go_is_removed_with_folders_that_become_empty(store: Store) -> None:
+    left = needed(store, 2)
+    collecting.remove(store, garbage_of(store))
+    assert {file.path for file in collecting.everything(store)} == left
+    assert not store.local_path(layout.index_folder(1)).exists()
+
+
+def test_what_somebody_else_removed_meanwhile_is_no_error(store: Store) -> None:
+    garbage = garbage_of(store)
+    collecting.remove(store, garbage)
+    collecting.remove(store, garbage)
+
+
+def test_a_root_on_an_object_store_is_collected_alike(store: Store) -> None:
+    copy = Store.at(f"memory://{uuid.uuid4().hex}")
+    for file in collecting.everything(store):
+        copy.create(file.path, store.read(file.path))
+    garbage = garbage_of(copy)
+    assert paths(garbage) == paths(garbage_of(store))
+    collecting.remove(copy, garbage)
+    assert {file.path for file in collecting.everything(copy)} == needed(copy, 2)
