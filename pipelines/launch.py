@@ -89,8 +89,8 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
         where = encoder.device if encoder and runner is None else f"the workers' {own.device} device"
         made = f"encoder {own.encoder} on {where}" if encoder else "ready embeddings, which workers will count"
         console.say(f"{made}, {dim} dimensions")
-    seconds = carry_out(run, last, own, runner, argv)
-    if seconds is None:
+    outcome, seconds = carry_out(run, last, own, runner, argv)
+    if outcome != "done":
         return console.DONE
     if last != "publish":
         console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
@@ -107,11 +107,12 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
 
 def carry_out(
     run: Run, last: Stage, own: Namespace, runner: "PipelineRunner | None", argv: Sequence[str]
-) -> dict[str, float] | None:
+) -> tuple[runners.Outcome, dict[str, float]]:
     """Runs a run's graph up to a stage and shows how it goes.
 
     Returns:
-        The seconds of each stage; None: the graph was handed on, or only built, which the last line says.
+        What became of the graph, which the last line says where it did not run to its end; and the seconds of each
+        stage.
     """
     started = progress.now()
     with progress.shown(run, wanted=not own.no_progress, last=last):
@@ -121,8 +122,7 @@ def carry_out(
         outcome = runners.run_to_end(runner, lambda pipeline: wire(pipeline, run, last, limits, workers), argv)
     if outcome != "done":
         console.show_json({"generation": run.generation, outcome: last})
-        return None
-    return progress.stage_seconds(run, started)
+    return outcome, progress.stage_seconds(run, started)
 
 
 @dataclass(frozen=True)

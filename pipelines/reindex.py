@@ -143,11 +143,10 @@ def reindex(argv: Sequence[str]) -> int:
             check(published.request.sources)
         run = launch.begin(store, request, unfinished, abandon=own.abandon_plan)
         held.of_run(run.generation)
-        seconds = launch.carry_out(run, "publish", own, runner, beam_argv)
-        if seconds is None:
+        outcome, seconds = launch.carry_out(run, "publish", own, runner, beam_argv)
+        if outcome == "handed_over":
             held.keep()
-            return console.DONE
-        return _report(store, run, own, seconds)
+        return _report(store, run, own, seconds) if outcome == "done" else console.DONE
 
 
 def run_is_planned(run: Run) -> bool:

@@ -3,12 +3,14 @@
     pixdex verify --root ./photos
 
     pixdex verify --root ./photos --generation 7     # an earlier one
-    pixdex verify --root ./photos --quick            # only whether files are there, and counts agree: reads no content
+    pixdex verify --root ./photos --quick            # hashes nothing: files are there, and counts agree
+    pixdex verify --root ./photos --json             # no table for people
 
-Everything is read once. What is wrong is said on stderr, a line each, with the file and the way out, and the exit code
-is 1; a root that is whole exits with 0. Files that no generation needs, which stopped runs can leave, are no fault:
-pixdex gc drops them. The last line on stdout is one JSON object: {"generation", "ok", "files", "bytes", "vectors",
-"findings": [{"path", "what"}], "orphans": {"files", "bytes"}, "unfinished"}.
+Every file is read once, and lists and key tables once more for what is in them. What is wrong is said on stderr, a line
+each, with the file and the way out, and the exit code is 1; a root that is whole exits with 0. Files that no generation
+needs, which stopped runs can leave, are no fault: pixdex gc drops them. Ready embeddings lie elsewhere: that they have
+not changed is seen by size and time, and they are not read. The last line on stdout is one JSON object: {"generation",
+"ok", "files", "bytes", "vectors", "findings": [{"path", "what"}], "orphans": {"files", "bytes"}, "unfinished"}.
 """
 
 import argparse
@@ -16,8 +18,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from pipelines import console, flags, options
-from transforms import collecting, generations, verifying
+import msgspec
+
+from pipelines import console, flags, options, text_table
+from pipelines.text_table import Column
+from transforms import collecting, generations, layout, verifying
+from transforms.errors import PixdexError, UsageError
+from transforms.findings import Report, reason_of
+from transforms.records import Generation
 from transforms.searching import open_generation
 from transforms.store import Found, Store
 
@@ -30,7 +38,8 @@ class VerifyOptions(options.RootOptions):
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         flags.add(parser, "--generation", type=flags.positive, metavar="G", help="which one (default: the current)")
-        flags.add(parser, "--quick", action="store_true", help="look at sizes and counts, and read no content")
+        flags.add(parser, "--quick", action="store_true", help="look at sizes, tables and counts, and hash nothing")
+        flags.add(parser, "--json", action="store_true", help="print only the JSON object")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,49 +53,80 @@ def verify(argv: Sequence[str]) -> int:
     own, beam_flags = options.parse("verify", __doc__, argv, (options.RootOptions, VerifyOptions))
     options.refuse_beam_flags(beam_flags)
     store = options.root_of(own)
-    generation = open_generation(store, own.generation)
-    report = verifying.verify(store, generation, quick=own.quick)
-    unfinished = generations.unfinished(store)
-    left = [] if report.findings else _orphans(store)
-    for finding in report.findings[:_SHOWN]:
-        console.say(f"{finding.path} {finding.what}")
-    if len(report.findings) > _SHOWN:
-        console.say(f"… and {len(report.findings) - _SHOWN} more, in the JSON on stdout")
-    if not report.findings:
-        console.say(
-            f"{store.url}: generation {generation.generation} is whole: {report.files:,} files, "
-            f"{report.bytes:,} bytes, {generation.totals.vectors:,} vectors"
-        )
+    number, generation, report = _looked_at(store, own.generation, quick=own.quick)
+    run = generations.unfinished(store)
+    left, notes = _orphans(store)
     if left:
-        console.say(f"{len(left):,} files that no generation needs: pixdex gc drops them")
-    if unfinished is not None:
-        console.say(f"the run of generation {unfinished.generation} is not finished: run its command again to go on")
+        size = sum(file.bytes for file in left)
+        notes.append(f"{len(left):,} files of {size:,} bytes that no generation needs: pixdex gc drops them")
+    if run is not None:
+        notes.append(f"the run of generation {run.generation} is not finished: run its command again to go on")
+    findings = report.findings
+    for finding in findings[:_SHOWN]:
+        console.say(text_table.plain(f"{finding.path} {finding.what}"))
+    if report.count > _SHOWN:
+        console.say(f"… and {report.count - _SHOWN:,} more")
+    vectors = 0 if generation is None else generation.totals.vectors
+    if not own.json:
+        if not findings:
+            console.show(_table(store, number, report, vectors, quick=own.quick))
+        for note in notes:
+            console.say(f"note: {note}")
     console.show_json(
         {
-            "generation": generation.generation,
-            "ok": not report.findings,
+            "generation": number,
+            "ok": not findings,
             "files": report.files,
             "bytes": report.bytes,
-            "vectors": generation.totals.vectors,
-            "findings": [asdict(finding) for finding in report.findings],
+            "vectors": vectors,
+            "findings": [asdict(finding) for finding in findings],
             "orphans": {"files": len(left), "bytes": sum(file.bytes for file in left)},
-            "unfinished": None if unfinished is None else unfinished.generation,
+            "unfinished": None if run is None else run.generation,
         }
     )
-    return console.FAILED if report.findings else console.DONE
+    return console.FAILED if findings else console.DONE
 
 
-def _orphans(store: Store) -> list[Found]:
-    """Files that neither a generation nor an unfinished run needs."""
-    needed = {
-        path
-        for number in generations.numbers(store)
-        for path in generations.files(store, open_generation(store, number))
-    }
-    unfinished = generations.unfinished(store)
-    if unfinished is not None:
-        needed |= set(collecting.needed_by(unfinished))
-    return verifying.orphans(store, needed)
+def _looked_at(store: Store, asked: int | None, *, quick: bool) -> tuple[int, Generation | None, Report]:
+    """Returns the number of the generation, the generation where its manifest can be read, and what was found."""
+    try:
+        generation = open_generation(store, asked)
+    except UsageError:
+        raise  # there is none
+    except PixdexError as error:
+        number = asked or generations.numbers(store)[-1]
+        path, report = layout.generation(number), Report(store)
+        way_out = f"restore it from a backup, or delete it to go back to the generation before {number}"
+        report.found(path, reason_of(error, f"{store.url}/{path}"), way_out)
+        return number, None, report
+    return generation.generation, generation, verifying.verify(store, generation, quick=quick)
+
+
+def _table(store: Store, number: int, report: Report, vectors: int, *, quick: bool) -> str:
+    columns = [Column("generation", "right"), *(Column(name, "right") for name in ("files", "bytes", "vectors"))]
+    row = [f"{number}", f"{report.files:,}", f"{report.bytes:,}", f"{vectors:,}"]
+    whole = "has all its files, and its counts agree" if quick else "is whole"
+    return f"{store.url} {whole}\n\n{text_table.render(columns, [row])}"
+
+
+def _orphans(store: Store) -> tuple[list[Found], list[str]]:
+    """Returns files that neither a generation nor an unfinished run needs; or why they cannot be told."""
+    needed: set[str] = set()
+    for number in generations.numbers(store):
+        try:
+            needed.update(generations.files(store, open_generation(store, number)))
+        except PixdexError:
+            return [], [
+                f"what files generation {number} needs cannot be read: those that nothing needs are not counted"
+            ]
+    run = generations.unfinished(store)
+    if run is not None:
+        try:
+            needed.update(collecting.needed_by(run))
+        except (PixdexError, msgspec.MsgspecError):
+            why = f"what files the run of generation {run.generation} needs cannot be read"
+            return [], [f"{why}: those that nothing needs are not counted"]
+    return verifying.orphans(store, needed), []
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pipelines import add, build, embed, merge, train
+from pipelines import add, build, embed, merge, reindex, train
 
 JOBS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "build": build.main,
@@ -11,5 +11,6 @@ JOBS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "train": train.main,
     "add": add.main,
     "merge": merge.main,
+    "reindex": reindex.main,
 }
-"""In the order of their stages, `build` before all."""
+"""In the order of their stages, `build` before all, and `reindex`, which goes on from a build, at the end."""

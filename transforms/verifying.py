@@ -1,63 +1,44 @@
 """Whether a generation is whole: every file, every checksum, every count, and every id in exactly one place.
 
-Everything is read once, by several threads. What is wrong is collected, by the name of the file, and not raised: a
-person who repairs wants to see all of it. Memory: two bits a row, and what is read at once.
+What is wrong is collected by the name of the file, and not raised: a person who repairs wants to see all of it. What is
+damaged as a file is not looked into; everything else is.
+
+Cost: reads every file once, and lists and key buckets a second time for what is in them; several threads share the
+work. Memory: 8 KiB a shard, and what each thread has at hand, at most 64 MiB of lists or one key bucket.
 """
 
+import contextlib
 import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from xxhash import xxh3_64
 
-from transforms import collecting, key_table, members, parquet_files, planning, shards, tombstones, vector_files
+from transforms import (
+    collecting,
+    layout,
+    members,
+    parquet_files,
+    tombstones,
+    vector_files,
+    verifying_counts,
+    verifying_rows,
+)
 from transforms.errors import PixdexError
+from transforms.findings import RESTORE, Report
 from transforms.generations import SEGMENTS
-from transforms.index.faiss_file import body_offset
-from transforms.index.list_format import ID_BYTES
 from transforms.index.opened_lists import opened_lists
 from transforms.index.trained import read_training
-from transforms.records import ROW_BITS, ROWS_PER_SHARD, FileReference, Generation, ShardMarker
-from transforms.rolling_back import references
+from transforms.records import FileReference, Generation, digest
 from transforms.store import Found, Store
-from transforms.tombstones import Tombstones
+from transforms.verifying_counts import Looked, for_each
 
-MOST_FINDINGS: Final = 1000
-_READERS: Final = 4
-_READ_BYTES: Final = 1 << 20
-_LISTS_AT_ONCE: Final = 64 << 20
-
-RESTORE: Final = "restore it from a backup, or go back with pixdex rollback"
-REPAIRED: Final = ("embeddings", "rejects")
-REPAIR: Final = "pixdex reindex --repair embeds its items anew"
-REBUILD: Final = "pixdex reindex --retrain always makes it anew from the stored embeddings"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is wrong: with which file, what, and the way out."""
-
-    path: str
-    what: str
-
-
-@dataclass
-class Report:
-    """What was looked at, and what is wrong."""
-
-    files: int = 0
-    bytes: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    def found(self, path: str, what: str) -> None:
-        """Notes something that is wrong; the first thousand of them."""
-        if len(self.findings) < MOST_FINDINGS:
-            self.findings.append(Finding(path, what))
+_READERS: Final = min(8, 2 + (os.cpu_count() or 1))
+_READ_BYTES: Final = 4 << 20
+_DESCRIBED = ("key", "metric", "dim", "nlist", "code_size")
+"""What a manifest and `training.json` both say of a trained index."""
 
 
 def verify(store: Store, generation: Generation, *, quick: bool = False) -> Report:
@@ -66,24 +47,26 @@ def verify(store: Store, generation: Generation, *, quick: bool = False) -> Repo
     Args:
         store: the root.
         generation: one of it.
-        quick: only whether files are there with their sizes, and whether counts agree; no content is hashed.
+        quick: only whether files are there with their sizes, whether tables can be read, and whether counts agree.
     """
-    report = Report()
-    if not _tables_read(store, generation, report):
-        return report
-    files = references(store, generation)
+    report = Report(store)
+    manifest = layout.generation(generation.generation)
+    report.saw([FileReference(manifest, len(store.read(manifest)), "")])
     with ThreadPoolExecutor(_READERS, "verify") as pool:
-        for finding in pool.map(lambda file: _file(store, file, quick=quick), files):
-            report.findings += finding
-    report.files, report.bytes = len(files) + 1, sum(file.bytes for file in files)
-    if not quick:
-        _attempt(report, generation.index.path, lambda: _merged_ranges(store, generation, report))
-    if report.findings:
-        return report  # counts of what is damaged say nothing more
-    for look in (_trained, _counts, _keys, _ready):
-        _attempt(report, generation.index.path, lambda look=look: look(store, generation, report))  # type: ignore[misc]
-    if not quick and not report.findings:
-        _attempt(report, generation.index.path, lambda: _ids(store, generation, report))
+        tables = generation.tables.all
+        for_each(pool, tables, lambda table: _look_at(store, report, table, quick=False))
+        files = _files(store, generation, report)
+        report.saw([*tables, *files])
+        for_each(pool, files, lambda file: _look_at(store, report, file, quick=quick))
+        _merged_file(store, generation, report, pool, quick=quick)
+        _trained(store, generation, report)
+        if not report.is_whole(*tables):
+            return report  # nothing else is known of what a table named
+        _ready(store, generation, report, pool)
+        looked = Looked.at(store, generation, report)
+        verifying_counts.check(looked, pool)
+        if not quick:
+            verifying_rows.check(looked, pool)
     return report
 
 
@@ -97,287 +80,132 @@ def orphans(store: Store, needed: Iterable[str]) -> list[Found]:
     ]
 
 
-def _attempt(report: Report, path: str, look: Callable[[], None]) -> None:
-    """What cannot be read is a finding, too."""
-    try:
-        look()
-    except PixdexError as error:
-        report.found(path, str(error))
-
-
-def _tables_read(store: Store, generation: Generation, report: Report) -> bool:
-    whole = True
+def _files(store: Store, generation: Generation, report: Report) -> list[FileReference]:
+    """Returns every file that is named with its checksum, tables left out; of a merged file, only its name and size."""
+    trained = generation.trained
+    named = [trained.index, trained.training, trained.assignment, generation.canaries]
+    segmented = generation.index.checksum.startswith(SEGMENTS)
+    if not segmented:
+        named.append(generation.index)
     for table in generation.tables.all:
-        if wrong := _file(store, table, quick=False):
-            report.findings += wrong
-            whole = False
-    return whole
+        if not report.is_whole(table) or (table == generation.tables.segments and not segmented):
+            continue
+        columns = parquet_files.read(store, table)
+        if "path" in columns.column_names:  # containers are elsewhere
+            named += [members.file_of(row) for row in columns.to_pylist() if row["path"]]
+    return [file for file in named if file is not None]
 
 
-def _file(store: Store, file: FileReference, *, quick: bool) -> list[Finding]:
-    """What is wrong with a file of the root."""
-    path = f"{store.url}/{file.path}"
-    folder = file.path.partition("/")[0]
-    repair = REBUILD if folder in ("lists", "index", "trained") else REPAIR if folder in REPAIRED else RESTORE
+def _look_at(store: Store, report: Report, file: FileReference, *, quick: bool) -> None:
+    """Compares a file with what its reference says."""
     try:
-        if not store.exists(file.path):
-            return [Finding(path, f"is missing: {repair}")]
-        if not store.holds(file):
-            size = store.filesystem.size(store.full(file.path))
-            return [Finding(path, f"has {size} bytes instead of {file.bytes}: {repair}")]
-        if quick:
-            return []
+        store.filesystem.invalidate_cache()
+        size = store.filesystem.size(store.full(file.path))
+        if size != file.bytes:
+            report.damaged(file, f"has {size} bytes instead of {file.bytes}")
+            return
         scheme, _, checksum = file.checksum.partition(":")
+        if quick:
+            return
         if scheme == "sha256" and store.sha256(file.path) != checksum:
-            return [Finding(path, f"does not match its checksum, some of its bytes are wrong: {repair}")]
+            report.damaged(file, "does not match its checksum, some of its bytes are wrong")
         if scheme == "xxh3":
             with opened_lists(store, file) as lists:
                 lists.verify()
+    except FileNotFoundError:
+        report.damaged(file, "is missing")
     except (PixdexError, OSError) as error:
-        return [Finding(path, f"{error}: {repair}")]
-    return []
+        report.unreadable(file, error)
 
 
-def _merged_ranges(store: Store, generation: Generation, report: Report) -> None:
-    """Checks every range of a merged file; that of an object store is checked segment by segment, as files."""
-    if generation.index.checksum.startswith(SEGMENTS):
+def _merged_file(
+    store: Store, generation: Generation, report: Report, pool: ThreadPoolExecutor, *, quick: bool
+) -> None:
+    """Checks that the ranges of the merged index are all of it, and of a merged file the checksum of every range.
+
+    Segments are files, which are checked as such.
+    """
+    index, table = generation.index, generation.tables.segments
+    if not report.is_whole(table):
         return
-    path = generation.index.path
-    with store.open(path) as stream:
-        for row in parquet_files.read(store, generation.tables.segments).to_pylist():
-            hasher, left = xxh3_64(), row["bytes"]
+    rows = parquet_files.read(store, table).to_pylist()
+    scheme = index.checksum.partition(":")[0]
+    if index.checksum != f"{scheme}:{digest(rows)}":
+        report.found(table.path, "does not list the ranges of the merged index that the generation names")
+    edges = [row["last_list"] for row in rows]
+    starts = [row["first_list"] for row in rows]
+    ends = [row["offset"] + row["bytes"] for row in rows]
+    begins = [row["offset"] for row in rows]
+    if (
+        starts != [0, *edges[:-1]]
+        or edges[-1:] != [generation.trained.nlist]
+        or (scheme != "segments" and (begins != [0, *ends[:-1]] or ends[-1:] != [index.bytes]))
+    ):
+        report.found(table.path, "has ranges that leave a gap, or overlap, or are not as many as there are lists")
+    if scheme != "segments" and not quick and report.is_whole(index):
+        for_each(pool, rows, lambda row: _look_at_range(store, report, index, row))
+
+
+def _look_at_range(store: Store, report: Report, index: FileReference, row: dict[str, Any]) -> None:
+    """Compares a range of the merged file with its checksum."""
+    hasher, left = xxh3_64(), row["bytes"]
+    try:
+        with store.open_ranges(index.path) as stream:
             stream.seek(row["offset"])
             while left and (part := stream.read(min(left, _READ_BYTES))):
                 hasher.update(part)
                 left -= len(part)
-            if row["checksum"] != f"xxh3:{hasher.hexdigest()}":
-                where = f"{row['offset']}..{row['offset'] + row['bytes'] - 1}"
-                report.found(f"{store.url}/{path}", f"bytes {where} do not match their checksum: {REBUILD}")
+    except (PixdexError, OSError) as error:
+        report.unreadable(index, error)
+        return
+    if row["checksum"] != f"xxh3:{hasher.hexdigest()}":
+        where = f"{row['offset']}..{row['offset'] + row['bytes'] - 1}"
+        report.damaged(index, f"does not match its checksum, of bytes {where} some are wrong")
 
 
 def _trained(store: Store, generation: Generation, report: Report) -> None:
+    """Checks that the files of the trained index are those that its fingerprint is made of, and describe it."""
     trained = generation.trained
     files = [trained.index, trained.training, *([trained.assignment] if trained.assignment else [])]
     sums = "".join(file.checksum.removeprefix("sha256:") for file in files)
     if hashlib.sha256(sums.encode()).hexdigest() != trained.fingerprint:
-        report.found(f"{store.url}/{trained.index.path}", f"is not the trained index {trained.fingerprint}: {RESTORE}")
-
-
-def _counts(store: Store, generation: Generation, report: Report) -> None:
-    """Compares the rows of shards, less the dead, with those of lists and with the totals."""
-    totals, path = generation.totals, f"{store.url}/{generation.tables.shards.path}"
-    dead = tombstones.read_all(store, generation.tables.tombstones)
-    counts, found = dead.count_by_shard, members.shards_of(store, generation)
-    alive = sum(marker.rows - min(marker.rows, counts.get(marker.shard, 0)) for marker in found)
-    blocks = members.blocks_of(store, generation)
-    merged = sum(block.rows for block in blocks if block.merged)
-    listed = sum(block.rows for block in blocks)
-    if alive != totals.vectors:
-        report.found(path, f"has {alive} live rows, the generation names {totals.vectors}: {RESTORE}")
-    if listed != totals.vectors + totals.tombstones:
-        report.found(
-            f"{store.url}/{generation.tables.blocks.path}",
-            f"has {listed} codes, the generation names {totals.vectors + totals.tombstones}: {REBUILD}",
-        )
-    if (stands := _merged_rows(store, generation)) != merged:
-        report.found(f"{store.url}/{generation.index.path}", f"holds {stands} codes instead of {merged}: {REBUILD}")
-    for marker in found:
-        if marker.embeddings is not None:
-            with parquet_files.opened(store, marker.embeddings) as file:
-                rows = file.metadata.num_rows
-            if rows != marker.rows:
-                what = f"has {rows} rows instead of {marker.rows}: {RESTORE}"
-                report.found(f"{store.url}/{marker.embeddings.path}", what)
-    for block in blocks:
-        with opened_lists(store, block.lists) as lists:
-            if lists.rows != block.rows or lists.fingerprint != generation.trained.fingerprint:
-                what = f"has {lists.rows} codes of {lists.fingerprint[:12]}…, not {block.rows} of this index: {REBUILD}"
-                report.found(f"{store.url}/{block.lists.path}", what)
-
-
-def _merged_rows(store: Store, generation: Generation) -> int:
-    rows = parquet_files.read(store, generation.tables.segments).to_pylist()
-    if generation.index.checksum.startswith(SEGMENTS):
-        total = 0
-        for row in rows:
-            with opened_lists(store, members.file_of(row)) as lists:
-                total += lists.rows
-        return total
-    entry = generation.trained.code_size + ID_BYTES
-    return sum(int(row["bytes"]) for row in rows if row["last_list"]) // entry
-
-
-def _keys(store: Store, generation: Generation, report: Report) -> None:
-    """Checks that every live row is of exactly one entry of the key tables, and no entry of a dead one."""
-    buckets, totals = members.buckets_of(store, generation), generation.totals
-    if not buckets:
+        report.found(trained.index.path, f"is not of the trained index {trained.fingerprint}", RESTORE)
+    if not report.is_whole(trained.training):
         return
-    path = f"{store.url}/{generation.tables.keys.path if generation.tables.keys else ''}"
-    if sorted(one.number for one in buckets) != list(range(1 << buckets[0].bits)):
-        report.found(path, f"does not have all {1 << buckets[0].bits} hash buckets: {RESTORE}")
+    try:
+        described = read_training(store, trained)
+    except (PixdexError, OSError) as error:
+        report.unreadable(trained.training, error)
         return
-    dead = tombstones.read_all(store, generation.tables.tombstones)
-    unseen = _live_rows(store, generation, dead)
-    items = rejected = 0
-    for bucket in buckets:
-        name = f"{store.url}/{bucket.file.path}"
-        entries = key_table.read_entries(store, bucket.file)
-        low, high = bucket.hash_range
-        inside = (entries["high"] >= np.uint64(low)) & (entries["high"] <= np.uint64(high))
-        ordered = key_table.sort(entries)
-        if not inside.all() or (ordered != entries).any() or key_table.same_as_before(entries).any():
-            report.found(name, f"has entries out of place, or twice: {RESTORE}")
-        items, rejected = items + len(entries), rejected + int(np.count_nonzero(entries["reject"]))
-        if wrong := unseen.take(key_table.dead_ids(entries)):
-            report.found(name, f"names {wrong} rows that are dead, or named twice, or in no shard: {RESTORE}")
-    if left := unseen.left():
-        report.found(path, f"does not name {left} rows of the shards: {RESTORE}")
-    if (items, rejected) != (totals.items, totals.rejected):
-        report.found(
-            path, f"has {items} items, {rejected} of them rejected, not {totals.items} and {totals.rejected}: {RESTORE}"
-        )
-    rejects = sum(len(shards.read_rejects(store, file)) for file in members.rejects_of(store, generation).values())
-    if rejects != totals.rejected:
-        table = f"{store.url}/{generation.tables.rejects.path}"
-        report.found(table, f"names {rejects} rejects instead of {totals.rejected}: {RESTORE}")
+    for name in _DESCRIBED:
+        if (stands := getattr(described, name)) != (named := getattr(trained, name)):
+            report.found(trained.training.path, f"says {name} {stands}, the generation {named}", RESTORE)
 
 
-def _ready(store: Store, generation: Generation, report: Report) -> None:
+def _ready(store: Store, generation: Generation, report: Report, pool: ThreadPoolExecutor) -> None:
     """Checks that files of ready embeddings are there in the version that was registered; they are not read."""
-    dead = tombstones.read_all(store, generation.tables.tombstones).count_by_shard
-    looked: set[str] = set()
-    for marker in members.shards_of(store, generation):
-        ready = marker.ready
-        if ready is None or ready.uri in looked or marker.shard in dead:
-            continue
-        looked.add(ready.uri)
-        for uri, version in ((ready.uri, ready.version), (ready.metadata, ready.metadata_version)):
-            if uri is None:
-                continue
-            try:
-                stands = vector_files.stat(uri)[1]
-            except OSError as error:
-                report.found(uri, f"cannot be read ({error.strerror or error}): put it back")
-                continue
-            if stands != version:
-                report.found(uri, f"was changed since it was registered ({stands}, not {version}): run pixdex reindex")
+    with contextlib.suppress(PixdexError):  # of tombstones that are damaged, which has been noted
+        dead = tombstones.read_all(store, generation.tables.tombstones).count_by_shard
+        wanted: dict[tuple[str, str | None], None] = {}
+        for marker in members.shards_of(store, generation):
+            if marker.ready is not None and marker.shard not in dead:
+                wanted.update(dict.fromkeys(_registered(marker.ready.uri, marker.ready.version)))
+                wanted.update(dict.fromkeys(_registered(marker.ready.metadata, marker.ready.metadata_version)))
+        for_each(pool, wanted, lambda one: _look_elsewhere(report, *one))
 
 
-class _Rows:
-    """A bit for each row that is still expected, in arrays a shard."""
-
-    def __init__(self) -> None:
-        self._bits: dict[int, NDArray[np.bool_]] = {}
-
-    def expect(self, shard: int, rows: NDArray[np.bool_]) -> None:
-        """Expects the rows of a shard that are true."""
-        self._bits[shard] = rows
-
-    def take(self, ids: NDArray[np.int64]) -> int:
-        """Crosses rows off. Returns how many of them were not expected, any more or at all."""
-        wrong = 0
-        numbers, rows = ids >> ROW_BITS, ids & (ROWS_PER_SHARD - 1)
-        order = np.argsort(numbers, kind="stable")
-        numbers, rows = numbers[order], rows[order]
-        cuts = np.flatnonzero(np.diff(numbers, prepend=-1, append=np.iinfo(np.int64).max)).tolist()
-        for start, stop in itertools.pairwise(cuts):
-            bits = self._bits.get(int(numbers[start]))
-            some = rows[start:stop]
-            if bits is None:
-                wrong += len(some)
-                continue
-            fitting = some[some < len(bits)]
-            unique, counts = np.unique(fitting, return_counts=True)
-            wrong += len(some) - len(fitting) + int((counts - 1).sum()) + int((~bits[unique]).sum())
-            bits[unique] = False
-        return wrong
-
-    def left(self) -> int:
-        """How many rows are still expected."""
-        return sum(int(bits.sum()) for bits in self._bits.values())
+def _registered(uri: str | None, version: str | None) -> Iterator[tuple[str, str | None]]:
+    if uri is not None:
+        yield uri, version
 
 
-def _live_rows(store: Store, generation: Generation, dead: Tombstones) -> _Rows:
-    rows, rejects = _Rows(), members.rejects_of(store, generation)
-    for marker in members.shards_of(store, generation):
-        count = planning.numbered_rows(marker)
-        ids = (marker.shard << ROW_BITS) + np.arange(count, dtype=np.int64)
-        alive = dead.are_alive(ids)
-        if marker.ready is not None and marker.shard in rejects:
-            alive[_rejected_rows(store, rejects[marker.shard], marker)] = False
-        rows.expect(marker.shard, alive)
-    return rows
-
-
-def _rejected_rows(store: Store, file: FileReference, marker: ShardMarker) -> NDArray[np.int64]:
-    """The rows of a shard of ready embeddings that were rejected, which keep their place."""
-    assert marker.ready is not None
-    keys = shards.read_rejects(store, file)["key"].to_pylist()
-    return np.array([int(key.rpartition("#")[2]) - marker.ready.start for key in keys], np.int64)
-
-
-def _ids(store: Store, generation: Generation, report: Report) -> None:
-    """Checks that every live row is in exactly one list of the merged index or of a delta; what else is, is dead."""
-    dead = tombstones.read_all(store, generation.tables.tombstones)
-    unseen = _live_rows(store, generation, dead)
-    buried = 0
-    for name, ids in _listed_ids(store, generation):
-        gone = dead.are_dead(ids)
-        buried += int(gone.sum())
-        if wrong := unseen.take(ids[~gone]):
-            report.found(name, f"has {wrong} ids twice, or of no live row: {REBUILD}")
-    if left := unseen.left():
-        what = f"{left} live rows are in no list: {REBUILD}"
-        report.found(f"{store.url}/{generation.index.path}", what)
-    if buried != generation.totals.tombstones:
-        what = f"has {buried} dead codes, the generation names {generation.totals.tombstones}: {REBUILD}"
-        report.found(f"{store.url}/{generation.index.path}", what)
-
-
-def _listed_ids(store: Store, generation: Generation) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Yields the ids of the merged index, and of the deltas, some lists at a time."""
-    if generation.index.checksum.startswith(SEGMENTS):
-        rows = parquet_files.read(store, generation.tables.segments).to_pylist()
-        for row in rows:
-            yield from _ids_of_lists(store, members.file_of(row))
-    else:
-        yield from _ids_of_file(store, generation)
-    for block in members.blocks_of(store, generation):
-        if not block.merged:
-            yield from _ids_of_lists(store, block.lists)
-
-
-def _ids_of_lists(store: Store, file: FileReference) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    with opened_lists(store, file) as lists:
-        cuts = np.unique(lists.fence_offsets // _LISTS_AT_ONCE, return_index=True)[1].tolist()
-        bounds = [int(lists.fence_lists[cut]) for cut in cuts] + [lists.lists.stop]
-        for start, stop in itertools.pairwise(bounds):
-            if stop > start:
-                yield f"{store.url}/{file.path}", lists.read(range(start, stop)).unpack()[2]
-
-
-def _ids_of_file(store: Store, generation: Generation) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Reads the ids of an ordinary faiss file, whose lists stand as in the shard indexes that were merged."""
-    layout = read_training(store, generation.trained).layout
-    sizes = np.zeros(layout.nlist, np.int64)
-    for block in members.blocks_of(store, generation):
-        if block.merged:
-            with opened_lists(store, block.lists) as lists:
-                stored = lists.sizes()
-            sizes[stored.list_nos] += stored.sizes
-    entry = layout.code_size + ID_BYTES
-    before = np.concatenate(([0], np.cumsum(sizes))) * entry
-    with store.open(generation.index.path) as stream:
-        first = 0
-        while first < len(sizes):
-            full = int(np.searchsorted(before, before[first] + _LISTS_AT_ONCE, side="right")) - 1
-            stop = max(first + 1, full)
-            stream.seek(body_offset(layout, sizes, first))
-            body = np.frombuffer(stream.read(int(sizes[first:stop].sum()) * entry), np.uint8)
-            parts, start = [np.empty(0, np.int64)], 0
-            for size in sizes[first:stop].tolist():
-                begin = start + size * layout.code_size
-                parts.append(np.frombuffer(body[begin : begin + size * ID_BYTES].tobytes(), "<i8"))
-                start += size * entry
-            yield f"{store.url}/{generation.index.path}", np.concatenate(parts)
-            first = stop
+def _look_elsewhere(report: Report, uri: str, version: str | None) -> None:
+    try:
+        stands = vector_files.stat(uri)[1]
+    except (OSError, PixdexError) as error:
+        why = getattr(error, "strerror", None) or error
+        report.found(uri, f"cannot be read ({why})", "put it back, or run pixdex reindex to drop what it held")
+        return
+    if version is not None and stands != version:
+        what = f"was changed since it was registered ({stands}, not {version})"
+        report.found(uri, what, "pixdex reindex takes it as it is now")

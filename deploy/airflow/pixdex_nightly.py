@@ -10,15 +10,11 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.sdk import DAG
 from kubernetes.client import models as k8s
 
-# The night's job. Until there is `pixdex reindex` it is the build, which finishes what was interrupted and ends at once
-# when nothing is left: then `build` becomes `reindex`, and --images and --encoder go: a generation knows its own.
+# Sources, encoder and index are those of the first build, which the root knows.
 NIGHTLY = (
     "pixdex",
-    "build",
+    "reindex",
     "--root=/data/photos",
-    "--images=/data/pictures",
-    "--encoder=open_clip:ViT-B-32/laion2b_s34b_b79k",
-    "--encoder-threads=2",
     "--worker-memory=6G",
     "--no-progress",
     "--runner=PortableRunner",

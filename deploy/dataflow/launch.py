@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines import cli, console, launch
+from pipelines import cli, console
+from pipelines.jobs import OPTIONS
 from transforms.errors import UsageError
 
-JOBS: Final = ("build", "embed", "train", "add", "merge")
 SEPARATOR: Final = "|"
+_JOB: Final = "--job="
 _RUNNER: Final = "--runner=DataflowRunner"
 
 
@@ -23,16 +24,19 @@ def words_of(parameters: Sequence[str]) -> list[str]:
     Raises:
         UsageError: there is no such job, or a flag without a value has one.
     """
+    job = next((each.removeprefix(_JOB) for each in reversed(parameters) if each.startswith(_JOB)), "build")
+    if job not in OPTIONS:
+        raise UsageError(f"there is no job {job!r}: give one of {', '.join(OPTIONS)}")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for group in launch.OPTIONS:
+    for group in OPTIONS[job]:
         group._add_argparse_args(parser)
-    job, words = "build", []
+    words = []
     for parameter in parameters:
         flag, given, value = parameter.partition("=")
         action = parser._option_string_actions.get(flag)
-        if flag == "--job":
-            job = value
-        elif not given or action is None:
+        if parameter.startswith(_JOB):
+            continue
+        if not given or action is None:
             words.append(parameter)
         elif action.nargs == 0:
             if value not in ("true", "false"):
@@ -42,8 +46,6 @@ def words_of(parameters: Sequence[str]) -> list[str]:
             words += [f"{flag}={each}" for each in value.split(SEPARATOR)]
         else:
             words.append(parameter)
-    if job not in JOBS:
-        raise UsageError(f"there is no job {job!r}: give one of {', '.join(JOBS)}")
     if not any(word.partition("=")[0] == "--runner" for word in words):
         words.append(_RUNNER)
     return [job, *words]

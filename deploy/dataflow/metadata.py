@@ -1,14 +1,15 @@
-"""Prints what the Flex Template tells of its parameters: the flags of a build, which all jobs share.
+"""Prints what the Flex Template tells of its parameters: the flags of all jobs, each once.
 
 python deploy/dataflow/metadata.py > deploy/dataflow/metadata.json
 """
 
 import argparse
+import itertools
 import json
 import re
 from typing import Any, Final
 
-from pipelines import launch
+from pipelines.jobs import OPTIONS
 
 BEAM_FLAGS: Final = {
     "sdk_container_image": "The image of the workers, which is the template's own.",
@@ -16,22 +17,23 @@ BEAM_FLAGS: Final = {
 }
 """Flags of Beam that Dataflow does not set by itself, with their help."""
 
-_OF_THIS_MACHINE: Final = ("workers",)
+_OF_THIS_MACHINE: Final = ("workers", "dry_run")
 """Flags of a job that do not go with Dataflow."""
 
 _JOB: Final = {
     "name": "job",
     "label": "Job",
-    "helpText": "build does everything; embed, train, add and merge stop behind their stage (default build).",
+    "helpText": "build does everything; embed, train, add and merge stop behind their stage; reindex brings a root "
+    "up to date, and takes neither sources nor an encoder (default build).",
     "isOptional": True,
-    "regexes": ["^(build|embed|train|add|merge)$"],
+    "regexes": [f"^({'|'.join(OPTIONS)})$"],
 }
 
 
 def parameters() -> list[dict[str, Any]]:
     """Returns one for the job, one for each of its flags, and those that are Beam's."""
     parser = argparse.ArgumentParser(add_help=False)
-    for group in launch.OPTIONS:
+    for group in dict.fromkeys(itertools.chain.from_iterable(OPTIONS.values())):
         group._add_argparse_args(parser)
     own = [_parameter(action) for action in parser._actions if action.dest not in _OF_THIS_MACHINE]
     beam = [

@@ -4,9 +4,8 @@
 #     PROJECT=my-project REGION=europe-west1 BUCKET=my-bucket IMAGE=my-registry/pixdex:0.1.0 \
 #         ACCOUNT=pixdex@my-project.iam.gserviceaccount.com bash deploy/scheduler/schedule.sh
 #
-# What is run stands in launch.json beside this file, of the template that deploy/dataflow/template.sh makes. Until there
-# is `pixdex reindex`, a night's job is the build: it finishes what was interrupted, and ends at once when nothing is
-# left. Then "build" becomes "reindex", and images and encoder go: a generation knows its own.
+# What is run stands in launch.json beside this file, of the template that deploy/dataflow/template.sh makes: a reindex of
+# a root that was built before, whose sources, encoder and index it knows.
 #
 # Run it again after a change: the schedule is brought up to date. The account needs the roles dataflow.developer and
 # iam.serviceAccountUser. SCHEDULE and TIME_ZONE say when, half past two in UTC by default. Nights do not overlap:

@@ -65,8 +65,8 @@ def test_the_dag_reports_on_the_root_that_it_writes() -> None:
 
 
 def test_an_unknown_flag_in_the_dag_would_be_found() -> None:
-    wrong = commands_in(DAG.read_text().replace("--images=", "--image="))
-    with pytest.raises(Exception, match="unknown flag --image, did you mean --images"):
+    wrong = commands_in(DAG.read_text().replace("--worker-memory=", "--worker-memry="))
+    with pytest.raises(Exception, match="unknown flag --worker-memry, did you mean --worker-memory"):
         commands.parsed(wrong["NIGHTLY"])
 
 

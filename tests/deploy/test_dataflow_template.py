@@ -1,5 +1,6 @@
 """The Flex Template: its parameters are the flags of the jobs, and its launcher makes a command of them."""
 
+import argparse
 import importlib.util
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from pipelines import options
-from pipelines.launch import OPTIONS
+from pipelines.jobs import OPTIONS
 from tests.conftest import REPOSITORY
 from tests.jobs import JOBS
 from transforms.errors import UsageError
@@ -43,12 +44,21 @@ def test_only_the_root_and_the_image_must_be_given() -> None:
 
 def test_the_job_is_one_of_those_that_there_are() -> None:
     (job,) = [each for each in WRITTEN["parameters"] if each["name"] == "job"]
-    assert set(launch.JOBS) == set(JOBS)
+    assert set(OPTIONS) == set(JOBS)
     assert all(re.fullmatch(job["regexes"][0], name) for name in JOBS)
 
 
-def test_every_parameter_becomes_a_flag_that_the_job_takes() -> None:
-    values = {"metric_type": "l2", "image_fit": "pad", "precision": "full", "modality": "text", "job": "embed"}
+def known_to(job: str, name: str) -> bool:
+    """Whether a parameter is for a job."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for group in OPTIONS[job]:
+        group._add_argparse_args(parser)  # type: ignore[arg-type]  # only Beam's own class of parser is declared
+    return f"--{name}" in parser._option_string_actions or name == "job" or name in metadata.BEAM_FLAGS
+
+
+@pytest.mark.parametrize("job", ["embed", "reindex"])
+def test_every_parameter_of_a_job_becomes_a_flag_that_it_takes(job: str) -> None:
+    values = {"metric_type": "l2", "image_fit": "pad", "precision": "full", "modality": "text", "retrain": "never"}
     numbers = {
         "encoder_batch",
         "encoder_threads",
@@ -56,17 +66,25 @@ def test_every_parameter_becomes_a_flag_that_the_job_takes() -> None:
         "code_size",
         "seed",
         "number_of_worker_harness_threads",
+        "max_deltas",
     }
     given = []
     for each in WRITTEN["parameters"]:
         name = each["name"]
+        if not known_to(job, name):
+            continue
         flag = each.get("regexes") == ["^(true|false)$"]
-        value = "true" if flag else values.get(name, "1" if name in numbers else "0.5" if "ratio" in name else "16G")
+        shares = ("max_reject_ratio", "max_tombstones")
+        other = "1" if name in numbers else "0.5" if name in shares else "16G"
+        value = "true" if flag else job if name == "job" else values.get(name, other)
         assert all(re.fullmatch(pattern, value) for pattern in each.get("regexes", ()))
         given.append(f"--{name}={value}")
-    job, *words = launch.words_of(given)
-    own, beam_flags = options.parse(job, "", words, OPTIONS)
-    assert (job, own.no_normalize, own.seed, own.metric_type) == ("embed", True, 1, "l2")
+    found, *words = launch.words_of(given)
+    own, beam_flags = options.parse(job, "", words, OPTIONS[job])
+    if job == "embed":
+        assert (found, own.no_normalize, own.seed, own.metric_type) == (job, True, 1, "l2")
+    else:
+        assert (found, own.repair, own.max_deltas, own.retrain, own.retry_rejects) == (job, True, 1, "never", ["16G"])
     assert beam_flags == [
         "--sdk_container_image=16G",
         "--number_of_worker_harness_threads=1",

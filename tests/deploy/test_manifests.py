@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -247,10 +246,12 @@ def test_a_job_asks_for_no_more_than_its_workers_have(container: Container) -> N
         assert own.encoder_threads * workers <= int(limits["cpu"])
 
 
-def test_a_nightly_build_is_the_same_request_as_the_first() -> None:
-    nightly, first = (commands.parsed(one.command) for one in SUBMITTERS if one.manifest.kind in ("CronJob", "Job"))
-    if "build" in chain.from_iterable(one.command for one in SUBMITTERS if one.manifest.kind == "CronJob"):
-        assert nightly == first
+def test_every_night_reindexes_the_root_of_the_first_build() -> None:
+    (nightly,) = [one.command for one in SUBMITTERS if one.manifest.kind == "CronJob"]
+    (first,) = [one.command for one in SUBMITTERS if one.manifest.kind == "Job"]
+    assert (nightly[1], first[1]) == ("reindex", "build")
+    (night, night_flags), (build, build_flags) = commands.parsed(nightly), commands.parsed(first)
+    assert (night.root, night.worker_memory, night_flags) == (build.root, build.worker_memory, build_flags)
 
 
 # What watches over the commands.

@@ -20,8 +20,9 @@ from tests.jobs import JOBS
 Capture = pytest.CaptureFixture[str]
 Flags = tuple[str, ...]
 
-BEFORE = {"train": "embed", "add": "train", "merge": "add"}
-"""A job that goes on where another one stopped; the others begin with nothing."""
+BEFORE = {"train": "embed", "add": "train", "merge": "add", "reindex": "evening"}
+"""A job that goes on where another one stopped; the others begin with nothing. (`evening` is a root whose sources have
+changed since it was built.)"""
 
 RUNNERS: dict[str, Callable[[pytest.FixtureRequest], Flags]] = {
     "processes": lambda _: ("--workers", "2"),
@@ -41,17 +42,21 @@ class Reference:
 
     Attributes:
         folder: holds a root for each job, named for it.
-        arguments: of every job, but for the root.
+        sources: arguments of a job that makes a root of them.
     """
 
     folder: Path
-    arguments: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    def arguments(self, job: str) -> tuple[str, ...]:
+        """Of a job, but for the root."""
+        return ("--no-progress", "--max-tombstones", "1") if job == "reindex" else self.sources
 
     def root(self, job: str) -> Path:
         """What the job leaves, made when it is first asked for."""
         root = self.folder / job
         if not root.exists():
-            run(job, self.begin(job, root), *self.arguments)
+            run(job, self.begin(job, root), *self.arguments(job))
         return root
 
     def begin(self, job: str, root: Path) -> Path:
@@ -61,10 +66,32 @@ class Reference:
         return root
 
 
+ENCODER = (
+    *("--encoder", "tests.encoders:TinyEncoder", "--encoder-threads", "1", "--index-key", "IVF16,PQ4x4"),
+    "--no-progress",
+)
+
+
+def evening(folder: Path) -> None:
+    """Builds a root of sources of its own, then makes some of them new, others changed, and others gone."""
+    pictures, texts = corpora.write_pictures(folder / "night", 40), folder / "night.csv"
+    corpora.write_texts(texts, 6000)
+    sources = ("--images", str(folder / "night"), "--csv", str(texts), "--text-column", "description")
+    run("build", folder / "roots" / "evening", *sources, *ENCODER)
+    pictures[3].unlink()
+    pictures[4].write_bytes(pictures[5].read_bytes())
+    pictures[6].write_bytes(b"no picture")
+    corpora.write_texts(texts, 5990)
+    corpora.write_pictures(folder / "night" / "more", 5, seed=1)
+    with texts.open("a", encoding="utf-8") as stream:
+        stream.writelines(f"another text {number}\n" for number in range(5000))
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """Pictures and enough texts for several partitions, some of them rejects, with a small encoder."""
     folder = tmp_path_factory.mktemp("runners")
+    evening(folder)
     pictures = corpora.write_pictures(folder / "pictures", 40)
     pictures[7].write_bytes(pictures[7].read_bytes()[:100])
     texts = corpora.write_texts(folder / "texts.csv", 9000)
@@ -72,8 +99,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
         folder / "roots",
         (
             *("--images", str(folder / "pictures"), "--csv", str(texts), "--text-column", "description"),
-            *("--encoder", "tests.encoders:TinyEncoder", "--encoder-threads", "1", "--index-key", "IVF16,PQ4x4"),
-            "--no-progress",
+            *ENCODER,
         ),
     )
 
@@ -88,15 +114,24 @@ def made(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.parametrize("job", JOBS)
-@pytest.mark.parametrize("runner", RUNNERS)
+ALL = [
+    # Flink by its jar is Flink once more: the whole jobs there are enough for every day.
+    pytest.param(runner, job, marks=pytest.mark.slow)
+    if runner == "flink-uber-jar" and job not in ("build", "reindex")
+    else pytest.param(runner, job)
+    for runner in RUNNERS
+    for job in JOBS
+]
+
+
+@pytest.mark.parametrize(("runner", "job"), ALL)
 def test_a_job_makes_the_same_bytes_on_every_runner(
     tmp_path: Path, reference: Reference, runner: str, job: str, request: pytest.FixtureRequest
 ) -> None:
     flags = RUNNERS[runner](request)
     expected = made(reference.root(job))
     root = reference.begin(job, tmp_path / "root")
-    run(job, root, *reference.arguments, *flags)
+    run(job, root, *reference.arguments(job), *flags)
     assert made(root) == expected
     assert expected
 
@@ -124,7 +159,7 @@ def test_processes_start_from_a_python_whose_path_has_a_space(
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(python))
-    run("embed", tmp_path / "root", *reference.arguments, *RUNNERS["processes"](request))
+    run("embed", tmp_path / "root", *reference.arguments("embed"), *RUNNERS["processes"](request))
     assert made(tmp_path / "root") == made(reference.root("embed"))
 
 

@@ -178,8 +178,8 @@ def test_rows_that_died_before_stay_dead(items: Collection, root: Path) -> None:
 def test_every_folder_of_shards_has_a_file_of_its_own(
     items: Collection, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("p000", "p001", "p040", "p099"):
-        del items.pictures[name]
+    # So many that entries of one hash bucket are of several folders.
+    items.pictures = {name: seed for name, seed in items.pictures.items() if name > "p070"}
     items.write()
     run = night(root)
     expected = set(key_table.dead_ids(removed_by(run)).tolist())

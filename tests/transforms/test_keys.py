@@ -1,5 +1,6 @@
 """The key tables of a run: an entry for every item that it knows, in buckets of their hash, each written once."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,15 +40,30 @@ def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_buckets: None) 
     return run_up_to("keys", tmp_path, monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a hundred pictures, of which two are broken, forty rows, and their index, which tests copy."""
+    folder = tmp_path_factory.mktemp("built")
+    made = broken(collection(folder / "sources"))
+    with pytest.MonkeyPatch.context() as patch:
+        make_work_small(patch)
+        patch.setattr(key_table, "ENTRIES_PER_BUCKET", 64)
+        assert build.main(["--root", str(folder / "root"), *made.arguments, *KEY]) == 0
+    return folder
+
+
+def broken(items: Collection) -> Collection:
+    items.pictures |= {"p010": -1, "p011": -2}
+    items.write()
+    return items
+
+
 @pytest.fixture
-def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_buckets: None) -> Collection:
-    """A hundred pictures, of which two are broken, and forty rows, whose index is published."""
+def items(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_buckets: None) -> Collection:
+    """The collection, as it was when the index in `root` was made of it."""
     make_work_small(monkeypatch)
-    made = collection(tmp_path / "sources")
-    made.pictures |= {"p010": -1, "p011": -2}
-    made.write()
-    assert build.main(["--root", str(tmp_path / "root"), *made.arguments, *KEY]) == 0
-    return made
+    shutil.copytree(built / "root", tmp_path / "root")
+    return broken(collection(built / "sources"))  # keys hold its path, so that it stays where it is
 
 
 def night(root: Path) -> Run:
@@ -208,6 +224,16 @@ def test_a_bucket_that_nothing_falls_into_keeps_its_file(items: Collection, tmp_
     (entry,) = key_table.joined([shard_entries(run.store, marker, run.request.sources) for marker in run.shards()])
     assert [number for number in before if before[number] != after[number]] == [int(entry["high"]) >> 62]
     assert len(before) == 4
+
+
+def test_what_is_gone_leaves_a_bucket_that_nothing_new_falls_into(items: Collection, tmp_path: Path) -> None:
+    del items.pictures["p003"], items.pictures["p010"]
+    items.write()
+    run = night(tmp_path / "root")
+    go(UpdateKeys(run))
+    assert run.plan.items == 0
+    assert as_set(entries_of(run)) == as_set(known_before(run)) - as_set(removed_by(run))
+    assert len(entries_of(run)) == 138
 
 
 def test_a_collection_that_grew_is_cut_into_more_buckets_and_one_that_shrank_into_as_many(
