@@ -1,0 +1,272 @@
+"""Whether a generation is whole: what does not agree with the rest of it is named, though no file is damaged."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from pipelines import build
+from tests.end_to_end import reindexing
+from tests.end_to_end.reindexing import collection
+from transforms import generations, key_table, layout, members, parquet_files, tables, tombstones
+from transforms.index.list_writer import write_lists
+from transforms.index.opened_lists import opened_lists
+from transforms.records import FileReference, Generation, row_ids
+from transforms.store import Store
+from transforms.tombstones import Tombstones
+from transforms.verifying import verify
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root of a build and a night: with a delta of two rows, tombstones and rejects."""
+    folder = tmp_path_factory.mktemp("built")
+    made = collection(folder / "sources", pictures=120, rows=40)
+    made.pictures["bad"] = -1
+    made.write()
+    root = folder / "root"
+    assert build.main(["--root", str(root), *made.arguments, "--index-key", "IVF4,Flat"]) == 0
+    made.pictures |= {"second": 502, "third": 503, "worse": -2}
+    del made.pictures["p003"], made.rows["k003"]
+    made.write()
+    assert reindexing.run(root, "--max-tombstones", "1") == 0
+    return root
+
+
+@pytest.fixture
+def store(built: Path, tmp_path: Path) -> Store:
+    shutil.copytree(built, tmp_path / "root")
+    return Store.at(str(tmp_path / "root"))
+
+
+@pytest.fixture
+def generation(store: Store) -> Generation:
+    found = generations.current(store)
+    assert found is not None
+    return found
+
+
+def named(store: Store, generation: Generation, *, quick: bool = False) -> set[str]:
+    """The paths, relative to the root, of what is wrong."""
+    return {finding.path.removeprefix(f"{store.url}/") for finding in verify(store, generation, quick=quick).findings}
+
+
+def with_table(
+    store: Store, generation: Generation, name: str, change: Callable[[list[dict[str, Any]]], object]
+) -> Generation:
+    """The generation with another table, whose rows were changed."""
+    stands: FileReference = getattr(generation.tables, name)
+    table = parquet_files.read(store, stands)
+    rows = table.to_pylist()
+    change(rows)
+    written = tables.write(store, pa.Table.from_pylist(rows, table.schema))
+    return replace(generation, tables=replace(generation.tables, **{name: written}))
+
+
+def with_total(generation: Generation, name: str, more: int = 1) -> Generation:
+    totals = generation.totals
+    return replace(generation, totals=replace(totals, **{name: getattr(totals, name) + more}))
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_what_a_build_and_a_night_made_is_whole(store: Store, generation: Generation, *, quick: bool) -> None:
+    totals = generation.totals
+    assert (totals.tombstones, totals.rejected, generation.tables.keys is None) == (3, 2, False)
+    report = verify(store, generation, quick=quick)
+    assert report.findings == []
+    assert report.files == len(generations.files(store, generation))
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("more", [1, -1])
+@pytest.mark.parametrize("total", ["vectors", "tombstones"])
+def test_a_wrong_total_is_seen(store: Store, generation: Generation, total: str, more: int, *, quick: bool) -> None:
+    assert named(store, with_total(generation, total, more), quick=quick)
+
+
+@pytest.mark.parametrize("total", ["items", "rejected"])
+def test_a_wrong_total_of_items_is_seen(store: Store, generation: Generation, total: str) -> None:
+    assert named(store, with_total(generation, total))
+
+
+def test_a_shard_that_has_other_rows_than_its_table_says_is_seen(store: Store, generation: Generation) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[0]["rows"] += 1
+        rows[0]["images"] += 1
+
+    wrong = with_total(with_table(store, generation, "shards", change), "vectors")
+    assert named(store, wrong) & {wrong.tables.shards.path, members.file_of(_rows(store, wrong, "shards")[0]).path}
+
+
+def test_a_shard_that_no_table_names_is_seen(store: Store, generation: Generation) -> None:
+    wrong = with_table(store, generation, "shards", lambda rows: rows.pop())
+    assert named(store, wrong)
+
+
+def test_a_delta_that_no_table_names_is_seen(store: Store, generation: Generation) -> None:
+    wrong = with_table(store, generation, "blocks", lambda rows: rows.pop())
+    assert named(store, wrong)
+
+
+def test_a_file_of_rejects_that_no_table_names_is_seen(store: Store, generation: Generation) -> None:
+    wrong = with_table(store, generation, "rejects", lambda rows: rows.pop())
+    assert wrong.tables.rejects.path in named(store, wrong)
+
+
+def test_a_trained_index_of_another_fingerprint_is_seen(store: Store, generation: Generation) -> None:
+    wrong = replace(generation, trained=replace(generation.trained, fingerprint="0" * 64))
+    assert named(store, wrong)
+
+
+def _rows(store: Store, generation: Generation, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = parquet_files.read(store, getattr(generation.tables, name)).to_pylist()
+    return found
+
+
+# --- ids ---
+
+
+def with_delta(store: Store, generation: Generation, change: Callable[[NDArray[np.int64]], None]) -> Generation:
+    """The generation with another delta, as many rows long, whose ids were changed; it is the last block."""
+    block = members.blocks_of(store, generation)[-1]
+    assert (block.merged, block.rows) == (False, 2)
+    with opened_lists(store, block.lists) as lists:
+        list_nos, codes, ids = lists.read(lists.lists).unpack()
+    ids = ids.copy()
+    change(ids)
+    trained = generation.trained
+    with store.scratch() as scratch:
+        file = scratch / "block.ivf"
+        with file.open("wb") as out:
+            seal = write_lists(
+                out, list_nos=list_nos, codes=codes, ids=ids, nlist=trained.nlist, fingerprint=trained.fingerprint
+            )
+        folder = layout.lists_folder(trained.fingerprint)
+        written = store.upload(file, folder, layout.block_stem(1), f"xxh3:{seal.checksum}")
+
+    def name_it(rows: list[dict[str, Any]]) -> None:
+        rows[-1] |= asdict(written)
+
+    return with_table(store, generation, "blocks", name_it)
+
+
+def delta_of(store: Store, generation: Generation) -> str:
+    return members.blocks_of(store, generation)[-1].lists.path
+
+
+def test_a_delta_that_was_written_again_is_whole(store: Store, generation: Generation) -> None:
+    assert named(store, with_delta(store, generation, lambda _: None)) == set()
+
+
+@pytest.mark.parametrize("place", ["merged index", "same delta"])
+def test_an_id_that_is_in_lists_twice_is_seen_and_the_one_that_is_missing(
+    store: Store, generation: Generation, place: str
+) -> None:
+    def change(ids: NDArray[np.int64]) -> None:
+        ids[0] = 0 if place == "merged index" else ids[1]
+
+    wrong = with_delta(store, generation, change)
+    found = named(store, wrong)
+    assert generation.index.path in found
+    assert any("twice" in finding.what for finding in verify(store, wrong).findings)
+    assert named(store, wrong, quick=True) == set()
+
+
+@pytest.mark.parametrize("number", [5 << 16, (1 << 16) + 60_000, (1 << 40)])
+def test_an_id_of_no_row_is_seen(store: Store, generation: Generation, number: int) -> None:
+    def change(ids: NDArray[np.int64]) -> None:
+        ids[0] = number
+
+    wrong = with_delta(store, generation, change)
+    assert {delta_of(store, wrong), generation.index.path} <= named(store, wrong)
+
+
+def test_a_live_row_that_tombstones_bury_is_seen(store: Store, generation: Generation) -> None:
+    dead = tombstones.read_all(store, generation.tables.tombstones)
+    buried = [int(row) for row in row_ids(0, 170) if not dead.are_alive(np.array([row], np.int64))[0]]
+    assert len(buried) == 3
+    other = [5 if row == buried[0] else row for row in buried]
+    file = tombstones.write(store, Tombstones.of(np.array(sorted(other), np.int64)))
+
+    def name_it(rows: list[dict[str, Any]]) -> None:
+        rows[0] |= asdict(file)
+
+    wrong = with_table(store, generation, "tombstones", name_it)
+    assert named(store, wrong), "the key tables say otherwise"
+
+
+# --- key tables ---
+
+
+def with_keys(
+    store: Store, generation: Generation, change: Callable[[NDArray[np.void]], NDArray[np.void]]
+) -> Generation:
+    """The generation with other entries in its only hash bucket."""
+    (bucket,) = members.buckets_of(store, generation)
+    written = key_table.write_entries(store, change(key_table.read_entries(store, bucket.file).copy()))
+
+    def name_it(rows: list[dict[str, Any]]) -> None:
+        rows[0] |= asdict(written)
+
+    return with_table(store, generation, "keys", name_it)
+
+
+def _swap(entries: NDArray[np.void]) -> NDArray[np.void]:
+    entries[[3, 4]] = entries[[4, 3]]
+    return entries
+
+
+def _twice(entries: NDArray[np.void]) -> NDArray[np.void]:
+    entries[4] = entries[3]
+    return entries
+
+
+def _drop(entries: NDArray[np.void]) -> NDArray[np.void]:
+    return np.delete(entries, 3)
+
+
+def _name_a_row_of_another(entries: NDArray[np.void]) -> NDArray[np.void]:
+    pictures = np.flatnonzero((entries["image"] >= 0) & (entries["shard"] == 0))
+    entries["image"][pictures[0]] = entries["image"][pictures[1]]
+    return entries
+
+
+def _name_a_row_of_no_shard(entries: NDArray[np.void]) -> NDArray[np.void]:
+    entries["shard"][np.flatnonzero(entries["image"] >= 0)[0]] = 99
+    return entries
+
+
+def _forget_a_reject(entries: NDArray[np.void]) -> NDArray[np.void]:
+    entries["reject"] = 0
+    return entries
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_swap, _twice, _drop, _name_a_row_of_another, _name_a_row_of_no_shard, _forget_a_reject],
+    ids=lambda change: change.__name__.strip("_"),
+)
+def test_entries_of_the_key_table_that_do_not_fit_are_seen(
+    store: Store, generation: Generation, change: Callable[[NDArray[np.void]], NDArray[np.void]]
+) -> None:
+    wrong = with_keys(store, generation, change)
+    (bucket,) = members.buckets_of(store, wrong)
+    assert wrong.tables.keys is not None
+    assert named(store, wrong) & {bucket.file.path, wrong.tables.keys.path}
+
+
+def test_a_key_table_that_was_written_again_is_whole(store: Store, generation: Generation) -> None:
+    assert named(store, with_keys(store, generation, lambda entries: entries)) == set()
+
+
+def test_a_hash_bucket_that_no_table_names_is_seen(store: Store, generation: Generation) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[0]["bits"] = 1
+
+    assert named(store, with_table(store, generation, "keys", change))
