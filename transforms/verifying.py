@@ -7,7 +7,6 @@ Cost: reads every file once, and lists and key buckets a second time for what is
 work. Memory: 8 KiB a shard, and what each thread has at hand, at most 64 MiB of lists or one key bucket.
 """
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,6 @@ from transforms import (
     layout,
     members,
     parquet_files,
-    tombstones,
     vector_files,
     verifying_counts,
     verifying_rows,
@@ -62,8 +60,8 @@ def verify(store: Store, generation: Generation, *, quick: bool = False) -> Repo
         _trained(store, generation, report)
         if not report.is_whole(*tables):
             return report  # nothing else is known of what a table named
-        _ready(store, generation, report, pool)
         looked = Looked.at(store, generation, report)
+        _ready(looked, pool)
         verifying_counts.check(looked, pool)
         if not quick:
             verifying_rows.check(looked, pool)
@@ -182,16 +180,15 @@ def _trained(store: Store, generation: Generation, report: Report) -> None:
             report.found(trained.training.path, f"says {name} {stands}, the generation {named}", RESTORE)
 
 
-def _ready(store: Store, generation: Generation, report: Report, pool: ThreadPoolExecutor) -> None:
+def _ready(looked: Looked, pool: ThreadPoolExecutor) -> None:
     """Checks that files of ready embeddings are there in the version that was registered; they are not read."""
-    with contextlib.suppress(PixdexError):  # of tombstones that are damaged, which has been noted
-        dead = tombstones.read_all(store, generation.tables.tombstones).count_by_shard
-        wanted: dict[tuple[str, str | None], None] = {}
-        for marker in members.shards_of(store, generation):
-            if marker.ready is not None and marker.shard not in dead:
-                wanted.update(dict.fromkeys(_registered(marker.ready.uri, marker.ready.version)))
-                wanted.update(dict.fromkeys(_registered(marker.ready.metadata, marker.ready.metadata_version)))
-        for_each(pool, wanted, lambda one: _look_elsewhere(report, *one))
+    dead = {} if looked.dead is None else looked.dead.count_by_shard
+    wanted: dict[tuple[str, str | None], None] = {}
+    for marker in looked.shards:
+        if marker.ready is not None and marker.shard not in dead:
+            wanted.update(dict.fromkeys(_registered(marker.ready.uri, marker.ready.version)))
+            wanted.update(dict.fromkeys(_registered(marker.ready.metadata, marker.ready.metadata_version)))
+    for_each(pool, wanted, lambda one: _look_elsewhere(looked.report, *one))
 
 
 def _registered(uri: str | None, version: str | None) -> Iterator[tuple[str, str | None]]:

@@ -1,0 +1,128 @@
+"""Reads the ids of a generation's lists in parts of bounded size: never the codes of more than one part."""
+
+import itertools
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms import members, parquet_files
+from transforms.errors import PixdexError
+from transforms.generations import SEGMENTS
+from transforms.index.faiss_file import TrainedLayout
+from transforms.index.gather import gather
+from transforms.index.list_format import ID_BYTES, ListSizes, segment_starts
+from transforms.index.opened_lists import opened_lists
+from transforms.index.trained import read_training
+from transforms.records import FileReference, Generation
+from transforms.store import Store
+
+PART_BYTES: Final = 64 << 20
+_LISTS = struct.Struct("<4sQQ4sQ")
+"""What stands before the sizes of the lists in a faiss file; see `index.faiss_file`."""
+
+
+@dataclass(frozen=True)
+class ListsPart:
+    """Some lists of a file: those of a range, or, of a faiss file, `stored` that begin at byte `offset`."""
+
+    file: FileReference
+    lists: range
+    stored: ListSizes | None = None
+    offset: int = 0
+    code_size: int = 0
+
+    def ids(self, store: Store) -> NDArray[np.int64]:
+        """Reads the ids, int64, list by list. Memory: the bodies of the lists, and their ids.
+
+        Raises:
+            PixdexError: the file is missing or damaged.
+        """
+        if self.stored is None:
+            with opened_lists(store, self.file) as lists:
+                found = lists.read(self.lists)
+            return _ids_of(found.stored, found.code_size, found.body)
+        length = self.stored.rows * (self.code_size + ID_BYTES)
+        body = np.frombuffer(_read(store, self.file.path, self.offset, length), np.uint8)
+        return _ids_of(self.stored, self.code_size, body)
+
+
+def list_files(store: Store, generation: Generation) -> list[FileReference]:
+    """Returns the `.ivf` files that a search scans: segments, where the index is kept so, and deltas."""
+    found = []
+    if generation.index.checksum.startswith(SEGMENTS):
+        rows = parquet_files.read(store, generation.tables.segments).to_pylist()
+        found = [members.file_of(row) for row in rows]
+    return found + [block.lists for block in members.blocks_of(store, generation) if not block.merged]
+
+
+def parts_of_lists(store: Store, file: FileReference) -> Iterator[ListsPart]:
+    """Cuts a list file at fences; a part is at most 64 MiB, or what lies between two fences."""
+    with opened_lists(store, file) as lists:
+        cuts = np.unique(lists.fence_offsets // PART_BYTES, return_index=True)[1].tolist()
+        bounds = [int(lists.fence_lists[cut]) for cut in cuts] + [lists.lists.stop]
+    for start, stop in itertools.pairwise(bounds):
+        if stop > start:
+            yield ListsPart(file, range(start, stop))
+
+
+def parts_of_file(store: Store, generation: Generation) -> Iterator[ListsPart]:
+    """Cuts a merged faiss file into parts of at most 64 MiB, or one list.
+
+    Memory: 8 bytes a list.
+
+    Raises:
+        PixdexError: its lists are not those of its trained index, or are not as long as the file.
+    """
+    layout, file = read_training(store, generation.trained).layout, generation.index
+    sizes, offset = _sizes(store, file, layout)
+    occupied = np.flatnonzero(sizes)
+    ends = np.cumsum(sizes[occupied]) * (layout.code_size + ID_BYTES)
+    if offset + (int(ends[-1]) if len(ends) else 0) != file.bytes:
+        raise PixdexError(f"{file.path} has {file.bytes} bytes, which its lists contradict")
+    done = first = 0
+    while first < len(occupied):
+        stop = max(first + 1, int(np.searchsorted(ends, done + PART_BYTES, side="right")))
+        chosen = occupied[first:stop]
+        lists = range(int(chosen[0]), int(chosen[-1]) + 1)
+        yield ListsPart(file, lists, ListSizes(chosen, sizes[chosen]), offset + done, layout.code_size)
+        done, first = int(ends[stop - 1]), stop
+
+
+def _sizes(store: Store, file: FileReference, layout: TrainedLayout) -> tuple[NDArray[np.int64], int]:
+    """Reads how long the lists of a faiss file are, int64 `(nlist,)`, and where the first begins."""
+    head = _LISTS.unpack(_read(store, file.path, layout.head_bytes, _LISTS.size))
+    kind, nlist, code_size, form, count = head
+    most = {b"full": nlist, b"sprs": 2 * nlist}.get(form, -1)
+    if (kind, nlist, code_size) != (b"ilar", layout.nlist, layout.code_size) or count > most:
+        raise PixdexError(f"{file.path} does not have the lists of its trained index")
+    start = layout.head_bytes + _LISTS.size
+    table = np.frombuffer(_read(store, file.path, start, 8 * count), "<u8").astype(np.int64)
+    sizes = np.zeros(layout.nlist, np.int64)
+    if form == b"full":
+        sizes[:] = table
+    else:
+        sizes[table[::2]] = table[1::2]
+    return sizes, start + 8 * count
+
+
+def _ids_of(stored: ListSizes, code_size: int, body: NDArray[np.uint8]) -> NDArray[np.int64]:
+    bounds = np.append(segment_starts(stored.sizes, code_size), len(body))
+    ids = b"".join(gather(body, bounds, np.arange(1, len(bounds) - 1, 2)))
+    return np.frombuffer(ids, "<i8").astype(np.int64, copy=False)
+
+
+def _read(store: Store, path: str, offset: int, length: int) -> bytearray:
+    """Reads a range of a file."""
+    data, done = bytearray(length), 0
+    with store.open_ranges(path) as stream, memoryview(data) as view:
+        stream.seek(offset)
+        while done < length:
+            got = stream.readinto(view[done:])
+            if not got:
+                raise PixdexError(f"{path} ends at byte {offset + done}")
+            done += got
+    return data

@@ -1,0 +1,250 @@
+"""Whether a generation's tables, the footers of its files and its totals count the same.
+
+Files have been looked at as files (`verifying`): those that are damaged are passed over.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from transforms import layout, members, parquet_files, planning, tombstones
+from transforms.errors import PixdexError
+from transforms.findings import Report
+from transforms.generations import SEGMENTS
+from transforms.index.list_format import ID_BYTES
+from transforms.index.opened_lists import opened_lists
+from transforms.members import BlockMember
+from transforms.records import ROWS_PER_SHARD, FileReference, Generation, ShardMarker
+from transforms.store import Store
+from transforms.tombstones import Tombstones
+
+KINDS: Final = ("images", "texts", "keywords")
+BUCKET_COUNTS: Final = ("entries", "rejected", *KINDS)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The rows of a generation's tables, and its dead rows; None where a file of them is damaged."""
+
+    store: Store
+    generation: Generation
+    report: Report
+    shards: list[ShardMarker]
+    blocks: list[BlockMember]
+    segments: list[dict[str, Any]]
+    rejects: list[dict[str, Any]]
+    keys: list[dict[str, Any]]
+    tombstones: list[dict[str, Any]]
+    dead: Tombstones | None
+
+    @classmethod
+    def at(cls, store: Store, generation: Generation, report: Report) -> "Looked":
+        """Reads the tables, which must be whole, and the tombstones."""
+
+        def rows(table: FileReference | None) -> list[dict[str, Any]]:
+            return [] if table is None else list(parquet_files.read(store, table).to_pylist())
+
+        tables = generation.tables
+        blocks = [
+            # A root of before there were deltas does not say what is merged: all is.
+            BlockMember(members.file_of(row), row["rows"], row["first_shard"], row["last_shard"], merged)
+            for row in rows(tables.blocks)
+            for merged in (row.get("merged", True),)
+        ]
+        files = rows(tables.tombstones)
+        return cls(
+            store=store,
+            generation=generation,
+            report=report,
+            shards=members.shards_of(store, generation),
+            blocks=blocks,
+            segments=rows(tables.segments),
+            rejects=rows(tables.rejects),
+            keys=rows(tables.keys),
+            tombstones=files,
+            dead=_dead(store, report, list(map(members.file_of, files))),
+        )
+
+    def disagree(self, table: FileReference | None, what: str, stands: object, named: object) -> None:
+        """Notes counts that differ."""
+        if stands != named and table is not None:
+            self.report.found(table.path, f"has {stands} {what}, the generation names {named}")
+
+
+def _dead(store: Store, report: Report, files: list[FileReference]) -> Tombstones | None:
+    """Reads tombstones; None where some are damaged, which nobody may have noticed yet."""
+    parts = []
+    for file in files:
+        if report.is_whole(file):
+            try:
+                parts.append(tombstones.read(store, file))
+            except (PixdexError, OSError) as error:
+                report.unreadable(file, error)
+    return Tombstones.joined(parts) if report.is_whole(*files) else None
+
+
+def check(looked: Looked, pool: ThreadPoolExecutor) -> None:
+    """Compares all counts. Reads footers only, and the tombstones."""
+    _shards(looked)
+    _lists(looked)
+    _totals(looked)
+    for_each(pool, looked.shards, lambda shard: _rows_of_shard(looked, shard))
+    for_each(pool, looked.blocks, lambda block: _rows_of_block(looked, block))
+    for_each(pool, looked.rejects, lambda row: _rows_of_rejects(looked, row))
+
+
+def for_each(pool: ThreadPoolExecutor, things: Iterable[Any], look: Callable[[Any], None]) -> None:
+    """Looks at things with all threads, until the last has been looked at."""
+    for _ in pool.map(look, things):
+        pass
+
+
+def _shards(looked: Looked) -> None:
+    """Compares the counts of each shard with each other, and with its tombstones."""
+    path, found = looked.generation.tables.shards.path, looked.report.found
+    numbers = [shard.shard for shard in looked.shards]
+    if len(set(numbers)) != len(numbers):
+        found(path, "names a shard twice")
+    for shard in looked.shards:
+        if shard.shard >= looked.generation.next_shard:
+            found(path, f"has shard {shard.shard}, the next one would be {looked.generation.next_shard}")
+        if shard.rows != shard.images + shard.texts + shard.keywords or shard.rows > ROWS_PER_SHARD:
+            kinds = f"{shard.images} pictures, {shard.texts} texts, {shard.keywords} keywords"
+            found(path, f"has shard {shard.shard} with {shard.rows} rows, of {kinds}")
+    if looked.dead is None:
+        return
+    for row in looked.tombstones:
+        file = members.file_of(row)
+        stands = tombstones.read(looked.store, file).rows
+        if stands != row["rows"]:
+            found(file.path, f"has {stands} dead rows, its table names {row['rows']}")
+    rows = {shard.shard: planning.numbered_rows(shard) for shard in looked.shards}
+    for shard, bits in zip(looked.dead.shards.tolist(), looked.dead.bits, strict=True):
+        # Of a shard whose rows are all dead and merged away, tombstones stay.
+        most = rows.get(shard, ROWS_PER_SHARD if shard < looked.generation.next_shard else 0)
+        beyond = int(np.unpackbits(bits, bitorder="little")[most:].sum())
+        if beyond:
+            name = _tombstones_of(looked, shard)
+            found(name, f"names {beyond} dead rows of shard {shard}, which does not have these rows")
+
+
+def _tombstones_of(looked: Looked, shard: int) -> str:
+    """The file that names the dead rows of a shard."""
+    files = {int(row["folder"]): str(row["path"]) for row in looked.tombstones}
+    return files.get(layout.folder_of(shard)) or next(iter(files.values()))
+
+
+def _lists(looked: Looked) -> None:
+    """Compares the rows of lists with those of the merged index and with the totals."""
+    generation, totals = looked.generation, looked.generation.totals
+    merged = sum(block.rows for block in looked.blocks if block.merged)
+    codes = sum(block.rows for block in looked.blocks)
+    if codes != totals.vectors + totals.tombstones:
+        named = f"{totals.vectors} and {totals.tombstones} dead ones"
+        looked.report.found(generation.tables.blocks.path, f"has {codes} codes, the generation names {named}")
+    if generation.index.checksum.startswith(SEGMENTS):
+        stands = 0
+        for row in looked.segments:
+            file = members.file_of(row)
+            if not looked.report.is_whole(file):
+                return
+            stands += _rows_of_lists(looked, file) or 0
+    else:
+        stands, rest = divmod(
+            sum(row["bytes"] for row in looked.segments if row["last_list"]), generation.trained.code_size + ID_BYTES
+        )
+        if rest:
+            looked.report.found(generation.tables.segments.path, f"has ranges of {rest} bytes more than whole codes")
+    if stands != merged:
+        looked.report.found(generation.index.path, f"holds {stands} codes, shard indexes of {merged} were merged")
+
+
+def _totals(looked: Looked) -> None:
+    """Compares the totals with the sums of the tables."""
+    tables, totals, dead = looked.generation.tables, looked.generation.totals, looked.dead
+    looked.disagree(tables.shards, "shards", len(looked.shards), totals.shards)
+    looked.disagree(tables.blocks, "shard indexes", len(looked.blocks), totals.blocks)
+    rejected = sum(row["rejected"] for row in looked.rejects)
+    looked.disagree(tables.rejects, "rejects", rejected, totals.rejected)
+    if dead is not None:
+        counts = dead.count_by_shard
+        alive = sum(shard.rows - min(shard.rows, counts.get(shard.shard, 0)) for shard in looked.shards)
+        looked.disagree(tables.shards, "live rows", alive, totals.vectors)
+        if tables.keys is None:
+            _ready_totals(looked, [shard for shard in looked.shards if shard.shard not in counts])
+    if tables.keys is not None:
+        sums = {name: sum(row[name] for row in looked.keys) for name in BUCKET_COUNTS}
+        looked.disagree(tables.keys, "items", sums["entries"], totals.items)
+        looked.disagree(tables.keys, "rejects", sums["rejected"], totals.rejected)
+        for kind in KINDS:
+            looked.disagree(tables.keys, kind, sums[kind], getattr(totals, kind))
+        _buckets(looked)
+    kinds = totals.images + totals.texts + totals.keywords
+    if kinds != totals.vectors or totals.embedded + totals.rejected != totals.items:
+        looked.report.found(layout.generation(looked.generation.generation), "has totals that contradict each other")
+
+
+def _ready_totals(looked: Looked, alive: list[ShardMarker]) -> None:
+    """Those of ready embeddings, which have no key tables."""
+    table, totals = looked.generation.tables.shards, looked.generation.totals
+    for name in ("items", "rejected", *KINDS):
+        looked.disagree(table, name, sum(getattr(shard, name) for shard in alive), getattr(totals, name))
+
+
+def _buckets(looked: Looked) -> None:
+    """Checks that every hash has one bucket."""
+    keys = looked.generation.tables.keys
+    bits = {row["bits"] for row in looked.keys}
+    numbers = sorted(row["bucket"] for row in looked.keys)
+    if keys is not None and (len(bits) != 1 or numbers != list(range(1 << bits.pop()))):
+        looked.report.found(keys.path, "does not have every hash bucket once")
+
+
+def _rows_of_shard(looked: Looked, shard: ShardMarker) -> None:
+    file = shard.embeddings
+    if file is None:
+        if shard.ready is None and shard.rows:
+            looked.report.found(looked.generation.tables.shards.path, f"has no file of shard {shard.shard}")
+        return
+    _compare_rows(looked, file, shard.rows)
+
+
+def _rows_of_rejects(looked: Looked, row: dict[str, Any]) -> None:
+    _compare_rows(looked, members.file_of(row), row["rejected"])
+
+
+def _compare_rows(looked: Looked, file: FileReference, named: int) -> None:
+    """Compares what the footer of a parquet file says with what a table says."""
+    if not looked.report.is_whole(file):
+        return
+    try:
+        with parquet_files.opened(looked.store, file) as opened:
+            rows = opened.metadata.num_rows
+    except (PixdexError, OSError) as error:
+        looked.report.unreadable(file, error)
+        return
+    if rows != named:
+        looked.report.found(file.path, f"has {rows} rows, its table names {named}")
+
+
+def _rows_of_block(looked: Looked, block: BlockMember) -> None:
+    rows = _rows_of_lists(looked, block.lists) if looked.report.is_whole(block.lists) else None
+    if rows is not None and rows != block.rows:
+        looked.report.found(block.lists.path, f"has {rows} codes, its table names {block.rows}")
+
+
+def _rows_of_lists(looked: Looked, file: FileReference) -> int | None:
+    """Returns how many codes a list file has, for the footer says it; notes one of another trained index."""
+    try:
+        with opened_lists(looked.store, file) as lists:
+            made, rows = (lists.fingerprint, lists.nlist, lists.code_size), lists.rows
+    except (PixdexError, OSError) as error:
+        looked.report.unreadable(file, error)
+        return None
+    trained = looked.generation.trained
+    if made != (trained.fingerprint, trained.nlist, trained.code_size):
+        looked.report.found(file.path, f"was made with trained index {made[0]}, this is {trained.fingerprint}")
+    return rows
