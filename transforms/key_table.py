@@ -75,7 +75,7 @@ def bits_for(items: int) -> int:
     >>> bits_for(1000), bits_for(1 << 20), bits_for(10**9)
     (0, 1, 11)
     """
-    return max(0, (-(-items // ENTRIES_PER_BUCKET) - 1).bit_length())
+    return max(0, -(-items // ENTRIES_PER_BUCKET) - 1).bit_length()
 
 
 def by_bucket(records: NDArray[np.void], bits: int) -> Iterator[tuple[int, NDArray[np.void]]]:

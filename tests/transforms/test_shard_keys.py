@@ -1,5 +1,6 @@
 """A shard's key-table entries name exactly the rows of each of its items."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,19 @@ def rows_of(items: dict[str, Item]) -> list[Row]:
     return pictures + texts + keywords
 
 
-def write(store: Store, rows: list[Row], shard: int = SHARD) -> FileReference:
+def uri_of(key: str) -> str:
+    """The CSV that a row's key names."""
+    return unicodedata.normalize("NFD" if "Gr" in key else "NFC", key.partition("#")[0])
+
+
+def write(store: Store, rows: list[Row], shard: int = SHARD, *, pictures: bool = False) -> FileReference:
+    """Writes a shard of rows whose URI is what their key begins with, or all of it where they are `pictures`."""
     keys = [key for key, _, _ in rows]
     nothing = pa.nulls(len(rows), pa.int32())
     metadata = pa.table(
         {
             "key": pa.array(keys, pa.string()),
-            "uri": pa.array(keys, pa.string()),
+            "uri": pa.array(keys if pictures else list(map(uri_of, keys)), pa.string()),
             "modality": pa.array([modality for _, modality, _ in rows], pa.string()),
             "part": pa.array([part for _, _, part in rows], pa.int32()),
             "caption": pa.nulls(len(rows), pa.string()),
@@ -62,7 +69,8 @@ def write(store: Store, rows: list[Row], shard: int = SHARD) -> FileReference:
 def rejected(store: Store, kinds: dict[str, str], shard: int = SHARD) -> FileReference | None:
     """Writes rejects of these keys and types."""
     found = [
-        Reject(key, key, f"version of {key}", "image", 0, "decode", kind, "no picture") for key, kind in kinds.items()
+        Reject(key, uri_of(key), f"version of {key}", "image", 0, "decode", kind, "no picture")
+        for key, kind in kinds.items()
     ]
     return shards.write_rejects(store, shard, found)
 
@@ -157,3 +165,15 @@ def test_a_csv_whose_name_is_decomposed_is_found_in_its_composed_keys(store: Sto
     source = Source("csv", "file:///Gru\u0308n.csv")
     entries = entries_of(store, write(store, [("file:///Gr\u00fcn.csv#1", "text", 0)]), None, source)
     assert entries["origin"].tolist() == [key_table.origin_of(source.pattern)]
+
+
+def test_a_picture_that_is_called_like_a_row_has_no_csv_for_its_origin(store: Store) -> None:
+    keys = ["file:///one.csv#odd.png", "file:///one.csv"]
+    embeddings = write(store, rows_of(dict.fromkeys(keys, (True, False, 0))), pictures=True)
+    assert not entries_of(store, embeddings, None, PICTURES, Source("csv", "file:///one.csv"))["origin"].any()
+
+
+def test_a_csv_with_pictures_is_read_every_time_and_is_no_origin(store: Store) -> None:
+    embeddings = write(store, rows_of({"file:///one.csv#1": (True, True, 0)}))
+    source = Source("csv", "file:///one.csv", image_column="image")
+    assert not entries_of(store, embeddings, None, source)["origin"].any()
