@@ -90,6 +90,8 @@ def files(store: Store, generation: Generation) -> list[str]:
     """Returns the paths, sorted, of every file that a generation needs, itself included."""
     trained = generation.trained
     named = [trained.index, trained.training, trained.assignment, generation.canaries, *generation.tables.all]
+    if not generation.index.checksum.startswith(SEGMENTS):
+        named.append(generation.index)
     paths = {layout.generation(generation.generation), *(reference.path for reference in named if reference)}
     for table in generation.tables.all:
         columns = read_table(store, table)
