@@ -1,4 +1,9 @@
-"""Reindex: after any sequence of changes, a search finds what it would find in an index that was built from nothing."""
+"""Reindex: after any sequence of changes, a search finds what it would find in an index that was built from nothing.
+
+A few random sequences are lived through every time; sixty take a quarter of an hour:
+
+    pytest -m slow tests/end_to_end/test_reindex.py
+"""
 
 import json
 import shutil
@@ -263,17 +268,36 @@ def apply(items: Collection, edit: tuple[str, Any, Any]) -> None:
 NIGHT = st.tuples(st.lists(EDIT, max_size=8), st.sampled_from([(), ("--max-deltas", "0")]))
 
 
-@settings(
-    max_examples=5,
+NIGHTS = st.lists(NIGHT, min_size=1, max_size=3)
+
+some_nights = settings(
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # each example takes many seconds
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(nights=st.lists(NIGHT, min_size=1, max_size=3))
+
+
+@settings(some_nights, max_examples=4)
+@given(nights=NIGHTS)
 def test_any_sequence_of_changes_ends_where_a_build_from_nothing_would(
     first: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, nights: list[Any]
 ) -> None:
-    folder = first  # keys hold the path of the sources, so that they stay where they are
+    live_through(first, tmp_path_factory, monkeypatch, nights)
+
+
+@pytest.mark.slow
+@settings(some_nights, max_examples=60)
+@given(nights=NIGHTS)
+def test_many_sequences_of_changes_end_there(
+    first: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, nights: list[Any]
+) -> None:
+    live_through(first, tmp_path_factory, monkeypatch, nights)
+
+
+def live_through(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, nights: list[Any]
+) -> None:
+    """Reindexes after every night's changes, and compares with an index that is built of what is there at the end."""
     root, anew = tmp_path_factory.mktemp("root") / "root", tmp_path_factory.mktemp("anew") / "root"
     shutil.copytree(folder / "root", root)
     items = collection(folder / "sources")
