@@ -27,12 +27,14 @@ DEAD_SECONDS: Final = 600
 RENEWED_EVERY: Final = 60.0
 
 _LOG = logging.getLogger(__name__)
-_ATTEMPTS = 3
+_ATTEMPTS: Final = 40
+_BETWEEN_ATTEMPTS: Final = 0.25
 
 _CLAIM: Final = f"{layout.LEASE}.claim"
 """Who may remove a dead lease; there for a moment only."""
 
-_CLAIM_SECONDS: Final = 60
+_CLAIM_SECONDS: Final = 5
+"""Whoever holds it longer was killed."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,10 @@ def _take(store: Store, command: str) -> Lease:
 def _remove_dead(store: Store, dead: Lease) -> None:
     """Removes a dead lease, one process at a time: whoever found it dead a moment ago must not take the next one."""
     if not store.create(_CLAIM, b"{}\n"):
-        if time.time() - store.changed(_CLAIM) > _CLAIM_SECONDS:  # whoever made it was killed
+        if time.time() - store.changed(_CLAIM) > _CLAIM_SECONDS:
             store.remove(_CLAIM)
+        else:
+            time.sleep(_BETWEEN_ATTEMPTS)
         return
     try:
         found = _read(store)

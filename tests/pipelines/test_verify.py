@@ -197,6 +197,74 @@ def test_of_very_many_findings_some_are_shown_and_all_are_in_the_last_line(root:
     assert len(look(root, capsys, code=1)["findings"]) >= len(gone)
 
 
+@pytest.mark.parametrize("place", [0, -1], ids=["first byte", "last byte"])
+def test_a_flipped_bit_at_either_end_of_a_file_is_named(root: Path, capsys: Capture, place: int) -> None:
+    for path in files_of(root):
+        content = (root / path).read_bytes()
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        (root / path).write_bytes(damaged)
+        assert f"file://{root}/{path}" in named(look(root, capsys, code=1)), path
+        (root / path).write_bytes(content)
+
+
+def test_a_damaged_manifest_is_a_finding_like_any_other(root: Path, capsys: Capture) -> None:
+    path = root / layout.generation(2)
+    path.write_bytes(flipped(path.read_bytes()))
+    said = look(root, capsys, code=1)
+    (finding,) = said["findings"]
+    assert (said["generation"], said["ok"], finding["path"]) == (2, False, f"file://{path}")
+    assert "or delete it to go back" in finding["what"]
+
+
+def test_a_quick_look_at_flipped_bits_ends_well(root: Path, capsys: Capture) -> None:
+    """It need not see them, but what it reads of such a file must not break it."""
+    for path in files_of(root):
+        content = (root / path).read_bytes()
+        (root / path).write_bytes(flipped(content))
+        capsys.readouterr()
+        assert verify.main(["--root", str(root), "--quick"]) in (0, 1), path
+        assert "findings" in json.loads(capsys.readouterr().out.splitlines()[-1]), path
+        (root / path).write_bytes(content)
+
+
+def test_an_earlier_generation_that_is_damaged_makes_the_current_one_no_worse(root: Path, capsys: Capture) -> None:
+    (root / layout.generation(1)).write_bytes(b"{}")
+    assert look(root, capsys)["ok"]
+    verify.main(["--root", str(root)])
+    assert "note: what files generation 1 needs cannot be read" in capsys.readouterr().err
+
+
+# --- what people see ---
+
+
+def test_a_whole_root_is_shown_as_a_table_unless_json_is_asked_for(root: Path, capsys: Capture) -> None:
+    (root / "embeddings/0000/left.parquet").write_bytes(b"behind")
+    said = look(root, capsys)
+    capsys.readouterr()
+    verify.main(["--root", str(root)])
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"file://{root} is whole"
+    assert f"{said['bytes']:,}" in out
+    assert err == "note: 1 files of 6 bytes that no generation needs: pixdex gc drops them\n"
+    verify.main(["--root", str(root), "--json"])
+    out, err = capsys.readouterr()
+    assert (json.loads(out), err) == (said, "")
+
+
+def test_twenty_findings_are_shown(root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "_SHOWN", 2)
+    for path in files_of(root):
+        if path.startswith(("embeddings/", "lists/")):
+            (root / path).unlink()
+    capsys.readouterr()
+    assert verify.main(["--root", str(root)]) == 1
+    out, err = capsys.readouterr()
+    count = len(json.loads(out)["findings"])
+    assert count == 4
+    assert [line[:7] for line in err.splitlines()] == ["file://", "file://", "… and 2"]
+
+
 # --- what is no fault ---
 
 

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from pipelines import build
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import collection
-from transforms import generations, key_table, layout, members, parquet_files, tables, tombstones
+from transforms import generations, key_table, layout, listed_ids, members, parquet_files, row_set, tables, tombstones
+from transforms.findings import MOST_FINDINGS, REBUILD, Finding, Report
 from transforms.index.list_writer import write_lists
 from transforms.index.opened_lists import opened_lists
 from transforms.records import FileReference, Generation, row_ids
+from transforms.row_set import RowSet
 from transforms.store import Store
 from transforms.tombstones import Tombstones
 from transforms.verifying import verify
@@ -270,3 +272,188 @@ def test_a_hash_bucket_that_no_table_names_is_seen(store: Store, generation: Gen
         rows[0]["bits"] = 1
 
     assert named(store, with_table(store, generation, "keys", change))
+
+
+@pytest.mark.parametrize("count", ["entries", "rejected", "images", "texts", "keywords"])
+def test_a_wrong_count_of_a_hash_bucket_is_seen(store: Store, generation: Generation, count: str) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[0][count] += 1
+
+    wrong = with_table(store, generation, "keys", change)
+    (bucket,) = members.buckets_of(store, wrong)
+    assert wrong.tables.keys is not None
+    assert named(store, wrong) >= {bucket.file.path, wrong.tables.keys.path}
+    assert named(store, wrong, quick=True) == {wrong.tables.keys.path}
+
+
+# --- totals ---
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("total", ["items", "embedded", "rejected", "images", "texts", "keywords", "shards", "blocks"])
+def test_any_other_wrong_total_is_seen(store: Store, generation: Generation, total: str, *, quick: bool) -> None:
+    assert named(store, with_total(generation, total), quick=quick)
+
+
+def test_a_block_of_other_rows_than_its_table_says_is_seen(store: Store, generation: Generation) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[-1]["rows"] += 1
+
+    wrong = with_table(store, generation, "blocks", change)
+    assert named(store, wrong) == {delta_of(store, wrong), wrong.tables.blocks.path}
+
+
+@pytest.mark.parametrize("column", ["first_list", "last_list", "offset"])
+def test_ranges_of_the_merged_index_that_leave_a_gap_are_seen(
+    store: Store, generation: Generation, column: str
+) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[-1][column] += 1
+
+    wrong = with_table(store, generation, "segments", change)
+    assert wrong.tables.segments.path in named(store, wrong)
+
+
+def test_another_table_of_ranges_than_the_index_was_written_with_is_seen(store: Store, generation: Generation) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[-1]["checksum"] = "xxh3:0000000000000000"
+
+    wrong = with_table(store, generation, "segments", change)
+    assert named(store, wrong) == {wrong.tables.segments.path, generation.index.path}
+
+
+# --- tombstones ---
+
+
+def with_tombstones(store: Store, generation: Generation, ids: list[int]) -> Generation:
+    """The generation with more dead rows."""
+    dead = tombstones.read_all(store, generation.tables.tombstones)
+    more = Tombstones.joined([dead, Tombstones.of(np.array(ids, np.int64))])
+    file = tombstones.write(store, more)
+
+    def name_it(rows: list[dict[str, Any]]) -> None:
+        rows[0] |= {"rows": more.rows, **asdict(file)}
+
+    return with_table(store, generation, "tombstones", name_it)
+
+
+@pytest.mark.parametrize("dead", [7 << 16, 60_000], ids=["of no shard", "of no row"])
+def test_tombstones_of_what_never_was_are_seen(store: Store, generation: Generation, dead: int) -> None:
+    wrong = with_tombstones(store, generation, [dead])
+    ((_, file),) = members.tombstones_of(store, wrong).values()
+    assert named(store, wrong) == {file.path}
+
+
+def test_tombstones_of_a_shard_that_was_merged_away_are_no_fault(store: Store, generation: Generation) -> None:
+    later = replace(generation, next_shard=9)
+    assert named(store, with_tombstones(store, later, [8 << 16])) == set()
+
+
+def test_a_dead_row_in_lists_whose_shard_is_gone_is_seen(store: Store, generation: Generation) -> None:
+    gone = (generation.next_shard + 1) << 16
+
+    def change(ids: NDArray[np.int64]) -> None:
+        ids[0] = gone
+
+    wrong = with_delta(store, replace(generation, next_shard=generation.next_shard + 2), change)
+    assert delta_of(store, wrong) in named(store, with_tombstones(store, wrong, [gone]))
+
+
+def test_a_dead_row_that_is_in_lists_twice_is_seen(store: Store, generation: Generation) -> None:
+    dead = tombstones.read_all(store, generation.tables.tombstones)
+    buried = row_ids(0, 170)[dead.are_dead(row_ids(0, 170))]
+
+    def change(ids: NDArray[np.int64]) -> None:
+        ids[0] = buried[0]
+
+    wrong = with_delta(store, generation, change)
+    assert delta_of(store, wrong) in named(store, wrong)
+
+
+# --- damage and disagreement ---
+
+
+def test_what_is_damaged_hides_nothing_else_that_is_wrong(store: Store, generation: Generation) -> None:
+    shard = members.file_of(_rows(store, generation, "shards")[0])
+    store.remove(shard.path)
+    store.overwrite(generation.tables.rejects.path, b"rubbish")
+
+    def change(ids: NDArray[np.int64]) -> None:
+        ids[0] = ids[1]
+
+    assert named(store, generation) == {shard.path, generation.tables.rejects.path}
+    store.overwrite(generation.tables.rejects.path, b"")
+    whole = with_delta(store, with_table(store, _with_rejects_back(store, generation), "keys", _one_more), change)
+    found = named(store, whole)
+    assert whole.tables.keys is not None
+    assert found >= {shard.path, whole.tables.keys.path, delta_of(store, whole), generation.index.path}
+
+
+def _with_rejects_back(store: Store, generation: Generation) -> Generation:
+    shards = _rows(store, generation, "shards")
+    files = {file.path: file for file in store.walk("rejects")}
+    rows = []
+    for shard in shards:
+        (path,) = [path for path in files if layout.shard_stem(shard["shard"]) in path]
+        reference = FileReference(path, files[path].bytes, f"sha256:{store.sha256(path)}")
+        rows.append({"shard": shard["shard"], "rejected": shard["rejected"], **asdict(reference)})
+    written = tables.write(store, pa.Table.from_pylist(rows))
+    return replace(generation, tables=replace(generation.tables, rejects=written))
+
+
+def _one_more(rows: list[dict[str, Any]]) -> None:
+    rows[0]["entries"] += 1
+
+
+def test_lists_are_read_in_parts_and_every_part_counts(
+    store: Store, generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {part.lists for part in listed_ids.parts_of_file(store, generation)}
+    monkeypatch.setattr(listed_ids, "PART_BYTES", 100)
+    parts = list(listed_ids.parts_of_file(store, generation))
+    assert len(parts) > len(whole)
+    ids = np.concatenate([part.ids(store) for part in parts])
+    block = members.blocks_of(store, generation)[0]
+    with opened_lists(store, block.lists) as lists:
+        assert sorted(ids.tolist()) == sorted(lists.read(lists.lists).unpack()[2].tolist())
+    assert named(store, generation) == set()
+
+    def change(ids: NDArray[np.int64]) -> None:
+        ids[0] = 0
+
+    wrong = with_delta(store, generation, change)
+    assert delta_of(store, wrong) in named(store, wrong) or generation.index.path in named(store, wrong)
+
+
+# --- parts ---
+
+
+def test_rows_are_crossed_off_once() -> None:
+    rows = RowSet({3: row_set.first_rows(20), 1: row_set.first_rows(65_536), 7: np.array([4], np.uint8)})
+    assert rows.rows == 20 + 65_536 + 1
+    first = np.concatenate([row_ids(1, 65_536), row_ids(3, 19)])
+    assert rows.take(first[::-1]).tolist() == []
+    assert (rows.rows, rows.example) == (2, (3 << 16) + 19)
+    wrong = [-1, 1 << 16, (3 << 16) + 20, (5 << 16), (7 << 16) + 1, 1 << 50]
+    assert rows.take(np.array([*wrong, (3 << 16) + 19, (3 << 16) + 19], np.int64)).tolist() == sorted(
+        [*wrong, (3 << 16) + 19]
+    )
+    assert rows.rows == 1
+    assert RowSet({}).take(np.array([5], np.int64)).tolist() == [5]
+
+
+def test_a_report_keeps_a_thousand_findings_and_counts_all(store: Store) -> None:
+    report = Report(store)
+    for number in range(1500):
+        report.found(f"lists/{number:04d}.ivf", "is missing")
+    assert (len(report.findings), report.count) == (MOST_FINDINGS, 1500)
+    assert report.findings[0] == Finding(f"{store.url}/lists/0000.ivf", f"is missing: {REBUILD}")
+
+
+def test_what_a_reader_says_stands_in_a_finding_without_its_own_way_out(store: Store, generation: Generation) -> None:
+    path = delta_of(store, generation)
+    whole = store.read(path)
+    store.overwrite(path, whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    (finding,) = verify(store, generation).findings
+    assert finding.what.startswith("is damaged or truncated: the bodies of its lists ")
+    assert finding.what.endswith(f"do not match their checksum: {REBUILD}")
