@@ -123,7 +123,7 @@ def _ids(looked: Looked, unseen: RowSet, pool: ThreadPoolExecutor) -> None:
     dead = zip(looked.dead.shards.tolist(), looked.dead.bits, strict=True)
     buried = RowSet({shard: bits for shard, bits in dead if shard in rows})
     before = buried.rows
-    for file in [*files, *merged]:
+    for file in [*merged, *files]:  # of an id that is in both, the delta is to blame
         if not report.is_whole(file) or not report.is_whole(generation.trained.training):
             continue
         try:
