@@ -100,7 +100,7 @@ def _facts(found: Forecast) -> str:
 def _stages(found: Forecast) -> str:
     columns = [Column("stage"), *(Column(name, "right") for name in ("tasks", "reads", "writes", "memory", "time", ""))]
     rows = []
-    for stage in found.stages:
+    for stage in (stage for stage in found.stages if stage.cost.tasks):
         seconds = stage.seconds
         share = "" if seconds is None else f"{100 * seconds / found.seconds:.0f} %"
         time = "not known" if seconds is None else duration_text(seconds)

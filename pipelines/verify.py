@@ -24,7 +24,7 @@ from pipelines import console, flags, options, text_table
 from pipelines.text_table import Column
 from transforms import collecting, generations, layout, verifying
 from transforms.errors import PixdexError, UsageError
-from transforms.findings import Report, reason_of
+from transforms.findings import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report, reason_of
 from transforms.records import Generation
 from transforms.searching import open_generation
 from transforms.store import Found, Store
@@ -66,6 +66,8 @@ def verify(argv: Sequence[str]) -> int:
         console.say(text_table.plain(f"{finding.path} {finding.what}"))
     if report.count > _SHOWN:
         console.say(f"… and {report.count - _SHOWN:,} more")
+    if all(any(finding.what.endswith(way) for finding in findings) for way in (REPAIR, REBUILD)):
+        console.say(f"what is lost of shards and of lists comes back together: {REPAIR_AND_REBUILD}")
     vectors = 0 if generation is None else generation.totals.vectors
     if not own.json:
         if not findings:
@@ -96,7 +98,10 @@ def _looked_at(store: Store, asked: int | None, *, quick: bool) -> tuple[int, Ge
     except PixdexError as error:
         number = asked or generations.numbers(store)[-1]
         path, report = layout.generation(number), Report(store)
-        way_out = f"restore it from a backup, or delete it to go back to the generation before {number}"
+        way_out = (
+            "restore it from a backup, or delete it: then the command that made it, run again, publishes it anew (unless "
+            "pixdex gc ran since), or with --abandon-plan goes on from the generation before"
+        )
         report.found(path, reason_of(error, f"{store.url}/{path}"), way_out)
         return number, None, report
     return generation.generation, generation, verifying.verify(store, generation, quick=quick)

@@ -11,9 +11,11 @@ from transforms.store import Store
 
 MOST_FINDINGS: Final = 1000
 
-RESTORE: Final = "restore it from a backup, or go back with pixdex rollback"
+RESTORE: Final = "restore it from a backup, or go back with pixdex rollback to a generation that does not need it"
 REPAIR: Final = "pixdex reindex --repair embeds its items anew"
 REBUILD: Final = "pixdex reindex --retrain always makes it anew from the stored embeddings"
+REPAIR_AND_REBUILD: Final = "pixdex reindex --repair --retrain always"
+"""Where both are needed: either alone stops at what the other one mends."""
 
 _WAYS: Final = {
     "embeddings": REPAIR,
@@ -73,14 +75,14 @@ class Report:
             if len(self._kept) < MOST_FINDINGS:
                 self._kept.append(Finding(name, f"{what}: {way_out or way_of(path)}"))
 
-    def damaged(self, file: FileReference, what: str) -> None:
+    def damaged(self, file: FileReference, what: str, way_out: str | None = None) -> None:
         """Notes that a file is not the one that was written: nothing else is read from it."""
         self._damaged.add(file.path)
-        self.found(file.path, what)
+        self.found(file.path, what, way_out)
 
-    def unreadable(self, file: FileReference, error: Exception) -> None:
+    def unreadable(self, file: FileReference, error: Exception, way_out: str | None = None) -> None:
         """Notes that a file cannot be read, for what its reader says."""
-        self.damaged(file, reason_of(error, f"{self._store.url}/{file.path}", file.path))
+        self.damaged(file, reason_of(error, f"{self._store.url}/{file.path}", file.path), way_out)
 
     def is_whole(self, *files: FileReference | None) -> bool:
         """Tells whether nothing has been found to be wrong with files as such."""

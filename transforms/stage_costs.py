@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from transforms.capacity import SCORE_COMPONENTS, Machines, Workload, formula
-from transforms.index import codebooks, refining, training
+from transforms import key_table
+from transforms.capacity import COLUMN_BYTES, SCORE_COMPONENTS, Machines, Workload, formula
+from transforms.index import canaries, codebooks, refining, training
 from transforms.index.audit import QUERIES
 from transforms.index.clustering import ITERATIONS, PILOT_PER_PARENT
 from transforms.index.sampling import HELD_OUT
@@ -18,8 +19,11 @@ from transforms.rates import RateName, Rates
 from transforms.run import STAGES, Stage
 
 _PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")
-_KEY_BYTES = 24
+_KEY_BYTES = key_table.LISTED.itemsize
 """Shuffled an item, to find keys that occur twice."""
+
+_ENTRY_BYTES = key_table.ENTRY.itemsize
+"""Shuffled an item, and written, for the key tables."""
 
 _EIGEN_FLOPS = 22
 """Times d³: an eigendecomposition of a symmetric matrix (Golub, Van Loan 2013, §8.3)."""
@@ -88,6 +92,21 @@ def _embed(load: Workload) -> StageCost:
         return StageCost("embed", load.shards, (), reads=load.rows * load.item_bytes, writes=load.storage["embeddings"])
     check = Work("vectors checked", load.stored, _stored(load), "check_bytes")
     return StageCost("embed", load.shards, (check,), reads=load.stored)
+
+
+def _keys(load: Workload) -> StageCost:
+    """`transforms.keys`; ready embeddings have no key tables."""
+    if load.item_bytes is None:
+        return StageCost("keys", 0, ())
+    entries = load.rows * _ENTRY_BYTES
+    shuffled = Work("entries of items", entries, formula(load.rows, _ENTRY_BYTES), "shuffle_bytes")
+    reads = load.rows * COLUMN_BYTES
+    return StageCost("keys", 1 << key_table.bits_for(load.rows), (shuffled,), reads, entries, small_reads=load.shards)
+
+
+def _of_a_reindex(stage: Stage) -> Callable[[Workload], StageCost]:
+    """A stage that has nothing to do in a first build."""
+    return lambda _: StageCost(stage, 0, ())
 
 
 def _sample(load: Workload) -> StageCost:
@@ -171,7 +190,7 @@ def _move(stage: Stage) -> Callable[[Workload], StageCost]:
 
 
 def _train(load: Workload) -> StageCost:
-    """`transforms.index.training.assemble`."""
+    """`transforms.index.training.assemble`, `transforms.index.canaries.make`."""
     lists, inner, match = load.key.nlist, load.inner, _PRODUCT_QUANTIZER.match(load.key.storage)
     some = min(load.pilot, codebooks.rows_wanted(inner // int(match[1])) if match else training.CODE_ROWS)
     works = [
@@ -191,6 +210,9 @@ def _train(load: Workload) -> StageCost:
     if load.key.coarse:
         flops = 2 * lists * GRAPH_LOOKS * inner
         works.append(Work("graph", flops, formula(2, lists, GRAPH_LOOKS, inner), "link_flops"))
+    factors = (2, canaries.QUERIES, load.pilot, load.dim)
+    works.append(Work("canaries", math.prod(factors), formula(*factors), "matrix_flops"))
+    works.append(_assigned(load.pilot, load))
     return StageCost(
         "train", 1, tuple(works), 2 * load.pilot * load.dim, load.storage["trained"], small_reads=load.shards
     )
@@ -202,11 +224,7 @@ def _add(load: Workload) -> StageCost:
     works = [_read_all(load)]
     if load.key.transforms:
         works.append(_transform(rows, load))
-    if not load.assigned_flat:
-        works.append(_grouped(rows, load.probes, load))
-    else:
-        lists = load.key.nlist
-        works.append(Work("nearest lists", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops"))
+    works.append(_assigned(rows, load))
     if match := _PRODUCT_QUANTIZER.match(load.key.storage):
         codes = 1 << int(match[2] or 8)
         works.append(Work("codes", 2 * rows * codes * inner, formula(2, rows, codes, inner), "encode_flops"))
@@ -262,6 +280,13 @@ def _kmeans(what: str, rows: int, load: Workload) -> tuple[Work, ...]:
     return (Work(what, math.prod(factors), formula(*factors), "kmeans_flops"),)
 
 
+def _assigned(rows: int, load: Workload) -> Work:
+    if not load.assigned_flat:
+        return _grouped(rows, load.probes, load)
+    lists, inner = load.key.nlist, load.inner
+    return Work("nearest lists", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops")
+
+
 def _grouped(rows: int, probes: int, load: Workload) -> Work:
     lists = min(probes, load.cells) * max(1, load.key.nlist // load.cells)
     components = load.inner + SCORE_COMPONENTS
@@ -272,6 +297,9 @@ def _grouped(rows: int, probes: int, load: Workload) -> Work:
 _COUNTED: Final[dict[Stage, Callable[[Workload], StageCost]]] = {
     "plan": _plan,
     "embed": _embed,
+    "keys": _keys,
+    "tombstones": _of_a_reindex("tombstones"),
+    "drift": _of_a_reindex("drift"),
     "sample": _sample,
     "parents": _parents,
     "route": _route,
@@ -282,6 +310,7 @@ _COUNTED: Final[dict[Stage, Callable[[Workload], StageCost]]] = {
     "move2": _move("move2"),
     "train": _train,
     "add": _add,
+    "compact": _of_a_reindex("compact"),
     "tier": _tier,
     "merge": _merge,
     "publish": _publish,

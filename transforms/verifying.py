@@ -25,7 +25,7 @@ from transforms import (
     verifying_rows,
 )
 from transforms.errors import PixdexError
-from transforms.findings import RESTORE, Report
+from transforms.findings import REBUILD, RESTORE, Report
 from transforms.generations import SEGMENTS
 from transforms.index.opened_lists import opened_lists
 from transforms.index.trained import read_training
@@ -52,7 +52,7 @@ def verify(store: Store, generation: Generation, *, quick: bool = False) -> Repo
     report.saw([FileReference(manifest, len(store.read(manifest)), "")])
     with ThreadPoolExecutor(_READERS, "verify") as pool:
         tables = generation.tables.all
-        for_each(pool, tables, lambda table: _look_at(store, report, table, quick=False))
+        for_each(pool, tables, lambda table: _look_at_table(store, generation, report, table))
         files = _files(store, generation, report)
         report.saw([*tables, *files])
         for_each(pool, files, lambda file: _look_at(store, report, file, quick=quick))
@@ -94,26 +94,31 @@ def _files(store: Store, generation: Generation, report: Report) -> list[FileRef
     return [file for file in named if file is not None]
 
 
-def _look_at(store: Store, report: Report, file: FileReference, *, quick: bool) -> None:
+def _look_at_table(store: Store, generation: Generation, report: Report, table: FileReference) -> None:
+    lists = (generation.tables.blocks, generation.tables.segments)
+    _look_at(store, report, table, quick=False, way_out=REBUILD if table in lists else None)
+
+
+def _look_at(store: Store, report: Report, file: FileReference, *, quick: bool, way_out: str | None = None) -> None:
     """Compares a file with what its reference says."""
     try:
         store.filesystem.invalidate_cache()
         size = store.filesystem.size(store.full(file.path))
         if size != file.bytes:
-            report.damaged(file, f"has {size} bytes instead of {file.bytes}")
+            report.damaged(file, f"has {size} bytes instead of {file.bytes}", way_out)
             return
         scheme, _, checksum = file.checksum.partition(":")
         if quick:
             return
         if scheme == "sha256" and store.sha256(file.path) != checksum:
-            report.damaged(file, "does not match its checksum, some of its bytes are wrong")
+            report.damaged(file, "does not match its checksum, some of its bytes are wrong", way_out)
         if scheme == "xxh3":
             with opened_lists(store, file) as lists:
                 lists.verify()
     except FileNotFoundError:
-        report.damaged(file, "is missing")
+        report.damaged(file, "is missing", way_out)
     except (PixdexError, OSError) as error:
-        report.unreadable(file, error)
+        report.unreadable(file, error, way_out)
 
 
 def _merged_file(

@@ -36,21 +36,25 @@ def test_on_no_terminal_each_stage_is_one_line(run: Run, capsys: Capture) -> Non
     with progress.shown(run, wanted=True):
         finish(run, *STAGES)
     assert capsys.readouterr().err.splitlines() == [
-        "   plan done: 1 plan",
-        "  embed done: 2 shards",
-        " sample done: 3 blocks",
-        "parents done: 4 sets of parents",
-        "  route done: 5 blocks",
-        "  cells done: 6 groups of cells",
-        "  pass1 done: 7 groups of cells",
-        "  move1 done: 8 sets of lists",
-        "  pass2 done: 9 groups of cells",
-        "  move2 done: 10 sets of lists",
-        "  train done: 11 trained indexes",
-        "    add done: 12 blocks",
-        "   tier done: 13 files",
-        "  merge done: 14 pieces",
-        "publish done: 15 generations",
+        "      plan done: 1 plan",
+        "     embed done: 2 shards",
+        "      keys done: 3 key buckets",
+        "tombstones done: 4 folders of shards",
+        "     drift done: 5 measurements",
+        "    sample done: 6 blocks",
+        "   parents done: 7 sets of parents",
+        "     route done: 8 blocks",
+        "     cells done: 9 groups of cells",
+        "     pass1 done: 10 groups of cells",
+        "     move1 done: 11 sets of lists",
+        "     pass2 done: 12 groups of cells",
+        "     move2 done: 13 sets of lists",
+        "     train done: 14 trained indexes",
+        "       add done: 15 blocks",
+        "   compact done: 16 blocks",
+        "      tier done: 17 files",
+        "     merge done: 18 pieces",
+        "   publish done: 19 generations",
     ]
 
 
@@ -61,7 +65,7 @@ def test_a_stage_without_tasks_has_no_line(run: Run, capsys: Capture) -> None:
         pass
     said = capsys.readouterr().err.splitlines()
     assert [line.split()[0] for line in said] == [stage for stage in STAGES if stage != "tier"]
-    assert said[1] == "  embed done: 1 shard"
+    assert said[1] == "     embed done: 1 shard"
 
 
 def test_a_stage_that_never_ended_is_not_said_to_be_done(run: Run, capsys: Capture) -> None:

@@ -15,7 +15,7 @@ from pipelines import build
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import collection
 from transforms import generations, key_table, layout, listed_ids, members, parquet_files, row_set, tables, tombstones
-from transforms.findings import MOST_FINDINGS, REBUILD, Finding, Report
+from transforms.findings import MOST_FINDINGS, REBUILD, RESTORE, Finding, Report
 from transforms.index.list_writer import write_lists
 from transforms.index.opened_lists import opened_lists
 from transforms.records import FileReference, Generation, row_ids
@@ -293,6 +293,19 @@ def test_a_wrong_count_of_a_hash_bucket_is_seen(store: Store, generation: Genera
 @pytest.mark.parametrize("total", ["items", "embedded", "rejected", "images", "texts", "keywords", "shards", "blocks"])
 def test_any_other_wrong_total_is_seen(store: Store, generation: Generation, total: str, *, quick: bool) -> None:
     assert named(store, with_total(generation, total), quick=quick)
+
+
+def test_dead_codes_are_counted_in_the_lists_too(store: Store, generation: Generation) -> None:
+    assert generation.index.path in named(store, with_total(generation, "tombstones"))
+
+
+@pytest.mark.parametrize(("table", "way_out"), [("blocks", REBUILD), ("segments", REBUILD), ("keys", RESTORE)])
+def test_a_lost_table_is_found_with_what_brings_it_back(
+    store: Store, generation: Generation, table: str, way_out: str
+) -> None:
+    store.remove(getattr(generation.tables, table).path)
+    (finding,) = verify(store, generation).findings
+    assert finding.what == f"is missing: {way_out}"
 
 
 def test_a_block_of_other_rows_than_its_table_says_is_seen(store: Store, generation: Generation) -> None:
