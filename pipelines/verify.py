@@ -99,8 +99,8 @@ def _looked_at(store: Store, asked: int | None, *, quick: bool) -> tuple[int, Ge
         number = asked or generations.numbers(store)[-1]
         path, report = layout.generation(number), Report(store)
         way_out = (
-            "restore it from a backup, or delete it: then the command that made it, run again, publishes it anew (unless "
-            "pixdex gc ran since), or with --abandon-plan goes on from the generation before"
+            "restore it from a backup, or delete it: then the command that made it, run again, publishes it anew "
+            "(unless pixdex gc ran since), or with --abandon-plan goes on from the generation before"
         )
         report.found(path, reason_of(error, f"{store.url}/{path}"), way_out)
         return number, None, report

@@ -14,6 +14,7 @@ MOST_FINDINGS: Final = 1000
 RESTORE: Final = "restore it from a backup, or go back with pixdex rollback to a generation that does not need it"
 REPAIR: Final = "pixdex reindex --repair embeds its items anew"
 REBUILD: Final = "pixdex reindex --retrain always makes it anew from the stored embeddings"
+RENEW: Final = "restore it from a backup, or touch the files of its vectors: pixdex reindex then takes them anew"
 REPAIR_AND_REBUILD: Final = "pixdex reindex --repair --retrain always"
 """Where both are needed: either alone stops at what the other one mends."""
 
