@@ -175,6 +175,9 @@ class _CompareBucket(beam.DoFn):
             retry,
             np.array(damaged, np.int64),
         )
+        if difference.clashes.any():
+            yield BucketChanges(number, self._bits, NO_CHANGES, repeated=self._clash(batches, difference.clashes))
+            return
         start = 0
         for (table, _), own in zip(batches, records, strict=True):
             chosen = own["position"][difference.chosen[start : start + len(own)]]
@@ -185,6 +188,17 @@ class _CompareBucket(beam.DoFn):
         folder = layout.removed_folder(run.generation)
         file = key_table.write_entries(run.store, removed, folder) if len(removed) else None
         yield BucketChanges(number, self._bits, difference.counts, file)
+
+    def _clash(self, batches: Sequence[KeyBatch], clashes: NDArray[np.bool_]) -> str:
+        """Names the first item that has the key of a row of a CSV which was not opened."""
+        place = int(np.flatnonzero(clashes)[0])
+        for table, data in batches:
+            records = records_of(data)
+            if place < len(records):
+                key, uri = items.key_at(self._run.store, table, int(records["position"][place]))
+                return f"{key} is the key of {uri} and of a row of {key.rpartition('#')[0]}"
+            place -= len(records)
+        raise AssertionError("a clash is among the records")
 
 
 class _SelectItems(beam.DoFn):

@@ -129,11 +129,13 @@ class Difference:
     Attributes:
         chosen: bool `(listed,)`: items to be embedded, for they are new, changed or tried again.
         removed: bool `(known,)`: entries whose rows are dead now: gone, changed or tried again.
+        clashes: bool `(listed,)`: items whose key an item has that was not listed, since its container was not opened.
         counts: of items.
     """
 
     chosen: NDArray[np.bool_]
     removed: NDArray[np.bool_]
+    clashes: NDArray[np.bool_]
     counts: Changes
 
 
@@ -183,7 +185,9 @@ def compare(
         rejected=int((stays & rejected).sum()),
         retried=int(again.sum()),
     )
-    return Difference(~same | again, removed, counts)
+    clashes = np.zeros(len(found), np.bool_)
+    clashes[is_known] = np.isin(known["origin"][matched], unopened)
+    return Difference(~same | again, removed, clashes, counts)
 
 
 def dead_ids(entries: NDArray[np.void]) -> NDArray[np.int64]:

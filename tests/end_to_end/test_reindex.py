@@ -315,3 +315,19 @@ def live_through(
     assert generation_of(root).totals.tombstones == deltas(root) == 0
     assert_same(found(root), found(anew))
     assert not leftovers(root)
+
+
+def test_a_picture_that_is_called_like_a_row_of_a_csv_that_was_not_opened_is_refused(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "rows.csv").write_text("key,text\n1.png,words\n", encoding="utf-8")
+    items = collection(tmp_path / "sources", pictures=3, rows=0)
+    sources = ("--images", str(tmp_path / "*.png"), "--csv", str(tmp_path / "rows.csv"), "--text-column", "text")
+    shutil.copy(tmp_path / "sources" / "pictures" / "p000.png", tmp_path / "a.png")
+    root = tmp_path / "root"
+    assert build.main(["--root", str(root), *sources, "--key-column", "key", *items.arguments[-5:]]) == 0
+    shutil.copy(tmp_path / "a.png", tmp_path / "rows.csv#1.png")
+    capsys.readouterr()
+    assert reindexing.run(root) == 2
+    assert "rows.csv#1.png is the key of" in capsys.readouterr().err
+    assert generation_of(root).generation == 1
