@@ -25,7 +25,7 @@ from transforms import (
     verifying_rows,
 )
 from transforms.errors import PixdexError
-from transforms.findings import REBUILD, RESTORE, Report
+from transforms.findings import REBUILD, RENEW, RESTORE, Report
 from transforms.generations import SEGMENTS
 from transforms.index.opened_lists import opened_lists
 from transforms.index.trained import read_training
@@ -48,14 +48,18 @@ def verify(store: Store, generation: Generation, *, quick: bool = False) -> Repo
         quick: only whether files are there with their sizes, whether tables can be read, and whether counts agree.
     """
     report = Report(store)
+
+    def look(file: FileReference, *, quick: bool) -> None:
+        _look_at(store, report, file, quick=quick, way_out=_way_out(generation, file))
+
     manifest = layout.generation(generation.generation)
     report.saw([FileReference(manifest, len(store.read(manifest)), "")])
     with ThreadPoolExecutor(_READERS, "verify") as pool:
         tables = generation.tables.all
-        for_each(pool, tables, lambda table: _look_at_table(store, generation, report, table))
+        for_each(pool, tables, lambda table: look(table, quick=False))
         files = _files(store, generation, report)
         report.saw([*tables, *files])
-        for_each(pool, files, lambda file: _look_at(store, report, file, quick=quick))
+        for_each(pool, files, lambda file: look(file, quick=quick))
         _merged_file(store, generation, report, pool, quick=quick)
         _trained(store, generation, report)
         if not report.is_whole(*tables):
@@ -94,9 +98,13 @@ def _files(store: Store, generation: Generation, report: Report) -> list[FileRef
     return [file for file in named if file is not None]
 
 
-def _look_at_table(store: Store, generation: Generation, report: Report, table: FileReference) -> None:
-    lists = (generation.tables.blocks, generation.tables.segments)
-    _look_at(store, report, table, quick=False, way_out=REBUILD if table in lists else None)
+def _way_out(generation: Generation, file: FileReference) -> str | None:
+    """Returns what helps when a file is lost, where its folder does not say it."""
+    if file in (generation.tables.blocks, generation.tables.segments):
+        return REBUILD
+    if file.path.startswith("rejects/") and generation.request.sources[0].kind == "vectors":
+        return RENEW
+    return None
 
 
 def _look_at(store: Store, report: Report, file: FileReference, *, quick: bool, way_out: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """`pixdex verify`: a root that is whole is said to be, and whatever is wrong is named with the way out."""
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -356,6 +357,17 @@ def test_every_file_of_a_root_of_ready_embeddings_is_looked_at(ready: Path, caps
         if path != layout.generation(1):
             for how in damages(root / path):
                 assert f"file://{root}/{path}" in named(look(root, capsys, code=1)), (path, how)
+
+
+def test_lost_rejects_of_ready_embeddings_come_back_with_the_file_of_the_vectors(ready: Path, capsys: Capture) -> None:
+    root = ready / "root"
+    (path,) = [path for path in files_of(root) if path.startswith("rejects/")]
+    (root / path).unlink()
+    (finding,) = look(root, capsys, code=1)["findings"]
+    assert "touch the files of its vectors" in finding["what"]
+    os.utime(ready / "a.npy")
+    assert reindexing.run(root, "--max-tombstones", "1") == 0
+    assert look(root, capsys)["ok"]
 
 
 # --- refusals ---
