@@ -42,6 +42,7 @@ The last line on stdout is one JSON object: the totals of the generation, with w
 """
 
 import argparse
+import shlex
 import sys
 import tempfile
 from argparse import Namespace
@@ -157,7 +158,8 @@ def run_is_planned(run: Run) -> bool:
 def _published(store: Store) -> Generation:
     published = generations.current(store)
     if published is None:
-        raise UsageError(f"{store.url} has no generation yet: make one with: pixdex build --root {store.url} …")
+        root = shlex.quote(str(store.local or store.url))
+        raise UsageError(f"{store.url} has no generation yet: make one with: pixdex build --root {root} …")
     if published.tables.keys is None and published.request.sources[0].kind != "vectors":
         raise UsageError(
             f"{store.url} was built by a pixdex that kept no key tables, so that nothing can be compared with it: "
