@@ -7,6 +7,7 @@ from typing import Final
 import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import PCollection
+from numpy.typing import NDArray
 
 from transforms import inventory, members
 from transforms.capacity import Workload
@@ -115,7 +116,7 @@ def measure(run: Run, base: Generation, alive: int) -> tuple[Drift, FileReferenc
     watched = None if base.canaries is None else canaries.load(run.store, base.canaries)
     share = SAMPLED_ROWS / max(run.plan.rows, 1)
 
-    def sampled(ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def sampled(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         chosen = in_sample(ids, run.request.seed + 1, share)
         return chosen if watched is None else chosen | in_sample(ids, watched.seed, watched.share)
 
@@ -168,7 +169,7 @@ def _new_rows(run: Run, choose_rows: Choose) -> Iterator[VectorBatch]:
         yield from read_batches(run.store, marker, run.request.encoder, choose_rows)
 
 
-def _chosen(batch: VectorBatch, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> VectorBatch:
+def _chosen(batch: VectorBatch, wanted: NDArray[np.bool_]) -> VectorBatch:
     return VectorBatch(batch.ids[wanted], batch.vectors[wanted])
 
 

@@ -34,7 +34,6 @@ NEAR: Final = 100
 
 RECALL_AT: Final = 10
 _NO_ROW: Final = -1
-_ROWS_AT_ONCE: Final = 4096
 
 
 @dataclass(frozen=True)
