@@ -1,5 +1,6 @@
 """Whether a reindex trains anew: how far the new vectors are from those that the index was trained on."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -34,8 +35,8 @@ RECALL_LOST: Final = 0.02
 OTHER_LISTS: Final = 4
 """Where `auto` would take so many times as many lists, or so many times fewer, the index has outgrown its key."""
 
-LEAST_ROWS: Final = 100
-"""New rows of whose residual a mean says something."""
+ERROR_SPREAD: Final = 0.7
+"""Of squared errors of rows, their standard deviation over their mean; of the sets tried it was 0.4 to 0.7."""
 
 ROWS_A_LIST: Final = 40
 """Lists that hold fewer are unbalanced by chance, and are said to be as they were."""
@@ -51,7 +52,7 @@ class MeasureDrift(beam.PTransform):
     """Measures drift against the trained index of the base and decides, under `auto`, whether to train anew.
 
     It does when the new rows are at least 1 % and their residual after coding is more than 1.10 times what training saw
-    of held-out rows; when the lists are more than 1.25 times as unbalanced; when recall@10 of the canary queries fell
+    of held-out rows, and not by chance; when the lists are more than 1.25 times as unbalanced; when recall@10 of the canary queries fell
     by more than 2 points; or when the key `auto` would choose today has 4 times the lists. A first build has no drift.
 
     Cost: one worker reads the new shards for a sample of their rows (up to 65,536 rows join those that watch recall),
@@ -121,7 +122,7 @@ def measure(run: Run, base: Generation, alive: int) -> tuple[Drift, FileReferenc
         return chosen if watched is None else chosen | in_sample(ids, watched.seed, watched.share)
 
     batches = list(_new_rows(run, sampled))
-    residual = _residual(run, opened, batches, share, training)
+    residual, error = _residual(run, opened, batches, share, training)
     unbalanced = _imbalance(run, base, opened, batches, training)
     recall = recall_trained = None
     grown: FileReference | None = None
@@ -138,6 +139,7 @@ def measure(run: Run, base: Generation, alive: int) -> tuple[Drift, FileReferenc
         imbalance=unbalanced,
         recall=None if recall is None else round(recall, _DIGITS),
         recall_trained=None if recall_trained is None else round(recall_trained, _DIGITS),
+        residual_error=error,
     )
     return drift, grown
 
@@ -148,12 +150,14 @@ def reason(run: Run, base: Generation, drift: Drift, alive: int) -> str:
     assert reindex is not None
     if reindex.retrain == "never":
         return ""
-    if drift.new_rows >= NEW_ROWS and drift.residual is not None and drift.residual > RESIDUAL:
+    # By chance it is three standard errors off once in hundreds of nights.
+    limit = max(RESIDUAL, 1 + 3 * drift.residual_error)
+    if drift.new_rows >= NEW_ROWS and drift.residual is not None and drift.residual > limit:
         return f"new rows are coded {drift.residual} times as badly as those it was trained for"
     if drift.imbalance > IMBALANCE:
         return f"its lists are {drift.imbalance} times as unbalanced as they were"
     if drift.recall is not None and drift.recall_trained is not None:
-        lost = drift.recall_trained - drift.recall
+        lost = round(drift.recall_trained - drift.recall, _DIGITS)
         if lost > RECALL_LOST:
             return f"recall@10 fell from {drift.recall_trained} to {drift.recall}"
     if run.request.index.key == "auto":
@@ -175,15 +179,16 @@ def _chosen(batch: VectorBatch, wanted: NDArray[np.bool_]) -> VectorBatch:
 
 def _residual(
     run: Run, opened: OpenTrained, batches: list[VectorBatch], share: float, training: Training
-) -> float | None:
-    """The error of new rows after coding as a multiple of training's: 1 where codes have none; None: too few rows."""
+) -> tuple[float | None, float]:
+    """The error of new rows after coding as a multiple of training's, 1 where codes have none; and its own error."""
     own = [_chosen(batch, in_sample(batch.ids, run.request.seed + 1, share)).vectors for batch in batches]
     vectors = np.concatenate([np.empty((0, training.dim), np.float32), *own])
-    if len(vectors) < LEAST_ROWS:
-        return None
+    if not len(vectors) or not training.held_out_rows:
+        return None, 0.0
     if training.held_out_residual == 0:
-        return 1.0
-    return round(canaries.residual(opened, vectors) / training.held_out_residual, _DIGITS)
+        return 1.0, 0.0
+    error = ERROR_SPREAD * math.sqrt(1 / len(vectors) + 1 / training.held_out_rows)
+    return round(canaries.residual(opened, vectors) / training.held_out_residual, _DIGITS), round(error, _DIGITS)
 
 
 def _imbalance(

@@ -78,7 +78,7 @@ def publish(run: Run) -> Generation:
             shards=_write(store, map(_shard_row, shards), _SHARDS),
             blocks=_write(store, map(_block_row, range(len(lists.all)), lists.all), _BLOCKS),
             segments=segments,
-            rejects=_write(store, _reject_rows(run, shards), _REJECTS),
+            rejects=_write(store, _reject_rows(run), _REJECTS),
             tombstones=_write(store, map(_tombstones_row, files.items()), _TOMBSTONES) if files else None,
             keys=_write(store, (_keys_row(marker, len(keys)) for marker in keys), _KEYS) if keys else None,
             containers=_containers(run),
@@ -195,7 +195,7 @@ def _block_row(number: int, block: BlockMember) -> dict[str, Any]:
     return {"block": number, **counts, **asdict(block.lists)}
 
 
-def _reject_rows(run: Run, shards: Sequence[ShardMarker]) -> list[dict[str, Any]]:
+def _reject_rows(run: Run) -> list[dict[str, Any]]:
     """The files of rejects: the base's, less what was forgotten, and the run's own."""
     found: dict[int, RejectsFile] = {}
     if run.base is not None:
@@ -205,7 +205,7 @@ def _reject_rows(run: Run, shards: Sequence[ShardMarker]) -> list[dict[str, Any]
         found.update((file.shard, file) for file in changed.rejects)
     found.update((marker.shard, RejectsFile(marker.shard, marker.rejected, marker.rejects)) for marker in run.shards())
     buried = inventory.dead_rows(run).count_by_shard
-    for marker in shards:
+    for marker in inventory.all_shards(run):
         if marker.ready and marker.shard in buried:  # a file that is gone takes its rejects along
             found.pop(marker.shard, None)
     return [

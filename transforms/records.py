@@ -372,7 +372,8 @@ class Drift:
     Attributes:
         new_rows: share of the rows that this run adds, 0 to 1.
         residual: mean squared error of the added rows after coding over their mean squared norm, as a multiple of what
-            training saw of held-out rows; None: nothing was added.
+            training saw of held-out rows; None: nothing was added, or no row was held out.
+        residual_error: its standard error, which is large where few rows were added or held out.
         imbalance: faiss's imbalance factor of all lists, as a multiple of training's.
         recall: recall@10 of the canary queries now, 0 to 1; None: the index has none.
         recall_trained: the same when the index was trained.
@@ -383,6 +384,7 @@ class Drift:
     imbalance: float
     recall: float | None
     recall_trained: float | None
+    residual_error: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -110,3 +110,38 @@ def test_a_file_that_came_back_is_found_again(folder: Path, tmp_path: Path) -> N
     assert reindexing.run(root, "--retrain", "never", "--max-deltas", "0") == 0
     assert_same(found(root), before)
     assert verify.main(["--root", str(root)]) == 0
+
+
+def flat(rows: int, seed: int, components: slice) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Vectors that differ from nothing in some components only."""
+    vectors = np.full((rows, 16), 0.01, np.float32)
+    vectors[:, components] = np.random.default_rng(seed).standard_normal((rows, components.stop - components.start))
+    return vectors
+
+
+@pytest.mark.parametrize(("components", "retrained"), [(slice(0, 4), False), (slice(12, 16), True)])
+def test_vectors_of_another_kind_are_trained_for(
+    tmp_path: Path, capsys: Capture, components: slice, retrained: bool
+) -> None:
+    folder = tmp_path / "vectors"
+    folder.mkdir()
+    np.save(folder / "a.npy", flat(3000, 1, slice(0, 4)))
+    key = ("--index-key", "IVF8,PQ8x4", "--no-progress")
+    assert build.main(["--root", str(tmp_path / "root"), "--vectors", str(folder), *key]) == 0
+    np.save(folder / "b.npy", flat(300, 2, components))
+    capsys.readouterr()
+    assert reindexing.run(tmp_path / "root") == 0
+    last = said(capsys)
+    assert (last["retrained"] is not None) == retrained, last["retrained"]
+    assert last["vectors"] == 3300
+    measured = generation_of(tmp_path / "root").drift
+    assert (measured is None) == retrained
+    assert verify.main(["--root", str(tmp_path / "root")]) == 0
+
+
+def test_rejects_of_a_file_that_was_replaced_are_forgotten_also_by_a_merge(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    save(folder, "a.npy", 310, 6, bad=(3, 4))
+    assert reindexing.run(root, "--retrain", "never", "--max-tombstones", "0") == 0
+    assert generation_of(root).totals.rejected == 2
+    assert verify.main(["--root", str(root)]) == 0
