@@ -52,8 +52,9 @@ class MeasureDrift(beam.PTransform):
     """Measures drift against the trained index of the base and decides, under `auto`, whether to train anew.
 
     It does when the new rows are at least 1 % and their residual after coding is more than 1.10 times what training saw
-    of held-out rows, and not by chance; when the lists are more than 1.25 times as unbalanced; when recall@10 of the canary queries fell
-    by more than 2 points; or when the key `auto` would choose today has 4 times the lists. A first build has no drift.
+    of held-out rows, and not by chance; when the lists are more than 1.25 times as unbalanced; when recall@10 of the
+    canary queries fell by more than 2 points; or when the key `auto` would choose today has 4 times the lists. A first
+    build has no drift.
 
     Cost: one worker reads the new shards for a sample of their rows (up to 65,536 rows join those that watch recall),
     and the sizes of all lists of all shard indexes.

@@ -57,7 +57,7 @@ def test_counts_that_do_not_agree_publish_nothing(run: Run) -> None:
     (marker,) = run.markers("add", [0], ListsMarker)
     run.store.local_path(layout.marker(1, "add", 0)).unlink()
     run.commit("add", 0, replace(marker, rows=marker.rows - 1))
-    with pytest.raises(PixdexError, match=f"shards hold {ROWS} rows, their shard indexes {ROWS - 1}"):
+    with pytest.raises(PixdexError, match=f"shards hold {ROWS} live rows, .* indexes {ROWS - 1}"):
         go(PublishGeneration(run))
     assert generations.current(run.store) is None
 
