@@ -22,20 +22,20 @@ def words_of(parameters: Sequence[str]) -> list[str]:
     """Returns the command line, the job first, of parameters as `--name=value`.
 
     Raises:
-        UsageError: there is no such job, or a flag without a value has one.
+        UsageError: there is no such job, a parameter is one of other jobs, or a flag without a value has one.
     """
     job = next((each.removeprefix(_JOB) for each in reversed(parameters) if each.startswith(_JOB)), "build")
     if job not in OPTIONS:
         raise UsageError(f"there is no job {job!r}: give one of {', '.join(OPTIONS)}")
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for group in OPTIONS[job]:
-        group._add_argparse_args(parser)
+    known = _flags(job)
     words = []
     for parameter in parameters:
         flag, given, value = parameter.partition("=")
-        action = parser._option_string_actions.get(flag)
+        action = known.get(flag)
         if parameter.startswith(_JOB):
             continue
+        if action is None and (others := [other for other in OPTIONS if flag in _flags(other)]):
+            raise UsageError(f"{flag.removeprefix('--')} is a parameter of {', '.join(others)}: {job} has none of it")
         if not given or action is None:
             words.append(parameter)
         elif action.nargs == 0:
@@ -49,6 +49,13 @@ def words_of(parameters: Sequence[str]) -> list[str]:
     if not any(word.partition("=")[0] == "--runner" for word in words):
         words.append(_RUNNER)
     return [job, *words]
+
+
+def _flags(job: str) -> dict[str, argparse.Action]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for group in OPTIONS[job]:
+        group._add_argparse_args(parser)
+    return parser._option_string_actions
 
 
 def main() -> int:

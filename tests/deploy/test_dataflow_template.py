@@ -101,6 +101,28 @@ def test_several_values_of_one_parameter_are_several_flags() -> None:
     ]
 
 
+@pytest.mark.parametrize(("value", "types"), [("all", ["all"]), ("OSError|ValueError", ["OSError", "ValueError"])])
+def test_rejects_are_retried_all_or_by_type(value: str, types: list[str]) -> None:
+    job, *words = launch.words_of(["--job=reindex", f"--retry_rejects={value}"])
+    own, _ = options.parse(job, "", words, OPTIONS[job])
+    assert own.retry_rejects == types
+
+
+@pytest.mark.parametrize("job", ["build", "reindex"])
+def test_a_parameter_that_only_other_jobs_have_is_refused(job: str) -> None:
+    foreign = [each["name"] for each in WRITTEN["parameters"] if not known_to(job, each["name"])]
+    assert {"build": "retrain", "reindex": "images"}[job] in foreign
+    for name in foreign:
+        with pytest.raises(UsageError, match=f"^{name} is a parameter of .*: {job} has none of it$"):
+            launch.words_of([f"--job={job}", f"--{name}=true"])
+
+
+def test_a_parameter_that_no_job_has_is_left_to_the_job_which_refuses_it() -> None:
+    job, *words = launch.words_of(["--job=reindex", "--retrian=never"])
+    with pytest.raises(UsageError, match="unknown flag --retrian, did you mean --retrain"):
+        options.parse(job, "", words, OPTIONS[job])
+
+
 @pytest.mark.parametrize(("value", "words"), [("true", ["--abandon_plan"]), ("false", [])])
 def test_a_flag_without_a_value_is_true_or_false(value: str, words: list[str]) -> None:
     assert launch.words_of([f"--abandon_plan={value}"]) == ["build", *words, "--runner=DataflowRunner"]

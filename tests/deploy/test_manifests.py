@@ -17,6 +17,7 @@ from pipelines import worker_pool
 from tests.deploy import commands, manifests, versions
 from tests.deploy.flink_operator import SESSION_CLUSTER
 from tests.deploy.manifests import Container, Manifest
+from transforms import lease
 
 MANIFESTS = manifests.read()
 CONTAINERS = manifests.all_containers()
@@ -268,6 +269,12 @@ def test_what_was_interrupted_is_run_again_but_a_wrong_command_is_not(container:
     assert job["backoffLimit"] > 0 and container.pod["restartPolicy"] == "Never"
     (wrong,) = [rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
     assert wrong == {"containerName": container.name, "operator": "In", "values": [2]}
+
+
+def test_a_night_is_tried_until_the_lease_of_a_killed_pod_is_dead() -> None:
+    tries = manifests.one("CronJob").content["spec"]["jobTemplate"]["spec"]["backoffLimit"]
+    # Kubernetes waits 10 s before the second try, then twice as long each time, six minutes at most.
+    assert sum(min(10 << number, 360) for number in range(tries)) > lease.DEAD_SECONDS + lease.RENEWED_EVERY
 
 
 def test_the_job_server_finds_the_flink_cluster_and_listens_where_its_service_looks() -> None:

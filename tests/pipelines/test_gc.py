@@ -333,7 +333,7 @@ def test_the_base_of_an_unfinished_run_is_spared_however_old(items: Collection, 
 # --- what goes wrong ---
 
 
-@pytest.mark.parametrize("removals", [0, 1, 2, 5, 20])
+@pytest.mark.parametrize("removals", [pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, 5)] + [2, 20])
 def test_whoever_is_interrupted_leaves_a_root_that_works_and_the_next_one_finishes(
     root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, removals: int
 ) -> None:

@@ -1,4 +1,10 @@
-"""Tombstones of a run: the rows of items that are gone or came anew, a file for each folder of shards."""
+"""Tombstones of a run: the rows of items that are gone or came anew, a file for each folder of shards.
+
+Each test runs stages of a graph, and whole nights are reindexed in tests/end_to_end every time, so that these are run at
+leisure, in two minutes:
+
+    pytest -m slow tests/transforms/test_bury.py tests/transforms/test_keys.py
+"""
 
 import shutil
 from dataclasses import replace
@@ -24,6 +30,8 @@ from transforms.records import FileReference, Reindex, RejectsFile, TombstonesMa
 from transforms.run import Run
 from transforms.store import Store
 from transforms.tombstones import Tombstones
+
+pytestmark = pytest.mark.slow
 
 KEY = ("--index-key", "IVF4,Flat")
 TWICE = "--direct_runner_bundle_repeat=1"

@@ -1,4 +1,9 @@
-"""The key tables of a run: an entry for every item that it knows, in buckets of their hash, each written once."""
+"""The key tables of a run: an entry for every item that it knows, in buckets of their hash, each written once.
+
+As those of `test_bury`, run at leisure:
+
+    pytest -m slow tests/transforms/test_bury.py tests/transforms/test_keys.py
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -24,6 +29,8 @@ from transforms.records import KeysMarker, Reindex
 from transforms.run import Run
 from transforms.shard_keys import shard_entries
 from transforms.store import Store
+
+pytestmark = pytest.mark.slow
 
 KEY = ("--index-key", "IVF4,Flat")
 
