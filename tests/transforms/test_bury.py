@@ -1,7 +1,7 @@
 """Tombstones of a run: the rows of items that are gone or came anew, a file for each folder of shards.
 
-Each test runs stages of a graph, and whole nights are reindexed in tests/end_to_end every time, so that these are run at
-leisure, in two minutes:
+Each test runs stages of a graph, and whole nights are reindexed in tests/end_to_end every time, so that these are run
+at leisure, in two minutes:
 
     pytest -m slow tests/transforms/test_bury.py tests/transforms/test_keys.py
 """
