@@ -35,7 +35,9 @@ def words_of(parameters: Sequence[str]) -> list[str]:
         if parameter.startswith(_JOB):
             continue
         if action is None and (others := [other for other in OPTIONS if flag in _flags(other)]):
-            raise UsageError(f"{flag.removeprefix('--')} is a parameter of {', '.join(others)}: {job} has none of it")
+            raise UsageError(
+                f"{flag.removeprefix('--')} is a parameter of {', '.join(others)}: leave it out of job {job}"
+            )
         if not given or action is None:
             words.append(parameter)
         elif action.nargs == 0:

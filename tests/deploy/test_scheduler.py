@@ -81,7 +81,7 @@ def test_every_night_runs_a_command_that_pixdex_accepts(gcloud: Gcloud) -> None:
 def test_a_parameter_of_another_job_would_be_found(gcloud: Gcloud) -> None:
     launch = gcloud.launch
     launch["parameters"]["images"] = "gs://some-bucket/pictures"  # of a build: a root knows its sources
-    with pytest.raises(Exception, match=r"images is a parameter of build, .*: reindex has none"):
+    with pytest.raises(Exception, match=r"images is a parameter of build, .*: leave it out of job reindex"):
         commands.parsed(command_of(launch))
 
 
