@@ -56,7 +56,7 @@ class MeasureDrift(beam.PTransform):
     canary queries fell by more than 2 points; or when the key `auto` would choose today has 4 times the lists. A first
     build has no drift.
 
-    Cost: one worker reads the new shards for a sample of their rows (up to 65,536 rows join those that watch recall),
+    Cost: one worker reads the new shards for a sample of their rows (and for those that join the canaries' universe),
     and the sizes of all lists of all shard indexes.
     """
 

@@ -210,9 +210,10 @@ def _train(load: Workload) -> StageCost:
     if load.key.coarse:
         flops = 2 * lists * GRAPH_LOOKS * inner
         works.append(Work("graph", flops, formula(2, lists, GRAPH_LOOKS, inner), "link_flops"))
-    factors = (2, canaries.QUERIES, load.pilot, load.dim)
+    watched = min(load.pilot, canaries.UNIVERSE)
+    factors = (2, canaries.QUERIES, watched, load.dim)
     works.append(Work("canaries", math.prod(factors), formula(*factors), "matrix_flops"))
-    works.append(_assigned(load.pilot, load))
+    works.append(_assigned(watched, load))
     return StageCost(
         "train", 1, tuple(works), 2 * load.pilot * load.dim, load.storage["trained"], small_reads=load.shards
     )

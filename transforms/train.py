@@ -251,10 +251,13 @@ class _Assemble(beam.DoFn):
     def _canaries(self, trained: TrainedIndex, pilot: VectorBatch, held_out: VectorBatch) -> FileReference:
         """Queries that later runs ask again: rows that nothing was trained on, where there are any."""
         run = self._run
-        share = sampling.sample_shares(*key_of(run)).pilot
+        # Thresholds of one hash: a smaller share of the rows is part of the pilot.
+        key, rows = key_of(run)
+        share = min(sampling.sample_shares(key, rows).pilot, canaries.UNIVERSE / max(rows, 1))
+        watched = sampling.in_sample(pilot.ids, run.request.seed, share)
         made = canaries.make(
             open_trained(run.store, trained),
-            pilot,
+            VectorBatch(pilot.ids[watched], pilot.vectors[watched]),
             held_out if len(held_out.ids) else pilot,
             trained.metric,
             seed=run.request.seed,

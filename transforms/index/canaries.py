@@ -1,6 +1,6 @@
 """Canary queries: do searches still find in the trained index what they found when it was trained?
 
-They are asked within a *universe*: the rows whose seeded hash of the id lies under a threshold, 65,536 or all where
+They are asked within a *universe*: the rows whose seeded hash of the id lies under a threshold, 32,768 or all where
 there are fewer. What a search finds there depends on the lists probed and on the codes of these rows, and on no other
 row; so an index of the universe alone, in memory, has the recall that the whole index has within it, at a cost that
 does not grow with the collection. Rows that are added join the universe by the same hash; dead ones leave it.
@@ -29,6 +29,9 @@ from transforms.tombstones import Tombstones
 from transforms.vector_rows import BATCH_ROWS, VectorBatch
 
 QUERIES: Final = 1000
+UNIVERSE: Final = 32_768
+"""Rows; to code them, and to multiply them with the queries, takes a training about a second."""
+
 NEAR: Final = 100
 """Exact neighbours kept of every query: so many may die until it has fewer than ten."""
 
@@ -130,9 +133,10 @@ def grown(
             codes.append(made.codes)
             found = _distances(queries, batch.vectors, metric)
             found[canaries.query_ids[:, None] == batch.ids] = np.inf
+            # Behind the first rows few are near enough to be looked at.
+            ids_near, found_near = _dense(batch.ids, found, found <= distances.max(axis=1, keepdims=True))
             near_ids, distances = _nearest(
-                np.concatenate([near_ids, np.broadcast_to(batch.ids, found.shape)], axis=1),
-                np.concatenate([distances, found], axis=1),
+                np.concatenate([near_ids, ids_near], axis=1), np.concatenate([distances, found_near], axis=1)
             )
     order = np.argsort(np.concatenate(ids), kind="stable")
     near_ids, distances = _nearest(near_ids, distances)
@@ -269,6 +273,19 @@ def _distances(queries: NDArray[np.float32], vectors: NDArray[np.float32], metri
     norms = np.einsum("ij,ij->i", vectors, vectors)
     own = np.einsum("ij,ij->i", queries, queries)
     return np.asarray(norms + own[:, None] - 2 * products, np.float32)
+
+
+def _dense(
+    ids: NDArray[np.int64], distances: NDArray[np.float32], wanted: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The wanted ids and distances of every query side by side, -1 and infinity where it has fewer than others."""
+    queries, places = np.nonzero(wanted)
+    counts = np.bincount(queries, minlength=len(distances))
+    column = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shape = (len(distances), int(counts.max(initial=0)))
+    dense_ids, dense = np.full(shape, _NO_ROW), np.full(shape, np.inf, np.float32)
+    dense_ids[queries, column], dense[queries, column] = ids[places], distances[queries, places]
+    return dense_ids, dense
 
 
 def _nearest(ids: NDArray[np.int64], distances: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
