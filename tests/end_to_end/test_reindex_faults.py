@@ -1,6 +1,6 @@
 """Faults during a reindex: each is a clear line that names the file; nothing is published, and nothing is lost.
 
-Every kind of file, damaged in every way, in every kind of night, takes ten minutes:
+Every kind of file, damaged in every way, in every kind of night, and many full disks take half an hour:
 
     pytest -m slow tests/end_to_end/test_reindex_faults.py
 """
@@ -8,6 +8,7 @@ Every kind of file, damaged in every way, in every kind of night, takes ten minu
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from pipelines import build, reindex, verify
+from tests.conftest import skip_or_fail
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import content, leftovers
 from tests.end_to_end.reindexing import Collection, collection, generation_of
@@ -95,31 +97,71 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 0x10]) + data[middle + 1 :]
 
 
-@pytest.mark.parametrize(
-    ("kind", "damage"),
-    [
-        ("manifest", "flipped bit"),
-        ("key bucket", "flipped bit"),
-        ("tombstones", "cut short"),
-        ("table of shards", "missing"),
-        ("trained index", "flipped bit"),
-        ("lists", "flipped bit"),
-    ],
-)
-def test_a_damaged_file_is_named_and_the_repaired_root_goes_on(
-    root: Path, kind: str, damage: str, capsys: Capture
+@pytest.fixture(scope="module")
+def undisturbed(before: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, str]]:
+    """What a night makes to which nothing happens."""
+    made: dict[str, dict[str, str]] = {}
+
+    def of(night: str) -> dict[str, str]:
+        if night not in made:
+            root = tmp_path_factory.mktemp(night) / "root"
+            shutil.copytree(before / "root", root)
+            assert reindexing.run(root, *NIGHTS[night]) == 0
+            made[night] = content(root)
+        return made[night]
+
+    return of
+
+
+Undisturbed = Callable[[str], dict[str, str]]
+
+SAMPLE = {
+    "delta": {
+        "manifest": "flipped bit",
+        "key bucket": "flipped bit",
+        "tombstones": "cut short",
+        "trained index": "flipped bit",
+        "table of shards": "missing",
+    },
+    "compaction": {"lists": "flipped bit"},
+    "retrain": {"shard": "missing"},
+}
+"""What is tried every time, in the order in which it is read: who goes on does not read again what was read.
+
+A delta looks at the sizes of lists only; who merges them reads and checks all.
+"""
+
+
+@pytest.mark.parametrize("night", SAMPLE)
+def test_a_damaged_file_is_named_and_the_repaired_root_ends_as_if_nothing_had_been(
+    root: Path, night: str, undisturbed: Undisturbed, capsys: Capture
 ) -> None:
-    # A delta looks at the sizes of lists only; who merges them reads and checks all.
-    check(root, kind, damage, "compaction" if kind == "lists" else "delta", capsys)
+    for kind, damage in SAMPLE[night].items():
+        check(root, kind, damage, night, capsys)
+    assert_ends_as(undisturbed(night), root, night)
+
+
+def assert_ends_as(wanted: dict[str, str], root: Path, night: str = "delta") -> None:
+    """The same command ends with the bytes of an undisturbed run."""
+    assert reindexing.run(root, *NIGHTS[night]) == 0
+    assert content(root) == wanted
+    assert leftovers(root) == []
+    assert verify.main(["--root", str(root)]) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("night", NIGHTS)
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_of_any_kind_is_named(root: Path, damage: str, night: str, capsys: Capture) -> None:
+def test_a_damaged_file_of_any_kind_is_named(
+    root: Path, damage: str, night: str, undisturbed: Undisturbed, tmp_path: Path, capsys: Capture
+) -> None:
     for kind in files_of(root):
         if kind not in NOT_READ[night] and not (night == "retrain" and kind in MADE_ANEW):
-            check(root, kind, damage, night, capsys)
+            copy = tmp_path / kind
+            shutil.copytree(root, copy)
+            check(copy, kind, damage, night, capsys)
+            assert_ends_as(undisturbed(night), copy, night)
+            shutil.rmtree(copy)
 
 
 MADE_ANEW = {"trained index", "training", "canaries", "lists"}
@@ -127,9 +169,10 @@ MADE_ANEW = {"trained index", "training", "canaries", "lists"}
 
 
 def check(root: Path, kind: str, damage: str, night: str, capsys: Capture) -> None:
+    """Damages a file, sees the night fail in a line that names it, with nothing published, and repairs the file."""
     name = files_of(root)[kind]
-    file, published = root / name, generations.numbers(Store.at(str(root)))
-    whole = file.read_bytes()
+    file, published, kept = root / name, generations.numbers(Store.at(str(root))), content(root)
+    whole, times = file.read_bytes(), file.stat()
     DAMAGE[damage](file)
     if (kind, damage) == ("manifest", "missing"):  # the generation before is the current one then
         assert verify.main(["--root", str(root)]) == 0
@@ -140,25 +183,17 @@ def check(root: Path, kind: str, damage: str, night: str, capsys: Capture) -> No
 
     said = capsys.readouterr().err.splitlines()
     assert code == 1, (kind, damage, night)
-    assert Path(name).name in said[-1] and said[-1].startswith("pixdex: "), said[-3:]
+    assert sum(line.startswith("pixdex: ") for line in said) == 1 and said[-1].startswith("pixdex: "), said
+    assert Path(name).name in said[-1], said[-1]
     assert "Traceback" not in "\n".join(said)
     assert generations.numbers(Store.at(str(root))) == published
     assert not Store.at(str(root)).exists(layout.LEASE)
     file.write_bytes(whole)
-    assert verify.main(["--root", str(root)]) == 0
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert content(root) == kept
 
 
-def test_after_the_repair_the_night_ends_as_if_nothing_had_been(root: Path, tmp_path: Path, capsys: Capture) -> None:
-    shutil.copytree(root, tmp_path / "undisturbed")
-    assert reindexing.run(tmp_path / "undisturbed") == 0
-    for kind in ("key bucket", "tombstones", "trained index"):
-        check(root, kind, "flipped bit", "delta", capsys)
-    assert reindexing.run(root) == 0
-    assert content(root) == content(tmp_path / "undisturbed")
-    assert leftovers(root) == []
-
-
-@pytest.mark.parametrize("damage", ["flipped bit", "missing"])
+@pytest.mark.parametrize("damage", ["flipped bit", pytest.param("missing", marks=pytest.mark.slow)])
 def test_what_a_damaged_shard_held_is_embedded_anew(root: Path, tmp_path: Path, damage: str, capsys: Capture) -> None:
     shutil.copytree(root, tmp_path / "undisturbed")
     assert reindexing.run(tmp_path / "undisturbed") == 0
@@ -172,7 +207,7 @@ def test_what_a_damaged_shard_held_is_embedded_anew(root: Path, tmp_path: Path, 
     reindexing.assert_same(reindexing.found(root), reindexing.found(tmp_path / "undisturbed"))
 
 
-@pytest.mark.parametrize("kind", ["lists", "trained index"])
+@pytest.mark.parametrize("kind", ["lists", pytest.param("trained index", marks=pytest.mark.slow)])
 def test_a_training_that_is_asked_for_makes_all_but_the_shards_anew(root: Path, kind: str) -> None:
     DAMAGE["flipped bit"](root / files_of(root)[kind])
     assert verify.main(["--root", str(root)]) == 1
@@ -200,25 +235,82 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]
     left[0] = 1 << 30
 
 
+NAMES = [0, 1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 35, 40]
+
+
 @pytest.mark.parametrize(
-    "names", [pytest.param(3, marks=pytest.mark.slow), 8, pytest.param(20, marks=pytest.mark.slow), 30]
+    "names", [pytest.param(count, marks=() if count == 20 else pytest.mark.slow) for count in NAMES]
 )
 def test_a_full_disk_is_said_in_a_line_and_the_night_goes_on_when_there_is_room(
-    root: Path, tmp_path: Path, full_disk: Callable[[int], None], capsys: Capture, names: int
+    root: Path, undisturbed: Undisturbed, full_disk: Callable[[int], None], capsys: Capture, names: int
 ) -> None:
-    shutil.copytree(root, tmp_path / "undisturbed")
-    assert reindexing.run(tmp_path / "undisturbed") == 0
+    wanted = undisturbed("delta")
     capsys.readouterr()
     full_disk(names)
     code = reindexing.run(root)
     full_disk(1 << 30)
-    said = capsys.readouterr().err.splitlines()
-    assert code == 1 and "No space left on device" in said[-1] and "make room" in said[-1], said[-3:]
+    assert_says(code, capsys, "No space left on device", "make room")
     assert generation_of(root).generation == 2
+    assert_ends_as(wanted, root)
 
-    assert reindexing.run(root) == 0
-    assert content(root) == content(tmp_path / "undisturbed")
-    assert verify.main(["--root", str(root)]) == 0
+
+def assert_says(code: int, capsys: Capture, *words: str) -> None:
+    """The job failed, and said in one line why and what to do."""
+    said = capsys.readouterr().err.splitlines()
+    assert code == 1, said
+    assert "Traceback" not in "\n".join(said)
+    assert sum(line.startswith("pixdex: ") for line in said) == 1 and said[-1].startswith("pixdex: "), said
+    for word in words:
+        assert word in said[-1], said[-1]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts something at an empty folder; skipped where this user may not."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+
+    def mount(*words: str) -> Path:
+        done = subprocess.run(["mount", *words, str(folder)], capture_output=True, check=False, encoding="utf-8")
+        if done.returncode:
+            skip_or_fail("MOUNT", f"this user may mount nothing: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # this process keeps files open
+
+
+@pytest.mark.parametrize(
+    "room", [pytest.param(kib, marks=() if kib == 48 else pytest.mark.slow) for kib in (0, 4, 16, 32, 48, 64, 96, 128)]
+)
+def test_a_disk_that_is_full_indeed_is_said_in_a_line(
+    root: Path, mounted: Callable[..., Path], undisturbed: Undisturbed, capsys: Capture, room: int
+) -> None:
+    wanted = undisturbed("delta")
+    disk = mounted("-t", "tmpfs", "-o", "size=16m", "tmpfs")
+    small, ballast = disk / "root", disk / "ballast"
+    shutil.copytree(root, small)
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    ballast.write_bytes(bytes(free - (room << 10)))
+    kept = content(small)
+    capsys.readouterr()
+    assert_says(reindexing.run(small), capsys, "No space left on device", "make room")
+    assert content(small) == kept
+    ballast.unlink()
+    assert_ends_as(wanted, small)
+
+
+def test_a_root_that_is_mounted_to_be_read_is_compared_but_not_written(
+    root: Path, mounted: Callable[..., Path], capsys: Capture
+) -> None:
+    still = mounted("--bind", str(root))
+    mounted("-o", "remount,bind,ro")
+    kept = content(root)
+    assert reindexing.run(still, "--dry-run") == 0
+    capsys.readouterr()
+    assert_says(reindexing.run(still), capsys, "Read-only file system", "mend permissions", "mounted")
+    assert content(root) == kept
 
 
 def test_a_root_that_cannot_be_written_is_refused_in_a_line(
