@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from transforms import layout
 from transforms.errors import PixdexError
+from transforms.index.assignment import padded
 from transforms.index.encode import encode_batches
 from transforms.index.open_trained import OpenTrained
 from transforms.index.vector_transforms import behind_transforms
@@ -52,7 +53,8 @@ class Canaries:
         ids: int64 `(u,)` ascending, the universe.
         list_nos: int64 `(u,)`, and `codes` uint8 `(u, code_size)`: these rows in the index.
         near_ids: int64 `(q, 100)`, nearest first, -1 where there is none.
-        near_distances: float32 `(q, 100)`, lower is nearer.
+        near_distances: float32 `(q, 100)`, lower is nearer. Where there is no row, the distance up to which all rows
+            of the universe are listed: infinity unless some that were too far have been left out.
     """
 
     seed: int
@@ -117,13 +119,22 @@ def grown(
     metric: Metric,
     workers: int,
 ) -> Canaries:
-    """Lets rows join the universe, all of which must have its hash, and dead rows leave it."""
+    """Lets rows join the universe, all of which must have its hash, and dead rows leave it.
+
+    Neighbours stay exact, however many have died: a row that joins is listed only within the distance up to which all
+    rows are. The result is the same however rows are cut into batches; another number of threads may change the last
+    bits of distances.
+
+    Cost: an inner product of every query and new row, and coding these; every batch costs what a full one does.
+    """
     some = [batch for batch in batches if len(batch.ids)]
     alive = dead.are_alive(canaries.ids)
     ids, lists, codes = [canaries.ids[alive]], [canaries.list_nos[alive]], [canaries.codes[alive]]
     gone = dead.are_dead(canaries.near_ids) | (canaries.near_ids == _NO_ROW)
     near_ids = np.where(gone, _NO_ROW, canaries.near_ids)
     distances = np.where(gone, np.float32(np.inf), canaries.near_distances)
+    # Of rows that are farther than this, some were left out when there was no room for them.
+    exact_to = canaries.near_distances[:, -1:]
     queries = canaries.queries.astype(np.float32)
     with limited(workers):
         for batch in _cut(some):
@@ -134,7 +145,8 @@ def grown(
             found = _distances(queries, batch.vectors, metric)
             found[canaries.query_ids[:, None] == batch.ids] = np.inf
             # Behind the first rows few are near enough to be looked at.
-            ids_near, found_near = _dense(batch.ids, found, found <= distances.max(axis=1, keepdims=True))
+            limit = np.minimum(exact_to, distances.max(axis=1, keepdims=True))
+            ids_near, found_near = _dense(batch.ids, found, found <= limit)
             near_ids, distances = _nearest(
                 np.concatenate([near_ids, ids_near], axis=1), np.concatenate([distances, found_near], axis=1)
             )
@@ -146,8 +158,13 @@ def grown(
         list_nos=np.concatenate(lists)[order],
         codes=np.concatenate(codes)[order],
         near_ids=near_ids,
-        near_distances=distances,
+        near_distances=np.where(near_ids == _NO_ROW, exact_to, distances),
     )
+
+
+def countable(canaries: Canaries) -> NDArray[np.int64]:
+    """Returns the places of the queries that recall is taken of: those that have ten neighbours still."""
+    return np.flatnonzero((canaries.near_ids[:, :RECALL_AT] != _NO_ROW).all(axis=1))
 
 
 def recall(canaries: Canaries, opened: OpenTrained) -> float | None:
@@ -155,7 +172,7 @@ def recall(canaries: Canaries, opened: OpenTrained) -> float | None:
 
     Memory: the codes of the universe once more. The lists of the opened index are changed meanwhile: one thread.
     """
-    whole = np.flatnonzero((canaries.near_ids[:, :RECALL_AT] != _NO_ROW).all(axis=1))
+    whole = countable(canaries)
     if not len(whole):
         return None
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(opened.index))  # what it has depends on the key
@@ -193,7 +210,7 @@ def recall(canaries: Canaries, opened: OpenTrained) -> float | None:
 def residual(opened: OpenTrained, vectors: NDArray[np.float32]) -> float:
     """Returns the mean squared error of some vectors, float32 `(n, d)`, after coding, over their mean squared norm.
 
-    Both are taken behind the transforms.
+    Both are taken behind the transforms, as training takes them of held-out rows; 0 of vectors without a norm.
     """
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(opened.index))  # what it has depends on the key
     ids = np.arange(len(vectors))
@@ -204,7 +221,7 @@ def residual(opened: OpenTrained, vectors: NDArray[np.float32]) -> float:
     inner.decode_vectors(len(known), faiss.swig_ptr(codes), faiss.swig_ptr(lists), faiss.swig_ptr(decoded))
     norm = float(np.einsum("ij,ij->", known, known, dtype=np.float64))
     error = known - decoded
-    return float(np.einsum("ij,ij->", error, error, dtype=np.float64)) / max(norm, 1e-30)
+    return float(np.einsum("ij,ij->", error, error, dtype=np.float64)) / norm if norm else 0.0
 
 
 def lists_of(opened: OpenTrained, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -263,11 +280,10 @@ def _cut(batches: Sequence[VectorBatch]) -> Iterable[VectorBatch]:
 def _distances(queries: NDArray[np.float32], vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
     """Distances of every query and row, float32 `(q, n)`, lower is nearer."""
     if metric == "l1":
-        found = np.empty((len(queries), len(vectors)), np.float32)
-        for place, query in enumerate(queries):
-            found[place] = np.abs(vectors - query).sum(axis=1)
-        return found
-    products = queries @ vectors.T
+        one_by_one: NDArray[np.float32] = faiss.pairwise_distances(queries, vectors, faiss.METRIC_L1)
+        return one_by_one
+    # In a slot of one shape, as in the code: the last bits do not tell how many rows came together.
+    products = (queries @ padded(vectors, BATCH_ROWS).T)[:, : len(vectors)]
     if metric == "ip":
         return -products
     norms = np.einsum("ij,ij->i", vectors, vectors)

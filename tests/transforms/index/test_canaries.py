@@ -268,6 +268,50 @@ def test_queries_that_lost_too_many_neighbours_do_not_count(plain: OpenTrained) 
     assert canaries.recall(fewer, plain) == 1
 
 
+def test_neighbours_stay_the_nearest_while_rows_come_and_go(plain: OpenTrained) -> None:
+    asked, alive = batch(50, 50_000, 9), batch(1000)
+    made = make(plain, alive, asked, nprobe=4)
+    chance = np.random.default_rng(0)
+    for night in range(40):
+        dead = alive.ids[chance.random(len(alive.ids)) < 0.1]
+        elsewhere = vectors(60, 100 + night) + np.float32(night / 80)
+        elsewhere /= np.linalg.norm(elsewhere, axis=1, keepdims=True)
+        new = VectorBatch(10_000 + 60 * night + np.arange(60), elsewhere)
+        made = canaries.grown(made, plain, [new], Tombstones.of(dead), "l2", workers=1)
+        alive = joined(some(alive, ~np.isin(alive.ids, dead)), new)
+    exact = np.sort(distances(asked.vectors, alive.vectors, "l2"), axis=1)[:, :10]
+    asked_still = canaries.countable(made)
+    assert 0 < len(asked_still) < 50
+    np.testing.assert_allclose(made.near_distances[asked_still, :10], exact[asked_still], atol=1e-5)
+    # All lists of whole vectors: nothing is missed.
+    assert canaries.recall(made, plain) == 1
+
+
+def test_rows_behind_dead_neighbours_are_not_taken_for_the_nearest(plain: OpenTrained) -> None:
+    # Rows 101 to 199 are nearer than those that join, but were too far to be listed.
+    line = np.zeros((500, DIM), np.float32)
+    line[:, 0] = np.arange(500) / 64
+    old, query = VectorBatch(np.arange(1, 200), line[1:200]), VectorBatch(np.array([9000]), line[:1])
+    far = VectorBatch(np.arange(300, 400), line[300:400])
+    left = canaries.grown(make(plain, old, query), plain, [], Tombstones.of(np.arange(1, 96)), "l2", workers=1)
+    assert left.near_ids[0, :6].tolist() == [96, 97, 98, 99, 100, -1]
+    grown = canaries.grown(left, plain, [far], Tombstones(), "l2", workers=1)
+    assert grown.near_ids[0, :6].tolist() == [96, 97, 98, 99, 100, -1]
+    assert canaries.recall(grown, plain) is None
+    near = VectorBatch(np.arange(400, 410), line[:10])
+    again = canaries.grown(grown, plain, [near], Tombstones(), "l2", workers=1)
+    assert again.near_ids[0, :16].tolist() == [*range(400, 410), 96, 97, 98, 99, 100, -1]
+
+
+@pytest.mark.parametrize("rows_a_batch", [1, 7, 333])
+def test_how_rows_are_bundled_changes_no_bit(opened: OpenTrained, metric: Metric, rows_a_batch: int) -> None:
+    before, new = make(opened, batch(300), batch(30), metric), batch(400, 1000, 8)
+    cuts = np.array_split(np.arange(400), np.arange(rows_a_batch, 400, rows_a_batch))
+    parts = [VectorBatch(new.ids[cut], new.vectors[cut]) for cut in cuts]
+    whole = canaries.grown(before, opened, [new], Tombstones(), metric, workers=1)
+    assert_equal(canaries.grown(before, opened, parts, Tombstones(), metric, workers=1), whole)
+
+
 def test_asking_leaves_the_index_as_it_was(opened: OpenTrained, metric: Metric) -> None:
     made = make(opened, batch(200), batch(30), metric)
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(opened.index))
@@ -326,6 +370,18 @@ def test_the_residual_of_whole_vectors_is_nothing_and_that_of_codes_a_share_of_t
     opened = opened_by_case[case]
     near, far = canaries.residual(opened, vectors(300)), canaries.residual(opened, 5 + vectors(300))
     assert 0 < near < 1 and far > near
+
+
+def test_the_residual_is_the_one_that_training_measures(tmp_path: Path, case: tuple[str, Metric]) -> None:
+    sample, store = vectors(1500, 0), Store.at(str(tmp_path))
+    made = small_training.train(store, *case, sample, held_out=300)
+    expected = made.assembled.held_out_residual
+    assert canaries.residual(open_trained(store, made.trained), sample[-300:]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_vectors_without_a_norm_have_no_residual(opened: OpenTrained) -> None:
+    for rows in (0, 5):
+        assert canaries.residual(opened, np.zeros((rows, DIM), np.float32)) == 0
 
 
 def test_every_vector_is_in_the_list_where_it_is_added(opened: OpenTrained) -> None:
