@@ -53,6 +53,7 @@ class GcOptions(options.RootOptions):
         )
         # Only so: Beam has a flag --dry_run of its own.
         parser.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+        flags.add(parser, "--json", action="store_true", help="print only the JSON object")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,26 +67,28 @@ def collect(argv: Sequence[str]) -> int:
     own, beam_flags = options.parse("gc", __doc__, argv, (options.RootOptions, GcOptions))
     options.refuse_beam_flags(beam_flags)
     store = options.root_of(own)
-    if not generations.numbers(store):
-        raise UsageError(f"{store.url} has no generation: there is nothing to drop")
+    if not generations.numbers(store) and not generations.runs(store):
+        raise UsageError(f"{store.url} has no generation and no run: there is nothing to drop")
     if own.dry_run:
-        return _say(_look(store, own.keep, own.older_than), dry_run=True)
+        garbage = _look(store, own.keep, own.older_than)
+        return _say(garbage, dry_run=True, only_json=own.json)
     with lease.held(store, "gc"):
         garbage = _look(store, own.keep, own.older_than)
         collecting.remove(store, garbage)
         store.sweep_scratch()
-    return _say(garbage, dry_run=False)
+    return _say(garbage, dry_run=False, only_json=own.json)
 
 
 def _look(store: Store, keep: int, grace: float) -> collecting.Garbage:
     return collecting.find_garbage(store, keep, grace, time.time())
 
 
-def _say(garbage: collecting.Garbage, *, dry_run: bool) -> int:
+def _say(garbage: collecting.Garbage, *, dry_run: bool, only_json: bool) -> int:
     done = "would go" if dry_run else "removed"
     spared = f", {len(garbage.spared):,} files are too young" if garbage.spared else ""
     files = f"{len(garbage.files):,} files, {garbage.bytes:,} bytes"
-    console.say(f"{done}: {len(garbage.generations):,} generations, {files}{spared}")
+    if not only_json:
+        console.say(f"{done}: {len(garbage.generations):,} generations, {files}{spared}")
     console.show_json(
         {
             "kept": list(garbage.kept),

@@ -19,15 +19,22 @@ from transforms.run import Run
 from transforms.store import Found, Store
 
 FOLDERS: Final = (
-    layout.GENERATIONS, layout.PLANS, layout.TABLES, "embeddings", "rejects", "vectors", "trained", "lists", "index",
-    "reports",
+    layout.GENERATIONS, layout.PLANS, layout.TABLES, "embeddings", "rejects", "vectors", "trained", "lists",
+    "index", "reports",
 )  # fmt: skip
 """Where a root keeps its own; nothing else is looked at."""
 
 _NUMBERS: Final = ("request.json", "plan.json", "abandoned.json")
 """Of a run: they keep its numbers from being used again."""
 
-_REMOVERS: Final = 16
+_INDEX: Final = "index"
+_PARTIAL: Final = ".partial"
+"""How the hidden name of a file ends that is being merged into (`transforms.merging`)."""
+
+_SCRATCH: Final = f"{layout.SCRATCH}/"
+
+_AT_ONCE: Final = 16
+"""Files are small and often far away: read and remove this many at a time."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +74,16 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
         PixdexError: a table of a generation that stays cannot be read: nothing may be removed then.
     """
     numbers = generations.numbers(store)
-    kept = _kept(store, numbers, keep, now - grace_seconds)
-    needed = {path for number in kept for path in generations.files(store, manifest.read(store, number))}
     run = generations.unfinished(store)
+    kept = _kept(store, numbers, keep, now - grace_seconds)
+    if run is not None and run.base is not None:
+        kept = sorted({*kept, run.base.generation})
+    needed = {path for number in kept for path in generations.files(store, manifest.read(store, number))}
     if run is not None:
         needed |= set(needed_by(run))
     gone: list[Found] = []
     spared: list[Found] = []
-    for file in everything(store):
+    for file in itertools.chain(everything(store), _leftovers(store, run)):
         folder, _, name = file.path.rpartition("/")
         if file.path in needed or folder == layout.GENERATIONS:
             continue
@@ -92,10 +101,11 @@ def remove(store: Store, garbage: Garbage) -> None:
     """Removes it."""
     for number in garbage.generations:
         store.remove(layout.generation(number))
-    with ThreadPoolExecutor(_REMOVERS, "remove") as pool:
+    with ThreadPoolExecutor(_AT_ONCE, "remove") as pool:
         for _ in pool.map(lambda file: store.remove(file.path), garbage.files):
             pass
-    store.remove_empty_folders(FOLDERS)
+    scratch = {"/".join(file.path.split("/")[:2]) for file in garbage.files if file.path.startswith(_SCRATCH)}
+    store.remove_empty_folders((*FOLDERS, *sorted(scratch)))  # its own folder may be in use at this moment
 
 
 def everything(store: Store) -> Iterator[Found]:
@@ -106,15 +116,31 @@ def everything(store: Store) -> Iterator[Found]:
 
 def needed_by(run: Run) -> Iterator[str]:
     """Names the files that an unfinished run needs: what its markers refer to, its merged file, and its base."""
-    store, folder = run.store, layout.plan_folder(run.generation)
-    base = run.base
+    store, base = run.store, run.base
     if base is not None:
         yield from generations.files(store, base)
     yield layout.merged_index(run.generation)  # markers of its pieces do not name it
-    for file in store.walk(folder):
-        yield file.path
-        if file.path.endswith(".json"):
-            yield from _paths(msgspec.json.decode(store.read(file.path)))
+    own = [file.path for file in store.walk(layout.plan_folder(run.generation))]
+    yield from own
+    with ThreadPoolExecutor(_AT_ONCE, "read") as pool:
+        for content in pool.map(store.read, (path for path in own if path.endswith(".json"))):
+            yield from _paths(msgspec.json.decode(content))
+
+
+def _leftovers(store: Store, run: Run | None) -> Iterator[Found]:
+    """Lists what runs that are over left under hidden names: half merged indexes, and temporary files of other hosts.
+
+    Those of this host are swept when their process is dead (`Store.sweep_scratch`).
+    """
+    if store.local is None:
+        return
+    own = None if run is None else layout.index_folder(run.generation)
+    for file in store.walk(_INDEX, hidden=True):
+        folder, _, name = file.path.rpartition("/")
+        if folder != own and name.startswith(".") and name.endswith(_PARTIAL):
+            yield file
+    if run is None:  # or its workers have them
+        yield from store.scratch_of_others()
 
 
 def _kept(store: Store, numbers: Sequence[int], keep: int, since: float) -> list[int]:

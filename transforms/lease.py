@@ -6,6 +6,7 @@ written, in the last ten minutes. A dead one is taken over at once. Whoever find
 
 import contextlib
 import datetime
+import errno
 import logging
 import os
 import socket
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from transforms import generations, layout
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.records import FORMAT_VERSION, encode
 from transforms.run import STAGES, Run
 from transforms.store import Store
@@ -29,6 +30,8 @@ RENEWED_EVERY: Final = 60.0
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS: Final = 40
 _BETWEEN_ATTEMPTS: Final = 0.25
+
+_NOT_TO_BE_WRITTEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 _CLAIM: Final = f"{layout.LEASE}.claim"
 """Who may remove a dead lease; there for a moment only."""
@@ -91,9 +94,21 @@ class Held:
             self.store.overwrite(layout.LEASE, encode(self.lease))
 
     def is_ours(self) -> bool:
-        """Tells whether the lease on storage is this one."""
-        found = _read(self.store)
+        """Tells whether the lease on storage is this one; what cannot be read is not."""
+        try:
+            found = self.store.find_record(layout.LEASE, Lease)
+        except PixdexError:
+            return False
         return found is not None and found.token == self.lease.token
+
+    def give_back(self) -> None:
+        """Removes it, if it is still this one; the work is done, whether or not that succeeds."""
+        with self.lock:
+            try:
+                if self.is_ours():
+                    self.store.remove(layout.LEASE)
+            except OSError as error:  # of a process that has ended it is dead in any case
+                _LOG.warning("%s/%s could not be removed: %s", self.store.url, layout.LEASE, error)
 
 
 @contextlib.contextmanager
@@ -102,6 +117,7 @@ def held(store: Store, command: str) -> Iterator[Held]:
 
     Raises:
         PixdexError: another process has it; says which, and since when.
+        UsageError: the root cannot be written.
     """
     own = Held(store, _take(store, command))
     ended = threading.Event()
@@ -112,20 +128,34 @@ def held(store: Store, command: str) -> Iterator[Held]:
     finally:
         ended.set()
         renewing.join()
-        with own.lock:
-            if not own.kept and own.is_ours():
-                store.remove(layout.LEASE)
+        if not own.kept:
+            own.give_back()
 
 
 def _take(store: Store, command: str) -> Lease:
+    try:
+        return _create(store, command)
+    except OSError as error:
+        if error.errno not in _NOT_TO_BE_WRITTEN and not isinstance(error, PermissionError):
+            raise
+        raise UsageError(
+            f"--root {store.url} cannot be written ({error.strerror or error}), and {command} writes to it: "
+            "mend its permissions, or work on a copy"
+        ) from error
+
+
+def _create(store: Store, command: str) -> Lease:
     now = time.time()
     own = Lease(uuid.uuid4().hex, socket.gethostname(), os.getpid(), process_start(os.getpid()), command, now, now)
     for _ in range(_ATTEMPTS):
-        if store.create(layout.LEASE, encode(own)):
-            return own
+        created = store.create(layout.LEASE, encode(own))
         found = _read(store)
         if found is None:
             continue  # given back meanwhile
+        if found.token == own.token:
+            return own
+        if created:  # whoever found the one before dead removed this one instead, and was faster
+            _LOG.info("the lease of %s was taken over by %s", store.url, _who(found))
         if is_alive(store, found):
             raise PixdexError(_busy(store, found))
         _LOG.info("the lease of %s is dead: taking it over", _who(found))
@@ -162,11 +192,23 @@ def process_start(pid: int) -> str:
     """Returns when a process of this machine began, and in which boot; empty where the system does not say."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # The name of the program, in parentheses, may hold anything.
-        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        return f"{boot} {_stat(pid)[19]}"
     except (OSError, IndexError):
         return ""
-    return f"{boot} {ticks}"
+
+
+def _has_ended(pid: int) -> bool:
+    """Tells whether a process was killed or ended and is only not yet asked for, as in containers that reap nothing."""
+    try:
+        return _stat(pid)[0] in ("Z", "X")
+    except (OSError, IndexError):
+        return False
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel says of a process, from its state on."""
+    # The name of the program, in parentheses, may hold anything.
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
 
 
 def _lives(lease: Lease) -> bool:
@@ -176,6 +218,8 @@ def _lives(lease: Lease) -> bool:
         return False
     except PermissionError:
         pass
+    if _has_ended(lease.pid):
+        return False
     started = process_start(lease.pid)
     return not (started and lease.started) or started == lease.started
 

@@ -245,8 +245,8 @@ class Store:
             return 0.0
         return max([0.0, *(_time_of(entry) for entry in entries)])
 
-    def walk(self, folder: str) -> Iterator[Found]:
-        """Lists the files of a folder and of all below it, those with a hidden name left out."""
+    def walk(self, folder: str, *, hidden: bool = False) -> Iterator[Found]:
+        """Lists the files of a folder and of all below it; those with a hidden name only when they are asked for."""
         self.filesystem.invalidate_cache()
         base = self.full("")
         try:
@@ -255,7 +255,7 @@ class Store:
             return
         for name, info in found.items():
             path = str(name).removeprefix(base)
-            if not path.rpartition("/")[2].startswith("."):
+            if hidden or not path.rpartition("/")[2].startswith("."):
                 yield Found(path, int(info["size"]), _time_of(info))
 
     # --- writing ---
@@ -361,12 +361,18 @@ class Store:
         """Removes temporary folders that dead processes of this machine left in a local root."""
         if self.local is None or not (parent := self.local / layout.SCRATCH).is_dir():
             return
-        # The whole name is matched: `node-2-…` is of the host `node-2`, not of process 2 on `node`.
-        mine = re.compile(re.escape(socket.gethostname()) + r"-(\d+)-[^-]*")
         for folder in parent.iterdir():
-            match = mine.fullmatch(folder.name)
-            if match and not _alive(int(match[1])):
+            pid = _process_of(folder.name)
+            if pid is not None and not _alive(pid):
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def scratch_of_others(self) -> Iterator[Found]:
+        """Lists what processes of other machines have, or left, in temporary folders of a local root."""
+        if self.local is None:
+            return
+        for file in self.walk(layout.SCRATCH, hidden=True):
+            if _process_of(file.path.split("/")[1]) is None:
+                yield file
 
     def probe(self) -> None:
         """Checks that a new root can be written and that creating a file twice is noticed.
@@ -439,6 +445,13 @@ def _time_of(info: dict[str, Any]) -> float:
     if isinstance(found, datetime.datetime):
         return found.replace(tzinfo=found.tzinfo or datetime.UTC).timestamp()
     return float(found or 0)
+
+
+def _process_of(folder: str) -> int | None:
+    """The process of this machine that made a temporary folder; None where it is of another machine."""
+    # The whole name is matched: `node-2-…` is of the host `node-2`, not of process 2 on `node`.
+    match = re.fullmatch(re.escape(socket.gethostname()) + r"-(\d+)-[^-]*", folder)
+    return int(match[1]) if match else None
 
 
 def _alive(pid: int) -> bool:

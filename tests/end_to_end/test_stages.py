@@ -38,7 +38,7 @@ def test_the_stages_one_by_one_make_what_a_build_makes(
     root, whole = tmp_path / "root", tmp_path / "whole"
     jobs: tuple[tuple[Main, Stage, Stage], ...] = (
         (embed.main, "plan", "embed"),
-        (train.main, "sample", "train"),
+        (train.main, "keys", "train"),
         (add.main, "add", "add"),
     )
     for main, first, last in jobs:

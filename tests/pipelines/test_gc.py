@@ -13,8 +13,9 @@ from pipelines import build, gc, rollback, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
+from tests.roots import Row, make_root, unit
 from transforms import collecting, generations, layout, lease, publishing
-from transforms.records import Generation
+from transforms.records import EncoderSettings, Generation, IndexSettings, Request, Source
 from transforms.run import Run
 from transforms.searching import Searcher
 from transforms.store import Store
@@ -216,6 +217,27 @@ def test_a_dry_run_says_the_same_and_removes_nothing(root: Path, capsys: Capture
     assert every_file(root) == before
     assert collect(root, "--keep", "1", "--older-than", "0s") == 0
     assert dry == {**said(capsys), "dry_run": True}
+
+
+def test_only_the_json_object_is_said_when_it_is_asked_for(tmp_path: Path, capsys: Capture) -> None:
+    root = tmp_path / "small"
+    make_root(root, (Row("a", unit(1)),))
+    assert collect(root, "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["kept"] == [1]
+    assert err == ""
+
+
+def test_what_a_first_build_left_that_was_given_up_goes_though_no_generation_is_there(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    store = Store.at(str(tmp_path / "root"))
+    request = Request((Source("images", "file:///new"),), EncoderSettings("demo", "f", 2, ("image",)), IndexSettings())
+    generations.abandon(generations.begin(store, request))
+    store.create("embeddings/0000/left", b"behind")
+    assert collect(tmp_path / "root", "--older-than", "0s") == 0
+    assert (said(capsys)["kept"], store.exists("embeddings/0000/left")) == ([], False)
+    assert generations.next_number(store) == 2
 
 
 def test_twice_removes_nothing_more(root: Path, capsys: Capture) -> None:

@@ -1,5 +1,8 @@
 """What may go of a root: nothing that a kept generation or an unfinished run needs, and nothing that is young."""
 
+import os
+import socket
+import threading
 import time
 import uuid
 from dataclasses import asdict, replace
@@ -19,6 +22,7 @@ from transforms.records import (
     IndexSettings,
     ListsMarker,
     Plan,
+    Reindex,
     Request,
     ShardMarker,
     Source,
@@ -111,7 +115,7 @@ def test_files_that_nothing_needs_are_found_in_every_folder_but_that_of_manifest
     assert (f"{folder}/stray" in found) == (folder != layout.GENERATIONS)
 
 
-@pytest.mark.parametrize("path", ["notes", "elsewhere/x", ".scratch/host-1-x/half", "tables/.half", "lease.json"])
+@pytest.mark.parametrize("path", ["notes", "elsewhere/x", "tables/.half", "index/000001/.mine", "lease.json"])
 def test_files_elsewhere_and_hidden_ones_are_not_looked_at(store: Store, path: str) -> None:
     store.create(path, b"x")
     assert path not in paths(garbage_of(store))
@@ -144,6 +148,61 @@ def test_the_merged_index_of_an_unfinished_run_stays_though_no_marker_names_it(s
     begin(store)
     store.create(layout.merged_index(3), b"x")
     assert paths(garbage_of(store, keep=2)) == set()
+
+
+def test_the_base_of_an_unfinished_run_stays_with_its_manifest(store: Store) -> None:
+    request = store.read_record(layout.generation(1), Generation).request
+    generations.begin(store, replace(request, reindex=Reindex(base=1)))
+    garbage = garbage_of(store)
+    assert (garbage.kept, garbage.generations) == ((1, 2), ())
+    assert not paths(garbage) & needed(store, 1)
+
+
+def test_markers_are_read_many_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(store)
+    for task in range(20):
+        store.create(layout.marker(3, "embed", task), b"{}")
+    read, meeting = Store.read, threading.Barrier(2)
+
+    def read_in_company(where: Store, path: str) -> bytes:
+        if "/embed/" in path:
+            meeting.wait(30)
+        return read(where, path)
+
+    monkeypatch.setattr(Store, "read", read_in_company)
+    assert layout.marker(3, "embed", 19) in set(collecting.needed_by(run))
+
+
+PARTIAL = "index/000003/.index.faiss.partial"
+"""What a merge writes into until it is whole."""
+
+
+def test_the_half_merged_index_of_a_run_that_was_given_up_may_go(store: Store) -> None:
+    run = begin(store)
+    store.create(PARTIAL, b"half")
+    assert paths(garbage_of(store, keep=2)) == set()
+    generations.abandon(run)
+    assert [file.path for file in garbage_of(store, keep=2, grace=DAY).spared if file.path == PARTIAL] == [PARTIAL]
+    garbage = garbage_of(store, keep=2)
+    assert PARTIAL in paths(garbage)
+    collecting.remove(store, garbage)
+    assert not store.local_path("index/000003").exists()
+
+
+def test_temporary_files_of_other_hosts_may_go_when_no_run_is_unfinished(store: Store) -> None:
+    foreign = ".scratch/another-host-1-x/deep/half"
+    own = f".scratch/{socket.gethostname()}-{os.getpid()}-x/half"
+    for path in (foreign, own):
+        store.create(path, b"half")
+    assert {file.path for file in garbage_of(store, keep=2, grace=DAY).spared} == {foreign}
+    run = begin(store)
+    assert paths(garbage_of(store, keep=2)) == set()
+    generations.abandon(run)
+    garbage = garbage_of(store, keep=2)
+    assert paths(garbage) == {foreign}
+    collecting.remove(store, garbage)
+    assert not store.local_path(".scratch/another-host-1-x").exists()
+    assert store.exists(own)
 
 
 def test_of_a_run_that_was_given_up_only_its_numbers_stay(store: Store) -> None:

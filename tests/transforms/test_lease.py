@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from transforms import generations, layout, lease
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.lease import Lease
 from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker, encode
 from transforms.store import Store
@@ -178,6 +179,23 @@ def test_whoever_found_a_lease_dead_a_moment_ago_takes_no_living_one_away(
     assert on_storage(store) is None
 
 
+def test_whoever_took_over_and_was_itself_taken_over_before_it_looked_gives_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, here(dead_pid()))
+    other, create = elsewhere(0), Store.create
+
+    def create_and_lose(where: Store, path: str, data: bytes) -> bool:
+        created = create(where, path, data)
+        if created and path == layout.LEASE:
+            put(where, other)
+        return created
+
+    monkeypatch.setattr(Store, "create", create_and_lose)
+    assert not is_free(store)
+    assert on_storage(store) == other
+
+
 def test_whoever_is_killed_while_taking_over_holds_nobody_up_for_long(folder: Store) -> None:
     claim = f"{layout.LEASE}.claim"
     put(folder, here(dead_pid()))
@@ -205,6 +223,18 @@ def test_the_lease_of_a_dead_process_is_taken_over_at_once(store: Store) -> None
     put(store, here(dead_pid()))
     assert is_free(store)
     assert on_storage(store) is None
+
+
+def test_a_killed_process_whose_parent_does_not_ask_for_it_is_dead(store: Store) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    put(store, here(process.pid, lease.process_start(process.pid)))
+    assert not is_free(store)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # as in a container whose first process reaps nothing
+    try:
+        assert is_free(store)
+    finally:
+        process.wait()
 
 
 def test_the_start_of_a_process_is_its_own_and_stays(sleeper: int) -> None:
@@ -401,6 +431,58 @@ def test_a_holder_whose_lease_is_gone_makes_none_anew(store: Store) -> None:
         store.remove(layout.LEASE)
         held.renew()
         assert on_storage(store) is None
+
+
+@pytest.mark.parametrize("garbage", [b"{", b"{}"])
+def test_garbage_in_place_of_a_lease_stops_no_work_that_is_under_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, garbage: bytes
+) -> None:
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 0.01)
+    with lease.held(store, "reindex"):
+        store.overwrite(layout.LEASE, garbage)
+        wait_for(lambda: "was taken over" in caplog.text)
+    assert store.read(layout.LEASE) == garbage
+
+
+def test_a_store_that_fails_at_the_end_does_not_undo_the_work(
+    folder: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "connection lost")
+
+    with lease.held(folder, "gc"):
+        monkeypatch.setattr(Store, "remove", fail)
+    assert "connection lost" in caplog.text
+
+
+# --- a root that cannot be written ---
+
+
+@pytest.mark.parametrize("refusal", [OSError(30, "Read-only file system"), PermissionError(13, "Permission denied")])
+def test_a_root_that_cannot_be_written_is_named_with_the_reason(
+    store: Store, monkeypatch: pytest.MonkeyPatch, refusal: OSError
+) -> None:
+    def refuse(*_: Any) -> bool:
+        raise refusal
+
+    monkeypatch.setattr(Store, "create", refuse)
+    with (
+        pytest.raises(UsageError, match=f"--root {re.escape(store.url)} cannot be written") as raised,
+        lease.held(store, "gc"),
+    ):
+        pass
+    assert str(refusal.strerror) in str(raised.value)
+
+
+def test_a_store_that_fails_for_another_reason_is_not_said_to_be_read_only(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Store, "create", fail)
+    with pytest.raises(OSError, match="No space left"):
+        is_free(folder)
 
 
 # --- what is no lease ---

@@ -338,6 +338,22 @@ def test_only_folders_of_dead_processes_of_this_machine_are_swept(folder: Store)
     assert {path.name for path in parent.iterdir()} == kept
 
 
+def test_temporary_files_of_other_hosts_are_told_from_those_of_this_one(folder: Store) -> None:
+    here = socket.gethostname()
+    for name in (f"{here}-1-x", f"{here}-2-1-x", "another-host-1-x"):
+        folder.create(f"{layout.SCRATCH}/{name}/half", b"half")
+
+    found = {file.path.split("/")[1] for file in folder.scratch_of_others()}
+
+    assert found == {f"{here}-2-1-x", "another-host-1-x"}, (
+        "the host of the first of them is called like this one and -2"
+    )
+
+
+def test_an_object_store_has_no_temporary_files() -> None:
+    assert list(Store.at(f"memory://{uuid.uuid4().hex}").scratch_of_others()) == []
+
+
 def test_a_root_without_temporary_folders_is_swept_in_peace(store: Store) -> None:
     store.sweep_scratch()
 
@@ -438,6 +454,13 @@ def test_a_walk_names_every_file_with_its_size_and_time_and_no_hidden_one(store:
     assert {path: file.bytes for path, file in found.items()} == {"plans/1/a.json": 1, "plans/1/embed/b.json": 22}
     assert all(abs(time.time() - file.changed) < 10 for file in found.values())
     assert all(abs(file.changed - store.changed(path)) < 1 for path, file in found.items())
+
+
+def test_a_walk_names_hidden_files_too_when_it_is_asked_to(store: Store) -> None:
+    for path in ("plans/a", "plans/.half"):
+        store.create(path, b"x")
+
+    assert {file.path for file in store.walk("plans", hidden=True)} == {"plans/a", "plans/.half"}
 
 
 def test_a_walk_of_no_folder_finds_nothing(store: Store) -> None:
