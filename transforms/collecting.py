@@ -19,8 +19,8 @@ from transforms.run import Run
 from transforms.store import Found, Store
 
 FOLDERS: Final = (
-    layout.GENERATIONS, layout.PLANS, layout.TABLES, "embeddings", "rejects", "vectors", "trained", "lists",
-    "index", "reports",
+    layout.GENERATIONS, layout.PLANS, layout.TABLES, "embeddings", "rejects", "vectors", "trained", "lists", "index",
+    "reports",
 )  # fmt: skip
 """Where a root keeps its own; nothing else is looked at."""
 
