@@ -130,7 +130,7 @@ def measure(run: Run, base: Generation, alive: int) -> tuple[Drift, FileReferenc
     if watched is not None:
         joining = [_chosen(batch, in_sample(batch.ids, watched.seed, watched.share)) for batch in batches]
         watched = canaries.grown(watched, opened, joining, inventory.dead_rows(run), trained.metric, threads)
-        if len(watched.queries) >= LEAST_QUERIES:
+        if len(canaries.countable(watched)) >= LEAST_QUERIES:
             recall, recall_trained = canaries.recall(watched, opened), watched.recall_trained
         grown = canaries.save(run.store, trained.fingerprint, watched)
     new = sum(marker.rows for marker in run.shards())

@@ -31,7 +31,7 @@ from transforms.vector_rows import BATCH_ROWS, VectorBatch
 
 QUERIES: Final = 1000
 UNIVERSE: Final = 32_768
-"""Rows; to code them, and to multiply them with the queries, takes a training about a second."""
+"""Rows; to code them, and to multiply them with the queries, takes a training some seconds of CPU time."""
 
 NEAR: Final = 100
 """Exact neighbours kept of every query: so many may die until it has fewer than ten."""
