@@ -170,6 +170,23 @@ def test_a_file_that_is_gone_or_cut_short_is_named(root: Path, capsys: Capture) 
     assert back(root, "--to", "1") == 0
 
 
+def test_a_generation_that_somebody_else_published_meanwhile_is_left_as_it_is(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, next_shard = Store.at(str(root)), generations.next_shard
+
+    def publish_meanwhile(where: Store) -> int:
+        store.create(layout.generation(3), b"of somebody else")
+        monkeypatch.setattr(generations, "next_shard", next_shard)
+        return 99
+
+    monkeypatch.setattr(generations, "next_shard", publish_meanwhile)
+    capsys.readouterr()
+    assert back(root, "--to", "1") == 1
+    assert "generation 3 was published meanwhile" in capsys.readouterr().err
+    assert store.read(layout.generation(3)) == b"of somebody else"
+
+
 def test_a_root_that_is_being_written_is_left_alone(root: Path, capsys: Capture) -> None:
     with lease.held(Store.at(str(root)), "reindex"):
         assert "pixdex reindex" in refused(root, capsys, "--to", "1", code=1)
