@@ -23,8 +23,8 @@ Takes the same options as `pixdex build`. A shard index that is gone or cut shor
 import sys
 from collections.abc import Sequence
 
-from pipelines import console
-from pipelines.launch import launch
+from pipelines.running.launch import launch
+from pipelines.terminal import console
 
 
 def main(argv: Sequence[str] | None = None) -> int:

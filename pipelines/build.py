@@ -38,8 +38,8 @@ has a generation of the same request is left alone. The last line on stdout is o
 import sys
 from collections.abc import Sequence
 
-from pipelines import console
-from pipelines.launch import launch
+from pipelines.running.launch import launch
+from pipelines.terminal import console
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines import console
+from pipelines.terminal import console
 from transforms.errors import UsageError
 
 COMMANDS: Final = {

@@ -24,7 +24,8 @@ from typing import Final
 
 import numpy as np
 
-from pipelines import build, console, flags, options, result_page, search
+from pipelines import build, search
+from pipelines.terminal import console, flags, options, result_page
 from transforms import generations
 from transforms.demo import write_corpus
 from transforms.demo.corpus import COLUMNS

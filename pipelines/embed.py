@@ -24,8 +24,8 @@ same options.
 import sys
 from collections.abc import Sequence
 
-from pipelines import console
-from pipelines.launch import launch
+from pipelines.running.launch import launch
+from pipelines.terminal import console
 
 
 def main(argv: Sequence[str] | None = None) -> int:

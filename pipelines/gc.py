@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipelines import console, flags, options, quantities
+from pipelines.terminal import console, flags, options, quantities
 from transforms import collecting, generations, lease
 from transforms.errors import UsageError
 from transforms.store import Store

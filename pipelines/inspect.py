@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, Final
 
-from pipelines import console, flags, options, text_table
-from pipelines.text_table import Column
+from pipelines.terminal import console, flags, options, text_table
+from pipelines.terminal.text_table import Column
 from transforms import generations, layout, members, shards
 from transforms.errors import UsageError
 from transforms.index.trained import read_training

@@ -4,7 +4,8 @@ from typing import Final
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import launch, reindex
+from pipelines import reindex
+from pipelines.running import launch
 
 OPTIONS: Final[dict[str, tuple[type[PipelineOptions], ...]]] = {
     "build": launch.OPTIONS,

@@ -31,8 +31,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
-from pipelines import console, flags, plan_report, quantities
-from pipelines.flags import Flag
+from pipelines.terminal import console, flags, plan_report, quantities
+from pipelines.terminal.flags import Flag
 from transforms import generations, layout, rates
 from transforms.capacity import Machines, Workload
 from transforms.errors import PixdexError, UsageError

@@ -13,8 +13,8 @@ import msgspec
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.combiners import Count
 
-from pipelines import console
-from pipelines.quantities import rate_text
+from pipelines.terminal import console
+from pipelines.terminal.quantities import rate_text
 from transforms import calibration, rates
 from transforms.rates import Rates
 

@@ -52,8 +52,9 @@ from typing import Any
 
 from apache_beam.runners.runner import PipelineRunner
 
-from pipelines import console, dataflow, flags, launch, options, runners
-from pipelines.request import check
+from pipelines.running import dataflow, launch, runners
+from pipelines.running.request import check
+from pipelines.terminal import console, flags, options
 from transforms import generations, inventory, layout, lease
 from transforms.errors import PixdexError, UsageError
 from transforms.plan import PlanItems

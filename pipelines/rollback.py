@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipelines import console, flags, options
+from pipelines.terminal import console, flags, options
 from transforms import generations, lease, rolling_back
 from transforms.errors import UsageError
 from transforms.searching import open_generation

@@ -32,8 +32,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import console, flags, options, result_page, text_table
-from pipelines.text_table import Column
+from pipelines.terminal import console, flags, options, result_page, text_table
+from pipelines.terminal.text_table import Column
 from transforms import uris
 from transforms.errors import PixdexError, UsageError
 from transforms.load_picture import load_picture, target_side

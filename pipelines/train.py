@@ -22,8 +22,8 @@ Takes the same options as `pixdex build`. Go on with `pixdex add`, or with `pixd
 import sys
 from collections.abc import Sequence
 
-from pipelines import console
-from pipelines.launch import launch
+from pipelines.running.launch import launch
+from pipelines.terminal import console
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,8 +20,8 @@ from dataclasses import asdict
 
 import msgspec
 
-from pipelines import console, flags, options, text_table
-from pipelines.text_table import Column
+from pipelines.terminal import console, flags, options, text_table
+from pipelines.terminal.text_table import Column
 from transforms import collecting, generations, layout, verifying
 from transforms.errors import PixdexError, UsageError
 from transforms.findings import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report, reason_of

@@ -32,7 +32,8 @@ import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc, endpoints_pb2
 from google.protobuf import text_format
 
-from pipelines import console, flags, worker
+from pipelines.running import worker
+from pipelines.terminal import console, flags
 from transforms.errors import PixdexError, UsageError
 
 _HOST = "localhost"
@@ -68,7 +69,7 @@ class Worker:
             **({"PIPELINE_OPTIONS": options} if options else {}),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.worker"],
+            [sys.executable, "-m", "pipelines.running.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -5,7 +5,8 @@ import shlex
 
 import pytest
 
-from pipelines import options, plan
+from pipelines import plan
+from pipelines.terminal import options
 from tests.conftest import REPOSITORY
 from tests.deploy import commands
 from transforms.errors import UsageError

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines import cli, console
+from pipelines import cli
 from pipelines.jobs import OPTIONS
+from pipelines.terminal import console
 from transforms.errors import UsageError
 
 SEPARATOR: Final = "|"

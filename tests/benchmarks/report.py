@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.text_table import Column, render
+from pipelines.terminal.text_table import Column, render
 from tests.benchmarks.measuring import Measured
 from tests.benchmarks.recall import NPROBES, Curve, at_codes, difference
 

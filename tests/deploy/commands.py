@@ -8,8 +8,9 @@ from typing import cast
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import launch, options
 from pipelines.cli import COMMANDS
+from pipelines.running import launch
+from pipelines.terminal import options
 from transforms.errors import UsageError
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pytest
 
-from pipelines import options
 from pipelines.jobs import OPTIONS
+from pipelines.terminal import options
 from tests.conftest import REPOSITORY
 from tests.jobs import JOBS
 from transforms.errors import UsageError

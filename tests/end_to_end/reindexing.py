@@ -14,7 +14,8 @@ import PIL.Image
 import pytest
 from apache_beam.pvalue import PCollection
 
-from pipelines import build, launch, reindex
+from pipelines import build, reindex
+from pipelines.running import launch
 from transforms import generations, members
 from transforms.records import Generation, StageMarker, TrainedIndex, TrainMarker
 from transforms.run import Run

@@ -166,7 +166,7 @@ def test_pictures_and_rows_are_read_where_the_root_is(
 def test_an_interrupted_build_goes_on_where_it_was(
     bucket: str, csv: Path, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipelines.launch import launch  # noqa: PLC0415 - beside its one use
+    from pipelines.running.launch import launch  # noqa: PLC0415 - beside its one use
 
     argv = [str(word) for word in argv_of(f"{bucket}/root", csv)]
     assert launch(stage, "", argv, stage) == 0  # type: ignore[arg-type]  # a stage by its name

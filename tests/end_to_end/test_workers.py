@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import options
+from pipelines.terminal import options
 from tests import corpora
 from tests.end_to_end.builds import generation_of, run_here
 from tests.end_to_end.recording_encoder import FOLDER, rows_by_process
@@ -37,7 +37,7 @@ def test_every_worker_embeds_with_its_share_of_the_cores(
 def test_several_workers_share_the_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.launch.machine_memory", lambda: machine_memory() >> 40)
+    monkeypatch.setattr("pipelines.running.launch.machine_memory", lambda: machine_memory() >> 40)
     table = corpora.write_texts(tmp_path / "rows.csv", 10)
     done = run_here(
         capsys, "--root", tmp_path / "root", "--csv", table, "--text-column", "description", "--workers", 2,

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipelines import launch, options, runners
-from pipelines.request import difference, request_of, request_of_vectors
+from pipelines.running import launch, runners
+from pipelines.running.request import difference, request_of, request_of_vectors
+from pipelines.terminal import options
 from tests.transforms.stages import TINY
 from transforms import encoders
 from transforms.errors import UsageError

@@ -7,7 +7,8 @@ import shlex
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from pipelines import dataflow, options
+from pipelines.running import dataflow
+from pipelines.terminal import options
 from tests.deploy import commands
 from tests.jobs import JOBS
 

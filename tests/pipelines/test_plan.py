@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import build, flags, options, plan, plan_report
+from pipelines import build, plan
+from pipelines.terminal import flags, options, plan_report
 from transforms import generations, rates
 from transforms.capacity import THREADS_A_TASK, Machines, Workload
 from transforms.forecast import forecast

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines import search
 from pipelines.search import table
-from pipelines.text_table import cells_of
+from pipelines.terminal.text_table import cells_of
 from tests.roots import Row, make_root, unit
 from transforms.open_encoder import fingerprint_of
 from transforms.row_metadata import Hit

@@ -18,7 +18,9 @@ import pytest
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import ControlFuture
 
-from pipelines import console, processes, worker_pool
+from pipelines import worker_pool
+from pipelines.running import processes
+from pipelines.terminal import console
 from tests.conftest import REPOSITORY
 from transforms.errors import PixdexError
 
@@ -44,7 +46,9 @@ def start_request(control: str, worker_id: str = "1-1") -> beam_fn_api_pb2.Start
 
 def workers(of: int | None = None) -> list[psutil.Process]:
     found = psutil.Process(of).children()
-    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE and "pipelines.worker" in each.cmdline()]
+    return [
+        each for each in found if each.status() != psutil.STATUS_ZOMBIE and "pipelines.running.worker" in each.cmdline()
+    ]
 
 
 def wait_until_none(processes: list[psutil.Process]) -> None:

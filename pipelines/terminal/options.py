@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import flags
+from pipelines.terminal import flags
 from transforms import uris
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, IndexSettings, Source

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import console, preflight, runners
+from pipelines.running import preflight, runners
+from pipelines.terminal import console
 from transforms.errors import UsageError
 
 FLINK = ("--runner", "FlinkRunner", "--flink_version", "1.19")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import progress
+from pipelines.terminal import progress
 from tests.transforms.stages import begin, pictures
 from transforms import layout
 from transforms.records import FileReference, Plan, StageMarker

@@ -11,7 +11,7 @@ from typing import NoReturn
 import apache_beam as beam
 import pytest
 
-from pipelines import console
+from pipelines.terminal import console
 from tests.transforms.stages import pipeline
 from transforms.errors import PixdexError, UsageError
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pipelines import text_table
-from pipelines.quantities import bytes_text, duration_text, rate_text
-from pipelines.text_table import Column
+from pipelines.terminal import text_table
+from pipelines.terminal.quantities import bytes_text, duration_text, rate_text
+from pipelines.terminal.text_table import Column
 from transforms.forecast import Forecast, StageForecast
 from transforms.rates import A_CORE, ASSUMED
 

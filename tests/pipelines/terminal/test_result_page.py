@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import PIL.Image
 import pytest
 
-from pipelines.result_page import Answer, link, page, write
+from pipelines.terminal.result_page import Answer, link, page, write
 from transforms.errors import UsageError
 from transforms.row_metadata import Hit
 

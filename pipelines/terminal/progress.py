@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from pipelines import console
+from pipelines.terminal import console
 from transforms import layout
 from transforms.run import STAGES, Run, Stage
 

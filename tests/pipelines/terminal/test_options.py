@@ -7,8 +7,8 @@ import sys
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
-from pipelines import options
-from pipelines.launch import OPTIONS
+from pipelines.running.launch import OPTIONS
+from pipelines.terminal import options
 from transforms.errors import UsageError
 from transforms.records import IndexSettings, Source
 

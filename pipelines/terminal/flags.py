@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from pipelines import quantities
+from pipelines.terminal import quantities
 from transforms.records import Metric
 
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)

@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import options
+from pipelines.terminal import options
 from transforms.errors import UsageError
 from transforms.index.choose import check_key
 from transforms.records import NO_ENCODER, EncoderSettings, IndexSettings, Request, Source

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
-from pipelines import console, dataflow, options, progress, runners
-from pipelines.request import check, difference, request_of, request_of_vectors
+from pipelines.running import dataflow, runners
+from pipelines.running.request import check, difference, request_of, request_of_vectors
+from pipelines.terminal import console, options, progress
 from transforms import generations, layout
 from transforms.add import AddBlocks
 from transforms.bury import BuryRows

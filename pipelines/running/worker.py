@@ -9,11 +9,11 @@ import signal
 import sys
 import threading
 
-from pipelines import console
+from pipelines.terminal import console
 
 READY = b"ready"
 
-NEEDED = ("apache_beam.runners.worker.sdk_worker_main", "faiss", "torch", "pipelines.launch")
+NEEDED = ("apache_beam.runners.worker.sdk_worker_main", "faiss", "torch", "pipelines.running.launch")
 """What an interpreter must be able to import to do the work of every job."""
 
 

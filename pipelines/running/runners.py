@@ -14,8 +14,9 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, PipelineState, create_runner
 
-from pipelines import console, dataflow, preflight
-from pipelines.processes import ProcessEnvironment
+from pipelines.running import dataflow, preflight
+from pipelines.running.processes import ProcessEnvironment
+from pipelines.terminal import console
 from transforms.errors import PixdexError, UsageError
 
 IN_PROCESS = ("direct", "fnapi")

@@ -22,7 +22,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.portability.common_urns import resource_hints
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
-from pipelines import dataflow
+from pipelines.running import dataflow
 from tests import gcs
 from tests.conftest import REPOSITORY
 from tests.jobs import JOBS

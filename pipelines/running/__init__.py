@@ -1,0 +1,1 @@
+"""How a graph gets to its runner: launch, request, runners, preflight, Dataflow, worker processes."""

@@ -1,0 +1,1 @@
+"""What a person sees: flags, options, console, tables, progress, pages."""
