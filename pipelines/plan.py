@@ -33,11 +33,11 @@ from typing import Final, NoReturn
 
 from pipelines.terminal import console, flags, plan_report, quantities
 from pipelines.terminal.flags import Flag
-from transforms import generations, layout, rates
-from transforms.capacity import Machines, Workload
+from transforms import generations, layout
 from transforms.errors import PixdexError, UsageError
-from transforms.forecast import forecast
-from transforms.index import sizing
+from transforms.forecast import memory, rates
+from transforms.forecast.hours import forecast
+from transforms.forecast.workload import Machines, Workload
 from transforms.index.choose import check_key, choose, index_bytes
 from transforms.records import IndexSettings, Request
 from transforms.rejects import normalised_message
@@ -73,7 +73,7 @@ def plan(argv: Sequence[str]) -> int:
     bandwidth = own.bandwidth or (_BANDWIDTH if workers > 1 or load.object_store else None)
     machines = Machines(workers, cores, quantities.size("--bandwidth", bandwidth) if bandwidth else None)
     if own.worker_memory:
-        sizing.check_worker_memory(load, own.worker_memory, machines.at_a_time)
+        memory.check_worker_memory(load, own.worker_memory, machines.at_a_time)
     embedded = quantities.rate("--items-per-second", own.items_per_second) if own.items_per_second else None
     found = forecast(load, machines, rates.load() or rates.DEFAULT, embedded)
     if not own.json:

@@ -15,8 +15,8 @@ from apache_beam.transforms.combiners import Count
 
 from pipelines.terminal import console
 from pipelines.terminal.quantities import rate_text
-from transforms import calibration, rates
-from transforms.rates import Rates
+from transforms.forecast import measure, rates
+from transforms.forecast.rates import Rates
 
 _STAGES = 15
 _START = "import apache_beam, faiss, pyarrow.parquet, transforms.run"
@@ -28,13 +28,13 @@ def calibrate() -> Rates:
     console.say("measuring this machine; whatever else runs on it makes the rates lower")
     found = {}
     with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
-        for measured in calibration.measure(Path(folder)):
+        for measured in measure.measure(Path(folder)):
             found[measured.name] = _told(measured.name, measured.value)
     graph, stage = _graph_seconds()
     found["graph_seconds"], found["stage_seconds"] = _told("graph_seconds", graph), _told("stage_seconds", stage)
     found["start_seconds"] = _told("start_seconds", _start_seconds())
     found |= {name: _told(name, getattr(rates.DEFAULT, name), assumed=True) for name in sorted(rates.ASSUMED)}
-    measured_here = msgspec.convert({"machine": _machine(), "measured": calibration.today(), **found}, Rates)
+    measured_here = msgspec.convert({"machine": _machine(), "measured": measure.today(), **found}, Rates)
     console.say(f"kept in {rates.save(measured_here)}")
     return measured_here
 

@@ -11,7 +11,7 @@ from apache_beam.pvalue import PCollection
 from numpy.typing import NDArray
 
 from transforms import inventory, members
-from transforms.capacity import Workload
+from transforms.forecast.workload import Workload
 from transforms.index import canaries
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey

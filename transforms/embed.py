@@ -10,9 +10,9 @@ from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
 from transforms import planning, ready_shards
+from transforms.forecast.machines import ANY_WORKER, Worker
 from transforms.records import Partition, ShardMarker, StageMarker
 from transforms.reject_ratio import check_rejects
-from transforms.resources import ANY_WORKER, Worker
 from transforms.run import Run
 from transforms.stage import FinishStage
 

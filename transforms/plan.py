@@ -9,12 +9,12 @@ import pyarrow as pa
 from apache_beam.pvalue import AsList, PCollection
 
 from transforms import changes, key_table, layout, members, planning, tables, tombstones
-from transforms.capacity import Workload
 from transforms.changes import BucketChanges, CompareItems
 from transforms.errors import PixdexError, UsageError
+from transforms.forecast.memory import check_worker_memory
+from transforms.forecast.workload import Workload
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
-from transforms.index.sizing import check_worker_memory
 from transforms.listing import CONTAINERS, KEYS, ExpandSources, KeyBatch, ListContainer, SkippableFile, base_of
 from transforms.planning import Listing
 from transforms.records import (

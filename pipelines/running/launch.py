@@ -18,15 +18,15 @@ from transforms.compact import CompactBlocks
 from transforms.drift import MeasureDrift
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError, UsageError
+from transforms.forecast.machines import Worker, Workers, workers_for
+from transforms.forecast.memory import machine_memory
 from transforms.index.index_key import IndexKey
-from transforms.index.sizing import machine_memory
 from transforms.keys import UpdateKeys
 from transforms.merge import MergeBlocks
 from transforms.plan import PlanItems
 from transforms.publish import PublishGeneration
 from transforms.records import Generation, Request, Source
 from transforms.rejects import normalised_message
-from transforms.resources import Worker, Workers, workers_for
 from transforms.run import Run, Stage
 from transforms.sources import vectors
 from transforms.store import Store

@@ -6,8 +6,8 @@ from typing import Any, Final
 from pipelines.terminal import text_table
 from pipelines.terminal.quantities import bytes_text, duration_text, rate_text
 from pipelines.terminal.text_table import Column
-from transforms.forecast import Forecast, StageForecast
-from transforms.rates import A_CORE, ASSUMED
+from transforms.forecast.hours import Forecast, StageForecast
+from transforms.forecast.rates import A_CORE, ASSUMED
 
 _SMALL: Final = 0.001
 """Stages below this share of the whole are left out of the formulas."""

@@ -101,7 +101,7 @@ def duration_text(seconds: float) -> str:
 
 
 def rate_text(name: str, value: float) -> str:
-    """Writes a rate of `transforms.rates` with its unit.
+    """Writes a rate of `transforms.forecast.rates` with its unit.
 
     >>> rate_text("matrix_flops", 6e10), rate_text("read_bytes", 5e8), rate_text("stage_seconds", 0.25)
     ('60.0 Gflop/s', '0.50 GB/s', '0.250 s')

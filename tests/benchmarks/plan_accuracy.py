@@ -16,11 +16,11 @@ from pipelines.plan_calibration import calibrate
 from tests.benchmarks import own_builds, report
 from tests.benchmarks.measuring import machine, say, warm
 from tests.benchmarks.vector_folder import VectorFolder
-from transforms import rates
-from transforms.capacity import THREADS_A_TASK, Machines, Workload
-from transforms.forecast import Forecast, forecast
+from transforms.forecast import rates
+from transforms.forecast.hours import Forecast, forecast
+from transforms.forecast.rates import Rates
+from transforms.forecast.workload import THREADS_A_TASK, Machines, Workload
 from transforms.index.index_key import IndexKey
-from transforms.rates import Rates
 from transforms.records import Metric
 
 COUNTS_FROM = 0.1

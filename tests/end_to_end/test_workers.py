@@ -9,7 +9,7 @@ from pipelines.terminal import options
 from tests import corpora
 from tests.end_to_end.builds import generation_of, run_here
 from tests.end_to_end.recording_encoder import FOLDER, rows_by_process
-from transforms.index.sizing import machine_memory
+from transforms.forecast.memory import machine_memory
 
 ROWS = 9_000
 """Three shards: the least that a shard has is 4,096 rows."""

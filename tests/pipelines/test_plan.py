@@ -12,9 +12,10 @@ import pytest
 
 from pipelines import build, plan
 from pipelines.terminal import flags, options, plan_report
-from transforms import generations, rates
-from transforms.capacity import THREADS_A_TASK, Machines, Workload
-from transforms.forecast import forecast
+from transforms import generations
+from transforms.forecast import rates
+from transforms.forecast.hours import forecast
+from transforms.forecast.workload import THREADS_A_TASK, Machines, Workload
 from transforms.index.index_key import IndexKey
 from transforms.records import Plan
 from transforms.run import STAGES, Run

@@ -27,8 +27,8 @@ from tests import gcs
 from tests.conftest import REPOSITORY
 from tests.jobs import JOBS
 from transforms import generations, layout, planning
+from transforms.forecast.machines import LARGE_BYTES, SMALL_BYTES
 from transforms.records import FileReference, ItemSlice, Partition, Plan, digest
-from transforms.resources import LARGE_BYTES, SMALL_BYTES
 from transforms.store import Store
 
 pytest.importorskip("apache_beam.runners.dataflow.internal.apiclient", reason="needs pixdex[gcp]", exc_type=ImportError)

@@ -7,10 +7,10 @@ workers for each environment: hints belong only into graphs for runners that act
 from dataclasses import dataclass
 from typing import Final
 
-from transforms.capacity import Workload
 from transforms.errors import UsageError
+from transforms.forecast.memory import PROCESS_BYTES, stage_memory
+from transforms.forecast.workload import Workload
 from transforms.index.choose import choose
-from transforms.index.sizing import PROCESS_BYTES, stage_memory
 from transforms.records import NO_ENCODER, ROWS_PER_SHARD, EncoderSettings, Request
 
 SMALL_BYTES: Final = 4 << 30

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.capacity import Workload
+from transforms.forecast.work import Work, stage_costs
+from transforms.forecast.workload import Workload
 from transforms.index.index_key import IndexKey
-from transforms.stage_costs import Work, stage_costs
 
 KEYS = ("Flat", "IVF64,Flat", "IVF4096,SQ8", "OPQ64_256,IVF4096,PQ64", "OPQ16_64,IVF65536_HNSW32,PQ16x4")
 

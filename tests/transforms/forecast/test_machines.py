@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tests.transforms.stages import TINY
-from transforms.capacity import Workload
+from transforms.forecast.machines import LARGE_BYTES, MACHINE_BYTES, SMALL_BYTES, Worker, Workers, workers_for
+from transforms.forecast.memory import stage_memory
+from transforms.forecast.workload import Workload
 from transforms.index.index_key import IndexKey
-from transforms.index.sizing import stage_memory
 from transforms.records import NO_ENCODER, EncoderSettings, IndexSettings, Request
-from transforms.resources import LARGE_BYTES, MACHINE_BYTES, SMALL_BYTES, Worker, Workers, workers_for
 
 
 def request(key: str = "auto", **encoder: object) -> Request:

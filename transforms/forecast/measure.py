@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from transforms import ready_vectors, shards, vector_files
-from transforms.capacity import OWN_SHARD_BYTES, SCORE_COMPONENTS, THREADS_A_TASK
+from transforms.forecast.rates import A_CORE, RateName
+from transforms.forecast.work import GRAPH_LOOKS
+from transforms.forecast.workload import OWN_SHARD_BYTES, SCORE_COMPONENTS, THREADS_A_TASK
 from transforms.index import clustering, codebooks
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 from transforms.index.cells import CellGroup, CellRows, cluster_cells, read_cells
@@ -28,9 +30,7 @@ from transforms.index.range_merge import merge_range
 from transforms.index.sampling import POINTS_PER_LIST, in_sample
 from transforms.index.vector_codes import to_codes
 from transforms.index.worker_threads import each_with_one_thread
-from transforms.rates import A_CORE, RateName
 from transforms.records import EncoderSettings, FileReference, ShardMarker, StageMarker, VectorRange
-from transforms.stage_costs import GRAPH_LOOKS
 from transforms.store import Store
 from transforms.vector_rows import read_batches
 
@@ -49,7 +49,7 @@ _FILES = 64
 
 @dataclass(frozen=True)
 class Measured:
-    """One rate, by its name in `transforms.rates.Rates`; bytes and operations a second, or seconds of a small thing."""
+    """One rate, by its name in `transforms.forecast.rates.Rates`; bytes and operations a second, or seconds of a small thing."""
 
     name: str
     value: float

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from transforms import key_table
-from transforms.capacity import COLUMN_BYTES, SCORE_COMPONENTS, Machines, Workload, formula
+from transforms.forecast.rates import RateName, Rates
+from transforms.forecast.workload import COLUMN_BYTES, SCORE_COMPONENTS, Machines, Workload, formula
 from transforms.index import canaries, codebooks, refining, training
 from transforms.index.audit import QUERIES
 from transforms.index.clustering import ITERATIONS, PILOT_PER_PARENT
 from transforms.index.sampling import HELD_OUT
-from transforms.rates import RateName, Rates
 from transforms.run import STAGES, Stage
 
 _PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")

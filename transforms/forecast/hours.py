@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from transforms.capacity import Machines, Workload
-from transforms.index import sizing
-from transforms.index.sizing import TaskMemory
-from transforms.rates import Rates
+from transforms.forecast import memory as sizing
+from transforms.forecast.memory import TaskMemory
+from transforms.forecast.rates import Rates
+from transforms.forecast.work import StageCost, stage_costs
+from transforms.forecast.workload import Machines, Workload
 from transforms.run import Stage
-from transforms.stage_costs import StageCost, stage_costs
 
 
 @dataclass(frozen=True)

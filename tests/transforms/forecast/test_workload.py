@@ -2,7 +2,7 @@
 
 import pytest
 
-from transforms.capacity import Machines, Workload
+from transforms.forecast.workload import Machines, Workload
 from transforms.index.index_key import IndexKey
 from transforms.segments import FAN_IN, FILE_BYTES
 

@@ -1,4 +1,4 @@
-"""How fast a machine does what a build is made of: measured by `transforms.calibration`, or of a named machine."""
+"""How fast a machine does what a build is made of: measured by `transforms.forecast.measure`, or of a named machine."""
 
 import os
 from dataclasses import dataclass, fields

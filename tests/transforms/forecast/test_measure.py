@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from transforms import calibration, rates
+from transforms.forecast import measure, rates
 
 _SMALL = {
     "_ROWS": 16_384, "_DIM": 64, "_INNER": 32, "_BATCH": 1024, "_AT_ONCE": 4096, "_TIMES": 1, "_LISTS": 1024,
@@ -16,8 +16,8 @@ _SMALL = {
 
 def test_every_rate_is_measured_but_those_of_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in _SMALL.items():
-        monkeypatch.setattr(calibration, name, value)
-    measured = {one.name: one.value for one in calibration.measure(tmp_path)}
+        monkeypatch.setattr(measure, name, value)
+    measured = {one.name: one.value for one in measure.measure(tmp_path)}
     of_the_runner = {"graph_seconds", "stage_seconds", "start_seconds"}
     assert measured.keys() == rates.DEFAULT.values().keys() - of_the_runner - rates.ASSUMED
     assert all(0 < value < math.inf for value in measured.values())

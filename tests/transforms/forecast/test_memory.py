@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.capacity import Workload
 from transforms.errors import UsageError
-from transforms.index import sizing
+from transforms.forecast import memory
+from transforms.forecast.memory import TaskMemory
+from transforms.forecast.workload import Workload
 from transforms.index.index_key import IndexKey
-from transforms.index.sizing import TaskMemory
 
 GIB = 1 << 30
 LARGE = Workload(IndexKey.parse("OPQ64_256,IVF4194304,PQ64"), "ip", 10**10, 512)
@@ -23,17 +23,17 @@ def load(key: str, rows: int, dim: int, *, normalized: bool = True, object_store
 
 
 def task(load: Workload, name: str, at_a_time: int = 1) -> TaskMemory:
-    return next(task for task in sizing.worker_tasks(load, at_a_time) if task.task == name)
+    return next(task for task in memory.worker_tasks(load, at_a_time) if task.task == name)
 
 
 def test_centroids_of_many_lists_are_counted_with_the_reduced_dimension() -> None:
-    add = sizing.stage_memory(LARGE)["add"]
+    add = memory.stage_memory(LARGE)["add"]
     assert "centroids 4,194,304 lists x 256 dimensions x 4 bytes = 4.0 GiB" in str(add)
 
 
 def test_workers_without_the_memory_for_it_are_refused_with_the_arithmetic() -> None:
     with pytest.raises(UsageError) as refused:
-        sizing.check_worker_memory(LARGE, 8 * GIB)
+        memory.check_worker_memory(LARGE, 8 * GIB)
     message = str(refused.value)
     assert message.startswith("train with OPQ64_256,IVF4194304,PQ64 (ip) needs 21.9 GiB a worker (writing the index)")
     assert "5 copies of 4,194,304 lists x 256 dimensions x 4 bytes = 20.0 GiB" in message
@@ -42,7 +42,7 @@ def test_workers_without_the_memory_for_it_are_refused_with_the_arithmetic() -> 
 
 
 def test_workers_that_are_large_enough_are_not_refused() -> None:
-    sizing.check_worker_memory(LARGE, 32 * GIB)
+    memory.check_worker_memory(LARGE, 32 * GIB)
 
 
 @pytest.mark.parametrize("dim", [384, 512, 768, 1024])
@@ -52,23 +52,23 @@ def test_workers_that_are_large_enough_are_not_refused() -> None:
 )
 @pytest.mark.parametrize("normalized", [True, False])
 def test_a_small_build_fits_a_laptop_of_4_gib(key: str, rows: int, dim: int, normalized: bool) -> None:
-    sizing.check_worker_memory(load(key, rows, dim, normalized=normalized), 4 * GIB)
+    memory.check_worker_memory(load(key, rows, dim, normalized=normalized), 4 * GIB)
 
 
 def test_without_a_limit_it_is_that_of_this_machine() -> None:
-    sizing.check_worker_memory(load("Flat", 10_000, 64), None)
+    memory.check_worker_memory(load("Flat", 10_000, 64), None)
     with pytest.raises(UsageError, match="this machine has"):
-        sizing.check_worker_memory(load("IVF4194304,Flat", 10**12, 65_536), None)
+        memory.check_worker_memory(load("IVF4194304,Flat", 10**12, 65_536), None)
 
 
 def test_one_list_must_fit_a_worker_whole() -> None:
     with pytest.raises(UsageError, match=r"10,000,000 vectors x 2056 bytes = 19\.1 GiB.*--index-key with lists"):
-        sizing.check_worker_memory(load("Flat", 10**7, 512), 16 * GIB)
+        memory.check_worker_memory(load("Flat", 10**7, 512), 16 * GIB)
 
 
 def test_a_graph_over_the_lists_counts_its_links() -> None:
     graph, plain = (
-        sizing.stage_memory(load(f"IVF1048576{coarse},PQ64", 10**9, 256))["add"].bytes for coarse in ("_HNSW32", "")
+        memory.stage_memory(load(f"IVF1048576{coarse},PQ64", 10**9, 256))["add"].bytes for coarse in ("_HNSW32", "")
     )
     assert graph - plain == 1_048_576 * (64 + 4) * 4
 
@@ -85,8 +85,8 @@ def test_the_sample_of_a_block_is_counted_and_bounded() -> None:
     held = sampled.block_rows * sampled.shares.sampled * 2 * 1024
     assert 0.9 * (512 << 20) < held < 1.01 * (512 << 20)
     assert task(sampled, "sampling a block").terms[0].bytes >= 0.9 * held
-    assert {one.stage for one in sizing.worker_tasks(sampled)} == {"sample", "train", "add", "merge"}
-    assert "routing the sample of a block" in {one.task for one in sizing.worker_tasks(sampled)}
+    assert {one.stage for one in memory.worker_tasks(sampled)} == {"sample", "train", "add", "merge"}
+    assert "routing the sample of a block" in {one.task for one in memory.worker_tasks(sampled)}
 
 
 def test_vectors_of_any_length_are_sampled_in_twice_the_bytes() -> None:
@@ -110,7 +110,7 @@ def test_a_stage_of_one_task_holds_it_once_however_many_cores_there_are() -> Non
 @given(rows=st.integers(1, 10**12), lists=st.integers(0, 22), dim=st.integers(2, 64).map(lambda parts: 32 * parts))
 def test_more_vectors_never_need_less_memory_to_merge(rows: int, lists: int, dim: int) -> None:
     key = f"IVF{1 << lists},PQ32"
-    less, more = (sizing.stage_memory(load(key, count, dim))["merge"].terms[0].bytes for count in (rows, 2 * rows))
+    less, more = (memory.stage_memory(load(key, count, dim))["merge"].terms[0].bytes for count in (rows, 2 * rows))
     assert less <= more
 
 
@@ -125,7 +125,7 @@ def test_every_sum_is_the_sum_of_its_terms_and_says_so(
     rows: int, dim: int, at_a_time: int, normalized: bool, object_store: bool
 ) -> None:
     wanted = load("IVF65536,PQ32", rows, dim, normalized=normalized, object_store=object_store)
-    for one in sizing.worker_tasks(wanted, at_a_time):
+    for one in memory.worker_tasks(wanted, at_a_time):
         assert one.bytes == sum(term.bytes for term in one.terms)
         assert all(term.what in str(one) for term in one.terms)
         assert one.bytes >= task(wanted, one.task).bytes
@@ -133,7 +133,7 @@ def test_every_sum_is_the_sum_of_its_terms_and_says_so(
 
 def test_memory_for_adding_does_not_grow_with_the_vectors() -> None:
     billion, hundred = (
-        sizing.stage_memory(load("OPQ64_256,IVF1048576,PQ64", rows, 512))["add"].bytes for rows in (10**9, 10**11)
+        memory.stage_memory(load("OPQ64_256,IVF1048576,PQ64", rows, 512))["add"].bytes for rows in (10**9, 10**11)
     )
     assert hundred <= billion * 1.1
 
@@ -202,7 +202,7 @@ def test_finding_the_parents_holds_what_its_sum_says(tmp_path: Path) -> None:
     before, held = measured(_PARENTS, tmp_path, key, rows, dim)
     counted = sum(term.bytes for term in task(load(key, 10**6, dim), "finding the parents").terms if not term.shared)
     assert counted > 100 << 20
-    assert before < sizing.PROCESS_BYTES
+    assert before < memory.PROCESS_BYTES
     assert 0.5 * counted < held <= counted
 
 
