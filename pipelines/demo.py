@@ -26,11 +26,11 @@ import numpy as np
 
 from pipelines import build, search
 from pipelines.terminal import console, flags, options, result_page
-from transforms import generations
 from transforms.demo import write_corpus
 from transforms.demo.corpus import COLUMNS
 from transforms.demo.drawing import Scene, draw
 from transforms.errors import UsageError
+from transforms.generations import published
 from transforms.searching import Searcher
 from transforms.store import Store
 
@@ -68,7 +68,7 @@ def demo(argv: Sequence[str]) -> int:
     folder = folder_for(Path(own.dir).expanduser())
     table = corpus(folder)
     arguments = build_arguments(folder, table)
-    if generations.numbers(Store.at(str(folder / "index"))):
+    if published.numbers(Store.at(str(folder / "index"))):
         console.say(f"[2/4] an index is there already, in {folder / 'index'}")
     else:
         console.say("[2/4] building the index:")

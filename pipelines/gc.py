@@ -20,8 +20,9 @@ import time
 from collections.abc import Sequence
 
 from pipelines.terminal import console, flags, options, quantities
-from transforms import collecting, generations, lease
+from transforms import collecting, lease
 from transforms.errors import UsageError
+from transforms.generations import published
 from transforms.store import Store
 
 KEPT = 3
@@ -67,7 +68,7 @@ def collect(argv: Sequence[str]) -> int:
     own, beam_flags = options.parse("gc", __doc__, argv, (options.RootOptions, GcOptions))
     options.refuse_beam_flags(beam_flags)
     store = options.root_of(own)
-    if not generations.numbers(store) and not generations.runs(store):
+    if not published.numbers(store) and not published.runs(store):
         raise UsageError(f"{store.url} has no generation and no run: there is nothing to drop")
     if own.dry_run:
         garbage = _look(store, own.keep, own.older_than)

@@ -23,8 +23,10 @@ from typing import Any, Final
 
 from pipelines.terminal import console, flags, options, text_table
 from pipelines.terminal.text_table import Column
-from transforms import generations, layout, members, shards
+from transforms import layout, shards
 from transforms.errors import UsageError
+from transforms.generations import published
+from transforms.generations import tables as members
 from transforms.index.trained import read_training
 from transforms.records import NO_ENCODER, FileReference, Generation, Source
 from transforms.run import STAGES, Run
@@ -63,11 +65,11 @@ def inspect(argv: Sequence[str]) -> int:
     if own.files and own.json:
         raise UsageError("--files and --json print different things: give one of them")
     if own.files:
-        for path in generations.files(store, open_generation(store)):
+        for path in published.files(store, open_generation(store)):
             console.show(path)
         return console.DONE
-    run = generations.unfinished(store)
-    if run is None or generations.numbers(store):
+    run = published.unfinished(store)
+    if run is None or published.numbers(store):
         generation: Generation | None = open_generation(store)
     else:
         generation = None  # a first build is under way
@@ -92,8 +94,8 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
     reasons = _reject_reasons(store, generation)
     return {
         "generation": generation.generation,
-        "generations": generations.numbers(store),
-        "history": [_summary(store, number) for number in generations.numbers(store)[-_GENERATIONS_SHOWN:]],
+        "generations": published.numbers(store),
+        "history": [_summary(store, number) for number in published.numbers(store)[-_GENERATIONS_SHOWN:]],
         "items": totals.items,
         "embedded": totals.embedded,
         "rejected": totals.rejected,
@@ -276,7 +278,7 @@ def _bytes(store: Store, generation: Generation) -> dict[str, int]:
     def total(table: FileReference | None) -> int:
         if table is None:
             return 0
-        sizes: list[int | None] = generations.read_table(store, table)["bytes"].to_pylist()
+        sizes: list[int | None] = published.read_table(store, table)["bytes"].to_pylist()
         return sum(size for size in sizes if size)
 
     return {
@@ -326,14 +328,14 @@ def _assignment_text(audit: dict[str, Any]) -> str:
 
 def _segments(store: Store, generation: Generation) -> int:
     """The number of files of an index that is kept as segments; 0 where it is one file."""
-    if not generation.index.checksum.startswith(generations.SEGMENTS):
+    if not generation.index.checksum.startswith(published.SEGMENTS):
         return 0
-    return len(generations.read_table(store, generation.tables.segments)["path"])
+    return len(published.read_table(store, generation.tables.segments)["path"])
 
 
 def _ready(store: Store, generation: Generation) -> dict[str, int]:
     """How many shards are ready embeddings, and of how many files; these are not copied into the root."""
-    table = generations.read_table(store, generation.tables.shards)
+    table = published.read_table(store, generation.tables.shards)
     ranges = table["ready"].to_pylist() if "ready" in table.column_names else []
     uris = [ready["uri"] for ready in ranges if ready]
     return {"shards": len(uris), "files": len(set(uris))}
@@ -342,7 +344,7 @@ def _ready(store: Store, generation: Generation) -> dict[str, int]:
 def _reject_reasons(store: Store, generation: Generation) -> Counter[tuple[str, str, str]]:
     files = [
         FileReference(row["path"], row["bytes"], row["checksum"])
-        for row in generations.read_table(store, generation.tables.rejects).to_pylist()
+        for row in published.read_table(store, generation.tables.rejects).to_pylist()
     ]
     reasons: Counter[tuple[str, str, str]] = Counter()
     with ThreadPoolExecutor(_READERS) as pool:

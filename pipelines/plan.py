@@ -33,11 +33,12 @@ from typing import Final, NoReturn
 
 from pipelines.terminal import console, flags, plan_report, quantities
 from pipelines.terminal.flags import Flag
-from transforms import generations, layout
+from transforms import layout
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast import memory, rates
 from transforms.forecast.hours import forecast
 from transforms.forecast.workload import Machines, Workload
+from transforms.generations import published as generations
 from transforms.index.choose import check_key, choose, index_bytes
 from transforms.records import IndexSettings, Request
 from transforms.rejects import normalised_message

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.terminal import console, flags, options
-from transforms import generations, lease, rolling_back
+from transforms import lease, rolling_back
 from transforms.errors import UsageError
+from transforms.generations import published
 from transforms.searching import open_generation
 
 
@@ -41,13 +42,13 @@ def roll_back(argv: Sequence[str]) -> int:
         raise UsageError("--to is missing: name the generation to go back to; pixdex inspect lists them")
     earlier = open_generation(store, own.to)
     with lease.held(store, "rollback"):
-        unfinished = generations.unfinished(store)
+        unfinished = published.unfinished(store)
         if unfinished is not None:
             raise UsageError(
                 f"{store.url} has an unfinished run of generation {unfinished.generation}: finish it with its own "
                 "command, or give it up with --abandon-plan"
             )
-        if generations.numbers(store)[-1] == own.to:
+        if published.numbers(store)[-1] == own.to:
             console.say(f"{store.url}: generation {own.to} is the current one: nothing to do")
             console.show_json({"generation": own.to, "rolled_back_to": own.to})
             return console.DONE

@@ -22,9 +22,10 @@ import msgspec
 
 from pipelines.terminal import console, flags, options, text_table
 from pipelines.terminal.text_table import Column
-from transforms import collecting, generations, layout, verifying
+from transforms import collecting, layout, verifying
 from transforms.errors import PixdexError, UsageError
 from transforms.findings import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report, reason_of
+from transforms.generations import published
 from transforms.records import Generation
 from transforms.searching import open_generation
 from transforms.store import Found, Store
@@ -54,7 +55,7 @@ def verify(argv: Sequence[str]) -> int:
     options.refuse_beam_flags(beam_flags)
     store = options.root_of(own)
     number, generation, report = _looked_at(store, own.generation, quick=own.quick)
-    run = generations.unfinished(store)
+    run = published.unfinished(store)
     left, notes = _orphans(store)
     if left:
         size = sum(file.bytes for file in left)
@@ -96,7 +97,7 @@ def _looked_at(store: Store, asked: int | None, *, quick: bool) -> tuple[int, Ge
     except UsageError:
         raise  # there is none
     except PixdexError as error:
-        number = asked or generations.numbers(store)[-1]
+        number = asked or published.numbers(store)[-1]
         path, report = layout.generation(number), Report(store)
         way_out = (
             "restore it from a backup, or delete it: then the command that made it, run again, publishes it anew "
@@ -117,14 +118,14 @@ def _table(store: Store, number: int, report: Report, vectors: int, *, quick: bo
 def _orphans(store: Store) -> tuple[list[Found], list[str]]:
     """Returns files that neither a generation nor an unfinished run needs; or why they cannot be told."""
     needed: set[str] = set()
-    for number in generations.numbers(store):
+    for number in published.numbers(store):
         try:
-            needed.update(generations.files(store, open_generation(store, number)))
+            needed.update(published.files(store, open_generation(store, number)))
         except PixdexError:
             return [], [
                 f"what files generation {number} needs cannot be read: those that nothing needs are not counted"
             ]
-    run = generations.unfinished(store)
+    run = published.unfinished(store)
     if run is not None:
         try:
             needed.update(collecting.needed_by(run))

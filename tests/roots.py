@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms import layout, shards, tombstones
+from transforms import layout, shards
+from transforms.generations import tombstones
+from transforms.generations.tombstones import Tombstones
 from transforms.index.list_writer import write_lists
 from transforms.records import (
     EncoderSettings,
@@ -29,7 +31,6 @@ from transforms.records import (
 )
 from transforms.shards import Reject
 from transforms.store import Store, sha256_of
-from transforms.tombstones import Tombstones
 
 FINGERPRINT = "9" * 64
 METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2, "l1": faiss.METRIC_L1}

@@ -9,12 +9,13 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from numpy.typing import NDArray
 
-from transforms import key_table, layout, members, parquet_files, shards, tombstones
-from transforms.key_table import Bucket
+from transforms import layout, parquet_files, shards
+from transforms.generations import key_tables, tables, tombstones
+from transforms.generations.key_tables import Bucket
+from transforms.generations.tombstones import Tombstones
 from transforms.records import ROW_BITS, FileReference, RejectsFile, StageMarker, TombstonesMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage
-from transforms.tombstones import Tombstones
 
 _FOLDER_IDS = np.int64(layout.FOLDER_SIZE << ROW_BITS)
 
@@ -57,7 +58,7 @@ class _RemovedFiles(beam.DoFn):
 
     def process(self, keyed: StageMarker) -> Iterator[Bucket]:
         if self._run.stage_marker("tombstones") is None:
-            yield from members.removed_of(self._run.store, self._run.plan)
+            yield from tables.removed_of(self._run.store, self._run.plan)
 
 
 class _DeadRows(beam.DoFn):
@@ -65,8 +66,8 @@ class _DeadRows(beam.DoFn):
         self._run = run
 
     def process(self, bucket: Bucket) -> Iterator[tuple[int, _Dead]]:
-        entries = key_table.read_entries(self._run.store, bucket.file)
-        ids = key_table.dead_ids(entries)
+        entries = key_tables.read_entries(self._run.store, bucket.file)
+        ids = key_tables.dead_ids(entries)
         rejected = entries[entries["reject"] != 0]
         folders, of_rejects = ids // _FOLDER_IDS, rejected["shard"] // layout.FOLDER_SIZE
         for folder in np.union1d(folders, of_rejects).tolist():
@@ -85,7 +86,7 @@ class _WriteTombstones(beam.DoFn):
         if run.marker("tombstones", number, TombstonesMarker, answered) is None:
             found = list(parts)
             ids = np.concatenate([np.frombuffer(part.ids, np.int64) for part in found])
-            rejected = key_table.joined([np.frombuffer(part.rejects, key_table.ENTRY) for part in found])
+            rejected = key_tables.joined([np.frombuffer(part.rejects, key_tables.ENTRY) for part in found])
             dead = Tombstones.joined([self._before(number), Tombstones.of(ids)])
             marker = TombstonesMarker(
                 number, answered, dead.rows, tombstones.write(run.store, dead), tuple(self._forget(rejected))
@@ -97,7 +98,7 @@ class _WriteTombstones(beam.DoFn):
         base = self._run.base
         if base is None or base.tables.tombstones is None:
             return Tombstones()
-        files = members.tombstones_of(self._run.store, base)
+        files = tables.tombstones_of(self._run.store, base)
         return tombstones.read(self._run.store, files[folder][1]) if folder in files else Tombstones()
 
     def _forget(self, rejected: NDArray[np.void]) -> Iterator[RejectsFile]:
@@ -106,7 +107,7 @@ class _WriteTombstones(beam.DoFn):
         if base is None or not len(rejected):
             return
         known = parquet_files.read(store, base.tables.rejects).to_pylist()
-        files = {row["shard"]: (row["rejected"], members.file_of(row)) for row in known}
+        files = {row["shard"]: (row["rejected"], tables.file_of(row)) for row in known}
         for shard in np.unique(rejected["shard"]).tolist():
             if shard not in files:
                 continue
@@ -117,8 +118,8 @@ class _WriteTombstones(beam.DoFn):
     def _without(self, shard: int, file: FileReference, rejected: NDArray[np.void]) -> RejectsFile:
         store = self._run.store
         rows = shards.read_rejects(store, file)
-        known = np.zeros(len(rows), key_table.ENTRY)
-        known["high"], known["low"] = key_table.hashes(rows["key"].combine_chunks()).T
-        left = rows.filter(pa.array(~key_table.is_among(known, rejected)))
+        known = np.zeros(len(rows), key_tables.ENTRY)
+        known["high"], known["low"] = key_tables.hashes(rows["key"].combine_chunks()).T
+        left = rows.filter(pa.array(~key_tables.is_among(known, rejected)))
         written = shards.write_reject_table(store, shard, left) if len(left) else None
         return RejectsFile(shard, len(left), written)

@@ -15,7 +15,8 @@ from apache_beam.pvalue import AsList, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 from numpy.typing import NDArray
 
-from transforms import key_table, layout, manifest, members
+from transforms import layout
+from transforms.generations import key_tables, manifest, tables
 from transforms.listing import KeyBatch, SkippableFile, base_of, records_of
 from transforms.planning import Listing
 from transforms.records import Changes, FileReference, ItemSlice, Reindex
@@ -130,10 +131,10 @@ class _ShardsToCheck(beam.DoFn):
         if self._reindex is None or not self._reindex.repair:
             return
         base = manifest.read(self._store, self._reindex.base)
-        for marker in members.shards_of(self._store, base):
+        for marker in tables.shards_of(self._store, base):
             if marker.embeddings is not None:
                 yield marker.shard, marker.embeddings
-        yield from members.rejects_of(self._store, base).items()
+        yield from tables.rejects_of(self._store, base).items()
 
 
 class _CheckShard(beam.DoFn):
@@ -165,12 +166,12 @@ class _CompareBucket(beam.DoFn):
             yield BucketChanges(number, self._bits, NO_CHANGES, repeated=repeated)
             return
         records = [records_of(data) for _, data in batches]
-        known = key_table.read_bucket(self._store, members.buckets_of(self._store, base), number, self._bits)
-        unopened = [key_table.origin_of(file.uri) for file in skippable if not file.opened]
-        retry = None if reindex.retry is None else np.array([*map(key_table.reject_of, reindex.retry)], np.uint32)
-        difference = key_table.compare(
+        known = key_tables.read_bucket(self._store, tables.buckets_of(self._store, base), number, self._bits)
+        unopened = [key_tables.origin_of(file.uri) for file in skippable if not file.opened]
+        retry = None if reindex.retry is None else np.array([*map(key_tables.reject_of, reindex.retry)], np.uint32)
+        difference = key_tables.compare(
             known,
-            np.concatenate([np.empty(0, key_table.LISTED), *records]),
+            np.concatenate([np.empty(0, key_tables.LISTED), *records]),
             np.array(unopened, np.uint64),
             retry,
             np.array(damaged, np.int64),
@@ -186,7 +187,7 @@ class _CompareBucket(beam.DoFn):
                 yield TaggedOutput(_CHOSEN, (table, chosen.tobytes()))
         removed = known[difference.removed]
         folder = layout.removed_folder(run.generation)
-        file = key_table.write_entries(run.store, removed, folder) if len(removed) else None
+        file = key_tables.write_entries(run.store, removed, folder) if len(removed) else None
         yield BucketChanges(number, self._bits, difference.counts, file)
 
     def _clash(self, batches: Sequence[KeyBatch], clashes: NDArray[np.bool_]) -> str:

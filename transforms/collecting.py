@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from transforms import generations, layout, manifest
+from transforms import layout
+from transforms.generations import manifest, published
 from transforms.run import Run
 from transforms.store import Found, Store
 
@@ -49,7 +50,7 @@ class Garbage:
     """
 
     kept: tuple[int, ...]
-    generations: tuple[int, ...]
+    published: tuple[int, ...]
     files: tuple[Found, ...]
     spared: tuple[Found, ...]
 
@@ -73,12 +74,12 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
     Raises:
         PixdexError: a table of a generation that stays cannot be read: nothing may be removed then.
     """
-    numbers = generations.numbers(store)
-    run = generations.unfinished(store)
+    numbers = published.numbers(store)
+    run = published.unfinished(store)
     kept = _kept(store, numbers, keep, now - grace_seconds)
     if run is not None and run.base is not None:
         kept = sorted({*kept, run.base.generation})
-    needed = {path for number in kept for path in generations.files(store, manifest.read(store, number))}
+    needed = {path for number in kept for path in published.files(store, manifest.read(store, number))}
     if run is not None:
         needed |= set(needed_by(run))
     gone: list[Found] = []
@@ -118,7 +119,7 @@ def needed_by(run: Run) -> Iterator[str]:
     """Names the files that an unfinished run needs: what its markers refer to, its merged file, and its base."""
     store, base = run.store, run.base
     if base is not None:
-        yield from generations.files(store, base)
+        yield from published.files(store, base)
     yield layout.merged_index(run.generation)  # markers of its pieces do not name it
     own = [file.path for file in store.walk(layout.plan_folder(run.generation))]
     yield from own

@@ -7,9 +7,9 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from transforms import inventory, layout
+from transforms.generations.tables import BlockMember
 from transforms.index.list_writer import write_lists
 from transforms.index.opened_lists import opened_lists
-from transforms.members import BlockMember
 from transforms.records import ListsMarker, StageMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage

@@ -10,8 +10,8 @@ from typing import Any
 
 import faiss
 
-from transforms import generations
 from transforms.errors import PixdexError
+from transforms.generations import published
 from transforms.index.list_file import ListFile
 from transforms.index.list_format import HEAD, Seal, segment_starts
 from transforms.index_cache import cached_lists
@@ -24,7 +24,7 @@ _MOST_TABLE_BYTES = 64 << 20
 
 def delta_files(store: Store, generation: Generation) -> list[FileReference]:
     """Returns the shard indexes of a generation that are not in its merged index."""
-    table = generations.read_table(store, generation.tables.blocks)
+    table = published.read_table(store, generation.tables.blocks)
     if "merged" not in table.column_names:  # written before there were any
         return []
     return [

@@ -10,8 +10,9 @@ import numpy as np
 from apache_beam.pvalue import PCollection
 from numpy.typing import NDArray
 
-from transforms import inventory, members
+from transforms import inventory
 from transforms.forecast.workload import Workload
+from transforms.generations import tables
 from transforms.index import canaries
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
@@ -197,7 +198,7 @@ def _imbalance(
 ) -> float:
     """How unbalanced the lists are with what they get, as a multiple of what training saw."""
     sizes = np.zeros(training.nlist)
-    for block in members.blocks_of(run.store, base):
+    for block in tables.blocks_of(run.store, base):
         with opened_lists(run.store, block.lists) as file:
             stored = file.sizes()
         sizes[stored.list_nos] += stored.sizes

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from transforms import generations
 from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError
+from transforms.generations import published
 from transforms.index.faiss_file import write_head
 from transforms.index.list_file import ListFile
 from transforms.index.list_format import Seal
@@ -149,7 +149,7 @@ def _copy(store: Store, reference: FileReference, file: Path) -> None:
 
 
 def _segments(store: Store, generation: Generation) -> list[ListsReference]:
-    rows = generations.read_table(store, generation.tables.segments).to_pylist()
+    rows = published.read_table(store, generation.tables.segments).to_pylist()
     return [
         ListsReference(
             range(row["first_list"], row["last_list"]), FileReference(row["path"], row["bytes"], row["checksum"])

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from transforms import layout, members, parquet_files, planning, tables, tombstones
-from transforms.members import BlockMember
+from transforms import layout, parquet_files, planning, tables
+from transforms.generations import tables as members
+from transforms.generations import tombstones
+from transforms.generations.tables import BlockMember
+from transforms.generations.tombstones import Tombstones
 from transforms.planning import Block
 from transforms.records import (
     FileReference,
@@ -22,7 +25,6 @@ from transforms.records import (
     TombstonesMarker,
 )
 from transforms.run import Run
-from transforms.tombstones import Tombstones
 from transforms.vector_rows import Choose
 
 _CUT = pa.schema([("block", pa.int64()), ("first_shard", pa.int64()), ("stop_shard", pa.int64())])

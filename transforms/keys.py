@@ -7,7 +7,8 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import PCollection
 
-from transforms import inventory, key_table, members
+from transforms import inventory
+from transforms.generations import key_tables, tables
 from transforms.records import KeysMarker, StageMarker, digest
 from transforms.run import Run
 from transforms.shard_keys import shard_entries
@@ -50,9 +51,9 @@ def bits_of(run: Run) -> int:
     """Returns how many bits of a hash number the buckets of a run; never fewer than those of the generation before."""
     base = run.base
     if base is None:
-        return key_table.bits_for(run.plan.items)
-    known = [bucket.bits for bucket in members.buckets_of(run.store, base)]
-    return max([key_table.bits_for(base.totals.items + run.plan.items), *known])
+        return key_tables.bits_for(run.plan.items)
+    known = [bucket.bits for bucket in tables.buckets_of(run.store, base)]
+    return max([key_tables.bits_for(base.totals.items + run.plan.items), *known])
 
 
 def _has_keys(run: Run) -> bool:
@@ -89,7 +90,7 @@ class _KeysOfShards(beam.DoFn):
         run, bits = self._run, bits_of(self._run)
         for marker in run.shards(shards):
             entries = shard_entries(run.store, marker, run.request.sources)
-            for bucket, some in key_table.by_bucket(entries, bits):
+            for bucket, some in key_tables.by_bucket(entries, bits):
                 yield bucket, some.tobytes()
 
 
@@ -100,15 +101,15 @@ class _WriteBucket(beam.DoFn):
     def process(self, bucket: tuple[int, Iterable[bytes]]) -> Iterator[int]:
         number, parts = bucket
         run, bits = self._run, bits_of(self._run)
-        known = [] if run.base is None else members.buckets_of(run.store, run.base)
-        removed = members.removed_of(run.store, run.plan)
+        known = [] if run.base is None else tables.buckets_of(run.store, run.base)
+        removed = tables.removed_of(run.store, run.plan)
         answered = digest(bits, [one.file for one in known], [one.file for one in removed], run.plan.partitions)
         if run.marker("keys", number, KeysMarker, answered) is None:
-            new = np.concatenate([np.frombuffer(part, key_table.ENTRY) for part in parts])
-            before = key_table.read_bucket(run.store, known, number, bits)
-            gone = key_table.read_bucket(run.store, removed, number, bits)
-            kept = before[~key_table.is_among(before, gone)] if len(gone) else before
-            entries = key_table.sort(np.concatenate([kept, new]))
+            new = np.concatenate([np.frombuffer(part, key_tables.ENTRY) for part in parts])
+            before = key_tables.read_bucket(run.store, known, number, bits)
+            gone = key_tables.read_bucket(run.store, removed, number, bits)
+            kept = before[~key_tables.is_among(before, gone)] if len(gone) else before
+            entries = key_tables.sort(np.concatenate([kept, new]))
             same = next((one.file for one in known if (one.number, one.bits) == (number, bits)), None)
             unchanged = same is not None and not len(new) and not len(gone)
             run.commit(
@@ -122,7 +123,7 @@ class _WriteBucket(beam.DoFn):
                     images=int(np.count_nonzero(entries["image"] >= 0)),
                     texts=int(np.count_nonzero(entries["text"] >= 0)),
                     keywords=int(entries["keywords"].sum(dtype=np.int64)),
-                    file=same if same is not None and unchanged else key_table.write_entries(run.store, entries),
+                    file=same if same is not None and unchanged else key_tables.write_entries(run.store, entries),
                 ),
             )
         yield number

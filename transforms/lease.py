@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from transforms import generations, layout
+from transforms import layout
 from transforms.errors import PixdexError, UsageError
+from transforms.generations import published
 from transforms.records import FORMAT_VERSION, encode
 from transforms.run import STAGES, Run
 from transforms.store import Store
@@ -232,7 +233,7 @@ def _last_marker(store: Store, run: int | None) -> float:
     """When the newest marker of a run was written, in seconds since the epoch; 0 where there is none."""
     number = run
     if number is None:
-        unfinished = generations.unfinished(store)
+        unfinished = published.unfinished(store)
         number = None if unfinished is None else unfinished.generation
     if number is None:
         return 0.0

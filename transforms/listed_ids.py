@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import members, parquet_files
+from transforms import parquet_files
 from transforms.errors import PixdexError
-from transforms.generations import SEGMENTS
+from transforms.generations import tables
+from transforms.generations.published import SEGMENTS
 from transforms.index.faiss_file import TrainedLayout
 from transforms.index.gather import gather
 from transforms.index.list_format import ID_BYTES, ListSizes, segment_starts
@@ -55,8 +56,8 @@ def list_files(store: Store, generation: Generation) -> list[FileReference]:
     found = []
     if generation.index.checksum.startswith(SEGMENTS):
         rows = parquet_files.read(store, generation.tables.segments).to_pylist()
-        found = [members.file_of(row) for row in rows]
-    return found + [block.lists for block in members.blocks_of(store, generation) if not block.merged]
+        found = [tables.file_of(row) for row in rows]
+    return found + [block.lists for block in tables.blocks_of(store, generation) if not block.merged]
 
 
 def parts_of_lists(store: Store, file: FileReference) -> Iterator[ListsPart]:

@@ -14,7 +14,8 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 from numpy.typing import NDArray
 
-from transforms import key_table, layout, manifest, members
+from transforms import layout
+from transforms.generations import key_tables, manifest, tables
 from transforms.planning import Listing
 from transforms.records import Generation, Source, VectorRange
 from transforms.run import Run
@@ -148,8 +149,8 @@ class ListContainer(beam.DoFn):
         start = 0
         for batch in items.scan(store, table.path):
             chunks += items.chunks_of(batch[items.ROWS].to_numpy())
-            listed = key_table.listed(batch["key"], batch["version"], start)
-            for bucket, entries in key_table.by_bucket(listed, self._bits):
+            listed = key_tables.listed(batch["key"], batch["version"], start)
+            for bucket, entries in key_tables.by_bucket(listed, self._bits):
                 yield TaggedOutput(KEYS, (bucket, (table.path, entries.tobytes())))
             start += len(batch)
         yield Listing(container.source, container.name, table, tuple(chunks))
@@ -174,21 +175,21 @@ class ListContainer(beam.DoFn):
         if self._skippable is None:
             base, reindex = base_of(self._run, self._store), self._run.request.reindex
             again = reindex is not None and (reindex.retry is not None or reindex.repair)
-            self._skippable = {} if base is None or again else members.containers_of(self._store, base)
+            self._skippable = {} if base is None or again else tables.containers_of(self._store, base)
         return self._skippable
 
     def _known_ranges(self) -> dict[str, VectorRange]:
         """A range of each file of ready embeddings that the base has."""
         if self._ranges is None:
             base = base_of(self._run, self._store)
-            shards = [] if base is None else members.shards_of(self._store, base)
+            shards = [] if base is None else tables.shards_of(self._store, base)
             self._ranges = {marker.ready.uri: marker.ready for marker in shards if marker.ready}
         return self._ranges
 
 
 def records_of(data: bytes) -> NDArray[np.void]:
     """Reads the records of a batch back."""
-    return np.frombuffer(data, key_table.LISTED)
+    return np.frombuffer(data, key_tables.LISTED)
 
 
 def _protocol(source: Source) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from transforms.deltas import open_deltas
 from transforms.errors import PixdexError, UsageError
-from transforms.generations import SEGMENTS
+from transforms.generations.published import SEGMENTS
 from transforms.index_cache import materialise
 from transforms.records import Generation
 from transforms.store import Store, missing

@@ -8,11 +8,13 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsList, PCollection
 
-from transforms import changes, key_table, layout, members, planning, tables, tombstones
+from transforms import changes, layout, planning, tables
 from transforms.changes import BucketChanges, CompareItems
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.memory import check_worker_memory
 from transforms.forecast.workload import Workload
+from transforms.generations import key_tables, tombstones
+from transforms.generations import tables as members
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
 from transforms.listing import CONTAINERS, KEYS, ExpandSources, KeyBatch, ListContainer, SkippableFile, base_of
@@ -244,11 +246,11 @@ class _CommitPlan(beam.DoFn):
         removed = [(marker.shard, ready) for stands in known.values() for marker, ready in stands]
         uris = {file.vectors.uri for file in files}
         found["gone"] = sum(ready.stop - ready.start for _, ready in removed if ready.uri not in uris)
-        entries = [key_table.whole_shard(shard, ready.stop - ready.start) for shard, ready in sorted(removed)]
+        entries = [key_tables.whole_shard(shard, ready.stop - ready.start) for shard, ready in sorted(removed)]
         table = None
         if entries:
             folder = layout.removed_folder(self._run.generation)
-            file_of_all = key_table.write_entries(self._run.store, key_table.joined(entries), folder)
+            file_of_all = key_tables.write_entries(self._run.store, key_tables.joined(entries), folder)
             table = self._write_removed([BucketChanges(0, 0, changes.NO_CHANGES, file_of_all)])
         return _Work(planning.cut_ready(fresh, self._first_shard, limit), Changes(**found), table)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import generations, inventory, layout, publishing
+from transforms import inventory, layout, publishing
 from transforms.errors import PixdexError
+from transforms.generations import published
 from transforms.records import StageMarker
 from transforms.run import Run
 from transforms.stage import FinishStage
@@ -41,7 +42,7 @@ class _Publish(beam.DoFn):
                 f"{run.store.url}: the run of generation {run.generation} was given up by another build of this root"
             )
         if inventory.is_idle(run):
-            generations.abandon(run)
+            published.abandon(run)
             _forget_listing(run)
         else:
             publishing.publish(run)

@@ -6,11 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms import inventory, layout, manifest, members, parquet_files, tables
+from transforms import inventory, layout, parquet_files, tables
 from transforms.errors import PixdexError
-from transforms.generations import SEGMENTS
+from transforms.generations import manifest
+from transforms.generations import tables as members
+from transforms.generations.published import SEGMENTS
+from transforms.generations.tables import BlockMember
 from transforms.index.list_format import ID_BYTES
-from transforms.members import BlockMember
 from transforms.ready_table import READY
 from transforms.records import (
     FileReference,

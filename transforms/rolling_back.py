@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
-from transforms import generations, layout, manifest, parquet_files
+from transforms import layout, parquet_files
 from transforms.errors import PixdexError
-from transforms.generations import SEGMENTS
+from transforms.generations import manifest, published
+from transforms.generations.published import SEGMENTS
 from transforms.records import FileReference, Generation, encode
 from transforms.store import Store, missing
 
@@ -20,8 +21,8 @@ def roll_back(store: Store, earlier: Generation) -> Generation:
         PixdexError: a file that it needs is gone or cut short, or another generation was published meanwhile.
     """
     check_whole(store, earlier)
-    number = generations.next_number(store)
-    again = manifest.seal(replace(earlier, generation=number, next_shard=generations.next_shard(store)))
+    number = published.next_number(store)
+    again = manifest.seal(replace(earlier, generation=number, next_shard=published.next_shard(store)))
     if not store.create(layout.generation(number), encode(again)):
         raise PixdexError(f"{store.url}: generation {number} was published meanwhile: look at it, then run again")
     return again

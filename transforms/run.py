@@ -11,8 +11,9 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Literal, TypeVar, get_args
 
-from transforms import layout, manifest
+from transforms import layout
 from transforms.errors import PixdexError
+from transforms.generations import manifest
 from transforms.records import (
     DriftMarker,
     FileReference,

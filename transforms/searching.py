@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import generations, manifest, ranking, tombstones
+from transforms import ranking
 from transforms.errors import UsageError
+from transforms.generations import manifest, tombstones
+from transforms.generations import published as generations
 from transforms.open_index import open_index
 from transforms.probing import search_lists
 from transforms.ranking import NO_ROW, Ranked, Reach

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms import key_table, parquet_files, shards
+from transforms import parquet_files, shards
+from transforms.generations import key_tables
 from transforms.records import ShardMarker, Source
 from transforms.store import Store
 
@@ -26,9 +27,9 @@ def shard_entries(store: Store, shard: ShardMarker, sources: Sequence[Source]) -
             parts.append(_embedded(file.read(columns=_COLUMNS), sources))
     if shard.rejects is not None:
         parts.append(_rejected(shards.read_rejects(store, shard.rejects), sources))
-    entries = key_table.joined(parts)
+    entries = key_tables.joined(parts)
     entries["shard"] = shard.shard
-    return key_table.sort(entries)
+    return key_tables.sort(entries)
 
 
 def _embedded(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
@@ -44,10 +45,10 @@ def _embedded(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
         first[kind] = places, per_row[places]
     keyword_rows = np.flatnonzero(pc.equal(modality, "keyword").to_numpy(zero_copy_only=False))
     ends = np.append(first["keyword"][0], keyword_rows[-1] + 1 if len(keyword_rows) else 0)
-    every = key_table.sort(np.concatenate([some for _, some in first.values()]))
-    items = every[~key_table.same_as_before(every)]
+    every = key_tables.sort(np.concatenate([some for _, some in first.values()]))
+    items = every[~key_tables.same_as_before(every)]
     for kind, (places, some) in first.items():
-        found = key_table.place_among(items, some)
+        found = key_tables.place_among(items, some)
         there = found >= 0
         items[kind][there] = places[found[there]]
         if kind == "keyword":
@@ -57,16 +58,16 @@ def _embedded(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
 
 def _rejected(rejects: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
     entries = _entries(rejects, sources)
-    entries["reject"] = [key_table.reject_of(kind) for kind in rejects["type"].to_pylist()]
+    entries["reject"] = [key_tables.reject_of(kind) for kind in rejects["type"].to_pylist()]
     return entries
 
 
 def _entries(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
     """Entries of rows, of which nothing is known but which items they are of."""
-    entries = np.zeros(len(rows), key_table.ENTRY)
+    entries = np.zeros(len(rows), key_tables.ENTRY)
     keys = rows["key"].combine_chunks()
-    entries["high"], entries["low"] = key_table.hashes(keys).T
-    entries["version"] = key_table.short_hashes(rows["version"].combine_chunks())
+    entries["high"], entries["low"] = key_tables.hashes(keys).T
+    entries["version"] = key_tables.short_hashes(rows["version"].combine_chunks())
     entries["image"] = entries["text"] = entries["keyword"] = -1
     for source in sources:
         if source.kind == "csv" and not source.image_column:
@@ -75,5 +76,5 @@ def _entries(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
                 pc.starts_with(keys, unicodedata.normalize("NFC", source.pattern) + "#"),
                 pc.equal(rows["uri"].combine_chunks(), source.pattern),
             )
-            entries["origin"][own.to_numpy(zero_copy_only=False)] = key_table.origin_of(source.pattern)
+            entries["origin"][own.to_numpy(zero_copy_only=False)] = key_tables.origin_of(source.pattern)
     return entries

@@ -15,18 +15,11 @@ from typing import Any, Final
 
 from xxhash import xxh3_64
 
-from transforms import (
-    collecting,
-    layout,
-    members,
-    parquet_files,
-    vector_files,
-    verifying_counts,
-    verifying_rows,
-)
+from transforms import collecting, layout, parquet_files, vector_files, verifying_counts, verifying_rows
 from transforms.errors import PixdexError
 from transforms.findings import REBUILD, RENEW, RESTORE, Report
-from transforms.generations import SEGMENTS
+from transforms.generations import tables as members
+from transforms.generations.published import SEGMENTS
 from transforms.index.opened_lists import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation, digest

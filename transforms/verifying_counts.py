@@ -10,16 +10,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from transforms import layout, members, parquet_files, planning, tombstones
+from transforms import layout, parquet_files, planning
 from transforms.errors import PixdexError
 from transforms.findings import Report
-from transforms.generations import SEGMENTS
+from transforms.generations import tables as members
+from transforms.generations import tombstones
+from transforms.generations.published import SEGMENTS
+from transforms.generations.tables import BlockMember
+from transforms.generations.tombstones import Tombstones
 from transforms.index.list_format import ID_BYTES
 from transforms.index.opened_lists import opened_lists
-from transforms.members import BlockMember
 from transforms.records import ROWS_PER_SHARD, FileReference, Generation, ShardMarker
 from transforms.store import Store
-from transforms.tombstones import Tombstones
 
 KINDS: Final = ("images", "texts", "keywords")
 BUCKET_COUNTS: Final = ("entries", "rejected", *KINDS)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import key_table, members, parquet_files, planning, row_set
+from transforms import parquet_files, planning, row_set
 from transforms.errors import PixdexError
 from transforms.findings import REBUILD
-from transforms.generations import SEGMENTS
-from transforms.key_table import Bucket
+from transforms.generations import key_tables, tables
+from transforms.generations.key_tables import Bucket
+from transforms.generations.published import SEGMENTS
 from transforms.listed_ids import ListsPart, list_files, parts_of_file, parts_of_lists
 from transforms.records import ROWS_PER_SHARD, FileReference, ShardMarker, split_ids
 from transforms.row_set import RowSet
@@ -33,7 +34,7 @@ def check(looked: Looked, pool: ThreadPoolExecutor) -> None:
 def _alive(looked: Looked) -> dict[int, NDArray[np.uint8]] | None:
     """Returns a bit for each row of a shard that is found, by shard; None where a file that says it is damaged."""
     assert looked.dead is not None
-    rejects = {row["shard"]: members.file_of(row) for row in looked.rejects}
+    rejects = {row["shard"]: tables.file_of(row) for row in looked.rejects}
     buried = dict(zip(looked.dead.shards.tolist(), looked.dead.bits, strict=True))
     alive = {}
     for shard in looked.shards:
@@ -67,18 +68,18 @@ def _keys(looked: Looked, unseen: RowSet, pool: ThreadPoolExecutor) -> None:
     if keys is None:
         return
     for_each(pool, looked.keys, lambda row: _entries(looked, row, unseen))
-    if unseen.rows and looked.report.is_whole(*map(members.file_of, looked.keys)):
+    if unseen.rows and looked.report.is_whole(*map(tables.file_of, looked.keys)):
         what = f"does not name {unseen.rows} rows of the shards, such as {_row(unseen.example)}"
         looked.report.found(keys.path, what)
 
 
 def _entries(looked: Looked, row: dict[str, Any], unseen: RowSet) -> None:
     """Looks at the entries of a hash bucket."""
-    file, found = members.file_of(row), looked.report.found
+    file, found = tables.file_of(row), looked.report.found
     if not looked.report.is_whole(file):
         return
     try:
-        entries = key_table.read_entries(looked.store, file)
+        entries = key_tables.read_entries(looked.store, file)
     except (PixdexError, OSError) as error:
         looked.report.unreadable(file, error)
         return
@@ -86,7 +87,7 @@ def _entries(looked: Looked, row: dict[str, Any], unseen: RowSet) -> None:
     inside = (entries["high"] >= np.uint64(low)) & (entries["high"] <= np.uint64(high))
     if outside := int(np.count_nonzero(~inside)):
         found(file.path, f"has {outside} entries that belong into another bucket")
-    if (key_table.sort(entries) != entries).any() or key_table.same_as_before(entries).any():
+    if (key_tables.sort(entries) != entries).any() or key_tables.same_as_before(entries).any():
         found(file.path, "has entries that are not in order, or one twice")
     rejected = entries["reject"] != 0
     counts = {
@@ -107,7 +108,7 @@ def _entries(looked: Looked, row: dict[str, Any], unseen: RowSet) -> None:
     sound = (last < ROWS_PER_SHARD) & (entries["keywords"] >= 0)
     if not sound.all():
         found(file.path, f"has {int((~sound).sum())} entries of rows that no shard can have")
-    strange = unseen.take(key_table.dead_ids(entries[sound]))
+    strange = unseen.take(key_tables.dead_ids(entries[sound]))
     if len(strange):
         what = f"names {len(strange)} rows that are dead, named twice, or in no shard, such as {_row(strange[0])}"
         found(file.path, what)

@@ -11,7 +11,7 @@ import apache_beam as beam
 from pipelines.running import dataflow, runners
 from pipelines.running.request import check, difference, request_of, request_of_vectors
 from pipelines.terminal import console, options, progress
-from transforms import generations, layout
+from transforms import layout
 from transforms.add import AddBlocks
 from transforms.bury import BuryRows
 from transforms.compact import CompactBlocks
@@ -20,6 +20,7 @@ from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.machines import Worker, Workers, workers_for
 from transforms.forecast.memory import machine_memory
+from transforms.generations import published as generations
 from transforms.index.index_key import IndexKey
 from transforms.keys import UpdateKeys
 from transforms.merge import MergeBlocks

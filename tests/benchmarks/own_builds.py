@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.benchmarks.measuring import Measured, run, say
 from tests.benchmarks.recall import Positions
 from tests.benchmarks.vector_folder import VectorFolder
-from transforms import generations
+from transforms.generations import published
 from transforms.index.index_key import IndexKey
 from transforms.records import VectorRange, split_ids
 from transforms.run import STAGES, Run
@@ -75,7 +75,7 @@ def go_on(job: str, folder: VectorFolder, key: str, root: Path, *, seed: int = 0
 def opened(root: Path, folder: VectorFolder) -> tuple[Any, Positions]:
     """Opens the merged index of a root, memory-mapped, and says what positions its ids stand for."""
     store = Store.at(str(root))
-    generation = generations.current(store)
+    generation = published.current(store)
     if generation is None:
         raise SystemExit(f"{root} has no index")
     ranges = {marker.shard: marker.ready for marker in Run(store, generation.generation).shards() if marker.ready}
@@ -86,7 +86,7 @@ def opened(root: Path, folder: VectorFolder) -> tuple[Any, Positions]:
 def trained_index(root: Path) -> tuple[Path, str]:
     """Returns the file of the trained index of a root's only run, and its fingerprint."""
     store = Store.at(str(root))
-    trained = Run(store, max(generations.runs(store))).trained().trained
+    trained = Run(store, max(published.runs(store))).trained().trained
     return store.local_path(trained.index.path), trained.fingerprint
 
 

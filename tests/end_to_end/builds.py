@@ -16,7 +16,8 @@ import pytest
 
 from pipelines import build
 from tests import corpora
-from transforms import add, generations, merge, merging, planning
+from transforms import add, merge, merging, planning
+from transforms.generations import published
 from transforms.index.list_writer import write_lists
 from transforms.records import FileReference, Generation
 from transforms.shards import read_rejects
@@ -98,7 +99,7 @@ def make_work_small(patch: pytest.MonkeyPatch) -> None:
 
 def generation_of(root: Path) -> Generation:
     """Returns the current generation, which must be there."""
-    generation = generations.current(Store.at(str(root)))
+    generation = published.current(Store.at(str(root)))
     assert generation is not None
     return generation
 
@@ -107,7 +108,7 @@ def content(root: Path) -> dict[str, str]:
     """Returns every file that the current generation needs, with the sha256 of its bytes."""
     store = Store.at(str(root))
     return {
-        path: sha256((root / path).read_bytes()).hexdigest() for path in generations.files(store, generation_of(root))
+        path: sha256((root / path).read_bytes()).hexdigest() for path in published.files(store, generation_of(root))
     }
 
 
@@ -131,7 +132,7 @@ def leftovers(root: Path) -> list[str]:
 def rows_of(root: Path, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """Reads columns of all shards of the current generation."""
     store = Store.at(str(root))
-    shards = generations.read_table(store, generation_of(root).tables.shards)
+    shards = published.read_table(store, generation_of(root).tables.shards)
     tables = [pq.read_table(root / path, columns=list(columns)) for path in shards["path"].to_pylist() if path]
     return [tuple(row[name] for name in columns) for table in tables for row in table.to_pylist()]
 
@@ -139,6 +140,6 @@ def rows_of(root: Path, columns: Sequence[str]) -> list[tuple[Any, ...]]:
 def rejects_of(root: Path) -> list[dict[str, Any]]:
     """Reads the rejects of the current generation."""
     store = Store.at(str(root))
-    table = generations.read_table(store, generation_of(root).tables.rejects).to_pylist()
+    table = published.read_table(store, generation_of(root).tables.rejects).to_pylist()
     references = [FileReference(row["path"], row["bytes"], row["checksum"]) for row in table]
     return [reject for reference in references for reject in read_rejects(store, reference).to_pylist()]

@@ -16,7 +16,7 @@ from apache_beam.pvalue import PCollection
 
 from pipelines import build, reindex
 from pipelines.running import launch
-from transforms import generations, members
+from transforms.generations import published, tables
 from transforms.records import Generation, StageMarker, TrainedIndex, TrainMarker
 from transforms.run import Run
 from transforms.searching import Searcher
@@ -155,14 +155,14 @@ def build_with_trained_of(base: Path, root: Path, arguments: Sequence[str], patc
 
 def generation_of(root: Path) -> Generation:
     """The current generation."""
-    current = generations.current(Store.at(str(root)))
+    current = published.current(Store.at(str(root)))
     assert current is not None
     return current
 
 
 def deltas(root: Path) -> int:
     """How many deltas the current generation has."""
-    return sum(not block.merged for block in members.blocks_of(Store.at(str(root)), generation_of(root)))
+    return sum(not block.merged for block in tables.blocks_of(Store.at(str(root)), generation_of(root)))
 
 
 def run(root: Path, *flags: str) -> int:

@@ -22,8 +22,8 @@ import pytest
 from pipelines import build, gc, inspect, reindex, search, verify
 from tests import gcs
 from tests.end_to_end.builds import TINY, make_work_small, run_here, write_corpus
-from transforms import generations
 from transforms.errors import UsageError
+from transforms.generations import published
 from transforms.index.list_format import ID_BYTES
 from transforms.index.list_writer import write_lists
 from transforms.merge_inputs import open_lists
@@ -106,7 +106,7 @@ def argv_of(root: object, csv: Path) -> list[object]:
 
 def generation_of(root: object) -> tuple[Store, Generation]:
     store = Store.at(str(root))
-    generation = generations.current(store)
+    generation = published.current(store)
     assert generation is not None
     return store, generation
 
@@ -132,12 +132,12 @@ def test_a_build_on_a_bucket_finds_what_one_on_a_folder_finds(
         assert done.code == 0, done.err
     store, generation = generation_of(f"{bucket}/root")
     assert generation.totals.blocks > 1
-    assert generation.index.path == "index/000001" and generation.index.checksum.startswith(generations.SEGMENTS)
+    assert generation.index.path == "index/000001" and generation.index.checksum.startswith(published.SEGMENTS)
     assert found(f"{bucket}/root", capsys) == found(tmp_path / "root", capsys)
 
     assert inspect.main(["--root", store.url, "--files"]) == 0
     listed = capsys.readouterr().out.split()
-    assert sorted(listed) == generations.files(store, generation)
+    assert sorted(listed) == published.files(store, generation)
     assert all(store.exists(path) for path in listed)
     assert any(path.startswith("index/000001/segment-00000-") for path in listed)
 
@@ -188,7 +188,7 @@ def test_two_builds_at_once_make_one_generation(bucket: str, csv: Path) -> None:
     finished = [wait(process) for process in running]
     assert [done.code for done in finished] == [0, 0], [done.err for done in finished]
     store, generation = generation_of(f"{bucket}/root")
-    assert generations.numbers(store) == [1] and generation.totals.vectors == ROWS
+    assert published.numbers(store) == [1] and generation.totals.vectors == ROWS
 
 
 def test_the_first_of_two_creates_wins(bucket: str) -> None:
@@ -281,6 +281,6 @@ def test_nights_on_a_bucket_find_what_nights_on_a_folder_find(
         assert found(roots[0], capsys) == found(roots[1], capsys)
 
     assert gc.main(["--root", roots[0], "--keep", "1", "--older-than", "0s"]) == 0
-    assert generations.numbers(Store.at(roots[0])) == [4]
+    assert published.numbers(Store.at(roots[0])) == [4]
     assert verify.main(["--root", roots[0]]) == 0
     assert found(roots[0], capsys) == found(roots[1], capsys)

@@ -27,7 +27,7 @@ from tests.end_to_end.reindexing import (
     found,
     generation_of,
 )
-from transforms import generations
+from transforms.generations import published
 from transforms.store import Store
 
 KEY = ("--index-key", "IVF4,Flat")
@@ -71,7 +71,7 @@ def test_nothing_changed_makes_no_generation_and_embeds_nothing(items: Collectio
     assert (last["new"], last["changed"], last["gone"], last["unchanged"]) == (0, 0, 0, 140)
     after = {path: stat for path, stat in every_file(root).items() if not path.startswith("plans/")}
     assert after == before
-    assert generations.unfinished(Store.at(str(root))) is None
+    assert published.unfinished(Store.at(str(root))) is None
     assert not (root / "plans" / "000002" / "items").exists(), "listings of idle nights would pile up"
 
 

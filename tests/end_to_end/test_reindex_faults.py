@@ -20,7 +20,9 @@ from tests.conftest import skip_or_fail
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import content, leftovers
 from tests.end_to_end.reindexing import Collection, collection, generation_of
-from transforms import generations, layout, members
+from transforms import layout
+from transforms.generations import published as generations
+from transforms.generations import tables
 from transforms.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -57,11 +59,11 @@ def files_of(root: Path) -> dict[str, str]:
     """A file of each kind that the current generation has, by kind."""
     store, generation = Store.at(str(root)), generation_of(root)
     assert generation.tables.keys and generation.tables.tombstones and generation.canaries
-    (keys,) = members.buckets_of(store, generation)
-    ((_, dead),) = members.tombstones_of(store, generation).values()
-    (rejects,) = members.rejects_of(store, generation).values()
-    blocks = members.blocks_of(store, generation)
-    shards = [marker.embeddings for marker in members.shards_of(store, generation) if marker.embeddings]
+    (keys,) = tables.buckets_of(store, generation)
+    ((_, dead),) = tables.tombstones_of(store, generation).values()
+    (rejects,) = tables.rejects_of(store, generation).values()
+    blocks = tables.blocks_of(store, generation)
+    shards = [marker.embeddings for marker in tables.shards_of(store, generation) if marker.embeddings]
     return {
         "manifest": layout.generation(generation.generation),
         "table of shards": generation.tables.shards.path,

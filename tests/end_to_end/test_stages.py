@@ -8,7 +8,7 @@ import pytest
 
 from pipelines import add, build, embed, merge, train
 from tests.end_to_end.builds import EVERYTHING, TINY, content, make_work_small, run_here, write_corpus
-from transforms import generations
+from transforms.generations import published
 from transforms.run import STAGES, Stage
 from transforms.store import Store
 
@@ -45,7 +45,7 @@ def test_the_stages_one_by_one_make_what_a_build_makes(
         said = step(main, root, arguments, capsys)
         assert set(said) == {"generation", "done", "seconds"}
         assert said["seconds"].keys() == between(first, last)  # type: ignore[attr-defined]  # a dict by the contract
-        assert generations.current(Store.at(str(root))) is None
+        assert published.current(Store.at(str(root))) is None
     assert step(merge.main, root, arguments, capsys)["generation"] == 1
     run_here(capsys, "--root", whole, *arguments)
     assert content(root) == content(whole)

@@ -14,7 +14,8 @@ from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
 from tests.roots import Row, make_root, unit
-from transforms import collecting, generations, layout, lease, publishing
+from transforms import collecting, layout, lease, publishing
+from transforms.generations import published
 from transforms.records import EncoderSettings, Generation, IndexSettings, Request, Source
 from transforms.run import Run
 from transforms.searching import Searcher
@@ -88,7 +89,7 @@ def manifest(root: Path, number: int) -> Generation:
 
 def files_of(root: Path, *numbers: int) -> set[str]:
     store = Store.at(str(root))
-    return {path for number in numbers for path in generations.files(store, manifest(root, number))}
+    return {path for number in numbers for path in published.files(store, manifest(root, number))}
 
 
 def make_old(root: Path, seconds: float = 30 * DAY) -> None:
@@ -148,7 +149,7 @@ def test_as_many_generations_stay_as_are_asked_for(root: Path, capsys: Capture) 
     capsys.readouterr()
     assert collect(root, "--keep", "2", "--older-than", "0s") == 0
 
-    assert (said(capsys)["kept"], generations.numbers(Store.at(str(root)))) == ([2, 3], [2, 3])
+    assert (said(capsys)["kept"], published.numbers(Store.at(str(root)))) == ([2, 3], [2, 3])
     assert all((root / path).is_file() for path in needed)
     for number in ("2", "3"):
         verified(root, capsys, "--generation", number)
@@ -233,11 +234,11 @@ def test_what_a_first_build_left_that_was_given_up_goes_though_no_generation_is_
 ) -> None:
     store = Store.at(str(tmp_path / "root"))
     request = Request((Source("images", "file:///new"),), EncoderSettings("demo", "f", 2, ("image",)), IndexSettings())
-    generations.abandon(generations.begin(store, request))
+    published.abandon(published.begin(store, request))
     store.create("embeddings/0000/left", b"behind")
     assert collect(tmp_path / "root", "--older-than", "0s") == 0
     assert (said(capsys)["kept"], store.exists("embeddings/0000/left")) == ([], False)
-    assert generations.next_number(store) == 2
+    assert published.next_number(store) == 2
 
 
 def test_twice_removes_nothing_more(root: Path, capsys: Capture) -> None:
@@ -263,9 +264,9 @@ def test_a_search_that_was_open_before_keeps_finding_the_same(root: Path) -> Non
 
 def test_numbers_are_not_used_again(items: Collection, root: Path) -> None:
     store = Store.at(str(root))
-    number, shard = generations.next_number(store), generations.next_shard(store)
+    number, shard = published.next_number(store), published.next_shard(store)
     assert collect(root, "--keep", "1", "--older-than", "0s") == 0
-    assert (generations.next_number(store), generations.next_shard(store)) == (number, shard)
+    assert (published.next_number(store), published.next_shard(store)) == (number, shard)
 
     items.pictures["fourth"] = 504
     items.write()
@@ -279,16 +280,16 @@ def test_numbers_of_a_run_that_was_given_up_are_not_used_again(items: Collection
     items.pictures["fourth"] = 504
     items.write()
     stop_before_publishing(root)
-    run = generations.unfinished(store)
+    run = published.unfinished(store)
     assert run is not None
-    generations.abandon(run)
-    number, shard = generations.next_number(store), generations.next_shard(store)
+    published.abandon(run)
+    number, shard = published.next_number(store), published.next_shard(store)
     assert (number, shard) == (5, run.plan.first_shard + run.plan.shards)
     assert collect(root, "--keep", "1", "--older-than", "0s") == 0
 
-    assert (generations.next_number(store), generations.next_shard(store)) == (number, shard)
+    assert (published.next_number(store), published.next_shard(store)) == (number, shard)
     assert not (root / "plans" / "000004" / "embed").exists()
-    assert generations.unfinished(store) is None
+    assert published.unfinished(store) is None
 
 
 def test_the_next_night_goes_on_from_what_is_left(items: Collection, root: Path, capsys: Capture) -> None:
@@ -372,7 +373,7 @@ def test_whoever_is_interrupted_leaves_a_root_that_works_and_the_next_one_finish
     with monkeypatch.context() as patch:
         patch.setattr(Store, "remove", remove_some)
         assert collect(root, "--keep", "1", "--older-than", "0s") == 1
-    for number in generations.numbers(Store.at(str(root))):
+    for number in published.numbers(Store.at(str(root))):
         verified(root, capsys, "--generation", str(number))
 
     assert collect(root, "--keep", "1", "--older-than", "0s") == 0

@@ -9,7 +9,8 @@ import pytest
 
 from pipelines import build, inspect
 from tests.roots import Row, make_root, unit
-from transforms import generations, layout
+from transforms import layout
+from transforms.generations import published
 from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Request, Source, StageMarker
 from transforms.shards import Reject
 from transforms.store import Store
@@ -38,7 +39,7 @@ def begin(root: Path) -> Request:
     request = Request(
         (Source("images", "file:///new"),), EncoderSettings("demo", "f" * 64, 2, ("image",)), IndexSettings()
     )
-    generations.begin(Store.at(str(root)), request)
+    published.begin(Store.at(str(root)), request)
     return request
 
 
@@ -69,9 +70,9 @@ def test_files_are_printed_alone_one_a_line_and_are_there(tmp_path: Path, capsys
     store = make_root(tmp_path, ROWS, rejects=REJECTS)
     assert inspect.main(["--root", str(tmp_path), "--files"]) == 0
     paths = capsys.readouterr().out.splitlines()
-    generation = generations.current(store)
+    generation = published.current(store)
     assert generation is not None
-    assert paths == generations.files(store, generation)
+    assert paths == published.files(store, generation)
     assert all((tmp_path / path).is_file() for path in paths)
 
 

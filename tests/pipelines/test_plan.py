@@ -12,10 +12,10 @@ import pytest
 
 from pipelines import build, plan
 from pipelines.terminal import flags, options, plan_report
-from transforms import generations
 from transforms.forecast import rates
 from transforms.forecast.hours import forecast
 from transforms.forecast.workload import THREADS_A_TASK, Machines, Workload
+from transforms.generations import published as generations
 from transforms.index.index_key import IndexKey
 from transforms.records import Plan
 from transforms.run import STAGES, Run

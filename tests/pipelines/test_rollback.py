@@ -11,7 +11,8 @@ from pipelines import build, rollback, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
-from transforms import generations, layout, lease, manifest, publishing
+from transforms import layout, lease, publishing
+from transforms.generations import manifest, published
 from transforms.records import Generation
 from transforms.run import Run
 from transforms.store import Store
@@ -155,7 +156,7 @@ def test_an_unfinished_run_stands_in_the_way(nights: Path, root: Path, capsys: C
 
 def test_a_file_that_is_gone_or_cut_short_is_named(root: Path, capsys: Capture) -> None:
     store = Store.at(str(root))
-    for path in generations.files(store, manifest.read(store, 1)):
+    for path in published.files(store, manifest.read(store, 1)):
         if path == layout.generation(1):
             continue
         file = root / path
@@ -173,14 +174,14 @@ def test_a_file_that_is_gone_or_cut_short_is_named(root: Path, capsys: Capture) 
 def test_a_generation_that_somebody_else_published_meanwhile_is_left_as_it_is(
     root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, next_shard = Store.at(str(root)), generations.next_shard
+    store, next_shard = Store.at(str(root)), published.next_shard
 
     def publish_meanwhile(where: Store) -> int:
         store.create(layout.generation(3), b"of somebody else")
-        monkeypatch.setattr(generations, "next_shard", next_shard)
+        monkeypatch.setattr(published, "next_shard", next_shard)
         return 99
 
-    monkeypatch.setattr(generations, "next_shard", publish_meanwhile)
+    monkeypatch.setattr(published, "next_shard", publish_meanwhile)
     capsys.readouterr()
     assert back(root, "--to", "1") == 1
     assert "generation 3 was published meanwhile" in capsys.readouterr().err
@@ -190,4 +191,4 @@ def test_a_generation_that_somebody_else_published_meanwhile_is_left_as_it_is(
 def test_a_root_that_is_being_written_is_left_alone(root: Path, capsys: Capture) -> None:
     with lease.held(Store.at(str(root)), "reindex"):
         assert "pixdex reindex" in refused(root, capsys, "--to", "1", code=1)
-    assert generations.numbers(Store.at(str(root))) == [1, 2]
+    assert published.numbers(Store.at(str(root))) == [1, 2]

@@ -16,7 +16,8 @@ from pipelines import build, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import collection, deltas, generation_of
-from transforms import collecting, generations, layout, publishing
+from transforms import collecting, layout, publishing
+from transforms.generations import published
 from transforms.records import Generation
 from transforms.run import Run
 from transforms.store import Store
@@ -57,7 +58,7 @@ def look(root: object, capsys: Capture, *flags: str, code: int = 0) -> dict[str,
 
 
 def files_of(root: Path) -> list[str]:
-    return generations.files(Store.at(str(root)), generation_of(root))
+    return published.files(Store.at(str(root)), generation_of(root))
 
 
 # --- whole ---

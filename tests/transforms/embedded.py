@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.encoders import TinyEncoder
-from transforms import generations, layout, planning, shards
+from transforms import layout, planning, shards
 from transforms.embedding import embed_partition
+from transforms.generations import published
 from transforms.open_encoder import fingerprint_of
 from transforms.planning import Listing
 from transforms.records import EncoderSettings, IndexSettings, Plan, Request, ShardMarker, Source
@@ -30,7 +31,7 @@ SETTINGS = EncoderSettings(
 def planned(root: Path, *sources: Source, settings: EncoderSettings = SETTINGS) -> Run:
     """Plans all sources as one partition."""
     store = Store.at(str(root))
-    run = generations.begin(store, Request(sources, settings, IndexSettings()))
+    run = published.begin(store, Request(sources, settings, IndexSettings()))
     listings = []
     for number, source in enumerate(sources):
         if source.kind == "csv":

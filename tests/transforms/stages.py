@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from tests.encoders import TinyEncoder
-from transforms import generations
+from transforms.generations import published
 from transforms.open_encoder import fingerprint_of
 from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker
 from transforms.run import Run, Stage
@@ -26,7 +26,7 @@ TINY = EncoderSettings(
 
 def begin(root: Path, *sources: Source, key: str = "auto", encoder: EncoderSettings = TINY) -> Run:
     """Begins a run of these sources with the tiny encoder."""
-    return generations.begin(Store.at(str(root)), Request(sources, encoder, IndexSettings(key)))
+    return published.begin(Store.at(str(root)), Request(sources, encoder, IndexSettings(key)))
 
 
 def pictures(folder: Path) -> Source:

@@ -11,9 +11,11 @@ from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.index import small_training
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
 from tests.transforms.stages import go, tasks
-from transforms import add, generations, layout, planning, ready_shards
+from transforms import add, layout, planning, ready_shards
 from transforms.add import AddBlocks, add_block
 from transforms.errors import PixdexError
+from transforms.generations import published
+from transforms.generations.tombstones import Tombstones
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.list_file import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
@@ -36,7 +38,6 @@ from transforms.records import (
 from transforms.run import Run
 from transforms.shards import read_vectors
 from transforms.store import Store
-from transforms.tombstones import Tombstones
 from transforms.vector_rows import VectorBatch
 
 
@@ -105,7 +106,7 @@ def ready_run(folder: Path, threads: int = 1) -> tuple[Run, list[ShardMarker], O
     file = save_npy(folder / "a.npy", vectors)
     encoder = EncoderSettings("none", "0" * 64, 16, ("image",), threads=threads)
     store = Store.at(str(folder / "root"))
-    run = generations.begin(store, Request((Source("vectors", f"file://{file}"),), encoder, IndexSettings()))
+    run = published.begin(store, Request((Source("vectors", f"file://{file}"),), encoder, IndexSettings()))
     small = small_training.train(store, "PCA12,IVF16,SQ8", "ip", as_indexed(vectors[8000:], normalize=True))
     store.commit(layout.marker(run.generation, "train", 0), TrainMarker("d", small.trained))
     plan = Plan(run.generation, "r", FileReference("none", 0, "none:"), 4, 2, 1, 9000, 9000, "PCA12,IVF16,SQ8")

@@ -20,16 +20,18 @@ from tests.end_to_end.reindexing import Collection, collection, generation_of
 from tests.end_to_end.reindexing import run as reindex
 from tests.transforms.built import run_up_to
 from tests.transforms.stages import go, tasks
-from transforms import generations, inventory, key_table, layout, members, shards, tombstones
+from transforms import inventory, layout, shards
 from transforms.bury import BuryRows
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError
+from transforms.generations import key_tables, tables, tombstones
+from transforms.generations import published as generations
+from transforms.generations.tombstones import Tombstones
 from transforms.keys import UpdateKeys
 from transforms.plan import PlanItems
 from transforms.records import FileReference, Reindex, RejectsFile, TombstonesMarker
 from transforms.run import Run
 from transforms.store import Store
-from transforms.tombstones import Tombstones
 
 pytestmark = pytest.mark.slow
 
@@ -80,8 +82,8 @@ def night(root: Path, retry: tuple[str, ...] | None = None) -> Run:
 
 def removed_by(run: Run) -> NDArray[np.void]:
     """All entries that the plan of a run removes."""
-    files = members.removed_of(run.store, run.plan)
-    return key_table.joined([key_table.read_entries(run.store, bucket.file) for bucket in files])
+    files = tables.removed_of(run.store, run.plan)
+    return key_tables.joined([key_tables.read_entries(run.store, bucket.file) for bucket in files])
 
 
 def dead_of(run: Run) -> set[int]:
@@ -96,7 +98,7 @@ def rows_with(run: Run, *endings: str) -> set[int]:
     """The ids of the rows of the base whose key ends in one of these."""
     assert run.base is not None
     found = set()
-    for marker in members.shards_of(run.store, run.base):
+    for marker in tables.shards_of(run.store, run.base):
         if marker.embeddings is not None:
             table = shards.read_metadata(run.store, marker.embeddings, np.arange(marker.rows))
             found |= {row["id"] for row in table.to_pylist() if row["key"].endswith(endings)}
@@ -110,7 +112,7 @@ def rejects_of(run: Run) -> dict[int, RejectsFile]:
 def rejects_before(run: Run) -> dict[int, FileReference]:
     """The files of rejects of the base, by shard."""
     assert run.base is not None
-    return members.rejects_of(run.store, run.base)
+    return tables.rejects_of(run.store, run.base)
 
 
 def reject_names(run: Run, file: FileReference) -> list[str]:
@@ -140,7 +142,7 @@ def test_rows_that_are_gone_or_came_anew_are_dead_and_no_others(items: Collectio
 
     expected = rows_with(run, "p003.png", "#k004", "p005.png", "#k006")
     assert len(expected) == 6 and len({row >> 16 for row in expected}) > 1
-    assert dead_of(run) == expected == set(key_table.dead_ids(removed_by(run)).tolist())
+    assert dead_of(run) == expected == set(key_tables.dead_ids(removed_by(run)).tolist())
     (marker,) = inventory.tombstone_markers(run)
     assert (marker.number, marker.rows) == (0, 6)
     assert tasks(run, "tombstones") == 1
@@ -190,7 +192,7 @@ def test_every_folder_of_shards_has_a_file_of_its_own(
     items.pictures = {name: seed for name, seed in items.pictures.items() if name > "p070"}
     items.write()
     run = night(root)
-    expected = set(key_table.dead_ids(removed_by(run)).tolist())
+    expected = set(key_tables.dead_ids(removed_by(run)).tolist())
     monkeypatch.setattr(layout, "FOLDER_SIZE", 2)
     monkeypatch.setattr("transforms.bury._FOLDER_IDS", np.int64(2 << 16))
     go(BuryRows(run))

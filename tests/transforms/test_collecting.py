@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 
 from tests.roots import Row, make_root, unit
-from transforms import collecting, generations, layout, tables
+from transforms import collecting, layout, tables
 from transforms.collecting import Garbage, find_garbage
 from transforms.errors import PixdexError
+from transforms.generations import published
 from transforms.records import (
     EncoderSettings,
     FileReference,
@@ -65,12 +66,12 @@ def name_index(store: Store, number: int) -> None:
 
 
 def needed(store: Store, number: int) -> set[str]:
-    return set(generations.files(store, store.read_record(layout.generation(number), Generation)))
+    return set(published.files(store, store.read_record(layout.generation(number), Generation)))
 
 
 def begin(store: Store) -> Run:
     request = Request((Source("images", "file:///new"),), EncoderSettings("demo", "f", 2, ("image",)), IndexSettings())
-    return generations.begin(store, request)
+    return published.begin(store, request)
 
 
 def test_what_only_an_earlier_generation_needs_may_go(store: Store) -> None:
@@ -152,7 +153,7 @@ def test_the_merged_index_of_an_unfinished_run_stays_though_no_marker_names_it(s
 
 def test_the_base_of_an_unfinished_run_stays_with_its_manifest(store: Store) -> None:
     request = store.read_record(layout.generation(1), Generation).request
-    generations.begin(store, replace(request, reindex=Reindex(base=1)))
+    published.begin(store, replace(request, reindex=Reindex(base=1)))
     garbage = garbage_of(store)
     assert (garbage.kept, garbage.generations) == ((1, 2), ())
     assert not paths(garbage) & needed(store, 1)
@@ -181,7 +182,7 @@ def test_the_half_merged_index_of_a_run_that_was_given_up_may_go(store: Store) -
     run = begin(store)
     store.create(PARTIAL, b"half")
     assert paths(garbage_of(store, keep=2)) == set()
-    generations.abandon(run)
+    published.abandon(run)
     assert [file.path for file in garbage_of(store, keep=2, grace=DAY).spared if file.path == PARTIAL] == [PARTIAL]
     garbage = garbage_of(store, keep=2)
     assert PARTIAL in paths(garbage)
@@ -197,7 +198,7 @@ def test_temporary_files_of_other_hosts_may_go_when_no_run_is_unfinished(store: 
     assert {file.path for file in garbage_of(store, keep=2, grace=DAY).spared} == {foreign}
     run = begin(store)
     assert paths(garbage_of(store, keep=2)) == set()
-    generations.abandon(run)
+    published.abandon(run)
     garbage = garbage_of(store, keep=2)
     assert paths(garbage) == {foreign}
     collecting.remove(store, garbage)
@@ -210,7 +211,7 @@ def test_of_a_run_that_was_given_up_only_its_numbers_stay(store: Store) -> None:
     store.create("embeddings/0000/named", b"x")
     file = FileReference("embeddings/0000/named", 1, "sha256:00")
     store.commit(layout.marker(3, "embed", 2), ShardMarker(2, 1, "", 1, 0, 1, 1, 0, 0, file, None, 0.0))
-    generations.abandon(run)
+    published.abandon(run)
     assert paths(garbage_of(store, keep=2)) == {"embeddings/0000/named", layout.marker(3, "embed", 2)}
 
 

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from tests.transforms.stages import TINY
-from transforms import drift, generations
+from transforms import drift
+from transforms.generations import published
 from transforms.records import Drift, Generation, IndexSettings, Reindex, Request, Retrain, Source
 from transforms.run import Run
 from transforms.store import Store
@@ -20,7 +21,7 @@ SOURCE = Source("images", "file:///pictures")
 
 def run_of(folder: Path, retrain: Retrain = "auto", key: str = "IVF64,Flat") -> Run:
     request = Request((SOURCE,), TINY, IndexSettings(key), reindex=Reindex(1, retrain))
-    return generations.begin(Store.at(str(folder / "root")), request)
+    return published.begin(Store.at(str(folder / "root")), request)
 
 
 def base_of(key: str = "IVF64,Flat") -> Generation:

@@ -19,10 +19,12 @@ from tests.end_to_end.builds import every_file, make_work_small
 from tests.end_to_end.reindexing import Collection, collection, generation_of
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.stages import go, tasks
-from transforms import generations, inventory, key_table, layout, members
+from transforms import inventory, layout
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError
-from transforms.key_table import Bucket
+from transforms.generations import key_tables, tables
+from transforms.generations import published as generations
+from transforms.generations.key_tables import Bucket
 from transforms.keys import UpdateKeys, bits_of
 from transforms.plan import PlanItems
 from transforms.records import KeysMarker, Reindex
@@ -38,7 +40,7 @@ KEY = ("--index-key", "IVF4,Flat")
 @pytest.fixture
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket is to hold 64 items."""
-    monkeypatch.setattr(key_table, "ENTRIES_PER_BUCKET", 64)
+    monkeypatch.setattr(key_tables, "ENTRIES_PER_BUCKET", 64)
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = broken(collection(folder / "sources"))
     with pytest.MonkeyPatch.context() as patch:
         make_work_small(patch)
-        patch.setattr(key_table, "ENTRIES_PER_BUCKET", 64)
+        patch.setattr(key_tables, "ENTRIES_PER_BUCKET", 64)
         assert build.main(["--root", str(folder / "root"), *made.arguments, *KEY]) == 0
     return folder
 
@@ -84,22 +86,22 @@ def night(root: Path) -> Run:
 
 def entries_of(run: Run) -> NDArray[np.void]:
     """All entries of the key tables that a run made, bucket by bucket."""
-    return key_table.joined([key_table.read_entries(run.store, marker.file) for marker in inventory.key_markers(run)])
+    return key_tables.joined([key_tables.read_entries(run.store, marker.file) for marker in inventory.key_markers(run)])
 
 
 def known_before(run: Run) -> NDArray[np.void]:
     """All entries of the generation that a run goes on from."""
     assert run.base is not None
-    return all_of(run, members.buckets_of(run.store, run.base))
+    return all_of(run, tables.buckets_of(run.store, run.base))
 
 
 def removed_by(run: Run) -> NDArray[np.void]:
     """All entries that the plan of a run removes."""
-    return all_of(run, members.removed_of(run.store, run.plan))
+    return all_of(run, tables.removed_of(run.store, run.plan))
 
 
 def all_of(run: Run, buckets: Sequence[Bucket]) -> NDArray[np.void]:
-    return key_table.joined([key_table.read_entries(run.store, bucket.file) for bucket in buckets])
+    return key_tables.joined([key_tables.read_entries(run.store, bucket.file) for bucket in buckets])
 
 
 def as_set(entries: NDArray[np.void]) -> set[tuple[int, ...]]:
@@ -122,11 +124,11 @@ def test_every_item_of_a_first_build_has_an_entry_in_the_bucket_of_its_hash(firs
     assert bits_of(first) == 3
     assert tasks(first, "keys") == len(files_of(first)) == 8
     expected = [shard_entries(first.store, marker, first.request.sources) for marker in first.shards()]
-    assert as_set(entries_of(first)) == as_set(key_table.joined(expected))
+    assert as_set(entries_of(first)) == as_set(key_tables.joined(expected))
     for number, marker in files_of(first).items():
-        entries = key_table.read_entries(first.store, marker.file)
+        entries = key_tables.read_entries(first.store, marker.file)
         np.testing.assert_array_equal(entries["high"] >> np.uint64(61), number)
-        np.testing.assert_array_equal(entries, key_table.sort(entries))
+        np.testing.assert_array_equal(entries, key_tables.sort(entries))
 
 
 def test_a_marker_counts_what_its_bucket_has(first: Run) -> None:
@@ -135,7 +137,7 @@ def test_a_marker_counts_what_its_bucket_has(first: Run) -> None:
     assert sum(marker.entries for marker in markers) == sum(marker.texts for marker in markers) == ROWS
     assert {(marker.images, marker.keywords, marker.rejected) for marker in markers} == {(0, 0, 0)}
     for marker in markers:
-        assert len(key_table.read_entries(first.store, marker.file)) == marker.entries
+        assert len(key_tables.read_entries(first.store, marker.file)) == marker.entries
 
 
 def test_few_items_have_one_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,12 +197,12 @@ def test_a_marker_of_another_plan_is_refused(first: Run) -> None:
 
 def test_rejects_have_entries_without_rows(items: Collection, tmp_path: Path) -> None:
     store, published = Store.at(str(tmp_path / "root")), generation_of(tmp_path / "root")
-    buckets = members.buckets_of(store, published)
-    entries = key_table.joined([key_table.read_entries(store, bucket.file) for bucket in buckets])
+    buckets = tables.buckets_of(store, published)
+    entries = key_tables.joined([key_tables.read_entries(store, bucket.file) for bucket in buckets])
     assert len(entries) == 140
     rejected = entries[entries["reject"] != 0]
-    assert len(rejected) == 2 and not len(key_table.dead_ids(rejected))
-    assert len(np.unique(key_table.dead_ids(entries))) == published.totals.vectors == 178
+    assert len(rejected) == 2 and not len(key_tables.dead_ids(rejected))
+    assert len(np.unique(key_tables.dead_ids(entries))) == published.totals.vectors == 178
 
 
 def test_a_reindex_keeps_what_stays_drops_what_is_removed_and_adds_what_is_new(
@@ -213,7 +215,7 @@ def test_a_reindex_keeps_what_stays_drops_what_is_removed_and_adds_what_is_new(
     go(UpdateKeys(run))
 
     before, removed = as_set(known_before(run)), as_set(removed_by(run))
-    new = key_table.joined([shard_entries(run.store, marker, run.request.sources) for marker in run.shards()])
+    new = key_tables.joined([shard_entries(run.store, marker, run.request.sources) for marker in run.shards()])
     assert removed < before and len(removed) == 4 and len(new) == 3
     assert as_set(entries_of(run)) == (before - removed) | as_set(new)
     assert sum(marker.rejected for marker in inventory.key_markers(run)) == 1
@@ -225,10 +227,10 @@ def test_a_bucket_that_nothing_falls_into_keeps_its_file(items: Collection, tmp_
     run = night(tmp_path / "root")
     go(UpdateKeys(run))
     assert run.base is not None
-    before = {bucket.number: bucket.file for bucket in members.buckets_of(run.store, run.base)}
+    before = {bucket.number: bucket.file for bucket in tables.buckets_of(run.store, run.base)}
     after = {number: marker.file for number, marker in files_of(run).items()}
     assert before.keys() == after.keys()
-    (entry,) = key_table.joined([shard_entries(run.store, marker, run.request.sources) for marker in run.shards()])
+    (entry,) = key_tables.joined([shard_entries(run.store, marker, run.request.sources) for marker in run.shards()])
     assert [number for number in before if before[number] != after[number]] == [int(entry["high"]) >> 62]
     assert len(before) == 4
 
@@ -246,16 +248,16 @@ def test_what_is_gone_leaves_a_bucket_that_nothing_new_falls_into(items: Collect
 def test_a_collection_that_grew_is_cut_into_more_buckets_and_one_that_shrank_into_as_many(
     items: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_table, "ENTRIES_PER_BUCKET", 16)
+    monkeypatch.setattr(key_tables, "ENTRIES_PER_BUCKET", 16)
     items.pictures |= {f"new{number}": 500 + number for number in range(5)}
     items.write()
     run = night(tmp_path / "root")
     go(UpdateKeys(run))
     assert bits_of(run) == 4 and len(files_of(run)) == 16
-    new = key_table.joined([shard_entries(run.store, marker, run.request.sources) for marker in run.shards()])
+    new = key_tables.joined([shard_entries(run.store, marker, run.request.sources) for marker in run.shards()])
     assert as_set(entries_of(run)) == as_set(known_before(run)) | as_set(new)
 
-    monkeypatch.setattr(key_table, "ENTRIES_PER_BUCKET", 1 << 19)
+    monkeypatch.setattr(key_tables, "ENTRIES_PER_BUCKET", 1 << 19)
     assert bits_of(run) == 2, "never fewer than before"
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import fsspec
 import pytest
 
-from transforms import generations, layout, lease
+from transforms import layout, lease
 from transforms.errors import PixdexError, UsageError
+from transforms.generations import published
 from transforms.lease import Lease
 from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker, encode
 from transforms.store import Store
@@ -308,7 +309,7 @@ def test_a_stage_that_was_just_finished_is_progress(folder: Store) -> None:
 
 def test_a_lease_that_names_no_run_is_of_the_unfinished_one(folder: Store) -> None:
     request = Request((Source("images", "file:///new"),), EncoderSettings("demo", "f", 2, ("image",)), IndexSettings())
-    run = generations.begin(folder, request)
+    run = published.begin(folder, request)
     put(folder, elsewhere(LONG_AGO))
     assert is_free(folder)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.roots import Row, make_root, unit
-from transforms import generations
 from transforms.errors import PixdexError, UsageError
+from transforms.generations import published
 from transforms.open_index import open_index
 from transforms.records import FileReference, Generation
 from transforms.store import Store
@@ -22,7 +22,7 @@ DIM, ROWS = 32, 2000
 def root_of(tmp_path: Path, key: str) -> tuple[Store, Generation, Any]:
     """A root whose merged index is one of this key; the index as faiss has it in memory."""
     store = make_root(tmp_path / "root", [Row("a", unit(1))])
-    generation = generations.current(store)
+    generation = published.current(store)
     assert generation is not None
     faiss.omp_set_num_threads(1)
     vectors = np.random.default_rng(0).standard_normal((ROWS, DIM)).astype(np.float32)

@@ -11,8 +11,9 @@ from apache_beam.testing.util import assert_that
 from tests.corpora import write_csv, write_pictures
 from tests.transforms.ready import random_vectors, save_npy, save_parquet
 from tests.transforms.stages import TINY, begin, go, pictures, pipeline, tasks
-from transforms import generations, layout, planning
+from transforms import layout, planning
 from transforms.errors import PixdexError, UsageError
+from transforms.generations import published
 from transforms.plan import PlanItems
 from transforms.records import Plan, Source, StageMarker, digest
 from transforms.run import Run
@@ -163,7 +164,7 @@ def test_a_committed_plan_is_not_listed_again(tmp_path: Path) -> None:
 def test_a_run_that_was_given_up_meanwhile_plans_nothing(tmp_path: Path) -> None:
     write_pictures(tmp_path / "pictures", 3)
     run = begin(tmp_path / "root", pictures(tmp_path / "pictures"))
-    generations.abandon(run)
+    published.abandon(run)
     with pytest.raises(PixdexError, match="given up by another build"):
         go(PlanItems(run, 0))
 

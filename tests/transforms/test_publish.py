@@ -9,8 +9,9 @@ import pytest
 
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.stages import go, tasks
-from transforms import generations, layout
+from transforms import layout
 from transforms.errors import PixdexError
+from transforms.generations import published
 from transforms.publish import PublishGeneration
 from transforms.records import ListsMarker
 from transforms.run import Run
@@ -33,13 +34,13 @@ def run(once: Run, tmp_path: Path) -> Run:
 
 @pytest.mark.parametrize("flags", [(), ("--direct_runner_bundle_repeat=1",)])
 def test_the_generation_names_files_that_are_there(run: Run, flags: tuple[str, ...]) -> None:
-    assert generations.current(run.store) is None
+    assert published.current(run.store) is None
     go(PublishGeneration(run), *flags)
-    generation = generations.current(run.store)
+    generation = published.current(run.store)
     assert generation is not None
     assert (generation.generation, generation.totals.vectors, generation.totals.texts) == (1, ROWS, ROWS)
     assert generation.next_shard == run.plan.shards
-    for path in generations.files(run.store, generation):
+    for path in published.files(run.store, generation):
         assert run.store.exists(path)
     assert tasks(run, "publish") == 1
 
@@ -59,11 +60,11 @@ def test_counts_that_do_not_agree_publish_nothing(run: Run) -> None:
     run.commit("add", 0, replace(marker, rows=marker.rows - 1))
     with pytest.raises(PixdexError, match=f"shards hold {ROWS} live rows, .* indexes {ROWS - 1}"):
         go(PublishGeneration(run))
-    assert generations.current(run.store) is None
+    assert published.current(run.store) is None
 
 
 def test_a_run_that_was_given_up_publishes_nothing(run: Run) -> None:
-    generations.abandon(run)
+    published.abandon(run)
     with pytest.raises(PixdexError, match="given up"):
         go(PublishGeneration(run))
-    assert generations.current(run.store) is None
+    assert published.current(run.store) is None

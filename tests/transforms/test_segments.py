@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transforms.built import ROWS, run_up_to
-from transforms import generations, layout, merging, publishing, segments
+from transforms import layout, merging, publishing, segments
 from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError
+from transforms.generations import published
 from transforms.index_cache import materialise
 from transforms.merge_inputs import merge_inputs, open_lists
 from transforms.open_index import open_index
@@ -152,10 +153,10 @@ def test_segments_opened_together_are_the_file_of_a_folder(run: Run, far: Run) -
     expected = merged_file(run, 1 << 30, 1 << 30)
     forget(run)
     generation = publish(far)
-    table = generations.read_table(far.store, generation.tables.segments).to_pylist()
+    table = published.read_table(far.store, generation.tables.segments).to_pylist()
     assert len(table) > 2 and [row["first_list"] for row in table][1:] == [row["last_list"] for row in table][:-1]
-    assert {row["path"] for row in table} <= set(generations.files(far.store, generation))
-    assert all(far.store.exists(path) for path in generations.files(far.store, generation))
+    assert {row["path"] for row in table} <= set(published.files(far.store, generation))
+    assert all(far.store.exists(path) for path in published.files(far.store, generation))
     assert open_index(far.store, generation).ntotal == ROWS
     assert materialise(far.store, generation).read_bytes() == expected
 
@@ -185,7 +186,7 @@ def test_a_missing_segment_is_not_published(far: Run) -> None:
     far.store.filesystem.rm_file(far.store.full(layout.marker(1, "merge", 1)))
     with pytest.raises(PixdexError, match="do not cover all lists"):
         publishing.publish(far)
-    assert generations.numbers(far.store) == []
+    assert published.numbers(far.store) == []
 
 
 def test_the_local_copy_is_made_once_and_again_when_it_was_cut(far: Run) -> None:
@@ -218,7 +219,7 @@ def test_a_new_copy_removes_the_others_of_its_root_and_no_more(far: Run) -> None
 
 def test_a_damaged_segment_is_named_and_leaves_no_copy(far: Run) -> None:
     generation = publish(far)
-    path = generations.read_table(far.store, generation.tables.segments)["path"][0].as_py()
+    path = published.read_table(far.store, generation.tables.segments)["path"][0].as_py()
     data = bytearray(far.store.read(path))
     data[20] ^= 1
     far.store.filesystem.pipe_file(far.store.full(path), bytes(data))

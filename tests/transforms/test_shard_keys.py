@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transforms import key_table, shards
-from transforms.key_table import ENTRY
+from transforms import shards
+from transforms.generations import key_tables
+from transforms.generations.key_tables import ENTRY
 from transforms.records import FileReference, ShardMarker, Source
 from transforms.shard_keys import shard_entries
 from transforms.shards import Reject
@@ -84,7 +85,7 @@ def entries_of(
 
 def by_key(entries: NDArray[np.void], keys: list[str]) -> dict[str, np.void]:
     """The entries by the key whose hash they have; every one must have that of a key."""
-    hashes = {tuple(pair): key for pair, key in zip(key_table.hashes(pa.array(keys)).tolist(), keys, strict=True)}
+    hashes = {tuple(pair): key for pair, key in zip(key_tables.hashes(pa.array(keys)).tolist(), keys, strict=True)}
     found = {hashes[entry["high"], entry["low"]]: entry for entry in entries}
     assert len(found) == len(entries)
     return found
@@ -98,7 +99,7 @@ def test_an_entry_names_the_rows_of_its_item_and_no_others(store: Store, shapes:
     found = by_key(entries_of(store, write(store, rows)), list(items) or ["none"])
     assert found.keys() == items.keys()
     for key, entry in found.items():
-        named = key_table.dead_ids(np.array([entry], ENTRY)) - (SHARD << 16)
+        named = key_tables.dead_ids(np.array([entry], ENTRY)) - (SHARD << 16)
         assert [rows[row] for row in sorted(named.tolist())] == [row for row in rows if row[0] == key]
         assert (entry["image"] >= 0, entry["text"] >= 0, entry["keywords"]) == items[key]
         assert (entry["keyword"] >= 0) == (entry["keywords"] > 0)
@@ -108,7 +109,7 @@ def test_an_entry_has_the_version_of_its_item_and_the_number_of_its_shard(store:
     found = by_key(
         entries_of(store, write(store, rows_of({"한글": (True, True, 2), "b": (True, False, 0)}))), ["한글", "b"]
     )
-    versions = key_table.short_hashes(pa.array(["version of 한글", "version of b"]))
+    versions = key_tables.short_hashes(pa.array(["version of 한글", "version of b"]))
     assert [found["한글"]["version"], found["b"]["version"]] == versions.tolist()
     assert {int(entry["shard"]) for entry in found.values()} == {SHARD}
     assert all(entry["reject"] == entry["origin"] == 0 for entry in found.values())
@@ -128,16 +129,16 @@ def test_a_rejected_item_has_no_rows_but_a_hash_of_the_type_of_its_reject(store:
     assert found["good"]["reject"] == 0
     for key, kind in (("bad", "UnidentifiedImageError"), ("huge", "DecompressionBombError")):
         entry = found[key]
-        assert entry["reject"] == key_table.reject_of(kind)
+        assert entry["reject"] == key_tables.reject_of(kind)
         assert (entry["image"], entry["text"], entry["keyword"], entry["keywords"]) == (-1, -1, -1, 0)
-        assert entry["version"] == key_table.short_hashes(pa.array([f"version of {key}"]))[0]
+        assert entry["version"] == key_tables.short_hashes(pa.array([f"version of {key}"]))[0]
         assert entry["shard"] == SHARD
-        assert not len(key_table.dead_ids(np.array([entry], ENTRY)))
+        assert not len(key_tables.dead_ids(np.array([entry], ENTRY)))
 
 
 def test_a_shard_may_be_all_rejects_or_nothing_at_all(store: Store) -> None:
     found = entries_of(store, None, rejected(store, {"bad": "ValueError"}))
-    assert len(found) == 1 and found["reject"][0] == key_table.reject_of("ValueError")
+    assert len(found) == 1 and found["reject"][0] == key_tables.reject_of("ValueError")
     nothing = entries_of(store, None)
     assert nothing.dtype == ENTRY and not len(nothing)
 
@@ -147,7 +148,7 @@ def test_entries_are_sorted_by_hash_with_rejects_among_them(store: Store) -> Non
     embeddings = write(store, rows_of(dict.fromkeys(names[:20], (True, True, 1))))
     entries = entries_of(store, embeddings, rejected(store, dict.fromkeys(names[20:], "ValueError")))
     assert len(entries) == 40
-    np.testing.assert_array_equal(entries, key_table.sort(entries))
+    np.testing.assert_array_equal(entries, key_tables.sort(entries))
 
 
 def test_keys_of_a_csv_have_it_for_their_origin(store: Store) -> None:
@@ -157,14 +158,14 @@ def test_keys_of_a_csv_have_it_for_their_origin(store: Store) -> None:
     rejects = rejected(store, {"file:///one.csv#bad": "ValueError"})
     found = by_key(entries_of(store, embeddings, rejects, PICTURES, one, other), [*keys, "file:///one.csv#bad"])
     origins = {key: entry["origin"].item() for key, entry in found.items()}
-    first, second = key_table.origin_of(one.pattern), key_table.origin_of(other.pattern)
+    first, second = key_tables.origin_of(one.pattern), key_tables.origin_of(other.pattern)
     assert origins == dict(zip(keys, [first, second, 0, 0], strict=True)) | {"file:///one.csv#bad": first}
 
 
 def test_a_csv_whose_name_is_decomposed_is_found_in_its_composed_keys(store: Store) -> None:
     source = Source("csv", "file:///Gru\u0308n.csv")
     entries = entries_of(store, write(store, [("file:///Gr\u00fcn.csv#1", "text", 0)]), None, source)
-    assert entries["origin"].tolist() == [key_table.origin_of(source.pattern)]
+    assert entries["origin"].tolist() == [key_tables.origin_of(source.pattern)]
 
 
 def test_a_picture_that_is_called_like_a_row_has_no_csv_for_its_origin(store: Store) -> None:

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from pipelines import build
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import collection
-from transforms import generations, key_table, layout, listed_ids, members, parquet_files, row_set, tables, tombstones
+from transforms import layout, listed_ids, parquet_files, row_set, tables
 from transforms.findings import MOST_FINDINGS, REBUILD, RESTORE, Finding, Report
+from transforms.generations import key_tables, published, tombstones
+from transforms.generations import tables as members
+from transforms.generations.tombstones import Tombstones
 from transforms.index.list_writer import write_lists
 from transforms.index.opened_lists import opened_lists
 from transforms.records import FileReference, Generation, digest, row_ids
 from transforms.row_set import RowSet
 from transforms.store import Store
-from transforms.tombstones import Tombstones
 from transforms.verifying import verify
 
 
@@ -49,7 +51,7 @@ def store(built: Path, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def generation(store: Store) -> Generation:
-    found = generations.current(store)
+    found = published.current(store)
     assert found is not None
     return found
 
@@ -82,7 +84,7 @@ def test_what_a_build_and_a_night_made_is_whole(store: Store, generation: Genera
     assert (totals.tombstones, totals.rejected, generation.tables.keys is None) == (3, 2, False)
     report = verify(store, generation, quick=quick)
     assert report.findings == []
-    assert report.files == len(generations.files(store, generation))
+    assert report.files == len(published.files(store, generation))
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -211,7 +213,7 @@ def with_keys(
 ) -> Generation:
     """The generation with other entries in its only hash bucket."""
     (bucket,) = members.buckets_of(store, generation)
-    written = key_table.write_entries(store, change(key_table.read_entries(store, bucket.file).copy()))
+    written = key_tables.write_entries(store, change(key_tables.read_entries(store, bucket.file).copy()))
 
     def name_it(rows: list[dict[str, Any]]) -> None:
         rows[0] |= asdict(written)

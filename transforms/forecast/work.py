@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from transforms import key_table
 from transforms.forecast.rates import RateName, Rates
 from transforms.forecast.workload import COLUMN_BYTES, SCORE_COMPONENTS, Machines, Workload, formula
+from transforms.generations import key_tables
 from transforms.index import canaries, codebooks, refining, training
 from transforms.index.audit import QUERIES
 from transforms.index.clustering import ITERATIONS, PILOT_PER_PARENT
@@ -19,10 +19,10 @@ from transforms.index.sampling import HELD_OUT
 from transforms.run import STAGES, Stage
 
 _PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")
-_KEY_BYTES = key_table.LISTED.itemsize
+_KEY_BYTES = key_tables.LISTED.itemsize
 """Shuffled an item, to find keys that occur twice."""
 
-_ENTRY_BYTES = key_table.ENTRY.itemsize
+_ENTRY_BYTES = key_tables.ENTRY.itemsize
 """Shuffled an item, and written, for the key tables."""
 
 _EIGEN_FLOPS = 22
@@ -101,7 +101,7 @@ def _keys(load: Workload) -> StageCost:
     entries = load.rows * _ENTRY_BYTES
     shuffled = Work("entries of items", entries, formula(load.rows, _ENTRY_BYTES), "shuffle_bytes")
     reads = load.rows * COLUMN_BYTES
-    return StageCost("keys", 1 << key_table.bits_for(load.rows), (shuffled,), reads, entries, small_reads=load.shards)
+    return StageCost("keys", 1 << key_tables.bits_for(load.rows), (shuffled,), reads, entries, small_reads=load.shards)
 
 
 def _of_a_reindex(stage: Stage) -> Callable[[Workload], StageCost]:

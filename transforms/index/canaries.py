@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from transforms import layout
 from transforms.errors import PixdexError
+from transforms.generations.tombstones import Tombstones
 from transforms.index.assignment import padded
 from transforms.index.encode import encode_batches
 from transforms.index.open_trained import OpenTrained
@@ -26,7 +27,6 @@ from transforms.index.worker_threads import limited
 from transforms.probing import search_lists
 from transforms.records import FileReference, Metric
 from transforms.store import Store
-from transforms.tombstones import Tombstones
 from transforms.vector_rows import BATCH_ROWS, VectorBatch
 
 QUERIES: Final = 1000

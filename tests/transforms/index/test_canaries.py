@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tests.transforms.index import small_training
 from transforms.errors import PixdexError
+from transforms.generations.tombstones import Tombstones
 from transforms.index import canaries
 from transforms.index.canaries import NEAR, Canaries
 from transforms.index.encode import encode_batches
@@ -19,7 +20,6 @@ from transforms.index.sampling import in_sample
 from transforms.probing import search_lists
 from transforms.records import Metric
 from transforms.store import Store
-from transforms.tombstones import Tombstones
 from transforms.vector_rows import VectorBatch
 
 DIM = 16

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from transforms import generations, layout, planning, publishing
+from transforms import layout, planning, publishing
 from transforms.errors import PixdexError
+from transforms.generations import published as generations
 from transforms.records import (
     EncoderSettings,
     FileReference,

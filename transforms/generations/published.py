@@ -8,8 +8,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from transforms import layout, manifest, parquet_files
+from transforms import layout, parquet_files
 from transforms.errors import PixdexError
+from transforms.generations import manifest
 from transforms.records import FileReference, Generation, Plan, Request
 from transforms.run import Run
 from transforms.store import Store

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transforms import key_table
 from transforms.errors import PixdexError
-from transforms.key_table import ENTRIES_PER_BUCKET, ENTRY, LISTED, Bucket
+from transforms.generations import key_tables
+from transforms.generations.key_tables import ENTRIES_PER_BUCKET, ENTRY, LISTED, Bucket
 from transforms.records import Changes, FileReference
 from transforms.store import Store
 
@@ -49,7 +49,7 @@ def test_every_item_is_counted_as_what_became_of_it(
     known: dict[int, tuple[int, int, int]], listed: dict[int, int], retry: list[int] | None, unopened: list[int]
 ) -> None:
     listed = {key: version for key, version in listed.items() if known.get(key, (0, 0, 0))[2] not in unopened}
-    found = key_table.compare(
+    found = key_tables.compare(
         known_of(known),
         listed_of(listed),
         np.array(unopened, np.uint64),
@@ -74,14 +74,14 @@ def test_every_item_is_counted_as_what_became_of_it(
 
 def test_items_of_damaged_shards_come_again() -> None:
     known = known_of({1: (7, 0, 0), 2: (8, 0, 0), 3: (8, 1, 0)})  # a shard is named for the version here
-    found = key_table.compare(known, listed_of({1: 7, 2: 8, 3: 8}), NO_ORIGINS, None, np.array([8]))
+    found = key_tables.compare(known, listed_of({1: 7, 2: 8, 3: 8}), NO_ORIGINS, None, np.array([8]))
     assert found.chosen.tolist() == found.removed.tolist() == [False, True, True]
     assert found.counts.retried == 2
 
 
 @given(st.lists(KEYS, unique=True), st.lists(KEYS, unique=True))
 def test_records_are_found_among_others_by_their_hash(some: list[int], others: list[int]) -> None:
-    places = key_table.place_among(listed_of(dict.fromkeys(some, 0)), known_of(dict.fromkeys(others, (0, 0, 0))))
+    places = key_tables.place_among(listed_of(dict.fromkeys(some, 0)), known_of(dict.fromkeys(others, (0, 0, 0))))
     assert places.tolist() == [others.index(key) if key in others else -1 for key in some]
 
 
@@ -92,30 +92,30 @@ def random_entries(count: int, seed: int = 0) -> NDArray[np.void]:
         entries[name] = generator.integers(0, 1 << 64, count, np.uint64)
     entries["shard"] = generator.integers(0, 1 << 40, count)
     entries["image"] = entries["text"] = entries["keyword"] = -1
-    return key_table.sort(entries)
+    return key_tables.sort(entries)
 
 
 @pytest.mark.parametrize(("stored", "read"), [(0, 3), (3, 0), (2, 2), (1, 4), (4, 1)])
 def test_a_bucket_is_read_from_files_of_larger_and_smaller_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: int, read: int
 ) -> None:
-    monkeypatch.setattr(key_table, "_ROWS_PER_GROUP", 64)
+    monkeypatch.setattr(key_tables, "_ROWS_PER_GROUP", 64)
     store, entries = Store.at(str(tmp_path)), random_entries(2000)
     files = [
-        Bucket(number, stored, key_table.write_entries(store, some))
-        for number, some in key_table.by_bucket(entries, stored)
+        Bucket(number, stored, key_tables.write_entries(store, some))
+        for number, some in key_tables.by_bucket(entries, stored)
     ]
-    parts = [key_table.read_bucket(store, files, number, read) for number in range(1 << read)]
+    parts = [key_tables.read_bucket(store, files, number, read) for number in range(1 << read)]
     for number, part in enumerate(parts):
         assert ((part["high"].astype(object) * 2**read) // 2**64 == number).all()
-    np.testing.assert_array_equal(key_table.sort(np.concatenate(parts)), entries)
+    np.testing.assert_array_equal(key_tables.sort(np.concatenate(parts)), entries)
 
 
 @given(st.lists(st.integers(0, (1 << 64) - 1)), st.integers(0, 6))
 def test_records_go_into_the_bucket_of_their_first_bits(highs: list[int], bits: int) -> None:
     records = np.zeros(len(highs), LISTED)
     records["high"], records["position"] = highs, np.arange(len(highs))
-    parts = dict(key_table.by_bucket(records, bits))
+    parts = dict(key_tables.by_bucket(records, bits))
     assert sum(len(part) for part in parts.values()) == len(highs)
     for number, part in parts.items():
         assert all(int(high) >> (64 - bits) == number for high in part["high"])
@@ -128,19 +128,19 @@ def test_an_items_rows_are_its_picture_its_text_and_a_run_of_keywords() -> None:
     entries["image"], entries["text"], entries["keyword"] = [4, -1, -1], [9, 0, -1], [20, -1, 7]
     entries["keywords"] = [3, 0, 2]
     expected = [65540, 65545, 65556, 65557, 65558, 131072, 196615, 196616]
-    assert sorted(key_table.dead_ids(entries).tolist()) == expected
+    assert sorted(key_tables.dead_ids(entries).tolist()) == expected
 
 
 def test_a_whole_shard_of_ready_embeddings_is_one_entry() -> None:
-    assert key_table.dead_ids(key_table.whole_shard(5, 4)).tolist() == [(5 << 16) + row for row in range(4)]
+    assert key_tables.dead_ids(key_tables.whole_shard(5, 4)).tolist() == [(5 << 16) + row for row in range(4)]
 
 
 def test_hashes_tell_keys_and_versions_apart() -> None:
-    found = key_table.listed(pa.array(["a", "b", "a"]), pa.array(["1", "1", "2"]), 10)
+    found = key_tables.listed(pa.array(["a", "b", "a"]), pa.array(["1", "1", "2"]), 10)
     assert found["position"].tolist() == [10, 11, 12]
     assert found["high"][0] == found["high"][2] != found["high"][1]
     assert found["version"][0] == found["version"][1] != found["version"][2]
-    assert key_table.reject_of("") and key_table.origin_of("")
+    assert key_tables.reject_of("") and key_tables.origin_of("")
 
 
 HASHES = st.tuples(st.integers(0, 2), st.integers(0, 2))
@@ -156,7 +156,7 @@ def hashed(pairs: list[tuple[int, int]]) -> NDArray[np.void]:
 
 @given(st.lists(HASHES))
 def test_sorting_keeps_the_order_of_equal_hashes_and_tells_which_are_repeated(pairs: list[tuple[int, int]]) -> None:
-    ordered = key_table.sort(hashed(pairs))
+    ordered = key_tables.sort(hashed(pairs))
     expected = sorted(range(len(pairs)), key=pairs.__getitem__)
     assert ordered["position"].tolist() == expected
     seen: set[tuple[int, int]] = set()
@@ -164,7 +164,7 @@ def test_sorting_keeps_the_order_of_equal_hashes_and_tells_which_are_repeated(pa
     for place in expected:
         repeated.append(pairs[place] in seen)
         seen.add(pairs[place])
-    assert key_table.same_as_before(ordered).tolist() == repeated
+    assert key_tables.same_as_before(ordered).tolist() == repeated
 
 
 @given(st.lists(HASHES), st.lists(HASHES, unique=True))
@@ -173,16 +173,16 @@ def test_a_hash_is_among_others_only_with_both_halves(
 ) -> None:
     truth = {pair: place for place, pair in enumerate(others)}
     records, known = hashed(some), hashed(others)
-    assert key_table.place_among(records, known).tolist() == [truth.get(pair, -1) for pair in some]
-    assert key_table.is_among(records, known).tolist() == [pair in truth for pair in some]
+    assert key_tables.place_among(records, known).tolist() == [truth.get(pair, -1) for pair in some]
+    assert key_tables.is_among(records, known).tolist() == [pair in truth for pair in some]
 
 
 def test_the_highest_hash_is_found_too() -> None:
     top = (1 << 64) - 1
     records = np.zeros(2, LISTED)
     records["high"], records["low"] = top, [top, top - 1]
-    assert key_table.place_among(records, records[::-1]).tolist() == [1, 0]
-    assert [number for number, _ in key_table.by_bucket(records, 11)] == [2047]
+    assert key_tables.place_among(records, records[::-1]).tolist() == [1, 0]
+    assert [number for number, _ in key_tables.by_bucket(records, 11)] == [2047]
 
 
 ROWS = st.lists(
@@ -207,22 +207,22 @@ def test_dead_ids_are_all_rows_of_the_entries(rows: list[tuple[int, int, int, in
         entry["keyword"], entry["keywords"] = keyword if keywords else -1, keywords
         numbers = [row for row in (image, text) if row >= 0] + list(range(keyword, keyword + keywords))
         expected += [shard * 65536 + row for row in numbers]
-    found = key_table.dead_ids(entries)
+    found = key_tables.dead_ids(entries)
     assert found.dtype == np.int64
     assert sorted(found.tolist()) == sorted(expected)
     texts = [shard * 65536 + text for shard, _, text, _, _ in rows if text >= 0]
-    assert key_table.row_ids_of(entries, "text").tolist() == texts
+    assert key_tables.row_ids_of(entries, "text").tolist() == texts
 
 
 @given(st.integers(1, 1 << 36))
 def test_there_are_just_enough_buckets(items: int) -> None:
-    bits = key_table.bits_for(items)
+    bits = key_tables.bits_for(items)
     assert items <= ENTRIES_PER_BUCKET << bits
     assert bits == 0 or items > ENTRIES_PER_BUCKET << (bits - 1)
 
 
 def test_a_full_bucket_is_cut_in_two_by_one_more_item() -> None:
-    assert key_table.bits_for(ENTRIES_PER_BUCKET) == 0 and key_table.bits_for(ENTRIES_PER_BUCKET + 1) == 1
+    assert key_tables.bits_for(ENTRIES_PER_BUCKET) == 0 and key_tables.bits_for(ENTRIES_PER_BUCKET + 1) == 1
 
 
 def test_neighbouring_buckets_leave_no_hash_out() -> None:
@@ -239,20 +239,20 @@ def test_entries_are_stored_as_they_are_and_equal_ones_once(tmp_path: Path, coun
     entries["image"] = np.arange(count) - 1
     entries["reject"] = np.uint32((1 << 32) - 1)
     entries["origin"] = np.uint64((1 << 64) - 1)
-    file = key_table.write_entries(store, entries)
-    again = key_table.read_entries(store, file)
+    file = key_tables.write_entries(store, entries)
+    again = key_tables.read_entries(store, file)
     assert again.dtype == ENTRY
     np.testing.assert_array_equal(again, entries)
-    assert key_table.write_entries(store, again) == file
+    assert key_tables.write_entries(store, again) == file
     assert len(store.names("tables")) == 1
 
 
 def test_of_a_bucket_only_the_row_groups_are_read_that_can_hold_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_table, "_ROWS_PER_GROUP", 100)
+    monkeypatch.setattr(key_tables, "_ROWS_PER_GROUP", 100)
     store, entries = Store.at(str(tmp_path)), random_entries(1600)
-    file = key_table.write_entries(store, entries)
+    file = key_tables.write_entries(store, entries)
     read: list[list[int]] = []
     plain = pq.ParquetFile.read_row_groups
 
@@ -262,7 +262,7 @@ def test_of_a_bucket_only_the_row_groups_are_read_that_can_hold_it(
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_groups", noting)
     for number in range(8):
-        found = key_table.read_entries(store, file, number, 3)
+        found = key_tables.read_entries(store, file, number, 3)
         places = np.flatnonzero(entries["high"] >> np.uint64(61) == number)
         np.testing.assert_array_equal(found, entries[places])
         assert read.pop() == list(range(places[0] // 100, places[-1] // 100 + 1))
@@ -271,21 +271,21 @@ def test_of_a_bucket_only_the_row_groups_are_read_that_can_hold_it(
 def test_a_bucket_without_entries_is_empty(tmp_path: Path) -> None:
     store, entries = Store.at(str(tmp_path)), random_entries(50)
     entries["high"] >>= np.uint64(1)  # none has the highest bit
-    file = key_table.write_entries(store, entries)
-    assert len(key_table.read_entries(store, file, 1, 1)) == 0
-    assert key_table.read_bucket(store, [Bucket(0, 1, file)], 1, 1).dtype == ENTRY
-    assert len(key_table.read_bucket(store, [], 0, 0)) == 0
+    file = key_tables.write_entries(store, entries)
+    assert len(key_tables.read_entries(store, file, 1, 1)) == 0
+    assert key_tables.read_bucket(store, [Bucket(0, 1, file)], 1, 1).dtype == ENTRY
+    assert len(key_tables.read_bucket(store, [], 0, 0)) == 0
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     store = Store.at(str(tmp_path))
-    file = key_table.write_entries(store, random_entries(500))
+    file = key_tables.write_entries(store, random_entries(500))
     path = store.local_path(file.path)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(PixdexError, match=f"{file.path} is damaged"):
-        key_table.read_entries(store, file)
+        key_tables.read_entries(store, file)
     path.unlink()
     with pytest.raises(PixdexError, match=file.path):
-        key_table.read_entries(store, file)
+        key_tables.read_entries(store, file)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms import parquet_files, tables, tombstones
+from transforms import parquet_files, tables
 from transforms.errors import PixdexError
+from transforms.generations import tombstones
+from transforms.generations.tombstones import Tombstones
 from transforms.store import Store
-from transforms.tombstones import Tombstones
 
 IDS = st.sets(st.integers(0, (5 << 16) - 1) | st.sampled_from([0, 7, 65535, 65536, 1 << 40]))
 

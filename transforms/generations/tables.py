@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from transforms import parquet_files
-from transforms.key_table import Bucket
+from transforms.generations.key_tables import Bucket
 from transforms.records import FileReference, Generation, ListsMarker, Plan, ShardMarker, VectorRange
 from transforms.store import Store
 

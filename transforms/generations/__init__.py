@@ -1,0 +1,1 @@
+"""What is published: manifest, numbers, tables, key tables, tombstones."""
