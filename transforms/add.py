@@ -14,12 +14,12 @@ from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
 from transforms import inventory, layout
-from transforms.add_batches import batches_a_thread
 from transforms.errors import PixdexError
+from transforms.index.batches import batches_a_thread
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.list_writer import write_lists
 from transforms.index.open_trained import OpenTrained, open_trained
-from transforms.index.worker_threads import each_with_one_thread
+from transforms.index.threads import each_with_one_thread
 from transforms.inventory import BlockShards
 from transforms.planning import Block
 from transforms.records import ListsMarker, StageMarker, digest

@@ -14,8 +14,8 @@ from transforms import ranking
 from transforms.errors import UsageError
 from transforms.generations import manifest, tombstones
 from transforms.generations import published as generations
+from transforms.index.scan import search_lists
 from transforms.open_index import open_index
-from transforms.probing import search_lists
 from transforms.ranking import NO_ROW, Ranked, Reach
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Generation, Modality
 from transforms.row_metadata import Hit, RowMetadata

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tests.benchmarks.measuring import say
 from tests.benchmarks.vector_folder import VectorFolder
-from transforms.probing import graph_effort
+from transforms.index.scan import graph_effort
 
 NPROBES = (1, 2, 4, 8, 16, 32, 64, 128)
 _BETWEEN = (3, 6, 12, 24, 48, 96, 192)

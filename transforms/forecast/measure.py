@@ -28,8 +28,8 @@ from transforms.index.list_file import ListFile
 from transforms.index.list_writer import write_lists
 from transforms.index.range_merge import merge_range
 from transforms.index.sampling import POINTS_PER_LIST, in_sample
+from transforms.index.threads import each_with_one_thread
 from transforms.index.vector_codes import to_codes
-from transforms.index.worker_threads import each_with_one_thread
 from transforms.records import EncoderSettings, FileReference, ShardMarker, StageMarker, VectorRange
 from transforms.store import Store
 from transforms.vector_rows import read_batches

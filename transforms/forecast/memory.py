@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from transforms.add_batches import READ_AHEAD, batches_a_thread, batches_in_flight
 from transforms.errors import UsageError
 from transforms.forecast.workload import THREADS_A_TASK, Workload
 from transforms.index.assignment import RANKED_ROWS
+from transforms.index.batches import READ_AHEAD, batches_a_thread, batches_in_flight
 from transforms.index.cells import GROUP_ROWS
 from transforms.index.choose import graph_bytes
 from transforms.index.list_format import ID_BYTES

@@ -22,9 +22,9 @@ from transforms.generations.tombstones import Tombstones
 from transforms.index.assignment import padded
 from transforms.index.encode import encode_batches
 from transforms.index.open_trained import OpenTrained
+from transforms.index.scan import search_lists
+from transforms.index.threads import limited
 from transforms.index.vector_transforms import behind_transforms
-from transforms.index.worker_threads import limited
-from transforms.probing import search_lists
 from transforms.records import FileReference, Metric
 from transforms.store import Store
 from transforms.vector_rows import BATCH_ROWS, VectorBatch

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from transforms.index.clustering import kmeans, share_out
 from transforms.index.list_format import ListSizes
 from transforms.index.opened_lists import opened_lists
+from transforms.index.threads import each_limited
 from transforms.index.vector_codes import from_codes
-from transforms.index.worker_threads import each_limited
 from transforms.records import FileReference
 from transforms.store import Store
 

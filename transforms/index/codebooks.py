@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.clustering import faiss_seed
-from transforms.index.worker_threads import each_with_one_thread
+from transforms.index.threads import each_with_one_thread
 
 _ITERATIONS: Final = 8
 """Of k-means in each subspace, where faiss takes 25: the time of this part goes with it.

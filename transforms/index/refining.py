@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.clustering import on_sphere
-from transforms.index.worker_threads import each_with_one_thread
+from transforms.index.threads import each_with_one_thread
 
 PASSES = 2
 """Passes over all lists.

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from transforms.index.assignment import padded
 from transforms.index.clustering import nearest
 from transforms.index.list_format import Seal
+from transforms.index.threads import each_with_one_thread
 from transforms.index.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.vector_transforms import behind_transforms
-from transforms.index.worker_threads import each_with_one_thread
 
 SLOT_ROWS: Final = 4096
 

@@ -19,9 +19,9 @@ from transforms.index.codebooks import rows_wanted, train_codebooks
 from transforms.index.index_key import IndexKey
 from transforms.index.rotation import principal_rotation
 from transforms.index.routing import Router
+from transforms.index.threads import limited, limited_here
 from transforms.index.trained import AssignmentAudit
 from transforms.index.vector_transforms import behind_transforms
-from transforms.index.worker_threads import limited, limited_here
 
 ROTATION_ROWS = 32_768
 """Vectors that a covariance is taken from: 64 times its side at 512 components."""

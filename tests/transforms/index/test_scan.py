@@ -6,9 +6,9 @@ import faiss
 import numpy as np
 import pytest
 
-from transforms import probing
+from transforms.index import scan
+from transforms.index.scan import search_lists
 from transforms.open_index import _fast_merged
-from transforms.probing import search_lists
 
 DIM, ROWS, NLIST = 16, 6000, 600
 _RNG = np.random.default_rng(3)
@@ -106,5 +106,5 @@ def test_queries_are_searched_some_at_a_time_where_their_lists_take_much_memory(
     graph: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = search_lists(graph, QUERIES, 10, NLIST)
-    monkeypatch.setattr(probing, "_LISTS_AT_ONCE", 7 * NLIST)
+    monkeypatch.setattr(scan, "_LISTS_AT_ONCE", 7 * NLIST)
     np.testing.assert_array_equal(search_lists(graph, QUERIES, 10, NLIST)[1], expected[1])

@@ -8,7 +8,7 @@ import faiss
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from transforms.index.worker_threads import each_limited, each_with_one_thread, limited
+from transforms.index.threads import each_limited, each_with_one_thread, limited
 
 
 def limits() -> tuple[int, ...]:
