@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transforms import layout, shards
 from transforms.generations import tombstones
 from transforms.generations.tombstones import Tombstones
-from transforms.index.list_writer import write_lists
+from transforms.index.lists.writer import write_lists
 from transforms.records import (
     EncoderSettings,
     FileReference,

@@ -17,7 +17,7 @@ from transforms import inventory, layout
 from transforms.errors import PixdexError
 from transforms.index.batches import batches_a_thread
 from transforms.index.encode import Encoded, encode_batches
-from transforms.index.list_writer import write_lists
+from transforms.index.lists.writer import write_lists
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.threads import each_with_one_thread
 from transforms.inventory import BlockShards

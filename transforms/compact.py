@@ -8,8 +8,8 @@ from apache_beam.pvalue import PCollection
 
 from transforms import inventory, layout
 from transforms.generations.tables import BlockMember
-from transforms.index.list_writer import write_lists
-from transforms.index.opened_lists import opened_lists
+from transforms.index.lists.opened import opened_lists
+from transforms.index.lists.writer import write_lists
 from transforms.records import ListsMarker, StageMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage

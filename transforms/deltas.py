@@ -12,8 +12,8 @@ import faiss
 
 from transforms.errors import PixdexError
 from transforms.generations import published
-from transforms.index.list_file import ListFile
-from transforms.index.list_format import HEAD, Seal, segment_starts
+from transforms.index.lists.format import HEAD, Seal, segment_starts
+from transforms.index.lists.reader import ListFile
 from transforms.index_cache import cached_lists
 from transforms.records import FileReference, Generation, TrainedIndex
 from transforms.store import Store, missing

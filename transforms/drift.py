@@ -16,8 +16,8 @@ from transforms.generations import tables
 from transforms.index import canaries
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
+from transforms.index.lists.opened import opened_lists
 from transforms.index.open_trained import OpenTrained, open_trained
-from transforms.index.opened_lists import opened_lists
 from transforms.index.refining import imbalance
 from transforms.index.sampling import in_sample
 from transforms.index.trained import Training, read_training

@@ -15,9 +15,9 @@ from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.index.faiss_file import write_head
-from transforms.index.list_file import ListFile
-from transforms.index.list_format import Seal
-from transforms.index.range_merge import merge_range, merged_sizes
+from transforms.index.lists.format import Seal
+from transforms.index.lists.merge import merge_range, merged_sizes
+from transforms.index.lists.reader import ListFile
 from transforms.index.trained import read_training
 from transforms.merge_inputs import ListsReference, MergeInputs
 from transforms.records import FileReference, Generation

@@ -14,9 +14,9 @@ from transforms.errors import PixdexError
 from transforms.generations import tables
 from transforms.generations.published import SEGMENTS
 from transforms.index.faiss_file import TrainedLayout
-from transforms.index.gather import gather
-from transforms.index.list_format import ID_BYTES, ListSizes, segment_starts
-from transforms.index.opened_lists import opened_lists
+from transforms.index.lists.format import ID_BYTES, ListSizes, segment_starts
+from transforms.index.lists.gather import gather
+from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation
 from transforms.store import Store

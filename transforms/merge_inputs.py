@@ -8,9 +8,9 @@ from io import BufferedIOBase
 from typing import Final
 
 from transforms import inventory, open_files
-from transforms.index.list_file import ListFile
-from transforms.index.list_format import Seal
-from transforms.index.range_merge import StepBuffers
+from transforms.index.lists.format import Seal
+from transforms.index.lists.merge import StepBuffers
+from transforms.index.lists.reader import ListFile
 from transforms.records import FileReference, ListsMarker, SegmentMarker, digest
 from transforms.run import Run
 from transforms.store import Store

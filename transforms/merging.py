@@ -17,8 +17,8 @@ from xxhash import xxh3_64
 from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
-from transforms.index.list_format import ID_BYTES
-from transforms.index.range_merge import STEP_BYTES, merge_range, merged_sizes, plan_pieces
+from transforms.index.lists.format import ID_BYTES
+from transforms.index.lists.merge import STEP_BYTES, merge_range, merged_sizes, plan_pieces
 from transforms.index.trained import read_training
 from transforms.merge_inputs import MergeInputs, answers, blocks, merge_inputs
 from transforms.records import PieceMarker, digest

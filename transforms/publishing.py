@@ -12,7 +12,7 @@ from transforms.generations import manifest
 from transforms.generations import tables as members
 from transforms.generations.published import SEGMENTS
 from transforms.generations.tables import BlockMember
-from transforms.index.list_format import ID_BYTES
+from transforms.index.lists.format import ID_BYTES
 from transforms.ready_table import READY
 from transforms.records import (
     FileReference,

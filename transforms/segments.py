@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from transforms import layout
-from transforms.index.range_merge import STEP_BYTES, merge_segment, mergeable, plan_pieces
+from transforms.index.lists.merge import STEP_BYTES, merge_segment, mergeable, plan_pieces
 from transforms.merge_inputs import ListsReference, MergeInputs, answers, blocks, merge_inputs
 from transforms.records import ListsMarker, SegmentMarker, digest
 from transforms.run import Run, Stage

@@ -20,7 +20,7 @@ from transforms.errors import PixdexError
 from transforms.findings import REBUILD, RENEW, RESTORE, Report
 from transforms.generations import tables as members
 from transforms.generations.published import SEGMENTS
-from transforms.index.opened_lists import opened_lists
+from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation, digest
 from transforms.store import Found, Store

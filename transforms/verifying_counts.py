@@ -18,8 +18,8 @@ from transforms.generations import tombstones
 from transforms.generations.published import SEGMENTS
 from transforms.generations.tables import BlockMember
 from transforms.generations.tombstones import Tombstones
-from transforms.index.list_format import ID_BYTES
-from transforms.index.opened_lists import opened_lists
+from transforms.index.lists.format import ID_BYTES
+from transforms.index.lists.opened import opened_lists
 from transforms.records import ROWS_PER_SHARD, FileReference, Generation, ShardMarker
 from transforms.store import Store
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from transforms.index.list_file import ListFile
-from transforms.index.range_merge import StepBuffers, merge_range, plan_pieces
+from transforms.index.lists.merge import StepBuffers, merge_range, plan_pieces
+from transforms.index.lists.reader import ListFile
 from transforms.merging import PIECE_BYTES
 
 

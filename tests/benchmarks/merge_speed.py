@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from transforms.index.list_file import ListFile
-from transforms.index.list_format import ID_BYTES
-from transforms.index.list_writer import write_lists
+from transforms.index.lists.format import ID_BYTES
+from transforms.index.lists.reader import ListFile
+from transforms.index.lists.writer import write_lists
 
 # Python looks for modules beside a script that is called by its path, and there only.
 sys.path.insert(0, str(Path(__file__).parents[2]))

@@ -18,7 +18,7 @@ from pipelines import build
 from tests import corpora
 from transforms import add, merge, merging, planning
 from transforms.generations import published
-from transforms.index.list_writer import write_lists
+from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Generation
 from transforms.shards import read_rejects
 from transforms.sources import items

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tests import corpora
 from tests.end_to_end.builds import TINY, generation_of, make_work_small, rows_of, run_here
 from transforms.generations import published
-from transforms.index.list_file import ListFile
+from transforms.index.lists.reader import ListFile
 from transforms.records import Generation
 from transforms.store import Store
 

@@ -24,8 +24,8 @@ from tests import gcs
 from tests.end_to_end.builds import TINY, make_work_small, run_here, write_corpus
 from transforms.errors import UsageError
 from transforms.generations import published
-from transforms.index.list_format import ID_BYTES
-from transforms.index.list_writer import write_lists
+from transforms.index.lists.format import ID_BYTES
+from transforms.index.lists.writer import write_lists
 from transforms.merge_inputs import open_lists
 from transforms.records import Generation
 from transforms.store import Store

@@ -17,7 +17,7 @@ from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.generations.tombstones import Tombstones
 from transforms.index.encode import Encoded, encode_batches
-from transforms.index.list_file import ListFile
+from transforms.index.lists.reader import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.inventory import BlockShards
 from transforms.planning import Block

@@ -20,8 +20,8 @@ from tests.roots import METRICS, Row, make_root, unit
 from transforms import deltas, tables
 from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError, UsageError
-from transforms.index import list_format
-from transforms.index.list_writer import write_lists
+from transforms.index.lists import format
+from transforms.index.lists.writer import write_lists
 from transforms.open_index import open_index
 from transforms.records import FileReference, Generation, Metric, row_ids
 from transforms.row_metadata import Hit
@@ -188,7 +188,7 @@ def flip_a_code(data: bytes) -> bytes:
 
 
 def flip_a_size(data: bytes) -> bytes:
-    place = len(data) - list_format.TAIL.size - list_format.FOOTER.size - list_format.FENCE.itemsize - 8
+    place = len(data) - format.TAIL.size - format.FOOTER.size - format.FENCE.itemsize - 8
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 

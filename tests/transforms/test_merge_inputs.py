@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transforms.index.list_writer import write_lists
+from transforms.index.lists.writer import write_lists
 from transforms.merge_inputs import ListsReference, MergeInputs
 from transforms.records import FileReference
 from transforms.store import Store

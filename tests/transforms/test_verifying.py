@@ -19,8 +19,8 @@ from transforms.findings import MOST_FINDINGS, REBUILD, RESTORE, Finding, Report
 from transforms.generations import key_tables, published, tombstones
 from transforms.generations import tables as members
 from transforms.generations.tombstones import Tombstones
-from transforms.index.list_writer import write_lists
-from transforms.index.opened_lists import opened_lists
+from transforms.index.lists.opened import opened_lists
+from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Generation, digest, row_ids
 from transforms.row_set import RowSet
 from transforms.store import Store

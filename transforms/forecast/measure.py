@@ -24,12 +24,12 @@ from transforms.forecast.workload import OWN_SHARD_BYTES, SCORE_COMPONENTS, THRE
 from transforms.index import clustering, codebooks
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 from transforms.index.cells import CellGroup, CellRows, cluster_cells, read_cells
-from transforms.index.list_file import ListFile
-from transforms.index.list_writer import write_lists
-from transforms.index.range_merge import merge_range
+from transforms.index.lists.merge import merge_range
+from transforms.index.lists.reader import ListFile
+from transforms.index.lists.vector_codes import to_codes
+from transforms.index.lists.writer import write_lists
 from transforms.index.sampling import POINTS_PER_LIST, in_sample
 from transforms.index.threads import each_with_one_thread
-from transforms.index.vector_codes import to_codes
 from transforms.records import EncoderSettings, FileReference, ShardMarker, StageMarker, VectorRange
 from transforms.store import Store
 from transforms.vector_rows import read_batches

@@ -15,8 +15,8 @@ from transforms.index.assignment import RANKED_ROWS
 from transforms.index.batches import READ_AHEAD, batches_a_thread, batches_in_flight
 from transforms.index.cells import GROUP_ROWS
 from transforms.index.choose import graph_bytes
-from transforms.index.list_format import ID_BYTES
-from transforms.index.range_merge import STEP_BYTES
+from transforms.index.lists.format import ID_BYTES
+from transforms.index.lists.merge import STEP_BYTES
 from transforms.vector_rows import BATCH_ROWS
 
 PROCESS_BYTES: Final = 400 << 20

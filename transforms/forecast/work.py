@@ -220,7 +220,7 @@ def _train(load: Workload) -> StageCost:
 
 
 def _add(load: Workload) -> StageCost:
-    """`transforms.index.encode`, `transforms.index.list_writer`."""
+    """`transforms.index.encode`, `transforms.index.lists.writer`."""
     rows, inner = load.rows, load.inner
     works = [_read_all(load)]
     if load.key.transforms:

@@ -15,8 +15,8 @@ from transforms.index.audit import LISTS_ASSIGNED_FLAT
 from transforms.index.cells import GROUP_ROWS
 from transforms.index.clustering import parents_of
 from transforms.index.index_key import IndexKey, code_size, reduced_dim
-from transforms.index.list_format import ID_BYTES
-from transforms.index.range_merge import STEP_BYTES
+from transforms.index.lists.format import ID_BYTES
+from transforms.index.lists.merge import STEP_BYTES
 from transforms.merging import PIECE_BYTES
 from transforms.records import ROWS_PER_SHARD, Metric
 from transforms.segments import FAN_IN, FILE_BYTES, READ_BYTES

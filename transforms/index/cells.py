@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.clustering import kmeans, share_out
-from transforms.index.list_format import ListSizes
-from transforms.index.opened_lists import opened_lists
+from transforms.index.lists.format import ListSizes
+from transforms.index.lists.opened import opened_lists
+from transforms.index.lists.vector_codes import from_codes
 from transforms.index.threads import each_limited
-from transforms.index.vector_codes import from_codes
 from transforms.records import FileReference
 from transforms.store import Store
 

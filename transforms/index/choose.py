@@ -11,7 +11,7 @@ import re
 from transforms.errors import PixdexError, UsageError
 from transforms.index.faiss_file import describe_trained
 from transforms.index.index_key import IndexKey, code_size, reduced_dim
-from transforms.index.list_format import ID_BYTES
+from transforms.index.lists.format import ID_BYTES
 from transforms.records import IndexSettings
 
 _LOG = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.index.list_format import ID_BYTES
+from transforms.index.lists.format import ID_BYTES
 
 if TYPE_CHECKING:
     import faiss

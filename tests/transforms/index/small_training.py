@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from transforms.index import cells, refining, routing, saving, training
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.index_key import IndexKey
+from transforms.index.lists.vector_codes import to_codes
 from transforms.index.refining import Moved
 from transforms.index.routing import Router
 from transforms.index.training import Assembled
-from transforms.index.vector_codes import to_codes
 from transforms.records import FileReference, Metric, TrainedIndex
 from transforms.store import Store
 

@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_limits
 from tests.transforms.index.stored_by_faiss import stored_by_faiss
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.encode import Assign, Encoded, centroids, encode_batches, flat_assign
-from transforms.index.list_file import ListFile
-from transforms.index.list_writer import write_lists
-from transforms.index.range_merge import merge_range
+from transforms.index.lists.merge import merge_range
+from transforms.index.lists.reader import ListFile
+from transforms.index.lists.writer import write_lists
 from transforms.vector_rows import VectorBatch
 
 NLIST, CELLS = 64, 8

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tests.transforms.index.stored_by_faiss import stored_by_faiss
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import TrainedLayout, body_offset, describe_trained, head, write_head
-from transforms.index.list_file import ListFile
-from transforms.index.list_writer import write_lists
-from transforms.index.range_merge import merge_range, merged_sizes, plan_pieces
+from transforms.index.lists.merge import merge_range, merged_sizes, plan_pieces
+from transforms.index.lists.reader import ListFile
+from transforms.index.lists.writer import write_lists
 
 DIMENSION, ROWS, NLIST = 32, 1500, 16
 KEYS = [

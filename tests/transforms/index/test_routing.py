@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from transforms.index import routing, training
 from transforms.index.clustering import nearest
 from transforms.index.index_key import IndexKey
-from transforms.index.list_file import ListFile
-from transforms.index.list_writer import write_lists
+from transforms.index.lists.reader import ListFile
+from transforms.index.lists.vector_codes import from_codes, to_codes, write_vectors
+from transforms.index.lists.writer import write_lists
 from transforms.index.routing import Router, write_routed
-from transforms.index.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.vector_transforms import behind_transforms
 
 

@@ -15,7 +15,8 @@ from transforms import shards
 from transforms.errors import PixdexError
 from transforms.index import sampling
 from transforms.index.index_key import IndexKey
-from transforms.index.list_file import ListFile
+from transforms.index.lists.reader import ListFile
+from transforms.index.lists.vector_codes import from_codes, to_codes
 from transforms.index.sampling import (
     HELD_OUT_PART,
     PILOT_PART,
@@ -27,7 +28,6 @@ from transforms.index.sampling import (
     read_parts,
     sample_shares,
 )
-from transforms.index.vector_codes import from_codes, to_codes
 from transforms.ready_vectors import as_indexed
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.store import Store

@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-from transforms.index.list_file import ListFile
-from transforms.index.list_format import Seal
+from transforms.index.lists.format import Seal
+from transforms.index.lists.reader import ListFile
 from transforms.records import FileReference
 from transforms.store import Store
 

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from transforms.errors import PixdexError
-from transforms.index.gather import gather
-from transforms.index.list_format import (
+from transforms.index.lists.format import (
     FENCE,
     FENCE_BYTES,
     FOOTER,
@@ -24,6 +23,7 @@ from transforms.index.list_format import (
     fence_count,
     fence_spacing,
 )
+from transforms.index.lists.gather import gather
 
 _SORTED_AT_ONCE: Final = 64 << 20
 

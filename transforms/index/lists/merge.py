@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64
 
 from transforms.errors import PixdexError
-from transforms.index.gather import gather
-from transforms.index.list_file import ListFile
-from transforms.index.list_format import FENCE_BYTES, ID_BYTES, ListSizes, Seal, fence_spacing, segment_starts
-from transforms.index.list_writer import ListWriter
+from transforms.index.lists.format import FENCE_BYTES, ID_BYTES, ListSizes, Seal, fence_spacing, segment_starts
+from transforms.index.lists.gather import gather
+from transforms.index.lists.reader import ListFile
+from transforms.index.lists.writer import ListWriter
 
 STEP_BYTES: Final = 48 << 20
 """Read at once. Two steps are in memory: while one is written, the next is read."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from transforms.errors import PixdexError
-from transforms.index.list_format import (
+from transforms.index.lists.format import (
     FENCE,
     FOOTER,
     FORMAT_VERSION,

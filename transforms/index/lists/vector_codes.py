@@ -7,8 +7,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.list_format import FENCE_BYTES, ID_BYTES, ListSizes, Seal, fence_spacing
-from transforms.index.list_writer import ListWriter
+from transforms.index.lists.format import FENCE_BYTES, ID_BYTES, ListSizes, Seal, fence_spacing
+from transforms.index.lists.writer import ListWriter
 from transforms.index.threads import limited_here
 
 _CHUNK: Final = 1 << 20  # stays in the CPU's cache between gather, checksum and write

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.index.gather import gather
-from transforms.index.list_file import ListFile
-from transforms.index.list_writer import write_lists
-from transforms.index.range_merge import (
+from transforms.index.lists.gather import gather
+from transforms.index.lists.merge import (
     MergedRange,
     MergedSegment,
     StepBuffers,
@@ -23,6 +21,8 @@ from transforms.index.range_merge import (
     merged_sizes,
     plan_pieces,
 )
+from transforms.index.lists.reader import ListFile
+from transforms.index.lists.writer import write_lists
 
 FINGERPRINT = "1a77" * 16
 

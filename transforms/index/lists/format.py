@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.gather import gather
+from transforms.index.lists.gather import gather
 
 FORMAT_VERSION: Final = 1
 MAX_FENCES: Final = 4096

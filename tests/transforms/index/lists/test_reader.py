@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.index.list_file import ListFile
-from transforms.index.list_format import MAX_FENCES, ListSizes, Seal, fence_spacing
-from transforms.index.list_writer import ListWriter, write_lists
+from transforms.index.lists.format import MAX_FENCES, ListSizes, Seal, fence_spacing
+from transforms.index.lists.reader import ListFile
+from transforms.index.lists.writer import ListWriter, write_lists
 
 FINGERPRINT = "9f3c" * 16
 Entries = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]

@@ -1,0 +1,1 @@
+"""Inverted lists on storage (`.ivf`): format, reader, writer, merge."""
