@@ -18,9 +18,9 @@ from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
 from transforms.index.lists.opened import opened_lists
 from transforms.index.open_trained import OpenTrained, open_trained
-from transforms.index.refining import imbalance
-from transforms.index.sampling import in_sample
 from transforms.index.trained import Training, read_training
+from transforms.index.training.passes import imbalance
+from transforms.index.training.sampling import in_sample
 from transforms.records import Drift, DriftMarker, FileReference, Generation, StageMarker, digest
 from transforms.run import Run
 from transforms.stage import FinishStage

@@ -19,11 +19,12 @@ from apache_beam.pvalue import PCollection
 
 from transforms import inventory, layout
 from transforms.errors import PixdexError
-from transforms.index import canaries, routing, sampling, saving, training
+from transforms.index import canaries
 from transforms.index.open_trained import open_trained
-from transforms.index.refining import Moved
-from transforms.index.routing import Router
-from transforms.index.sampling import HELD_OUT_PART, PILOT_PART, REST_PART, Shares
+from transforms.index.training import assemble, routing, sampling, save
+from transforms.index.training.passes import Moved
+from transforms.index.training.routing import Router
+from transforms.index.training.sampling import HELD_OUT_PART, PILOT_PART, REST_PART, Shares
 from transforms.planning import Block
 from transforms.records import FileReference, ListsMarker, StageMarker, TrainedIndex, TrainMarker, digest
 from transforms.run import Run
@@ -168,7 +169,7 @@ class _TrainParents(beam.DoFn):
             if not len(pilot):
                 raise PixdexError(f"{run.store.url} has no vector to train an index on: every item was rejected")
             key, _ = key_of(run)
-            router = training.train_parents(key, request.index.metric, pilot, request.seed, workers)
+            router = assemble.train_parents(key, request.index.metric, pilot, request.seed, workers)
             run.commit("parents", 0, TensorsMarker(0, answered, upload_tensors(run, "parents", router.tensors)))
         yield 0
 
@@ -223,9 +224,9 @@ class _Assemble(beam.DoFn):
             held_out_ids, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, encoder.dim, encoder.threads)
             router = Router.of(read_tensors(run, "parents"), spherical=settings.metric == "ip")
             lists = Moved.of(read_tensors(run, "move2"))
-            assembled = training.assemble(router, lists.centroids, pilot, held_out, seed, encoder.threads)
+            assembled = assemble.assemble(router, lists.centroids, pilot, held_out, seed, encoder.threads)
             key, _ = key_of(run)
-            trained = saving.save(
+            trained = save.save(
                 run.store,
                 assembled,
                 lists,

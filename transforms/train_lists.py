@@ -15,10 +15,10 @@ import numpy as np
 from apache_beam.utils.shared import Shared
 
 from transforms import inventory, layout
-from transforms.index import cells, refining
 from transforms.index.assignment import TwoLevelAssigner
-from transforms.index.cells import CellGroup
-from transforms.index.refining import ListSums
+from transforms.index.training import cells, passes
+from transforms.index.training.cells import CellGroup
+from transforms.index.training.passes import ListSums
 from transforms.records import StageMarker, digest
 from transforms.run import Run
 from transforms.training_files import (
@@ -126,7 +126,7 @@ class Look(beam.DoFn):
         if run.marker(look, group.number, TensorsMarker, answered) is None:
             workers = run.request.encoder.threads
             rows = cells.read_cells(run.store, before.files, group.cells, before.dim, workers)
-            sums = refining.look(before.assigner, rows.vectors, workers)
+            sums = passes.look(before.assigner, rows.vectors, workers)
             file = upload_tensors(run, layout.group_stem(look, group.number), sums.tensors)
             run.commit(look, group.number, TensorsMarker(group.number, answered, file))
         yield group.number
@@ -149,7 +149,7 @@ class MoveLists(beam.DoFn):
         if run.marker(self._move, 0, TensorsMarker, answered) is None:
             lists = _lists_before(run, look, lists_of)
             parts = (ListSums.of(load_tensors(run.store, marker.tensors)) for marker in markers)
-            moved = refining.move(parts, lists.centroids, spherical=run.request.index.metric == "ip")
+            moved = passes.move(parts, lists.centroids, spherical=run.request.index.metric == "ip")
             file = upload_tensors(run, self._move, {**moved.tensors, "bounds": lists.bounds})
             run.commit(self._move, 0, TensorsMarker(0, answered, file))
         yield 0

@@ -12,9 +12,9 @@ from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.stages import go, tasks
 from transforms import layout
 from transforms.errors import PixdexError
-from transforms.index import cells, clustering
 from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
+from transforms.index.training import cells, clustering
 from transforms.records import ListsMarker
 from transforms.run import Run, Stage
 from transforms.train import TrainIndex

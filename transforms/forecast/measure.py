@@ -21,15 +21,15 @@ from transforms import ready_vectors, shards, vector_files
 from transforms.forecast.rates import A_CORE, RateName
 from transforms.forecast.work import GRAPH_LOOKS
 from transforms.forecast.workload import OWN_SHARD_BYTES, SCORE_COMPONENTS, THREADS_A_TASK
-from transforms.index import clustering, codebooks
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
-from transforms.index.cells import CellGroup, CellRows, cluster_cells, read_cells
 from transforms.index.lists.merge import merge_range
 from transforms.index.lists.reader import ListFile
 from transforms.index.lists.vector_codes import to_codes
 from transforms.index.lists.writer import write_lists
-from transforms.index.sampling import POINTS_PER_LIST, in_sample
 from transforms.index.threads import each_with_one_thread
+from transforms.index.training import clustering, codebooks
+from transforms.index.training.cells import CellGroup, CellRows, cluster_cells, read_cells
+from transforms.index.training.sampling import POINTS_PER_LIST, in_sample
 from transforms.records import EncoderSettings, FileReference, ShardMarker, StageMarker, VectorRange
 from transforms.store import Store
 from transforms.vector_rows import read_batches
@@ -187,7 +187,7 @@ def _parquet(
 
 
 def _link(nodes: NDArray[np.float32]) -> None:
-    """As `transforms.index.training` fills an HNSW quantizer."""
+    """As `transforms.index.training.assemble` fills an HNSW quantizer."""
     graph = faiss.IndexHNSWFlat(_INNER, 32, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction = 200
     with threadpool_limits(1):

@@ -13,10 +13,10 @@ from transforms.errors import UsageError
 from transforms.forecast.workload import THREADS_A_TASK, Workload
 from transforms.index.assignment import RANKED_ROWS
 from transforms.index.batches import READ_AHEAD, batches_a_thread, batches_in_flight
-from transforms.index.cells import GROUP_ROWS
 from transforms.index.choose import graph_bytes
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import STEP_BYTES
+from transforms.index.training.cells import GROUP_ROWS
 from transforms.vector_rows import BATCH_ROWS
 
 PROCESS_BYTES: Final = 400 << 20

@@ -12,10 +12,11 @@ from typing import Final
 from transforms.forecast.rates import RateName, Rates
 from transforms.forecast.workload import COLUMN_BYTES, SCORE_COMPONENTS, Machines, Workload, formula
 from transforms.generations import key_tables
-from transforms.index import canaries, codebooks, refining, training
-from transforms.index.audit import QUERIES
-from transforms.index.clustering import ITERATIONS, PILOT_PER_PARENT
-from transforms.index.sampling import HELD_OUT
+from transforms.index import canaries
+from transforms.index.training import assemble, codebooks, passes
+from transforms.index.training.audit import QUERIES
+from transforms.index.training.clustering import ITERATIONS, PILOT_PER_PARENT
+from transforms.index.training.sampling import HELD_OUT
 from transforms.run import STAGES, Stage
 
 _PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")
@@ -110,7 +111,7 @@ def _of_a_reindex(stage: Stage) -> Callable[[Workload], StageCost]:
 
 
 def _sample(load: Workload) -> StageCost:
-    """`transforms.index.sampling.write_sample`."""
+    """`transforms.index.training.sampling.write_sample`."""
     kept = load.sampled * (2 * load.dim + 8)
     looks: tuple[Work, ...] = (_read_all(load),)
     if load.item_bytes is None:
@@ -123,12 +124,12 @@ def _sample(load: Workload) -> StageCost:
 
 
 def _parents(load: Workload) -> StageCost:
-    """`transforms.index.training.train_parents`."""
+    """`transforms.index.training.assemble.train_parents`."""
     pilot, dim, inner = load.pilot, load.dim, load.inner
     some = min(pilot, PILOT_PER_PARENT * load.cells)
     works: tuple[Work, ...] = (_take("pilot", pilot, dim), *_kmeans("parents", some, load))
     if load.key.transforms:
-        rotated = min(pilot, training.ROTATION_ROWS)
+        rotated = min(pilot, assemble.ROTATION_ROWS)
         rotation = 2 * rotated * dim**2 + _EIGEN_FLOPS * dim**3
         works += (
             Work("rotation", rotation, f"2 x {rotated:,} x {dim}² + {_EIGEN_FLOPS} x {dim}³", "matrix_flops"),
@@ -138,7 +139,7 @@ def _parents(load: Workload) -> StageCost:
 
 
 def _route(load: Workload) -> StageCost:
-    """`transforms.index.routing.write_routed`."""
+    """`transforms.index.training.routing.write_routed`."""
     rows, inner = load.trained, load.inner
     written = rows * (2 * inner + 8)
     works = (
@@ -151,7 +152,7 @@ def _route(load: Workload) -> StageCost:
 
 
 def _cells(load: Workload) -> StageCost:
-    """`transforms.index.cells.cluster_cells`."""
+    """`transforms.index.training.cells.cluster_cells`."""
     rows, inner, a_cell = load.trained, load.inner, max(1, load.key.nlist // load.cells)
     flops = 2 * rows * a_cell * inner * ITERATIONS
     kmeans = Work("k-means in cells", flops, formula(2, rows, a_cell, inner, ITERATIONS), "kmeans_flops")
@@ -162,12 +163,12 @@ def _cells(load: Workload) -> StageCost:
 
 def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
     def cost(load: Workload) -> StageCost:
-        """`transforms.index.refining.look`."""
+        """`transforms.index.training.passes.look`."""
         rows, inner = load.trained, load.inner
         sums = 4 * inner * min(rows, load.groups * load.key.nlist)
         works = (
             _take("routed sample", rows, inner),
-            _grouped(rows, refining.PASS_CELLS, load),
+            _grouped(rows, passes.PASS_CELLS, load),
             Work("sums", 4 * rows * inner, formula(4, rows, inner), "merge_bytes"),
             Work("sums written", sums, formula(4, sums // (4 * inner), inner), "write_bytes"),
         )
@@ -179,7 +180,7 @@ def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
 
 def _move(stage: Stage) -> Callable[[Workload], StageCost]:
     def cost(load: Workload) -> StageCost:
-        """`transforms.index.refining.move`."""
+        """`transforms.index.training.passes.move`."""
         sums = 4 * load.inner * min(load.trained, load.groups * load.key.nlist)
         text = f"{formula(4, sums // (4 * load.inner), load.inner)} + {formula(4, 4, load.key.nlist, load.inner)}"
         read = Work("sums read", sums + 4 * load.centroids, text, "merge_bytes")
@@ -190,9 +191,9 @@ def _move(stage: Stage) -> Callable[[Workload], StageCost]:
 
 
 def _train(load: Workload) -> StageCost:
-    """`transforms.index.training.assemble`, `transforms.index.canaries.make`."""
+    """`transforms.index.training.assemble.assemble`, `transforms.index.canaries.make`."""
     lists, inner, match = load.key.nlist, load.inner, _PRODUCT_QUANTIZER.match(load.key.storage)
-    some = min(load.pilot, codebooks.rows_wanted(inner // int(match[1])) if match else training.CODE_ROWS)
+    some = min(load.pilot, codebooks.rows_wanted(inner // int(match[1])) if match else assemble.CODE_ROWS)
     works = [
         _take("pilot", load.pilot, load.dim),
         *([_transform(some, load)] if load.key.transforms else []),

@@ -10,13 +10,14 @@ from functools import cached_property
 from typing import Final
 
 from transforms import planning
-from transforms.index import refining, sampling
-from transforms.index.audit import LISTS_ASSIGNED_FLAT
-from transforms.index.cells import GROUP_ROWS
-from transforms.index.clustering import parents_of
 from transforms.index.index_key import IndexKey, code_size, reduced_dim
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import STEP_BYTES
+from transforms.index.training import passes as refining
+from transforms.index.training import sampling
+from transforms.index.training.audit import LISTS_ASSIGNED_FLAT
+from transforms.index.training.cells import GROUP_ROWS
+from transforms.index.training.clustering import parents_of
 from transforms.merging import PIECE_BYTES
 from transforms.records import ROWS_PER_SHARD, Metric
 from transforms.segments import FAN_IN, FILE_BYTES, READ_BYTES

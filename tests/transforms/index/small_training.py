@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index import cells, refining, routing, saving, training
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.index_key import IndexKey
 from transforms.index.lists.vector_codes import to_codes
-from transforms.index.refining import Moved
-from transforms.index.routing import Router
-from transforms.index.training import Assembled
+from transforms.index.training import assemble, cells, passes, routing, save
+from transforms.index.training.assemble import Assembled
+from transforms.index.training.passes import Moved
+from transforms.index.training.routing import Router
 from transforms.records import FileReference, Metric, TrainedIndex
 from transforms.store import Store
 
@@ -43,10 +43,10 @@ def train(
     """Trains on all of a sample but its last rows, which are held out; it comes in blocks that are cut at `cuts`."""
     parsed = IndexKey.parse(key)
     pilot = sample[: len(sample) - held_out]
-    router = training.train_parents(parsed, metric, pilot, seed)
+    router = assemble.train_parents(parsed, metric, pilot, seed)
     lists = train_lists(store, router, pilot, parsed.nlist, seed=seed, cuts=cuts, group_rows=group_rows)
-    assembled = training.assemble(router, lists.centroids, pilot, sample[len(pilot) :], seed)
-    trained = saving.save(store, assembled, lists, parsed, metric, normalized=True, held_out=held_out, seed=seed)
+    assembled = assemble.assemble(router, lists.centroids, pilot, sample[len(pilot) :], seed)
+    trained = save.save(store, assembled, lists, parsed, metric, normalized=True, held_out=held_out, seed=seed)
     return SmallTraining(trained, assembled, lists)
 
 
@@ -73,9 +73,9 @@ def train_lists(
     )
     counts = [count for group in groups for count in group.centroids]
     bounds = np.append(0, np.cumsum(counts))
-    for _ in range(refining.PASSES):
+    for _ in range(passes.PASSES):
         assigner = TwoLevelAssigner(router.parents, centroids, bounds, spherical)
-        moved = refining.move((refining.look(assigner, part.vectors) for part in rows), centroids, spherical=spherical)
+        moved = passes.move((passes.look(assigner, part.vectors) for part in rows), centroids, spherical=spherical)
         centroids = moved.centroids
     return moved
 

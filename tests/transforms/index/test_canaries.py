@@ -16,8 +16,8 @@ from transforms.index import canaries
 from transforms.index.canaries import NEAR, Canaries
 from transforms.index.encode import encode_batches
 from transforms.index.open_trained import OpenTrained, open_trained
-from transforms.index.sampling import in_sample
 from transforms.index.scan import search_lists
+from transforms.index.training.sampling import in_sample
 from transforms.records import Metric
 from transforms.store import Store
 from transforms.vector_rows import VectorBatch

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from tests.transforms.index import small_training
 from transforms.errors import PixdexError
-from transforms.index import training
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.open_trained import OpenTrained, open_trained
+from transforms.index.training import assemble
 from transforms.store import Store
 from transforms.vector_rows import VectorBatch
 
@@ -33,7 +33,7 @@ def test_folders_and_object_stores_open_the_same_index(
     tmp_path: Path, sample: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, key: str, *, many_lists: bool
 ) -> None:
     if many_lists:
-        monkeypatch.setattr(training, "LISTS_ASSIGNED_FLAT", 0)
+        monkeypatch.setattr(assemble, "LISTS_ASSIGNED_FLAT", 0)
     made = []
     for location in (str(tmp_path / "root"), f"memory://{tmp_path}"):
         store = Store.at(location)
@@ -56,7 +56,7 @@ def test_few_lists_are_assigned_flat_though_a_graph_is_there_to_search(
 def test_many_lists_are_assigned_in_as_many_cells_as_the_audit_says(
     tmp_path: Path, sample: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "LISTS_ASSIGNED_FLAT", 0)
+    monkeypatch.setattr(assemble, "LISTS_ASSIGNED_FLAT", 0)
     store = Store.at(str(tmp_path))
     made = small_training.train(store, "IVF32,Flat", "ip", sample)
     opened = open_trained(store, made.trained)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from tests.transforms.index.small_training import route, train_lists
 from transforms.errors import PixdexError
-from transforms.index import cells, training
-from transforms.index.cells import (
+from transforms.index.index_key import IndexKey
+from transforms.index.training import assemble, cells
+from transforms.index.training.cells import (
     CellGroup,
     CellRows,
     cell_sizes,
@@ -21,9 +22,8 @@ from transforms.index.cells import (
     group_cells,
     read_cells,
 )
-from transforms.index.clustering import kmeans, nearest
-from transforms.index.index_key import IndexKey
-from transforms.index.routing import Router
+from transforms.index.training.clustering import kmeans, nearest
+from transforms.index.training.routing import Router
 from transforms.store import Store
 
 METRICS = pytest.mark.parametrize("metric", ["ip", "l2"])
@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def router_of(vectors: NDArray[np.float32], metric: str = "ip", key: str = "IVF256,Flat") -> Router:
-    return training.train_parents(IndexKey.parse(key), metric, vectors, 0)
+    return assemble.train_parents(IndexKey.parse(key), metric, vectors, 0)
 
 
 def objective(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> float:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tests.transforms.ready import random_vectors, range_of, save_npy
 from transforms import shards
 from transforms.errors import PixdexError
-from transforms.index import sampling
 from transforms.index.index_key import IndexKey
 from transforms.index.lists.reader import ListFile
 from transforms.index.lists.vector_codes import from_codes, to_codes
-from transforms.index.sampling import (
+from transforms.index.training import sampling
+from transforms.index.training.sampling import (
     HELD_OUT_PART,
     PILOT_PART,
     REST_PART,

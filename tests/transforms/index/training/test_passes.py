@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transforms.index.clustering import nearest
-from transforms.index.refining import ListSums, imbalance, move, sum_lists
+from transforms.index.training.clustering import nearest
+from transforms.index.training.passes import ListSums, imbalance, move, sum_lists
 
 METRICS = pytest.mark.parametrize("spherical", [True, False], ids=["ip", "l2"])
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from transforms.index.codebooks import train_codebooks
+from transforms.index.training.codebooks import train_codebooks
 
 
 def error(books: NDArray[np.float32], residuals: NDArray[np.float32]) -> float:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
-from transforms.index.clustering import on_sphere
 from transforms.index.threads import each_with_one_thread
+from transforms.index.training.clustering import on_sphere
 
 PASSES = 2
 """Passes over all lists.

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from transforms.index import routing, training
-from transforms.index.clustering import nearest
 from transforms.index.index_key import IndexKey
 from transforms.index.lists.reader import ListFile
 from transforms.index.lists.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.lists.writer import write_lists
-from transforms.index.routing import Router, write_routed
+from transforms.index.training import assemble, routing
+from transforms.index.training.clustering import nearest
+from transforms.index.training.routing import Router, write_routed
 from transforms.index.vector_transforms import behind_transforms
 
 
@@ -34,7 +34,7 @@ def routed(router: Router, vectors: NDArray[np.float32], workers: int = 1) -> tu
 
 @pytest.mark.parametrize("key", ["IVF256,Flat", "OPQ4_8,IVF256,Flat", "RR16,IVF256,Flat", "PCAR8,IVF256,Flat"])
 def test_rows_are_stored_behind_the_transforms_as_float16_by_cells(key: str, vectors: NDArray[np.float32]) -> None:
-    router = training.train_parents(IndexKey.parse(key), "ip", vectors, 0)
+    router = assemble.train_parents(IndexKey.parse(key), "ip", vectors, 0)
     expected = behind_transforms(router.index, vectors)
     dim = expected.shape[1]
     _, file = routed(router, vectors)
@@ -48,7 +48,7 @@ def test_rows_are_stored_behind_the_transforms_as_float16_by_cells(key: str, vec
 def test_whitened_vectors_can_leave_the_range_of_float16_and_stay_float32(
     key: str, vectors: NDArray[np.float32]
 ) -> None:
-    router = training.train_parents(IndexKey.parse(key), "l2", vectors, 0)
+    router = assemble.train_parents(IndexKey.parse(key), "l2", vectors, 0)
     _, file = routed(router, vectors)
     _, codes, ids = file.read(range(16)).unpack()
     found = from_codes(codes, 16)
@@ -58,7 +58,7 @@ def test_whitened_vectors_can_leave_the_range_of_float16_and_stay_float32(
 
 
 def test_the_number_of_threads_changes_no_byte(vectors: NDArray[np.float32]) -> None:
-    router = training.train_parents(IndexKey.parse("OPQ4_8,IVF256,Flat"), "ip", vectors, 0)
+    router = assemble.train_parents(IndexKey.parse("OPQ4_8,IVF256,Flat"), "ip", vectors, 0)
     assert routed(router, vectors)[0] == routed(router, vectors, workers=3)[0]
 
 

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.clustering import kmeans, share_out
 from transforms.index.lists.format import ListSizes
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.vector_codes import from_codes
 from transforms.index.threads import each_limited
+from transforms.index.training.clustering import kmeans, share_out
 from transforms.records import FileReference
 from transforms.store import Store
 

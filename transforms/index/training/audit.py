@@ -5,8 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
-from transforms.index.clustering import nearest
 from transforms.index.trained import AssignmentAudit
+from transforms.index.training.clustering import nearest
 
 LISTS_ASSIGNED_FLAT = 8192
 """Up to so many lists, vectors are assigned flat."""

@@ -10,8 +10,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.clustering import faiss_seed
 from transforms.index.threads import each_with_one_thread
+from transforms.index.training.clustering import faiss_seed
 
 _ITERATIONS: Final = 8
 """Of k-means in each subspace, where faiss takes 25: the time of this part goes with it.

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.transforms.index import small_training
-from transforms.index import clustering, training
 from transforms.index.index_key import IndexKey
 from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
+from transforms.index.training import assemble, clustering
 from transforms.records import Metric, TrainedIndex
 from transforms.store import Store
 
@@ -178,13 +178,13 @@ def test_several_threads_train_what_one_does(
     store: Store, sample: NDArray[np.float32], key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No part of training waits for a number of threads that another part of it holds."""
-    monkeypatch.setattr(training, "LISTS_ASSIGNED_FLAT", 7)
+    monkeypatch.setattr(assemble, "LISTS_ASSIGNED_FLAT", 7)
     parsed = IndexKey.parse(key)
     found = []
     for workers in (1, 3):
-        router = training.train_parents(parsed, "l2", sample, 0, workers)
+        router = assemble.train_parents(parsed, "l2", sample, 0, workers)
         lists = small_training.train_lists(store, router, sample, parsed.nlist)
-        found.append(training.assemble(router, lists.centroids, sample, sample[:9], 0, workers).held_out_residual)
+        found.append(assemble.assemble(router, lists.centroids, sample, sample[:9], 0, workers).held_out_residual)
     assert found[0] == pytest.approx(found[1], abs=0.01)
 
 
@@ -195,7 +195,7 @@ def test_sums_of_absolute_differences_are_for_the_flat_index(store: Store, sampl
 def test_above_8192_lists_an_assignment_file_belongs_to_the_fingerprint(
     store: Store, sample: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "LISTS_ASSIGNED_FLAT", 7)
+    monkeypatch.setattr(assemble, "LISTS_ASSIGNED_FLAT", 7)
     monkeypatch.setattr(clustering, "FLAT_BELOW", 4)
     trained = train(store, "IVF8,Flat", "ip", sample)
     assert trained.assignment is not None
@@ -217,7 +217,7 @@ def test_above_8192_lists_an_assignment_file_belongs_to_the_fingerprint(
 
 @pytest.mark.parametrize(("nlist", "nprobe"), [(1, 1), (2, 1), (16, 4), (4096, 64)])
 def test_a_search_probes_the_square_root_of_the_lists(nlist: int, nprobe: int) -> None:
-    assert training.default_nprobe(nlist) == nprobe
+    assert assemble.default_nprobe(nlist) == nprobe
 
 
 @pytest.mark.parametrize("seed", [-3, 2**31 - 1, 2**40])

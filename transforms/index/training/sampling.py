@@ -15,12 +15,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.clustering import PILOT_PER_PARENT, parents_of
 from transforms.index.index_key import IndexKey
 from transforms.index.lists.format import Seal
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.threads import each_with_one_thread
+from transforms.index.training.clustering import PILOT_PER_PARENT, parents_of
 from transforms.planning import numbered_rows
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.store import Store

@@ -7,12 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
-from transforms.index.clustering import (
-    kmeans,
-    nearest,
-    parents_of,
-    share_out,
-)
+from transforms.index.training.clustering import kmeans, nearest, parents_of, share_out
 
 METRICS = pytest.mark.parametrize("spherical", [True, False], ids=["ip", "l2"])
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from transforms.index import audit as audits
 from transforms.index.assignment import TwoLevelAssigner
-from transforms.index.audit import audit
-from transforms.index.clustering import kmeans, nearest
+from transforms.index.training import audit as audits
+from transforms.index.training.audit import audit
+from transforms.index.training.clustering import kmeans, nearest
 
 
 def lists_of(spherical: bool, *, shuffled: bool = False) -> tuple[TwoLevelAssigner, NDArray[np.float32]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 ITERATIONS = 10
 """Of Lloyd's algorithm, at either level: the time of both goes with it. With 5 in the cells, recall after two passes
-was 0.1 to 0.8 points lower (see `transforms.index.refining.PASSES`)."""
+was 0.1 to 0.8 points lower (see `transforms.index.training.passes.PASSES`)."""
 
 FLAT_BELOW = 256
 """Lists below which there is one cell: one flat k-means is as fast."""

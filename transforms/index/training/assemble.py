@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
-from transforms.index.audit import LISTS_ASSIGNED_FLAT, audit
-from transforms.index.clustering import PILOT_PER_PARENT, kmeans, nearest, parents_of
-from transforms.index.codebooks import rows_wanted, train_codebooks
 from transforms.index.index_key import IndexKey
-from transforms.index.rotation import principal_rotation
-from transforms.index.routing import Router
 from transforms.index.threads import limited, limited_here
 from transforms.index.trained import AssignmentAudit
+from transforms.index.training.audit import LISTS_ASSIGNED_FLAT, audit
+from transforms.index.training.clustering import PILOT_PER_PARENT, kmeans, nearest, parents_of
+from transforms.index.training.codebooks import rows_wanted, train_codebooks
+from transforms.index.training.rotation import principal_rotation
+from transforms.index.training.routing import Router
 from transforms.index.vector_transforms import behind_transforms
 
 ROTATION_ROWS = 32_768

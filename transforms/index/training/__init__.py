@@ -1,0 +1,1 @@
+"""From a sample to a trained index: centroids, transforms, codebooks."""
