@@ -11,10 +11,11 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from transforms import images, uris
-from transforms.decode_budget import DecodeBudget
+from transforms import uris
 from transforms.encoders import Encoder
 from transforms.errors import PixdexError
+from transforms.pictures import decode
+from transforms.pictures.budget import DecodeBudget
 from transforms.records import EncoderSettings
 from transforms.rejects import Failure
 
@@ -52,10 +53,10 @@ def load_picture(
     except Exception as error:  # noqa: BLE001 - each storage library raises its own kind
         return Failure.of("fetch", error)
     try:
-        picture = images.decode(
+        picture = decode.decode(
             data, pixel_limit=settings.pixel_limit, target=target, mode=settings.image_fit, budget=_BUDGET
         )
-        return encoder.preprocess(images.fit(picture, settings.image_fit)), picture.info["size"]
+        return encoder.preprocess(decode.fit(picture, settings.image_fit)), picture.info["size"]
     except Exception as error:  # noqa: BLE001 - hostile files raise anything, a MemoryError for an absurd size too
         return Failure.of("decode", error)
 

@@ -15,8 +15,9 @@ from urllib.parse import quote, quote_from_bytes
 
 import PIL.Image
 
-from transforms import images, uris
+from transforms import uris
 from transforms.errors import UsageError
+from transforms.pictures import decode
 from transforms.row_metadata import Hit
 
 _SIDE = 320
@@ -104,7 +105,7 @@ def link(uri: str) -> str | None:
 def _thumbnail(uri: str) -> str | None:
     """The picture as a data URL, or None when there is none to be read."""
     try:
-        picture = images.decode(uris.read(uri), target=_SIDE, mode="pad")
+        picture = decode.decode(uris.read(uri), target=_SIDE, mode="pad")
         picture.thumbnail((_SIDE, _SIDE))
     except Exception:  # noqa: BLE001 - hostile files raise anything; the page shows a placeholder
         return None

@@ -182,10 +182,10 @@ class _Picky(TinyEncoder):
 def pixels_of(file: Path) -> NDArray[np.float32]:
     import PIL.Image  # noqa: PLC0415
 
-    from transforms import images  # noqa: PLC0415
+    from transforms.pictures import decode  # noqa: PLC0415
 
     with PIL.Image.open(file) as picture:
-        return TinyEncoder().preprocess(images.fit(picture.convert("RGB"), "crop"))
+        return TinyEncoder().preprocess(decode.fit(picture.convert("RGB"), "crop"))
 
 
 @pytest.mark.parametrize(("value", "kind"), [(None, "RuntimeError"), (np.nan, "BadVector"), (0, "BadVector")])

@@ -15,8 +15,9 @@ from fsspec.spec import AbstractFileSystem
 
 from tests.encoders import TinyEncoder
 from tests.transforms.embedded import SETTINGS
-from transforms import images, load_picture, uris
+from transforms import load_picture, uris
 from transforms.errors import PixdexError
+from transforms.pictures import decode as images
 from transforms.rejects import Failure
 
 

@@ -35,7 +35,7 @@ ROWS_A_LIST: Final = 10**4
 """The most that a list should hold (`transforms.index.choose`): few lists are not asked for with many vectors."""
 
 _DECODED_BYTES = 768 << 20
-"""Of pictures while they are decoded (`transforms.decode_budget`)."""
+"""Of pictures while they are decoded (`transforms.pictures.budget`)."""
 
 _PREPARED_BYTES = 4 * 3 * 448 * 448
 """A picture as an encoder takes it: three colours of float32."""

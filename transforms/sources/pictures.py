@@ -19,7 +19,7 @@ from fsspec.utils import glob_translate
 
 from transforms import uris
 from transforms.errors import UsageError
-from transforms.images import PICTURE_ENDINGS
+from transforms.pictures.decode import PICTURE_ENDINGS
 from transforms.records import Source
 from transforms.sources import items
 

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageDraw, UnidentifiedImageError
 
-from transforms.images import PICTURE_ENDINGS, PictureTooLargeError, decode, fit
+from transforms.pictures.decode import PICTURE_ENDINGS, PictureTooLargeError, decode, fit
 
 REPOSITORY = Path(__file__).parents[2]
 ODD = REPOSITORY.parent / "shared" / "data" / "odd-images"

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin
 
-from transforms import picture_headers
-from transforms.images import decode
-from transforms.picture_headers import PictureHeaderError
+from transforms.pictures import headers
+from transforms.pictures.decode import decode
+from transforms.pictures.headers import PictureHeaderError
 
 MIB = 1 << 20
 
@@ -111,12 +111,12 @@ def test_what_follows_the_first_pixels_is_not_counted(name: str) -> None:
 
 
 def test_the_limits_themselves_are_allowed() -> None:
-    jpeg_limit, gif_limit = picture_headers.JPEG_EXIF_LIMIT, picture_headers.GIF_BLOCKS_LIMIT
-    picture_headers.check(jpeg(segment(0xE1, b"Exif\0\0") * jpeg_limit))
-    picture_headers.check(gif(COMMENT + b"\x01x" * (gif_limit - 1) + b"\0"))
+    jpeg_limit, gif_limit = headers.JPEG_EXIF_LIMIT, headers.GIF_BLOCKS_LIMIT
+    headers.check(jpeg(segment(0xE1, b"Exif\0\0") * jpeg_limit))
+    headers.check(gif(COMMENT + b"\x01x" * (gif_limit - 1) + b"\0"))
     for data in (jpeg(segment(0xE1, b"Exif\0\0") * (jpeg_limit + 1)), gif(COMMENT + b"\x01x" * gif_limit + b"\0")):
         with pytest.raises(PictureHeaderError):
-            picture_headers.check(data)
+            headers.check(data)
 
 
 def bytes_read(plugin: type[ImageFile.ImageFile], data: bytes) -> int:
@@ -141,9 +141,9 @@ PIECES_OF_JPEG = st.sampled_from(
 def test_pillow_reads_no_further_than_a_gif_was_looked_through(pieces: list[bytes], limit: int) -> None:
     data = b"GIF89a\x04\0\x04\0\0\0\0" + b"".join(pieces) + b"\x01" * 2000
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(picture_headers, "GIF_BYTES_LIMIT", limit)
+        patch.setattr(headers, "GIF_BYTES_LIMIT", limit)
         try:
-            picture_headers.check(data)
+            headers.check(data)
         except PictureHeaderError:
             return
     descriptor_palette_and_code_size = 10 + 768 + 1
@@ -155,10 +155,10 @@ def test_pillow_reads_no_further_than_a_gif_was_looked_through(pieces: list[byte
 def test_pillow_reads_no_further_than_a_jpeg_was_looked_through(pieces: list[bytes], fill: int, limit: int) -> None:
     data = b"\xff\xd8\xff" + b"".join(pieces) + b"\xff" * 2000
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(picture_headers, "JPEG_FILL_LIMIT", fill)
-        patch.setattr(picture_headers, "JPEG_BYTES_LIMIT", limit)
+        patch.setattr(headers, "JPEG_FILL_LIMIT", fill)
+        patch.setattr(headers, "JPEG_BYTES_LIMIT", limit)
         try:
-            picture_headers.check(data)
+            headers.check(data)
         except PictureHeaderError:
             return
     start_of_scan = 4

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import transforms.pixels
-from transforms.pixels import to_rgb
+import transforms.pictures.pixels
+from transforms.pictures.pixels import to_rgb
 
 COLOUR = (200, 100, 50)
 
@@ -143,7 +143,7 @@ def test_tiles_give_what_the_whole_gives(width: int, height: int, factor: int, m
     whole = to_rgb(image)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transforms.pixels, "_TILE", 16)
+        patch.setattr(transforms.pictures.pixels, "_TILE", 16)
         shrunk = to_rgb(image, factor=factor)
 
     assert shrunk.tobytes() == (whole.reduce(factor) if factor > 1 else whole).tobytes()

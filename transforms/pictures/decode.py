@@ -36,9 +36,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from transforms import picture_headers
-from transforms.decode_budget import DecodeBudget
-from transforms.pixels import Box, to_rgb
+from transforms.pictures import headers
+from transforms.pictures.budget import DecodeBudget
+from transforms.pictures.pixels import Box, to_rgb
 
 Fit = Literal["crop", "pad"]
 """How an encoder's square sees a picture: its centre, or all of it with a white border."""
@@ -150,7 +150,7 @@ def decode(
             DecompressionBombError and others.
     """
     _hide_pillow_warnings()
-    picture_headers.check(data)
+    headers.check(data)
     image = _open(data)
     width, height = image.size
     if width < 1 or height < 1:

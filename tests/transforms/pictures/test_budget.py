@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from transforms.decode_budget import DecodeBudget
+from transforms.pictures.budget import DecodeBudget
 
 
 class _Watched:

@@ -1,0 +1,1 @@
+"""From bytes to upright RGB in known memory."""
