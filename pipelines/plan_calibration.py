@@ -19,7 +19,7 @@ from transforms.forecast import measure, rates
 from transforms.forecast.rates import Rates
 
 _STAGES = 15
-_START = "import apache_beam, faiss, pyarrow.parquet, transforms.run"
+_START = "import apache_beam, faiss, pyarrow.parquet, transforms.runs.run"
 """What every build imports before it begins."""
 
 

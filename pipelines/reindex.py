@@ -55,12 +55,13 @@ from apache_beam.runners.runner import PipelineRunner
 from pipelines.running import dataflow, launch, runners
 from pipelines.running.request import check
 from pipelines.terminal import console, flags, options
-from transforms import inventory, layout, lease
+from transforms import layout, lease
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published as generations
 from transforms.plan import PlanItems
 from transforms.records import Changes, Generation, Plan, Reindex, Request
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.store import Store
 
 RETRAIN = ("auto", "never", "always")

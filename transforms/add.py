@@ -13,17 +13,18 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
-from transforms import inventory, layout
+from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index.batches import batches_a_thread
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.writer import write_lists
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.threads import each_with_one_thread
-from transforms.inventory import BlockShards
-from transforms.planning import Block
 from transforms.records import ListsMarker, StageMarker, digest
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.inventory import BlockShards
+from transforms.runs.partitions import Block
+from transforms.runs.run import Run
 from transforms.stage import FinishStage
 from transforms.vector_rows import VectorBatch, read_batches
 

@@ -14,7 +14,7 @@ from transforms.generations import key_tables, tables, tombstones
 from transforms.generations.key_tables import Bucket
 from transforms.generations.tombstones import Tombstones
 from transforms.records import ROW_BITS, FileReference, RejectsFile, StageMarker, TombstonesMarker, digest
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.stage import FinishStage
 
 _FOLDER_IDS = np.int64(layout.FOLDER_SIZE << ROW_BITS)

@@ -16,7 +16,7 @@ import msgspec
 
 from transforms import layout
 from transforms.generations import manifest, published
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Found, Store
 
 FOLDERS: Final = (

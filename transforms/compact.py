@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import inventory, layout
+from transforms import layout
 from transforms.generations.tables import BlockMember
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.writer import write_lists
 from transforms.records import ListsMarker, StageMarker, digest
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.stage import FinishStage
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from apache_beam.pvalue import PCollection
 from numpy.typing import NDArray
 
-from transforms import inventory
 from transforms.forecast.workload import Workload
 from transforms.generations import tables
 from transforms.index import canaries
@@ -22,7 +21,8 @@ from transforms.index.trained import Training, read_training
 from transforms.index.training.passes import imbalance
 from transforms.index.training.sampling import in_sample
 from transforms.records import Drift, DriftMarker, FileReference, Generation, StageMarker, digest
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.stage import FinishStage
 from transforms.vector_rows import Choose, VectorBatch, read_batches
 

@@ -9,11 +9,12 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
-from transforms import planning, ready_shards
+from transforms import ready_shards
 from transforms.forecast.machines import ANY_WORKER, Worker
 from transforms.records import Partition, ShardMarker, StageMarker
 from transforms.reject_ratio import check_rejects
-from transforms.run import Run
+from transforms.runs import partitions
+from transforms.runs.run import Run
 from transforms.stage import FinishStage
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class EmbedPartition(beam.DoFn):
 
     def process(self, partition: Partition) -> Iterator[int]:
         """Yields the number of the shard that stands."""
-        digest = planning.partition_digest(self._run.plan, partition)
+        digest = partitions.partition_digest(self._run.plan, partition)
         marker = self._run.marker("embed", partition.shard, ShardMarker, digest)
         if marker is None:
             made = self._embed(partition) if partition.ready is None else ready_shards.register(self._run, partition)
@@ -89,7 +90,7 @@ class _ReadPartitions(beam.DoFn):
         self._run = run
 
     def process(self, planned: StageMarker) -> Iterator[Partition]:
-        yield from planning.read_partitions(self._run.store, self._run.plan.partitions)
+        yield from partitions.read_partitions(self._run.store, self._run.plan.partitions)
 
 
 class _CheckRejects(beam.DoFn):

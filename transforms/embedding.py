@@ -18,10 +18,10 @@ from transforms import shards
 from transforms.encode_slots import Encode, encode_slots
 from transforms.encoders import Encoder
 from transforms.load_picture import load_picture, target_side
-from transforms.planning import partition_digest
 from transforms.records import EncoderSettings, Partition, ShardMarker
 from transforms.rejects import Failure
-from transforms.run import Run
+from transforms.runs.partitions import partition_digest
+from transforms.runs.run import Run
 from transforms.shard_rows import ShardRows
 from transforms.sources import items
 

@@ -7,10 +7,10 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import PCollection
 
-from transforms import inventory
 from transforms.generations import key_tables, tables
 from transforms.records import KeysMarker, StageMarker, digest
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.shard_keys import shard_entries
 from transforms.stage import FinishStage
 

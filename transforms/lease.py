@@ -22,7 +22,7 @@ from transforms import layout
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.records import FORMAT_VERSION, encode
-from transforms.run import STAGES, Run
+from transforms.runs.run import STAGES, Run
 from transforms.store import Store
 
 DEAD_SECONDS: Final = 600

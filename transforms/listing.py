@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from transforms import layout
 from transforms.generations import key_tables, manifest, tables
-from transforms.planning import Listing
 from transforms.records import Generation, Source, VectorRange
-from transforms.run import Run
+from transforms.runs.partitions import Listing
+from transforms.runs.run import Run
 from transforms.sources import items, vectors
 from transforms.sources.csv_rows import CsvListing
 from transforms.sources.vectors import ReadyFile, VectorFile

@@ -10,7 +10,7 @@ from apache_beam.transforms.combiners import Count
 from transforms.merge_inputs import MergeInputs, merge_inputs
 from transforms.merging import Piece, finish_merge, merge_piece, plan_merge
 from transforms.records import StageMarker
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.segments import RangeTask, merge_into_segment, merge_tier, plan_segments, plan_tier
 from transforms.stage import FinishStage
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Final
 
-from transforms import inventory, open_files
+from transforms import open_files
 from transforms.index.lists.format import Seal
 from transforms.index.lists.merge import StepBuffers
 from transforms.index.lists.reader import ListFile
 from transforms.records import FileReference, ListsMarker, SegmentMarker, digest
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.store import Store
 
 _OPENERS: Final = 16

@@ -22,7 +22,7 @@ from transforms.index.lists.merge import STEP_BYTES, merge_range, merged_sizes, 
 from transforms.index.trained import read_training
 from transforms.merge_inputs import MergeInputs, answers, blocks, merge_inputs
 from transforms.records import PieceMarker, digest
-from transforms.run import Run
+from transforms.runs.run import Run
 
 PIECE_BYTES: Final = 512 << 20
 """Merged by one task. Smaller ones spread over more workers; each ends by waiting for the disk."""

@@ -8,7 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsList, PCollection
 
-from transforms import changes, layout, planning, tables
+from transforms import changes, layout, tables
 from transforms.changes import BucketChanges, CompareItems
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.memory import check_worker_memory
@@ -18,7 +18,6 @@ from transforms.generations import tables as members
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
 from transforms.listing import CONTAINERS, KEYS, ExpandSources, KeyBatch, ListContainer, SkippableFile, base_of
-from transforms.planning import Listing
 from transforms.records import (
     Changes,
     FileReference,
@@ -31,7 +30,9 @@ from transforms.records import (
     digest,
 )
 from transforms.repeats import find_repeated
-from transforms.run import Run
+from transforms.runs import partitions as planning
+from transforms.runs.partitions import Listing
+from transforms.runs.run import Run
 from transforms.sources import vectors
 from transforms.sources.vectors import ReadyFile
 from transforms.stage import FinishStage

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import inventory, layout, publishing
+from transforms import layout, publishing
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.records import StageMarker
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.stage import FinishStage
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms import inventory, layout, parquet_files, tables
+from transforms import layout, parquet_files, tables
 from transforms.errors import PixdexError
 from transforms.generations import manifest
 from transforms.generations import tables as members
@@ -27,7 +27,8 @@ from transforms.records import (
     TrainedIndex,
     digest,
 )
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.store import Store
 
 _FILE = [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]

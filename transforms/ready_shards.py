@@ -3,9 +3,9 @@
 import time
 
 from transforms import ready_vectors, shards
-from transforms.planning import partition_digest
 from transforms.records import Partition, ShardMarker, VectorRange
-from transforms.run import Run
+from transforms.runs.partitions import partition_digest
+from transforms.runs.run import Run
 from transforms.shards import Reject
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 from transforms import shards
 from transforms.errors import PixdexError
-from transforms.run import Run
+from transforms.runs.run import Run
 
 _REASONS_SHOWN = 3
 _MANY = 100

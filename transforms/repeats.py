@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.listing import KeyBatch, records_of
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.sources import items
 
 _SUSPECTS = 1000

@@ -10,7 +10,7 @@ from apache_beam.transforms.combiners import Count
 
 from transforms import layout
 from transforms.records import StageMarker
-from transforms.run import Run, Stage
+from transforms.runs.run import Run, Stage
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import inventory, layout
+from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index import canaries
 from transforms.index.open_trained import open_trained
@@ -25,9 +25,10 @@ from transforms.index.training import assemble, routing, sampling, save
 from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
 from transforms.index.training.sampling import HELD_OUT_PART, PILOT_PART, REST_PART, Shares
-from transforms.planning import Block
 from transforms.records import FileReference, ListsMarker, StageMarker, TrainedIndex, TrainMarker, digest
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.partitions import Block
+from transforms.runs.run import Run
 from transforms.stage import FinishStage
 from transforms.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
 from transforms.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors

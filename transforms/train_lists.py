@@ -14,13 +14,14 @@ import faiss
 import numpy as np
 from apache_beam.utils.shared import Shared
 
-from transforms import inventory, layout
+from transforms import layout
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.training import cells, passes
 from transforms.index.training.cells import CellGroup
 from transforms.index.training.passes import ListSums
 from transforms.records import StageMarker, digest
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.training_files import (
     Lists,
     Tensors,

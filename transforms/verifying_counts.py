@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from transforms import layout, parquet_files, planning
+from transforms import layout, parquet_files
 from transforms.errors import PixdexError
 from transforms.findings import Report
 from transforms.generations import tables as members
@@ -21,6 +21,7 @@ from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.opened import opened_lists
 from transforms.records import ROWS_PER_SHARD, FileReference, Generation, ShardMarker
+from transforms.runs import partitions
 from transforms.store import Store
 
 KINDS: Final = ("images", "texts", "keywords")
@@ -123,7 +124,7 @@ def _shards(looked: Looked) -> None:
         stands = tombstones.read(looked.store, file).rows
         if stands != row["rows"]:
             found(file.path, f"has {stands} dead rows, its table names {row['rows']}")
-    rows = {shard.shard: planning.numbered_rows(shard) for shard in looked.shards}
+    rows = {shard.shard: partitions.numbered_rows(shard) for shard in looked.shards}
     for shard, bits in zip(looked.dead.shards.tolist(), looked.dead.bits, strict=True):
         # Of a shard whose rows are all dead and merged away, tombstones stay.
         most = rows.get(shard, ROWS_PER_SHARD if shard < looked.generation.next_shard else 0)

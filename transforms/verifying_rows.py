@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import parquet_files, planning, row_set
+from transforms import parquet_files, row_set
 from transforms.errors import PixdexError
 from transforms.findings import REBUILD
 from transforms.generations import key_tables, tables
@@ -19,6 +19,7 @@ from transforms.generations.published import SEGMENTS
 from transforms.listed_ids import ListsPart, list_files, parts_of_file, parts_of_lists
 from transforms.records import ROWS_PER_SHARD, FileReference, ShardMarker, split_ids
 from transforms.row_set import RowSet
+from transforms.runs import partitions
 from transforms.store import Store
 from transforms.verifying_counts import BUCKET_COUNTS, Looked, for_each
 
@@ -38,7 +39,7 @@ def _alive(looked: Looked) -> dict[int, NDArray[np.uint8]] | None:
     buried = dict(zip(looked.dead.shards.tolist(), looked.dead.bits, strict=True))
     alive = {}
     for shard in looked.shards:
-        bits = row_set.first_rows(planning.numbered_rows(shard))
+        bits = row_set.first_rows(partitions.numbered_rows(shard))
         if shard.ready is not None and (file := rejects.get(shard.shard)) is not None:
             if not looked.report.is_whole(file):
                 return None

@@ -28,7 +28,7 @@ from transforms.plan import PlanItems
 from transforms.publish import PublishGeneration
 from transforms.records import Generation, Request, Source
 from transforms.rejects import normalised_message
-from transforms.run import Run, Stage
+from transforms.runs.run import Run, Stage
 from transforms.sources import vectors
 from transforms.store import Store
 from transforms.train import TrainIndex

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from pipelines.terminal import console
 from transforms import layout
-from transforms.run import STAGES, Run, Stage
+from transforms.runs.run import STAGES, Run, Stage
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _BAR = "{desc} {bar:24} {n_fmt}/{total_fmt} {unit} [{elapsed}]"

@@ -20,7 +20,7 @@ from tests.benchmarks import clustered_vectors, measuring, own_builds, recall, r
 from tests.benchmarks.measuring import say
 from tests.benchmarks.own_builds import OwnRun
 from tests.benchmarks.vector_folder import VectorFolder
-from transforms.run import STAGES
+from transforms.runs.run import STAGES
 
 LIMIT_TIME, LIMIT_MEMORY = 1.2, 1.1
 _NPROBES = (1, 4, 16, 64, 128)

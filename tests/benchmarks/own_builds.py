@@ -17,7 +17,7 @@ from tests.benchmarks.vector_folder import VectorFolder
 from transforms.generations import published
 from transforms.index.index_key import IndexKey
 from transforms.records import VectorRange, split_ids
-from transforms.run import STAGES, Run
+from transforms.runs.run import STAGES, Run
 from transforms.store import Store
 
 TRAINING = STAGES[STAGES.index("embed") + 1 : STAGES.index("add")]

@@ -16,10 +16,11 @@ import pytest
 
 from pipelines import build
 from tests import corpora
-from transforms import add, merge, merging, planning
+from transforms import add, merge, merging
 from transforms.generations import published
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Generation
+from transforms.runs import partitions
 from transforms.shards import read_rejects
 from transforms.sources import items
 from transforms.store import Store
@@ -90,8 +91,8 @@ def write_corpus(folder: Path, count: int = 60) -> Path:
 
 def make_work_small(patch: pytest.MonkeyPatch) -> None:
     """Makes a few dozen rows fill several partitions, blocks and pieces."""
-    patch.setattr(planning, "MIN_PARTITION_ROWS", 16)
-    patch.setattr(planning, "ROWS_PER_SHARD", 64)
+    patch.setattr(partitions, "MIN_PARTITION_ROWS", 16)
+    patch.setattr(partitions, "ROWS_PER_SHARD", 64)
     patch.setattr(items, "chunks_of", functools.partial(items.chunks_of, limit=8))
     patch.setattr(add, "write_lists", functools.partial(write_lists, fence_bytes=64))
     patch.setattr(merge, "plan_merge", functools.partial(merging.plan_merge, piece_bytes=1024))

@@ -18,7 +18,7 @@ from pipelines import build, reindex
 from pipelines.running import launch
 from transforms.generations import published, tables
 from transforms.records import Generation, StageMarker, TrainedIndex, TrainMarker
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.searching import Searcher
 from transforms.stage import FinishStage
 from transforms.store import Store

@@ -25,7 +25,7 @@ from tests.end_to_end.builds import (
 )
 from transforms import embedding, layout
 from transforms.records import Plan
-from transforms.run import STAGES
+from transforms.runs.run import STAGES
 from transforms.store import Store
 
 SAID = {

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.end_to_end.builds import Finished, generation_of, leftovers, run_apart
-from transforms.run import STAGES
+from transforms.runs.run import STAGES
 from transforms.searching import Searcher
 from transforms.store import Store
 

@@ -27,7 +27,7 @@ from tests.end_to_end.reindexing import Collection, collection, found, generatio
 from transforms import layout
 from transforms.lease import Lease
 from transforms.records import encode
-from transforms.run import STAGES
+from transforms.runs.run import STAGES
 from transforms.store import Store
 
 Capture = pytest.CaptureFixture[str]

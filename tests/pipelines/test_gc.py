@@ -17,7 +17,7 @@ from tests.roots import Row, make_root, unit
 from transforms import collecting, layout, lease, publishing
 from transforms.generations import published
 from transforms.records import EncoderSettings, Generation, IndexSettings, Request, Source
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.searching import Searcher
 from transforms.store import Store
 

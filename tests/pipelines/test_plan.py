@@ -18,7 +18,7 @@ from transforms.forecast.workload import THREADS_A_TASK, Machines, Workload
 from transforms.generations import published as generations
 from transforms.index.index_key import IndexKey
 from transforms.records import Plan
-from transforms.run import STAGES, Run
+from transforms.runs.run import STAGES, Run
 from transforms.store import Store
 
 SIZES = ("1e6", "1e9", "1e11")

@@ -14,7 +14,7 @@ from tests.end_to_end.reindexing import Collection, assert_same, collection, fou
 from transforms import layout, lease, publishing
 from transforms.generations import manifest, published
 from transforms.records import Generation
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 Capture = pytest.CaptureFixture[str]

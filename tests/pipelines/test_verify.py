@@ -19,7 +19,7 @@ from tests.end_to_end.reindexing import collection, deltas, generation_of
 from transforms import collecting, layout, publishing
 from transforms.generations import published
 from transforms.records import Generation
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 Capture = pytest.CaptureFixture[str]

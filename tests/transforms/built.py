@@ -12,7 +12,7 @@ from transforms.keys import UpdateKeys
 from transforms.merge import MergeBlocks
 from transforms.plan import PlanItems
 from transforms.records import Source
-from transforms.run import Run, Stage
+from transforms.runs.run import Run, Stage
 from transforms.train import TrainIndex
 
 ROWS = 300

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.encoders import TinyEncoder
-from transforms import layout, planning, shards
+from transforms import layout, shards
 from transforms.embedding import embed_partition
 from transforms.generations import published
 from transforms.open_encoder import fingerprint_of
-from transforms.planning import Listing
 from transforms.records import EncoderSettings, IndexSettings, Plan, Request, ShardMarker, Source
-from transforms.run import Run
+from transforms.runs import partitions as planning
+from transforms.runs.partitions import Listing
+from transforms.runs.run import Run
 from transforms.shards import Reject
 from transforms.sources import items
 from transforms.sources.csv_rows import CsvListing

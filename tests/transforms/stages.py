@@ -12,7 +12,7 @@ from tests.encoders import TinyEncoder
 from transforms.generations import published
 from transforms.open_encoder import fingerprint_of
 from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker
-from transforms.run import Run, Stage
+from transforms.runs.run import Run, Stage
 from transforms.store import Store
 
 TINY = EncoderSettings(

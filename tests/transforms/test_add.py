@@ -11,7 +11,7 @@ from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.index import small_training
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
 from tests.transforms.stages import go, tasks
-from transforms import add, layout, planning, ready_shards
+from transforms import add, layout, ready_shards
 from transforms.add import AddBlocks, add_block
 from transforms.errors import PixdexError
 from transforms.generations import published
@@ -19,8 +19,6 @@ from transforms.generations.tombstones import Tombstones
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.reader import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
-from transforms.inventory import BlockShards
-from transforms.planning import Block
 from transforms.ready_vectors import as_indexed
 from transforms.records import (
     EncoderSettings,
@@ -35,7 +33,10 @@ from transforms.records import (
     TrainMarker,
     row_ids,
 )
-from transforms.run import Run
+from transforms.runs import partitions
+from transforms.runs.inventory import BlockShards
+from transforms.runs.partitions import Block
+from transforms.runs.run import Run
 from transforms.shards import read_vectors
 from transforms.store import Store
 from transforms.vector_rows import VectorBatch
@@ -51,7 +52,7 @@ def test_a_block_holds_each_of_its_rows_in_the_list_of_the_nearest_centroid(run:
     assert tasks(run, "add") == run.plan.blocks
     index = open_trained(run.store, run.trained().trained).index
     total = 0
-    for block in planning.read_blocks(run.store, run.plan):
+    for block in partitions.read_blocks(run.store, run.plan):
         (marker,) = run.markers("add", [block.number], ListsMarker)
         with run.store.open(marker.lists.path) as stream:
             lists = ListFile(stream, marker.lists.path)

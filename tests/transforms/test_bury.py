@@ -20,7 +20,7 @@ from tests.end_to_end.reindexing import Collection, collection, generation_of
 from tests.end_to_end.reindexing import run as reindex
 from tests.transforms.built import run_up_to
 from tests.transforms.stages import go, tasks
-from transforms import inventory, layout, shards
+from transforms import layout, shards
 from transforms.bury import BuryRows
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError
@@ -30,7 +30,8 @@ from transforms.generations.tombstones import Tombstones
 from transforms.keys import UpdateKeys
 from transforms.plan import PlanItems
 from transforms.records import FileReference, Reindex, RejectsFile, TombstonesMarker
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.store import Store
 
 pytestmark = pytest.mark.slow

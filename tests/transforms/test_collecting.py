@@ -29,7 +29,7 @@ from transforms.records import (
     Source,
     encode,
 )
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 DAY = 24 * 3600

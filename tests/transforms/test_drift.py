@@ -12,7 +12,7 @@ from tests.transforms.stages import TINY
 from transforms import drift
 from transforms.generations import published
 from transforms.records import Drift, Generation, IndexSettings, Reindex, Request, Retrain, Source
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 STEADY = Drift(new_rows=0.01, residual=1.10, imbalance=1.25, recall=0.70, recall_trained=0.72)

@@ -19,7 +19,7 @@ from tests.end_to_end.builds import every_file, make_work_small
 from tests.end_to_end.reindexing import Collection, collection, generation_of
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.stages import go, tasks
-from transforms import inventory, layout
+from transforms import layout
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables
@@ -28,7 +28,8 @@ from transforms.generations.key_tables import Bucket
 from transforms.keys import UpdateKeys, bits_of
 from transforms.plan import PlanItems
 from transforms.records import KeysMarker, Reindex
-from transforms.run import Run
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.shard_keys import shard_entries
 from transforms.store import Store
 

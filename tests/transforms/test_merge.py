@@ -12,7 +12,7 @@ from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.stages import go, tasks
 from transforms import layout
 from transforms.merge import MergeBlocks
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 

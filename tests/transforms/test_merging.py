@@ -17,7 +17,7 @@ from transforms import layout, merging
 from transforms.errors import PixdexError
 from transforms.merge_inputs import merge_inputs
 from transforms.records import ListsMarker, PieceMarker
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 SMALL = 2048

@@ -14,7 +14,7 @@ from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.publish import PublishGeneration
 from transforms.records import ListsMarker
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 

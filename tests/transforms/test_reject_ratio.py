@@ -9,7 +9,7 @@ from tests.transforms.embedded import embed, planned
 from transforms.errors import PixdexError
 from transforms.records import Source
 from transforms.reject_ratio import check_rejects
-from transforms.run import Run
+from transforms.runs.run import Run
 
 COUNT = 8
 

@@ -19,7 +19,7 @@ from transforms.index_cache import materialise
 from transforms.merge_inputs import merge_inputs, open_lists
 from transforms.open_index import open_index
 from transforms.records import Generation, StageMarker
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 NLIST = 7

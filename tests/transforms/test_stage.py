@@ -8,7 +8,7 @@ from apache_beam.testing.util import assert_that
 
 from tests.transforms.stages import begin, pictures, pipeline
 from transforms.records import StageMarker
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.stage import FinishStage
 
 

@@ -16,7 +16,7 @@ from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
 from transforms.index.training import cells, clustering
 from transforms.records import ListsMarker
-from transforms.run import Run, Stage
+from transforms.runs.run import Run, Stage
 from transforms.train import TrainIndex
 from transforms.training_files import TensorsMarker, read_tensors
 

@@ -7,7 +7,7 @@ from transforms.forecast.memory import TaskMemory
 from transforms.forecast.rates import Rates
 from transforms.forecast.work import StageCost, stage_costs
 from transforms.forecast.workload import Machines, Workload
-from transforms.run import Stage
+from transforms.runs.run import Stage
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transforms.index.training import assemble, codebooks, passes
 from transforms.index.training.audit import QUERIES
 from transforms.index.training.clustering import ITERATIONS, PILOT_PER_PARENT
 from transforms.index.training.sampling import HELD_OUT
-from transforms.run import STAGES, Stage
+from transforms.runs.run import STAGES, Stage
 
 _PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")
 _KEY_BYTES = key_tables.LISTED.itemsize

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from transforms import planning
 from transforms.index.index_key import IndexKey, code_size, reduced_dim
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import STEP_BYTES
@@ -20,6 +19,7 @@ from transforms.index.training.cells import GROUP_ROWS
 from transforms.index.training.clustering import parents_of
 from transforms.merging import PIECE_BYTES
 from transforms.records import ROWS_PER_SHARD, Metric
+from transforms.runs import partitions
 from transforms.segments import FAN_IN, FILE_BYTES, READ_BYTES
 
 STORED_BYTES: Final = 2
@@ -127,7 +127,7 @@ class Workload:
     @property
     def partition_rows(self) -> int:
         """Rows of a shard; ready embeddings make them as large as they can be."""
-        return ROWS_PER_SHARD if self.item_bytes is None else planning.partition_rows(self.rows)
+        return ROWS_PER_SHARD if self.item_bytes is None else partitions.partition_rows(self.rows)
 
     @property
     def shards(self) -> int:
@@ -143,7 +143,7 @@ class Workload:
     def block_rows(self) -> int:
         """Rows of a block at most: a worker holds its codes, or those of its rows that are in the sample."""
         sampled = math.ceil(self.shares.sampled * self.sample_component * self.dim)
-        return planning.block_rows(self.rows, self.key.nlist, max(self.entry, sampled))
+        return partitions.block_rows(self.rows, self.key.nlist, max(self.entry, sampled))
 
     @property
     def blocks(self) -> int:

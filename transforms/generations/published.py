@@ -12,7 +12,7 @@ from transforms import layout, parquet_files
 from transforms.errors import PixdexError
 from transforms.generations import manifest
 from transforms.records import FileReference, Generation, Plan, Request
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 SEGMENTS: Final = "segments:"

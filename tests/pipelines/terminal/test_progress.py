@@ -11,7 +11,7 @@ from pipelines.terminal import progress
 from tests.transforms.stages import begin, pictures
 from transforms import layout
 from transforms.records import FileReference, Plan, StageMarker
-from transforms.run import STAGES, Run, Stage
+from transforms.runs.run import STAGES, Run, Stage
 
 Capture = pytest.CaptureFixture[str]
 

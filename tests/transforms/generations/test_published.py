@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transforms import layout, planning, publishing
+from transforms import layout, publishing
 from transforms.errors import PixdexError
 from transforms.generations import published as generations
 from transforms.records import (
@@ -27,7 +27,8 @@ from transforms.records import (
     VectorRange,
     encode,
 )
-from transforms.run import Run
+from transforms.runs import partitions as planning
+from transforms.runs.run import Run
 from transforms.store import Store
 
 REQUEST = Request(

@@ -21,8 +21,8 @@ from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.threads import each_with_one_thread
 from transforms.index.training.clustering import PILOT_PER_PARENT, parents_of
-from transforms.planning import numbered_rows
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
+from transforms.runs.partitions import numbered_rows
 from transforms.store import Store
 from transforms.vector_rows import Choose, read_batches
 

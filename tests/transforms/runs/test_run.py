@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from transforms.errors import PixdexError
-from transforms.run import Run
+from transforms.runs.run import Run
 from transforms.store import Store
 
 

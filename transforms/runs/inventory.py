@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from transforms import layout, parquet_files, planning, tables
+from transforms import layout, parquet_files, tables
 from transforms.generations import tables as members
 from transforms.generations import tombstones
 from transforms.generations.tables import BlockMember
 from transforms.generations.tombstones import Tombstones
-from transforms.planning import Block
 from transforms.records import (
     FileReference,
     KeysMarker,
@@ -24,7 +23,9 @@ from transforms.records import (
     ShardMarker,
     TombstonesMarker,
 )
-from transforms.run import Run
+from transforms.runs import partitions
+from transforms.runs.partitions import Block
+from transforms.runs.run import Run
 from transforms.vector_rows import Choose
 
 _CUT = pa.schema([("block", pa.int64()), ("first_shard", pa.int64()), ("stop_shard", pa.int64())])
@@ -55,7 +56,7 @@ def blocks_to_add(run: Run) -> Iterator[Block]:
     """Reads the blocks that a run adds, in order; as `retrains`."""
     cut = run.drift.cut if run.request.reindex is not None and retrains(run) else None
     if cut is None:
-        yield from planning.read_blocks(run.store, run.plan)
+        yield from partitions.read_blocks(run.store, run.plan)
         return
     for row in parquet_files.read(run.store, cut).to_pylist():
         yield Block(row["block"], row["first_shard"], row["stop_shard"])
@@ -100,7 +101,7 @@ def shards_in(run: Run, block: Block) -> BlockShards:
     old = [marker for marker in members.shards_of(run.store, run.base) if marker.shard in block.shards]
     dead = dead_rows(run, range(layout.folder_of(block.first_shard), layout.folder_of(block.stop_shard - 1) + 1))
     counts = dead.count_by_shard
-    alive = [marker for marker in [*old, *new] if planning.numbered_rows(marker) > counts.get(marker.shard, 0)]
+    alive = [marker for marker in [*old, *new] if partitions.numbered_rows(marker) > counts.get(marker.shard, 0)]
     return BlockShards(alive, dead)
 
 
@@ -197,7 +198,7 @@ def live_shards(run: Run) -> list[ShardMarker]:
 
 def cut_all(run: Run, limit: int) -> list[Block]:
     """Cuts all live shards of a run into blocks of at most `limit` rows, for a retrain."""
-    return planning.cut_blocks([(marker.shard, marker.rows) for marker in live_shards(run)], limit)
+    return partitions.cut_blocks([(marker.shard, marker.rows) for marker in live_shards(run)], limit)
 
 
 def _dead_shards(run: Run) -> list[int]:
@@ -206,7 +207,9 @@ def _dead_shards(run: Run) -> list[int]:
     if not counts:
         return []
     return [
-        marker.shard for marker in all_shards(run) if counts.get(marker.shard, 0) >= planning.numbered_rows(marker) > 0
+        marker.shard
+        for marker in all_shards(run)
+        if counts.get(marker.shard, 0) >= partitions.numbered_rows(marker) > 0
     ]
 
 

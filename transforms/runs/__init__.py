@@ -1,0 +1,1 @@
+"""One request on its way: the run, its beginning, partitions, inventory."""
