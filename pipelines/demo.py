@@ -31,7 +31,7 @@ from transforms.demo.corpus import COLUMNS
 from transforms.demo.drawing import Scene, draw
 from transforms.errors import UsageError
 from transforms.generations import published
-from transforms.searching import Searcher
+from transforms.search.searcher import Searcher
 from transforms.store import Store
 
 PICTURES: Final = 1500

@@ -30,7 +30,7 @@ from transforms.generations import tables as members
 from transforms.index.trained import read_training
 from transforms.records import NO_ENCODER, FileReference, Generation, Source
 from transforms.runs.run import STAGES, Run
-from transforms.searching import open_generation
+from transforms.search.searcher import open_generation
 from transforms.store import Store
 
 REASONS = 100

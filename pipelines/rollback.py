@@ -16,7 +16,7 @@ from pipelines.terminal import console, flags, options
 from transforms import lease, rolling_back
 from transforms.errors import UsageError
 from transforms.generations import published
-from transforms.searching import open_generation
+from transforms.search.searcher import open_generation
 
 
 class RollbackOptions(options.RootOptions):

@@ -39,8 +39,8 @@ from transforms.errors import PixdexError, UsageError
 from transforms.load_picture import load_picture, target_side
 from transforms.records import NO_ENCODER, EncoderSettings, Modality
 from transforms.rejects import Failure, normalised_message
-from transforms.row_metadata import Hit
-from transforms.searching import Searcher
+from transforms.search.hits import Hit
+from transforms.search.searcher import Searcher
 from transforms.store import Store
 
 _SCORES: Final = {"ip": "inner product", "l2": "squared distance", "l1": "L1 distance"}

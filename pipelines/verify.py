@@ -27,7 +27,7 @@ from transforms.errors import PixdexError, UsageError
 from transforms.findings import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report, reason_of
 from transforms.generations import published
 from transforms.records import Generation
-from transforms.searching import open_generation
+from transforms.search.searcher import open_generation
 from transforms.store import Found, Store
 
 _SHOWN = 20

@@ -18,7 +18,7 @@ import PIL.Image
 from transforms import uris
 from transforms.errors import UsageError
 from transforms.pictures import decode
-from transforms.row_metadata import Hit
+from transforms.search.hits import Hit
 
 _SIDE = 320
 """Pixels of a thumbnail's longer side: sharp at the size shown, also on dense screens."""

@@ -19,7 +19,7 @@ from pipelines.running import launch
 from transforms.generations import published, tables
 from transforms.records import Generation, StageMarker, TrainedIndex, TrainMarker
 from transforms.runs.run import Run
-from transforms.searching import Searcher
+from transforms.search.searcher import Searcher
 from transforms.stage import FinishStage
 from transforms.store import Store
 

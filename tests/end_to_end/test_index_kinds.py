@@ -12,7 +12,7 @@ from pipelines import build
 from tests.end_to_end.builds import TINY, generation_of, rows_of
 from transforms.index.index_key import IndexKey, code_size
 from transforms.records import Generation
-from transforms.searching import Searcher
+from transforms.search.searcher import Searcher
 from transforms.store import Store
 
 ROWS = 400

@@ -12,7 +12,7 @@ from pipelines import build, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import assert_same, build_with_trained_of, deltas, generation_of
 from transforms import vector_files
-from transforms.searching import Searcher
+from transforms.search.searcher import Searcher
 from transforms.store import Store
 
 KEY = ("--index-key", "IVF4,Flat", "--no-progress")

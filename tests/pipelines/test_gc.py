@@ -18,7 +18,7 @@ from transforms import collecting, layout, lease, publishing
 from transforms.generations import published
 from transforms.records import EncoderSettings, Generation, IndexSettings, Request, Source
 from transforms.runs.run import Run
-from transforms.searching import Searcher
+from transforms.search.searcher import Searcher
 from transforms.store import Store
 
 Capture = pytest.CaptureFixture[str]

@@ -15,11 +15,11 @@ from transforms import layout, merging, publishing, segments
 from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError
 from transforms.generations import published
-from transforms.index_cache import materialise
 from transforms.merge_inputs import merge_inputs, open_lists
-from transforms.open_index import open_index
 from transforms.records import Generation, StageMarker
 from transforms.runs.run import Run
+from transforms.search.local_copies import materialise
+from transforms.search.open_index import open_index
 from transforms.store import Store
 
 NLIST = 7

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.terminal.result_page import Answer, link, page, write
 from transforms.errors import UsageError
-from transforms.row_metadata import Hit
+from transforms.search.hits import Hit
 
 
 def hit(uri: str, **fields: object) -> Hit:

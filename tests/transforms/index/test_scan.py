@@ -8,7 +8,7 @@ import pytest
 
 from transforms.index import scan
 from transforms.index.scan import search_lists
-from transforms.open_index import _fast_merged
+from transforms.search.open_index import _fast_merged
 
 DIM, ROWS, NLIST = 16, 6000, 600
 _RNG = np.random.default_rng(3)

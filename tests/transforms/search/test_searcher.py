@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tests.roots import Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
 from transforms.records import MODALITIES
-from transforms.row_metadata import Hit
-from transforms.searching import Searcher, _rows_of
+from transforms.search.hits import Hit
+from transforms.search.searcher import Searcher, _rows_of
 from transforms.store import Store
 
 EAST = np.array([unit(0)], np.float32)
@@ -244,7 +244,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_searching_imports_neither_torch_nor_beam() -> None:
-    code = "import sys, transforms.searching; print([m for m in ('torch', 'apache_beam') if m in sys.modules])"
+    code = "import sys, transforms.search.searcher; print([m for m in ('torch', 'apache_beam') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -14,8 +14,8 @@ from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.index.lists.format import HEAD, Seal, segment_starts
 from transforms.index.lists.reader import ListFile
-from transforms.index_cache import cached_lists
 from transforms.records import FileReference, Generation, TrainedIndex
+from transforms.search.local_copies import cached_lists
 from transforms.store import Store, missing
 
 _MOST_TABLE_BYTES = 64 << 20

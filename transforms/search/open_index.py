@@ -7,11 +7,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from transforms.deltas import open_deltas
 from transforms.errors import PixdexError, UsageError
 from transforms.generations.published import SEGMENTS
-from transforms.index_cache import materialise
 from transforms.records import Generation
+from transforms.search.deltas import open_deltas
+from transforms.search.local_copies import materialise
 from transforms.store import Store, missing
 
 _PARALLEL_QUERIES = 3

@@ -12,8 +12,8 @@ import pytest
 from tests.roots import Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
-from transforms.open_index import open_index
 from transforms.records import FileReference, Generation
+from transforms.search.open_index import open_index
 from transforms.store import Store
 
 DIM, ROWS = 32, 2000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transforms.ranking import NO_ROW, Reach, over_fetched, rank
+from transforms.search.ranking import NO_ROW, Reach, over_fetched, rank
 
 
 @dataclass(frozen=True)

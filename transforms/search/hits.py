@@ -8,9 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import ready_metadata, shards
+from transforms import shards
 from transforms.errors import PixdexError
 from transforms.records import FileReference, VectorRange, split_ids
+from transforms.search import ready_metadata
 from transforms.store import Store
 
 _READERS = 8

@@ -11,8 +11,8 @@ import pytest
 
 from tests.transforms.ready import random_vectors, range_of, save_npy, save_parquet
 from transforms.errors import PixdexError
-from transforms.ready_metadata import read_metadata
 from transforms.records import VectorRange
+from transforms.search.ready_metadata import read_metadata
 
 
 def beside(folder: Path, columns: dict[str, object], rows: int, group: int | None = None) -> VectorRange:

@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.roots import METRICS, Row, make_root, unit
-from transforms import deltas, tables
+from transforms import tables
 from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError, UsageError
 from transforms.index.lists import format
 from transforms.index.lists.writer import write_lists
-from transforms.open_index import open_index
 from transforms.records import FileReference, Generation, Metric, row_ids
-from transforms.row_metadata import Hit
-from transforms.searching import Searcher, open_generation
+from transforms.search import deltas
+from transforms.search.hits import Hit
+from transforms.search.open_index import open_index
+from transforms.search.searcher import Searcher, open_generation
 from transforms.store import Store
 
 EAST = np.array([unit(0)], np.float32)

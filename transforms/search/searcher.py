@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import ranking
 from transforms.errors import UsageError
 from transforms.generations import manifest, tombstones
 from transforms.generations import published as generations
 from transforms.index.scan import search_lists
-from transforms.open_index import open_index
-from transforms.ranking import NO_ROW, Ranked, Reach
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Generation, Modality
-from transforms.row_metadata import Hit, RowMetadata
+from transforms.search import ranking
+from transforms.search.hits import Hit, RowMetadata
+from transforms.search.open_index import open_index
+from transforms.search.ranking import NO_ROW, Ranked, Reach
 from transforms.store import Store
 
 _ROUNDING = 1e-3

@@ -1,0 +1,1 @@
+"""Opens a generation and answers queries."""
