@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from pipelines.terminal import console, flags, options, text_table
 from pipelines.terminal.text_table import Column
-from transforms import layout, shards
+from transforms import layout
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.generations import tables as members
@@ -31,6 +31,7 @@ from transforms.index.trained import read_training
 from transforms.records import NO_ENCODER, FileReference, Generation, Source
 from transforms.runs.run import STAGES, Run
 from transforms.search.searcher import open_generation
+from transforms.shards import files as shards
 from transforms.store import Store
 
 REASONS = 100

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms import layout, shards
+from transforms import layout
 from transforms.generations import tombstones
 from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.writer import write_lists
@@ -29,7 +29,8 @@ from transforms.records import (
     TrainedIndex,
     row_ids,
 )
-from transforms.shards import Reject
+from transforms.shards import files
+from transforms.shards.files import Reject
 from transforms.store import Store, sha256_of
 
 FINGERPRINT = "9" * 64
@@ -95,7 +96,7 @@ def make_root(
         }  # fmt: skip
         if rows:
             own = np.array([row.vector for row in rows], np.float32)
-            entry |= asdict(shards.write_embeddings(store, shard, _metadata(rows), own))
+            entry |= asdict(files.write_embeddings(store, shard, _metadata(rows), own))
             holder = next((one for one, numbers in zip(added, deltas, strict=True) if shard in numbers), index)
             holder.add_with_ids(own, row_ids(shard, len(rows)))
         table.append(entry)
@@ -103,7 +104,7 @@ def make_root(
     file = folder / path
     file.parent.mkdir(parents=True)
     faiss.write_index(index, str(file))
-    rejected = shards.write_rejects(store, 0, rejects)
+    rejected = files.write_rejects(store, 0, rejects)
     keys = len({row.key for row in living})
     blocks = [
         _delta(store, block, one, numbers) for block, (one, numbers) in enumerate(zip(added, deltas, strict=True))

@@ -25,8 +25,8 @@ from transforms.runs import inventory
 from transforms.runs.inventory import BlockShards
 from transforms.runs.partitions import Block
 from transforms.runs.run import Run
+from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.stage import FinishStage
-from transforms.vector_rows import VectorBatch, read_batches
 
 
 @dataclass(eq=False)

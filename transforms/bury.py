@@ -9,12 +9,13 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from numpy.typing import NDArray
 
-from transforms import layout, parquet_files, shards
+from transforms import layout, parquet_files
 from transforms.generations import key_tables, tables, tombstones
 from transforms.generations.key_tables import Bucket
 from transforms.generations.tombstones import Tombstones
 from transforms.records import ROW_BITS, FileReference, RejectsFile, StageMarker, TombstonesMarker, digest
 from transforms.runs.run import Run
+from transforms.shards import files as shards
 from transforms.stage import FinishStage
 
 _FOLDER_IDS = np.int64(layout.FOLDER_SIZE << ROW_BITS)

@@ -23,8 +23,8 @@ from transforms.index.training.sampling import in_sample
 from transforms.records import Drift, DriftMarker, FileReference, Generation, StageMarker, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
+from transforms.shards.vectors import Choose, VectorBatch, read_batches
 from transforms.stage import FinishStage
-from transforms.vector_rows import Choose, VectorBatch, read_batches
 
 SAMPLED_ROWS: Final = 4096
 """New rows that are coded to see their residual: of a mean square they tell about 2 %."""

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms import shards
 from transforms.encode_slots import Encode, encode_slots
 from transforms.encoders import Encoder
 from transforms.load_picture import load_picture, target_side
@@ -23,6 +22,7 @@ from transforms.rejects import Failure
 from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
 from transforms.shard_rows import ShardRows
+from transforms.shards import files
 from transforms.sources import items
 
 FETCH_THREADS = 8
@@ -50,7 +50,7 @@ def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMa
     rows.finish(settings)
     metadata, vectors = rows.keep_sound()
     modalities = metadata["modality"].to_pylist()
-    embeddings = shards.write_embeddings(run.store, partition.shard, metadata, vectors) if len(vectors) else None
+    embeddings = files.write_embeddings(run.store, partition.shard, metadata, vectors) if len(vectors) else None
     rejects = [rows.rejects[place] for place in sorted(rows.rejects)]
     return ShardMarker(
         shard=partition.shard,
@@ -63,7 +63,7 @@ def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMa
         texts=modalities.count("text"),
         keywords=modalities.count("keyword"),
         embeddings=embeddings,
-        rejects=shards.write_rejects(run.store, partition.shard, rejects),
+        rejects=files.write_rejects(run.store, partition.shard, rejects),
         seconds=round(time.monotonic() - started, 3),
     )
 

@@ -2,11 +2,11 @@
 
 import time
 
-from transforms import ready_vectors, shards
 from transforms.records import Partition, ShardMarker, VectorRange
 from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
-from transforms.shards import Reject
+from transforms.shards import files, ready_vectors
+from transforms.shards.files import Reject
 
 
 def row_key(ready: VectorRange, row: int) -> str:
@@ -48,7 +48,7 @@ def register(run: Run, partition: Partition) -> ShardMarker:
         texts=sound_rows if ready.modality == "text" else 0,
         keywords=sound_rows if ready.modality == "keyword" else 0,
         embeddings=None,
-        rejects=shards.write_rejects(run.store, partition.shard, rejects),
+        rejects=files.write_rejects(run.store, partition.shard, rejects),
         seconds=round(time.monotonic() - started, 3),
         ready=ready,
     )

@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from transforms import shards
 from transforms.errors import PixdexError
 from transforms.runs.run import Run
+from transforms.shards import files
 
 _REASONS_SHOWN = 3
 _MANY = 100
@@ -27,7 +27,7 @@ def check_rejects(run: Run, limit: float) -> None:
     reasons: Counter[str] = Counter()
     for marker in markers:
         if marker.rejects:
-            table = shards.read_rejects(run.store, marker.rejects)
+            table = files.read_rejects(run.store, marker.rejects)
             pairs = zip(table["type"].to_pylist(), table["message"].to_pylist(), strict=True)
             reasons.update(f"{kind}: {message}" for kind, message in pairs)
     common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_REASONS_SHOWN))

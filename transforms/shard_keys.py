@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms import parquet_files, shards
+from transforms import parquet_files
 from transforms.generations import key_tables
 from transforms.records import ShardMarker, Source
+from transforms.shards import files
 from transforms.store import Store
 
 _COLUMNS = ["key", "uri", "version", "modality", "part"]
@@ -26,7 +27,7 @@ def shard_entries(store: Store, shard: ShardMarker, sources: Sequence[Source]) -
         with parquet_files.opened(store, shard.embeddings) as file:
             parts.append(_embedded(file.read(columns=_COLUMNS), sources))
     if shard.rejects is not None:
-        parts.append(_rejected(shards.read_rejects(store, shard.rejects), sources))
+        parts.append(_rejected(files.read_rejects(store, shard.rejects), sources))
     entries = key_tables.joined(parts)
     entries["shard"] = shard.shard
     return key_tables.sort(entries)

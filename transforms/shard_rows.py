@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from transforms.records import EncoderSettings, Modality
 from transforms.rejects import Failure
-from transforms.shards import Reject
+from transforms.shards.files import Reject
 from transforms.sources import items
 
 _CHUNK = 4096

@@ -29,10 +29,10 @@ from transforms.records import FileReference, ListsMarker, StageMarker, TrainedI
 from transforms.runs import inventory
 from transforms.runs.partitions import Block
 from transforms.runs.run import Run
+from transforms.shards.vectors import VectorBatch
 from transforms.stage import FinishStage
 from transforms.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
 from transforms.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
-from transforms.vector_rows import VectorBatch
 
 _PILOT = range(PILOT_PART, PILOT_PART + 1)
 _HELD_OUT = range(HELD_OUT_PART, HELD_OUT_PART + 1)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from xxhash import xxh3_64
 
-from transforms import collecting, layout, parquet_files, vector_files, verifying_counts, verifying_rows
+from transforms import collecting, layout, parquet_files, verifying_counts, verifying_rows
 from transforms.errors import PixdexError
 from transforms.findings import REBUILD, RENEW, RESTORE, Report
 from transforms.generations import tables as members
@@ -23,6 +23,7 @@ from transforms.generations.published import SEGMENTS
 from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation, digest
+from transforms.shards import ready_files
 from transforms.store import Found, Store
 from transforms.verifying_counts import Looked, for_each
 
@@ -204,7 +205,7 @@ def _registered(uri: str | None, version: str | None) -> Iterator[tuple[str, str
 
 def _look_elsewhere(report: Report, uri: str, version: str | None) -> None:
     try:
-        stands = vector_files.stat(uri)[1]
+        stands = ready_files.stat(uri)[1]
     except (OSError, PixdexError) as error:
         why = getattr(error, "strerror", None) or error
         report.found(uri, f"cannot be read ({why})", "put it back, or run pixdex reindex to drop what it held")

@@ -21,7 +21,7 @@ from transforms.generations import published
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Generation
 from transforms.runs import partitions
-from transforms.shards import read_rejects
+from transforms.shards.files import read_rejects
 from transforms.sources import items
 from transforms.store import Store
 

@@ -11,8 +11,8 @@ import pytest
 from pipelines import build, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import assert_same, build_with_trained_of, deltas, generation_of
-from transforms import vector_files
 from transforms.search.searcher import Searcher
+from transforms.shards import ready_files
 from transforms.store import Store
 
 KEY = ("--index-key", "IVF4,Flat", "--no-progress")
@@ -77,13 +77,13 @@ def test_a_file_that_did_not_change_is_not_opened(
     folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    head = vector_files.npy_head
+    head = ready_files.npy_head
 
-    def noting(uri: str, size: int) -> vector_files.NpyHead:
+    def noting(uri: str, size: int) -> ready_files.NpyHead:
         opened.append(uri.rpartition("/")[2])
         return head(uri, size)
 
-    monkeypatch.setattr(vector_files, "npy_head", noting)
+    monkeypatch.setattr(ready_files, "npy_head", noting)
     save(folder, "d.npy", 50, 4)
     assert reindexing.run(tmp_path / "root") == 0
     assert set(opened) == {"d.npy"}

@@ -12,7 +12,7 @@ from tests.roots import Row, make_root, unit
 from transforms import layout
 from transforms.generations import published
 from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Request, Source, StageMarker
-from transforms.shards import Reject
+from transforms.shards.files import Reject
 from transforms.store import Store
 
 ROWS = (Row("a", unit(1)), Row("b", unit(2)), Row("a", unit(3), "text"), Row("a", unit(4), "keyword"))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.encoders import TinyEncoder
-from transforms import layout, shards
+from transforms import layout
 from transforms.embedding import embed_partition
 from transforms.generations import published
 from transforms.open_encoder import fingerprint_of
@@ -18,7 +18,8 @@ from transforms.records import EncoderSettings, IndexSettings, Plan, Request, Sh
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
-from transforms.shards import Reject
+from transforms.shards import files
+from transforms.shards.files import Reject
 from transforms.sources import items
 from transforms.sources.csv_rows import CsvListing
 from transforms.sources.pictures import PictureListing
@@ -78,5 +79,5 @@ def embed(run: Run, encoder: Any = None) -> Embedded:
     marker = embed_partition(run, partition, encoder or TinyEncoder())
     run.commit("embed", partition.shard, marker)
     table = pq.read_table(run.store.local_path(marker.embeddings.path)) if marker.embeddings else pa.table({})
-    found = shards.read_rejects(run.store, marker.rejects).to_pylist() if marker.rejects else []
+    found = files.read_rejects(run.store, marker.rejects).to_pylist() if marker.rejects else []
     return Embedded(run, marker, table, [Reject(**row) for row in found])

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms import vector_files
 from transforms.records import VectorRange
+from transforms.shards import ready_files
 
 ListKind = Literal["list", "large_list", "fixed"]
 
@@ -62,8 +62,8 @@ def range_of(file: Path, start: int, stop: int, metadata: Path | None = None) ->
         format="parquet" if parquet else "npy",
         start=start,
         stop=stop,
-        version=vector_files.stat(uri)[1],
+        version=ready_files.stat(uri)[1],
         column="embedding" if parquet else None,
         metadata=f"file://{metadata}" if metadata else None,
-        metadata_version=vector_files.stat(f"file://{metadata}")[1] if metadata else None,
+        metadata_version=ready_files.stat(f"file://{metadata}")[1] if metadata else None,
     )

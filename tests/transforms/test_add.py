@@ -19,7 +19,6 @@ from transforms.generations.tombstones import Tombstones
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.reader import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
-from transforms.ready_vectors import as_indexed
 from transforms.records import (
     EncoderSettings,
     FileReference,
@@ -37,9 +36,10 @@ from transforms.runs import partitions
 from transforms.runs.inventory import BlockShards
 from transforms.runs.partitions import Block
 from transforms.runs.run import Run
-from transforms.shards import read_vectors
+from transforms.shards.files import read_vectors
+from transforms.shards.ready_vectors import as_indexed
+from transforms.shards.vectors import VectorBatch
 from transforms.store import Store
-from transforms.vector_rows import VectorBatch
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.end_to_end.reindexing import Collection, collection, generation_of
 from tests.end_to_end.reindexing import run as reindex
 from tests.transforms.built import run_up_to
 from tests.transforms.stages import go, tasks
-from transforms import layout, shards
+from transforms import layout
 from transforms.bury import BuryRows
 from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError
@@ -32,6 +32,7 @@ from transforms.plan import PlanItems
 from transforms.records import FileReference, Reindex, RejectsFile, TombstonesMarker
 from transforms.runs import inventory
 from transforms.runs.run import Run
+from transforms.shards import files as shards
 from transforms.store import Store
 
 pytestmark = pytest.mark.slow

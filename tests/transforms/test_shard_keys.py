@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transforms import shards
 from transforms.generations import key_tables
 from transforms.generations.key_tables import ENTRY
 from transforms.records import FileReference, ShardMarker, Source
 from transforms.shard_keys import shard_entries
-from transforms.shards import Reject
+from transforms.shards import files
+from transforms.shards.files import Reject
 from transforms.store import Store
 
 SHARD = 4097
@@ -64,7 +64,7 @@ def write(store: Store, rows: list[Row], shard: int = SHARD, *, pictures: bool =
             "height": nothing,
         }
     )
-    return shards.write_embeddings(store, shard, metadata, np.ones((len(rows), 4), np.float32))
+    return files.write_embeddings(store, shard, metadata, np.ones((len(rows), 4), np.float32))
 
 
 def rejected(store: Store, kinds: dict[str, str], shard: int = SHARD) -> FileReference | None:
@@ -73,7 +73,7 @@ def rejected(store: Store, kinds: dict[str, str], shard: int = SHARD) -> FileRef
         Reject(key, uri_of(key), f"version of {key}", "image", 0, "decode", kind, "no picture")
         for key, kind in kinds.items()
     ]
-    return shards.write_rejects(store, shard, found)
+    return files.write_rejects(store, shard, found)
 
 
 def entries_of(

@@ -17,7 +17,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from transforms import ready_vectors, shards, vector_files
 from transforms.forecast.rates import A_CORE, RateName
 from transforms.forecast.work import GRAPH_LOOKS
 from transforms.forecast.workload import OWN_SHARD_BYTES, SCORE_COMPONENTS, THREADS_A_TASK
@@ -31,8 +30,9 @@ from transforms.index.training import clustering, codebooks
 from transforms.index.training.cells import CellGroup, CellRows, cluster_cells, read_cells
 from transforms.index.training.sampling import POINTS_PER_LIST, in_sample
 from transforms.records import EncoderSettings, FileReference, ShardMarker, StageMarker, VectorRange
+from transforms.shards import files, ready_files, ready_vectors
+from transforms.shards.vectors import read_batches
 from transforms.store import Store
-from transforms.vector_rows import read_batches
 
 _CALLS, _ENOUGH_SECONDS = 5, 1.5
 _ROWS, _DIM, _INNER = 65_536, 512, 256
@@ -150,7 +150,7 @@ def _shard(folder: Path, vectors: NDArray[np.float32]) -> tuple[ShardMarker, Enc
     file = folder / "vectors.npy"
     np.save(file, vectors.astype(np.float16))
     uri = file.as_uri()
-    ready = VectorRange(uri, "npy", 0, _ROWS, vector_files.stat(uri)[1])
+    ready = VectorRange(uri, "npy", 0, _ROWS, ready_files.stat(uri)[1])
     counts = {"items": _ROWS, "rejected": 0, "rows": _ROWS, "images": _ROWS, "texts": 0, "keywords": 0}
     marker = ShardMarker(0, 0, "", **counts, embeddings=None, rejects=None, seconds=0.0, ready=ready)
     return marker, EncoderSettings("none", "", _DIM, ("image",))
@@ -175,7 +175,7 @@ def _parquet(
 ) -> tuple[float, Callable[[], object]]:
     """Reads a shard of ours, of values that are rounded to float16 as they are by default."""
     rounded = vectors.astype(np.float16).astype(np.float32)
-    file = shards.write_embeddings(store, 1, pa.table({name: [""] * _ROWS for name in shards.CORE_COLUMNS}), rounded)
+    file = files.write_embeddings(store, 1, pa.table({name: [""] * _ROWS for name in files.CORE_COLUMNS}), rounded)
     counts = {"items": _ROWS, "rejected": 0, "rows": _ROWS, "images": _ROWS, "texts": 0, "keywords": 0}
     marker = ShardMarker(1, 0, "", **counts, embeddings=file, rejects=None, seconds=0.0, ready=None)
 

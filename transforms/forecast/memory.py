@@ -17,7 +17,7 @@ from transforms.index.choose import graph_bytes
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import STEP_BYTES
 from transforms.index.training.cells import GROUP_ROWS
-from transforms.vector_rows import BATCH_ROWS
+from transforms.shards.vectors import BATCH_ROWS
 
 PROCESS_BYTES: Final = 400 << 20
 """A worker before it holds anything: Python with Beam, numpy, pyarrow and faiss."""

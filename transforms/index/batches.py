@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from transforms.vector_rows import BATCH_ROWS
+from transforms.shards.vectors import BATCH_ROWS
 
 _BATCHES: Final = 8
 _BYTES: Final = 64 << 20
 """So many batches, of at most so many bytes, are assigned at once by all threads: they fill the products of cells."""
 
 READ_AHEAD: Final = 3
-"""Batches that a reader has beside (see `transforms.vector_rows.read_batches`)."""
+"""Batches that a reader has beside (see `transforms.shards.vectors.read_batches`)."""
 
 
 def batches_a_thread(dim: int, threads: int) -> int:

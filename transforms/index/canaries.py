@@ -26,8 +26,8 @@ from transforms.index.scan import search_lists
 from transforms.index.threads import limited
 from transforms.index.vector_transforms import behind_transforms
 from transforms.records import FileReference, Metric
+from transforms.shards.vectors import BATCH_ROWS, VectorBatch
 from transforms.store import Store
-from transforms.vector_rows import BATCH_ROWS, VectorBatch
 
 QUERIES: Final = 1000
 UNIVERSE: Final = 32_768

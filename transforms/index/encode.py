@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transforms.errors import PixdexError
 from transforms.index.assignment import FlatAssigner, padded
 from transforms.index.vector_transforms import behind_transforms
-from transforms.vector_rows import BATCH_ROWS, VectorBatch
+from transforms.shards.vectors import BATCH_ROWS, VectorBatch
 
 Assign = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """Gives every vector, behind the transforms, its list."""

@@ -26,7 +26,7 @@ from transforms.records import (
 from transforms.runs import partitions
 from transforms.runs.partitions import Block
 from transforms.runs.run import Run
-from transforms.vector_rows import Choose
+from transforms.shards.vectors import Choose
 
 _CUT = pa.schema([("block", pa.int64()), ("first_shard", pa.int64()), ("stop_shard", pa.int64())])
 

@@ -8,16 +8,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import shards
 from transforms.errors import PixdexError
 from transforms.records import FileReference, VectorRange, split_ids
 from transforms.search import ready_metadata
+from transforms.shards import files
 from transforms.store import Store
 
 _READERS = 8
 """Shards whose metadata is read at once."""
 
-_OWN: Final = frozenset({"id", *shards.CORE_COLUMNS})
+_OWN: Final = frozenset({"id", *files.CORE_COLUMNS})
 
 
 @dataclass(frozen=True)
@@ -97,5 +97,5 @@ class RowMetadata:
         if ready is not None:
             return ready_metadata.read_metadata(number, ready, rows)
         reference = FileReference(shard["path"], shard["bytes"], shard["checksum"])
-        found: list[dict[str, Any]] = shards.read_metadata(self._store, reference, rows).to_pylist()
+        found: list[dict[str, Any]] = files.read_metadata(self._store, reference, rows).to_pylist()
         return found

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms import vector_files
 from transforms.errors import PixdexError
 from transforms.ready_shards import row_key
 from transforms.records import VectorRange, row_ids
+from transforms.shards import ready_files
 from transforms.sources import items
 
 CAPTION: Final = "caption"
@@ -54,7 +54,7 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64]) -> dict[str, list[Any]
     if beside is None:
         return {}
     _check_version(ready, beside)
-    with vector_files.opened(beside) as file:
+    with ready_files.opened(beside) as file:
         if len(rows) and rows.max() >= file.metadata.num_rows:
             raise PixdexError(
                 f"{beside} has {file.metadata.num_rows} rows and should have row {rows.max()}: it belongs to "
@@ -68,7 +68,7 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64]) -> dict[str, list[Any]
 def _check_version(ready: VectorRange, beside: str) -> None:
     planned = ready.version if beside == ready.uri else ready.metadata_version
     try:
-        _, version = vector_files.stat(beside)
+        _, version = ready_files.stat(beside)
     except OSError as error:
         raise PixdexError(
             f"{beside} cannot be read ({error.strerror or error}): what stands beside ready embeddings is not copied, "

@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms import parquet_files, shards
+from transforms import parquet_files
 from transforms.records import ItemSlice
+from transforms.shards import files
 from transforms.store import Store
 
 IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM = (f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem"))
@@ -40,7 +41,7 @@ CORE_SCHEMA = pa.schema(
     ]
 )
 
-SHARD_COLUMNS = ("id", *shards.CORE_COLUMNS, shards.EMBEDDING)
+SHARD_COLUMNS = ("id", *files.CORE_COLUMNS, files.EMBEDDING)
 """Names that a shard's parquet keeps for itself; a source's column of such a name gets a prefix."""
 
 ITEMS_PER_GROUP = 8192

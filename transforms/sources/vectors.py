@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-from transforms import uris, vector_files
+from transforms import uris
 from transforms.errors import PixdexError, UsageError
 from transforms.records import Source, VectorRange
+from transforms.shards import ready_files
 
 DEFAULT_COLUMN: Final = "embedding"
 """Column of a parquet file that holds the vectors, unless another is named."""
@@ -97,9 +98,9 @@ def _is_same(before: VectorRange, file: VectorFile, source: Source) -> bool:
     if (before.metadata, before.column, before.modality) != (file.metadata, column, source.modality):
         return False
     try:
-        if vector_files.stat(file.uri)[1] != before.version:
+        if ready_files.stat(file.uri)[1] != before.version:
             return False
-        return file.metadata is None or vector_files.stat(file.metadata)[1] == before.metadata_version
+        return file.metadata is None or ready_files.stat(file.metadata)[1] == before.metadata_version
     except OSError:
         return False  # reading it says what is wrong
 
@@ -138,8 +139,8 @@ def _read_head(source: Source, file: VectorFile) -> ReadyFile:
     column = source.vector_column or DEFAULT_COLUMN
     form = _FORMATS[PurePosixPath(file.uri).suffix.lower()]
     try:
-        size, version = vector_files.stat(file.uri)
-        head = vector_files.npy_head(file.uri, size) if form == "npy" else vector_files.parquet_head(file.uri, column)
+        size, version = ready_files.stat(file.uri)
+        head = ready_files.npy_head(file.uri, size) if form == "npy" else ready_files.parquet_head(file.uri, column)
     except OSError as error:
         raise UsageError(f"{file.uri} cannot be read ({error.strerror or error}): mend it, or leave it out") from error
     vectors = VectorRange(
@@ -158,8 +159,8 @@ def _read_head(source: Source, file: VectorFile) -> ReadyFile:
 
 def _metadata_version(uri: str, metadata: str, rows: int) -> str:
     try:
-        _, version = vector_files.stat(metadata)
-        with vector_files.opened(metadata) as table:
+        _, version = ready_files.stat(metadata)
+        with ready_files.opened(metadata) as table:
             found = table.metadata.num_rows
     except OSError as error:
         raise UsageError(f"--metadata {metadata} cannot be read ({error.strerror or error}): mend it") from error

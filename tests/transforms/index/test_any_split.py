@@ -20,7 +20,7 @@ from transforms.index.encode import Assign, Encoded, centroids, encode_batches, 
 from transforms.index.lists.merge import merge_range
 from transforms.index.lists.reader import ListFile
 from transforms.index.lists.writer import write_lists
-from transforms.vector_rows import VectorBatch
+from transforms.shards.vectors import VectorBatch
 
 NLIST, CELLS = 64, 8
 SMALL = 24

@@ -19,8 +19,8 @@ from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.scan import search_lists
 from transforms.index.training.sampling import in_sample
 from transforms.records import Metric
+from transforms.shards.vectors import VectorBatch
 from transforms.store import Store
-from transforms.vector_rows import VectorBatch
 
 DIM = 16
 CASES: list[tuple[str, Metric]] = [

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tests.transforms.index.test_faiss_file import DIMENSION, KEYS, NLIST, factory_key, normalised, trained_index
 from transforms.errors import PixdexError
 from transforms.index.encode import Encoded, encode_batches, flat_assign
-from transforms.vector_rows import VectorBatch
+from transforms.shards.vectors import VectorBatch
 
 
 def encode(index: faiss.Index, vectors: NDArray[np.float32], first: int = 0, *, batch_rows: int) -> Encoded:

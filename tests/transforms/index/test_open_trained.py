@@ -12,8 +12,8 @@ from transforms.errors import PixdexError
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.training import assemble
+from transforms.shards.vectors import VectorBatch
 from transforms.store import Store
-from transforms.vector_rows import VectorBatch
 
 KEYS = ["PCA8,IVF32,PQ4np", "IVF32_HNSW8,SQ8", "Flat"]
 

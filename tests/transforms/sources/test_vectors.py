@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.transforms.ready import random_vectors, save_npy, save_parquet
-from transforms import vector_files
 from transforms.errors import UsageError
 from transforms.records import Source
+from transforms.shards import ready_files
 from transforms.sources import vectors
 from transforms.sources.vectors import ReadyFile
 
@@ -66,7 +66,7 @@ def test_every_version_of_the_header_is_read(tmp_path: Path, version: tuple[int,
     file = tmp_path / "a.npy"
     with file.open("wb") as stream:
         np.lib.format.write_array(stream, array, version)
-    head = vector_files.npy_head(f"file://{file}", file.stat().st_size)
+    head = ready_files.npy_head(f"file://{file}", file.stat().st_size)
     assert (head.rows, head.dim, head.dtype) == (7, 3, dtype)
     assert file.read_bytes()[head.offset :] == array.tobytes()
 
@@ -141,7 +141,7 @@ def test_metadata_follow_the_files_in_the_order_of_their_names(tmp_path: Path) -
     found = heads(source(tmp_path / "v", tmp_path / "m"))
     beside = [f"file://{tmp_path}/m/{number}.parquet" for number in (0, 1)]
     assert [file.vectors.metadata for file in found] == beside
-    assert [file.vectors.metadata_version for file in found] == [vector_files.stat(uri)[1] for uri in beside]
+    assert [file.vectors.metadata_version for file in found] == [ready_files.stat(uri)[1] for uri in beside]
 
 
 def long_header(file: Path) -> None:

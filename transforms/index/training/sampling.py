@@ -23,8 +23,8 @@ from transforms.index.threads import each_with_one_thread
 from transforms.index.training.clustering import PILOT_PER_PARENT, parents_of
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.runs.partitions import numbered_rows
+from transforms.shards.vectors import Choose, read_batches
 from transforms.store import Store
-from transforms.vector_rows import Choose, read_batches
 
 POINTS_PER_LIST = 40
 """Training vectors a list; faiss asks for 39 to 256. The sample, and the time of training, go with it.

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transforms.ready import random_vectors, range_of, save_npy
-from transforms import shards
 from transforms.errors import PixdexError
 from transforms.index.index_key import IndexKey
 from transforms.index.lists.reader import ListFile
@@ -28,8 +27,9 @@ from transforms.index.training.sampling import (
     read_parts,
     sample_shares,
 )
-from transforms.ready_vectors import as_indexed
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
+from transforms.shards import files as shards
+from transforms.shards.ready_vectors import as_indexed
 from transforms.store import Store
 
 ENCODER = EncoderSettings("tests:None", "f", 5, ("text",), normalize=False)

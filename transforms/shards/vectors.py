@@ -7,10 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import parquet_files, ready_vectors
-from transforms.read_ahead import read_ahead
+from transforms import parquet_files
 from transforms.records import EncoderSettings, FileReference, ShardMarker, VectorRange, row_ids
-from transforms.shards import EMBEDDING
+from transforms.shards import ready_vectors
+from transforms.shards.files import EMBEDDING
+from transforms.shards.read_ahead import read_ahead
 from transforms.store import Store
 
 BATCH_ROWS: Final = 4096

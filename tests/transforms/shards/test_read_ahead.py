@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from transforms.read_ahead import read_ahead
+from transforms.shards.read_ahead import read_ahead
 
 
 class Counted:

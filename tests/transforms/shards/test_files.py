@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from transforms import shards
 from transforms.records import FileReference, row_ids
-from transforms.shards import Reject
+from transforms.shards import files
+from transforms.shards.files import Reject
 from transforms.store import Store
 
 SCHEMA = [
@@ -54,8 +54,8 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def shard(store: Store, monkeypatch: pytest.MonkeyPatch) -> FileReference:
-    monkeypatch.setattr(shards, "ROWS_PER_GROUP", 8)
-    return shards.write_embeddings(store, 12, metadata(30), vectors(30))
+    monkeypatch.setattr(files, "ROWS_PER_GROUP", 8)
+    return files.write_embeddings(store, 12, metadata(30), vectors(30))
 
 
 def test_columns_have_the_names_the_order_and_the_types_of_the_format(store: Store, shard: FileReference) -> None:
@@ -67,7 +67,7 @@ def test_columns_have_the_names_the_order_and_the_types_of_the_format(store: Sto
 
 def test_a_shard_lies_where_its_number_says(store: Store, shard: FileReference) -> None:
     assert shard.path.startswith("embeddings/0000/shard-0000000012-")
-    far = shards.write_embeddings(store, 3 * 4096 + 1, metadata(1), vectors(1))
+    far = files.write_embeddings(store, 3 * 4096 + 1, metadata(1), vectors(1))
     assert far.path.startswith("embeddings/0003/shard-0000012289-")
 
 
@@ -105,18 +105,18 @@ def test_a_component_rounded_to_float16_takes_less_than_two_bytes(store: Store) 
     plain = vectors(2000, 512)
     rounded = (plain / np.linalg.norm(plain, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
 
-    size = shards.write_embeddings(store, 0, metadata(2000), rounded).bytes
-    without = shards.write_embeddings(store, 0, metadata(2000), np.zeros((2000, 512), np.float32)).bytes
+    size = files.write_embeddings(store, 0, metadata(2000), rounded).bytes
+    without = files.write_embeddings(store, 0, metadata(2000), np.zeros((2000, 512), np.float32)).bytes
 
     assert 1.6 < (size - without) / rounded.size <= 1.9
 
 
 def test_equal_rows_have_equal_bytes(store: Store) -> None:
-    assert len({shards.write_embeddings(store, 4, metadata(30), vectors(30)).checksum for _ in range(2)}) == 1
+    assert len({files.write_embeddings(store, 4, metadata(30), vectors(30)).checksum for _ in range(2)}) == 1
 
 
 def test_vectors_read_back_to_the_bit(store: Store, shard: FileReference) -> None:
-    found = shards.read_vectors(store, shard)
+    found = files.read_vectors(store, shard)
 
     assert found.dtype == np.float32
     assert np.array_equal(found, vectors(30))
@@ -128,10 +128,10 @@ def test_metadata_of_any_rows_is_read_in_the_order_asked_for(
     tmp_path_factory: pytest.TempPathFactory, rows: list[int]
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(shards, "ROWS_PER_GROUP", 8)
+        patched.setattr(files, "ROWS_PER_GROUP", 8)
         store = Store.at(str(tmp_path_factory.mktemp("root")))
-        shard = shards.write_embeddings(store, 12, metadata(30), vectors(30))
-        found = shards.read_metadata(store, shard, np.array(rows, np.int64))
+        shard = files.write_embeddings(store, 12, metadata(30), vectors(30))
+        found = files.read_metadata(store, shard, np.array(rows, np.int64))
 
     assert found["id"].to_pylist() == [(12 << 16) + row for row in rows]
     assert found["key"].to_pylist() == [f"이름 {row}" for row in rows]
@@ -143,22 +143,22 @@ def test_rejects_read_back_as_they_were_written(store: Store) -> None:
         Reject("k1", "u1", "v1", "image", 0, "decode", "OSError", "한글 메시지"),
         Reject("k2", "u2", "v2", None, None, "plan", "WrongNumberOfCells", "x"),
     ]
-    reference = shards.write_rejects(store, 7, written)
+    reference = files.write_rejects(store, 7, written)
 
     assert reference is not None
     assert reference.path.startswith("rejects/0000/shard-0000000007-")
-    found = shards.read_rejects(store, reference)
+    found = files.read_rejects(store, reference)
     assert [Reject(**row) for row in found.to_pylist()] == written
-    assert found.schema.equals(shards.REJECT_SCHEMA)
+    assert found.schema.equals(files.REJECT_SCHEMA)
 
 
 def test_rejects_without_a_modality_have_the_same_columns(store: Store) -> None:
-    reference = shards.write_rejects(store, 7, [Reject("k", "u", "v", None, None, "plan", "Empty", "x")])
+    reference = files.write_rejects(store, 7, [Reject("k", "u", "v", None, None, "plan", "Empty", "x")])
 
     assert reference is not None
-    assert shards.read_rejects(store, reference).schema.equals(shards.REJECT_SCHEMA)
+    assert files.read_rejects(store, reference).schema.equals(files.REJECT_SCHEMA)
 
 
 def test_no_reject_makes_no_file(store: Store) -> None:
-    assert shards.write_rejects(store, 7, []) is None
+    assert files.write_rejects(store, 7, []) is None
     assert store.names("rejects") == []

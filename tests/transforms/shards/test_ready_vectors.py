@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from tests.transforms.ready import ListKind, Vectors, random_vectors, range_of, save_npy, save_parquet
-from transforms import vector_files
 from transforms.errors import PixdexError
-from transforms.ready_vectors import as_indexed, pieces, soundness
 from transforms.records import VectorRange
+from transforms.shards import ready_files
+from transforms.shards.ready_vectors import as_indexed, pieces, soundness
 
 KINDS: tuple[ListKind, ...] = ("list", "large_list", "fixed")
 
@@ -73,7 +73,7 @@ def test_objects_of_a_store_are_read_by_range(tmp_path: Path) -> None:
     try:
         for name, form, column in (("a.npy", "npy", None), ("a.parquet", "parquet", "embedding")):
             uri = f"memory:///ready/{name}"
-            version = vector_files.stat(uri)[1]
+            version = ready_files.stat(uri)[1]
             ready = VectorRange(uri, form, 4096, 39_999, version, column)  # type: ignore[arg-type]
             found = list(pieces(ready, 3))
             assert [len(piece) for piece in found[:-1]] == [4096] * (len(found) - 1)

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms import vector_files
 from transforms.errors import PixdexError
 from transforms.records import VectorRange
+from transforms.shards import ready_files
 
 PIECE_ROWS: Final = 4096
 """Rows that are read, checked and converted at once."""
@@ -45,8 +45,8 @@ def pieces(ready: VectorRange, dim: int) -> Iterator[Vectors]:
     """
     size = _check_version(ready)
     if ready.format == "npy":
-        head = vector_files.npy_head(ready.uri, size)
-        path = vector_files.local_path(ready.uri)
+        head = ready_files.npy_head(ready.uri, size)
+        path = ready_files.local_path(ready.uri)
         yield from _remote_pieces(ready, head) if path is None else _mapped_pieces(ready, head, path)
     else:
         yield from _parquet_pieces(ready, dim)
@@ -106,7 +106,7 @@ def _widened(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
 
 def _check_version(ready: VectorRange) -> int:
     try:
-        size, version = vector_files.stat(ready.uri)
+        size, version = ready_files.stat(ready.uri)
     except OSError as error:
         raise PixdexError(
             f"{ready.uri} cannot be read ({error.strerror or error}): ready embeddings are not copied, put it back"
@@ -119,18 +119,18 @@ def _check_version(ready: VectorRange) -> int:
     return size
 
 
-def _mapped_pieces(ready: VectorRange, head: vector_files.NpyHead, path: str) -> Iterator[Vectors]:
+def _mapped_pieces(ready: VectorRange, head: ready_files.NpyHead, path: str) -> Iterator[Vectors]:
     offset, shape = head.offset + ready.start * head.row_bytes, (ready.stop - ready.start, head.dim)
     vectors = np.memmap(path, head.dtype, "r", offset, shape)
     for start in range(0, len(vectors), PIECE_ROWS):
         yield vectors[start : start + PIECE_ROWS].view(np.ndarray)
 
 
-def _remote_pieces(ready: VectorRange, head: vector_files.NpyHead) -> Iterator[Vectors]:
+def _remote_pieces(ready: VectorRange, head: ready_files.NpyHead) -> Iterator[Vectors]:
     for first in range(ready.start, ready.stop, _REMOTE_PIECES * PIECE_ROWS):
         rows = min(_REMOTE_PIECES * PIECE_ROWS, ready.stop - first)
         start = head.offset + first * head.row_bytes
-        data = vector_files.read_range(ready.uri, start, start + rows * head.row_bytes)
+        data = ready_files.read_range(ready.uri, start, start + rows * head.row_bytes)
         if len(data) != rows * head.row_bytes:
             raise PixdexError(f"{ready.uri} was cut short while it was read: put it back, then run again")
         vectors = np.frombuffer(data, head.dtype).reshape(rows, head.dim)
@@ -159,7 +159,7 @@ def _parquet_vectors(ready: VectorRange, dim: int) -> Iterator[Vectors]:
     """Yields the vectors of a range as the batches of the reader hold them."""
     assert ready.column is not None
     first = 0
-    with vector_files.opened(ready.uri) as file:
+    with ready_files.opened(ready.uri) as file:
         for group in range(file.num_row_groups):
             stop = first + file.metadata.row_group(group).num_rows
             if first < ready.stop and stop > ready.start:

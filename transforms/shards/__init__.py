@@ -1,0 +1,1 @@
+"""Rows with vectors, own or ready, behind one reader."""
