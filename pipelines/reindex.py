@@ -58,10 +58,10 @@ from pipelines.terminal import console, flags, options
 from transforms import layout, lease
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published as generations
-from transforms.plan import PlanItems
 from transforms.records import Changes, Generation, Plan, Reindex, Request
 from transforms.runs import inventory
 from transforms.runs.run import Run
+from transforms.stages.plan import PlanItems
 from transforms.store import Store
 
 RETRAIN = ("auto", "never", "always")

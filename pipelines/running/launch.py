@@ -12,26 +12,26 @@ from pipelines.running import dataflow, runners
 from pipelines.running.request import check, difference, request_of, request_of_vectors
 from pipelines.terminal import console, options, progress
 from transforms import layout
-from transforms.add import AddBlocks
-from transforms.bury import BuryRows
-from transforms.compact import CompactBlocks
-from transforms.drift import MeasureDrift
-from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.machines import Worker, Workers, workers_for
 from transforms.forecast.memory import machine_memory
 from transforms.generations import published as generations
 from transforms.index.index_key import IndexKey
-from transforms.keys import UpdateKeys
-from transforms.merge import MergeBlocks
-from transforms.plan import PlanItems
-from transforms.publish import PublishGeneration
 from transforms.records import Generation, Request, Source
 from transforms.rejects import normalised_message
 from transforms.runs.run import Run, Stage
 from transforms.sources import vectors
+from transforms.stages.add import AddBlocks
+from transforms.stages.compact import CompactBlocks
+from transforms.stages.drift import MeasureDrift
+from transforms.stages.embed import EmbedPartitions
+from transforms.stages.keys import UpdateKeys
+from transforms.stages.merge import MergeBlocks
+from transforms.stages.plan import PlanItems
+from transforms.stages.publish import PublishGeneration
+from transforms.stages.tombstones import BuryRows
+from transforms.stages.train import TrainIndex
 from transforms.store import Store
-from transforms.train import TrainIndex
 
 if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineRunner

@@ -16,13 +16,14 @@ import pytest
 
 from pipelines import build
 from tests import corpora
-from transforms import add, merge, merging
+from transforms import merging
 from transforms.generations import published
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Generation
 from transforms.runs import partitions
 from transforms.shards.files import read_rejects
 from transforms.sources import items
+from transforms.stages import add, merge
 from transforms.store import Store
 
 REPOSITORY = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from transforms.generations import published, tables
 from transforms.records import Generation, StageMarker, TrainedIndex, TrainMarker
 from transforms.runs.run import Run
 from transforms.search.searcher import Searcher
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 from transforms.store import Store
 
 ENCODER = ("--encoder", "tests.encoders:TinyEncoder", "--encoder-threads", "1", "--no-progress")

@@ -10,7 +10,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from pipelines.running import launch, runners
 from pipelines.running.request import difference, request_of, request_of_vectors
 from pipelines.terminal import options
-from tests.transforms.stages import TINY
+from tests.transforms.small_runs import TINY
 from transforms import encoders
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, IndexSettings, Request, Source

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.builds import make_work_small
-from tests.transforms.stages import begin, go
-from transforms.add import AddBlocks
-from transforms.embed import EmbedPartitions
-from transforms.keys import UpdateKeys
-from transforms.merge import MergeBlocks
-from transforms.plan import PlanItems
+from tests.transforms.small_runs import begin, go
 from transforms.records import Source
 from transforms.runs.run import Run, Stage
-from transforms.train import TrainIndex
+from transforms.stages.add import AddBlocks
+from transforms.stages.embed import EmbedPartitions
+from transforms.stages.keys import UpdateKeys
+from transforms.stages.merge import MergeBlocks
+from transforms.stages.plan import PlanItems
+from transforms.stages.train import TrainIndex
 
 ROWS = 300
 

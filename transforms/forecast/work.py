@@ -96,7 +96,7 @@ def _embed(load: Workload) -> StageCost:
 
 
 def _keys(load: Workload) -> StageCost:
-    """`transforms.keys`; ready embeddings have no key tables."""
+    """`transforms.stages.keys`; ready embeddings have no key tables."""
     if load.item_bytes is None:
         return StageCost("keys", 0, ())
     entries = load.rows * _ENTRY_BYTES

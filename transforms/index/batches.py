@@ -1,4 +1,4 @@
-"""How many batches of vectors `transforms.add` works on at once: its memory is counted by the same numbers."""
+"""How many batches of vectors `transforms.stages.add` works on at once: its memory is counted by the same numbers."""
 
 from typing import Final
 

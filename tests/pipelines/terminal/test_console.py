@@ -12,7 +12,7 @@ import apache_beam as beam
 import pytest
 
 from pipelines.terminal import console
-from tests.transforms.stages import pipeline
+from tests.transforms.small_runs import pipeline
 from transforms.errors import PixdexError, UsageError
 
 Capture = pytest.CaptureFixture[str]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.terminal import progress
-from tests.transforms.stages import begin, pictures
+from tests.transforms.small_runs import begin, pictures
 from transforms import layout
 from transforms.records import FileReference, Plan, StageMarker
 from transforms.runs.run import STAGES, Run, Stage

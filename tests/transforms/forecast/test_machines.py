@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.transforms.stages import TINY
+from tests.transforms.small_runs import TINY
 from transforms.forecast.machines import LARGE_BYTES, MACHINE_BYTES, SMALL_BYTES, Worker, Workers, workers_for
 from transforms.forecast.memory import stage_memory
 from transforms.forecast.workload import Workload

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy, save_parquet
-from tests.transforms.stages import begin
+from tests.transforms.small_runs import begin
 from transforms import layout, ready_shards
 from transforms.records import EncoderSettings, FileReference, Partition, Plan, ShardMarker, Source, VectorRange
 from transforms.shards import files as shards

@@ -12,7 +12,7 @@ from transforms.merging import Piece, finish_merge, merge_piece, plan_merge
 from transforms.records import StageMarker
 from transforms.runs.run import Run
 from transforms.segments import RangeTask, merge_into_segment, merge_tier, plan_segments, plan_tier
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 
 
 @dataclass(eq=False)

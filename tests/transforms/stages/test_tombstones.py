@@ -3,7 +3,7 @@
 Each test runs stages of a graph, and whole nights are reindexed in tests/end_to_end every time, so that these are run
 at leisure, in two minutes:
 
-    pytest -m slow tests/transforms/test_bury.py tests/transforms/test_keys.py
+    pytest -m slow tests/transforms/stages/test_tombstones.py tests/transforms/stages/test_keys.py
 """
 
 import shutil
@@ -19,20 +19,20 @@ from tests.end_to_end.builds import every_file, make_work_small, write_corpus
 from tests.end_to_end.reindexing import Collection, collection, generation_of
 from tests.end_to_end.reindexing import run as reindex
 from tests.transforms.built import run_up_to
-from tests.transforms.stages import go, tasks
+from tests.transforms.small_runs import go, tasks
 from transforms import layout
-from transforms.bury import BuryRows
-from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables, tombstones
 from transforms.generations import published as generations
 from transforms.generations.tombstones import Tombstones
-from transforms.keys import UpdateKeys
-from transforms.plan import PlanItems
 from transforms.records import FileReference, Reindex, RejectsFile, TombstonesMarker
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shards import files as shards
+from transforms.stages.embed import EmbedPartitions
+from transforms.stages.keys import UpdateKeys
+from transforms.stages.plan import PlanItems
+from transforms.stages.tombstones import BuryRows
 from transforms.store import Store
 
 pytestmark = pytest.mark.slow
@@ -196,7 +196,7 @@ def test_every_folder_of_shards_has_a_file_of_its_own(
     run = night(root)
     expected = set(key_tables.dead_ids(removed_by(run)).tolist())
     monkeypatch.setattr(layout, "FOLDER_SIZE", 2)
-    monkeypatch.setattr("transforms.bury._FOLDER_IDS", np.int64(2 << 16))
+    monkeypatch.setattr("transforms.stages.tombstones._FOLDER_IDS", np.int64(2 << 16))
     go(BuryRows(run))
     markers = inventory.tombstone_markers(run)
     assert len(markers) > 1 and dead_of(run) == expected

@@ -13,7 +13,7 @@ from transforms.index.lists.writer import write_lists
 from transforms.records import ListsMarker, StageMarker, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 
 
 @dataclass(eq=False)

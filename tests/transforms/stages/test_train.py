@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.transforms.built import ROWS, run_up_to
-from tests.transforms.stages import go, tasks
+from tests.transforms.small_runs import go, tasks
 from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index.open_trained import open_trained
@@ -17,7 +17,7 @@ from transforms.index.trained import read_training
 from transforms.index.training import cells, clustering
 from transforms.records import ListsMarker
 from transforms.runs.run import Run, Stage
-from transforms.train import TrainIndex
+from transforms.stages.train import TrainIndex
 from transforms.training_files import TensorsMarker, read_tensors
 
 TRAINING: tuple[Stage, ...] = (

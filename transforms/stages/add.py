@@ -26,7 +26,7 @@ from transforms.runs.inventory import BlockShards
 from transforms.runs.partitions import Block
 from transforms.runs.run import Run
 from transforms.shards.vectors import VectorBatch, read_batches
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ from transforms.records import KeysMarker, StageMarker, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shard_keys import shard_entries
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 
 _SHARDS_AT_ONCE = 16
 

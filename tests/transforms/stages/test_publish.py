@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.transforms.built import ROWS, run_up_to
-from tests.transforms.stages import go, tasks
+from tests.transforms.small_runs import go, tasks
 from transforms import layout
 from transforms.errors import PixdexError
 from transforms.generations import published
-from transforms.publish import PublishGeneration
 from transforms.records import ListsMarker
 from transforms.runs.run import Run
+from transforms.stages.publish import PublishGeneration
 from transforms.store import Store
 
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from transforms import layout
 from transforms.generations import key_tables, manifest, tables
-from transforms.listing import KeyBatch, SkippableFile, base_of, records_of
 from transforms.records import Changes, FileReference, ItemSlice, Reindex
 from transforms.repeats import find_repeated
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources import items
 from transforms.sources.vectors import ReadyFile
+from transforms.stages.listing import KeyBatch, SkippableFile, base_of, records_of
 from transforms.store import Store
 
 LEAST_BITS: Final = 6

@@ -13,7 +13,7 @@ from transforms.generations import published
 from transforms.records import StageMarker
 from transforms.runs import inventory
 from transforms.runs.run import Run
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 
 
 @dataclass(eq=False)

@@ -10,15 +10,15 @@ from apache_beam.testing.util import assert_that
 
 from tests.corpora import write_csv, write_pictures
 from tests.transforms.ready import random_vectors, save_npy, save_parquet
-from tests.transforms.stages import TINY, begin, go, pictures, pipeline, tasks
+from tests.transforms.small_runs import TINY, begin, go, pictures, pipeline, tasks
 from transforms import layout
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
-from transforms.plan import PlanItems
 from transforms.records import Plan, Source, StageMarker, digest
 from transforms.runs import partitions as planning
 from transforms.runs.run import Run
 from transforms.sources import items
+from transforms.stages.plan import PlanItems
 
 
 def keys(run: Run) -> list[str]:

@@ -3,7 +3,7 @@
     sample    a block each    a seeded share of the rows, in a list file
     parents   one             the transforms, and √K parents, from a pilot of the sample
     route     a block each    the sample behind the transforms, as lists over the parents' cells
-    cells … move2             the centroids (`transforms.train_lists`)
+    cells … move2             the centroids (`transforms.stages.train_lists`)
     train     one             quantizer, codebooks, audit; the trained index
 
 A reindex that does not train anew skips all of them and takes over the index that is there.
@@ -30,8 +30,8 @@ from transforms.runs import inventory
 from transforms.runs.partitions import Block
 from transforms.runs.run import Run
 from transforms.shards.vectors import VectorBatch
-from transforms.stage import FinishStage
-from transforms.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
+from transforms.stages.barrier import FinishStage
+from transforms.stages.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
 from transforms.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
 
 _PILOT = range(PILOT_PART, PILOT_PART + 1)

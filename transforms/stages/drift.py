@@ -24,7 +24,7 @@ from transforms.records import Drift, DriftMarker, FileReference, Generation, St
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shards.vectors import Choose, VectorBatch, read_batches
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 
 SAMPLED_ROWS: Final = 4096
 """New rows that are coded to see their residual: of a mean square they tell about 2 %."""

@@ -8,8 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsList, PCollection
 
-from transforms import changes, layout, tables
-from transforms.changes import BucketChanges, CompareItems
+from transforms import layout, tables
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.memory import check_worker_memory
 from transforms.forecast.workload import Workload
@@ -17,7 +16,6 @@ from transforms.generations import key_tables, tombstones
 from transforms.generations import tables as members
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
-from transforms.listing import CONTAINERS, KEYS, ExpandSources, KeyBatch, ListContainer, SkippableFile, base_of
 from transforms.records import (
     Changes,
     FileReference,
@@ -35,7 +33,10 @@ from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources import vectors
 from transforms.sources.vectors import ReadyFile
-from transforms.stage import FinishStage
+from transforms.stages import changes
+from transforms.stages.barrier import FinishStage
+from transforms.stages.changes import BucketChanges, CompareItems
+from transforms.stages.listing import CONTAINERS, KEYS, ExpandSources, KeyBatch, ListContainer, SkippableFile, base_of
 from transforms.store import Store
 
 _BITS = 8

@@ -6,10 +6,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that
 
-from tests.transforms.stages import begin, pictures, pipeline
+from tests.transforms.small_runs import begin, pictures, pipeline
 from transforms.records import StageMarker
 from transforms.runs.run import Run
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 
 
 @pytest.fixture

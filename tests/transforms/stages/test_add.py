@@ -10,9 +10,8 @@ import pytest
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.index import small_training
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
-from tests.transforms.stages import go, tasks
-from transforms import add, layout, ready_shards
-from transforms.add import AddBlocks, add_block
+from tests.transforms.small_runs import go, tasks
+from transforms import layout, ready_shards
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.generations.tombstones import Tombstones
@@ -39,6 +38,8 @@ from transforms.runs.run import Run
 from transforms.shards.files import read_vectors
 from transforms.shards.ready_vectors import as_indexed
 from transforms.shards.vectors import VectorBatch
+from transforms.stages import add
+from transforms.stages.add import AddBlocks, add_block
 from transforms.store import Store
 
 

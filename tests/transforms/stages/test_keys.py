@@ -2,7 +2,7 @@
 
 As those of `test_bury`, run at leisure:
 
-    pytest -m slow tests/transforms/test_bury.py tests/transforms/test_keys.py
+    pytest -m slow tests/transforms/stages/test_tombstones.py tests/transforms/stages/test_keys.py
 """
 
 import shutil
@@ -18,19 +18,19 @@ from pipelines import build
 from tests.end_to_end.builds import every_file, make_work_small
 from tests.end_to_end.reindexing import Collection, collection, generation_of
 from tests.transforms.built import ROWS, run_up_to
-from tests.transforms.stages import go, tasks
+from tests.transforms.small_runs import go, tasks
 from transforms import layout
-from transforms.embed import EmbedPartitions
 from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables
 from transforms.generations import published as generations
 from transforms.generations.key_tables import Bucket
-from transforms.keys import UpdateKeys, bits_of
-from transforms.plan import PlanItems
 from transforms.records import KeysMarker, Reindex
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shard_keys import shard_entries
+from transforms.stages.embed import EmbedPartitions
+from transforms.stages.keys import UpdateKeys, bits_of
+from transforms.stages.plan import PlanItems
 from transforms.store import Store
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from transforms.generations.tombstones import Tombstones
 from transforms.records import ROW_BITS, FileReference, RejectsFile, StageMarker, TombstonesMarker, digest
 from transforms.runs.run import Run
 from transforms.shards import files as shards
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 
 _FOLDER_IDS = np.int64(layout.FOLDER_SIZE << ROW_BITS)
 

@@ -15,7 +15,7 @@ from transforms.records import Partition, ShardMarker, StageMarker
 from transforms.reject_ratio import check_rejects
 from transforms.runs import partitions
 from transforms.runs.run import Run
-from transforms.stage import FinishStage
+from transforms.stages.barrier import FinishStage
 
 if TYPE_CHECKING:
     from transforms.open_encoder import OpenedEncoder
