@@ -32,7 +32,7 @@ from transforms.demo.drawing import Scene, draw
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.search.searcher import Searcher
-from transforms.store import Store
+from transforms.storage.store import Store
 
 PICTURES: Final = 1500
 SEED: Final = 2

@@ -23,7 +23,7 @@ from pipelines.terminal import console, flags, options, quantities
 from transforms import collecting, lease
 from transforms.errors import UsageError
 from transforms.generations import published
-from transforms.store import Store
+from transforms.storage.store import Store
 
 KEPT = 3
 GRACE = "24h"

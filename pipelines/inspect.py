@@ -23,7 +23,6 @@ from typing import Any, Final
 
 from pipelines.terminal import console, flags, options, text_table
 from pipelines.terminal.text_table import Column
-from transforms import layout
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.generations import tables as members
@@ -32,7 +31,8 @@ from transforms.records import NO_ENCODER, FileReference, Generation, Source
 from transforms.runs.run import STAGES, Run
 from transforms.search.searcher import open_generation
 from transforms.shards import files as shards
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 REASONS = 100
 """Reasons of rejects that `--json` gives at most; people see the first few."""

@@ -33,7 +33,6 @@ from typing import Final, NoReturn
 
 from pipelines.terminal import console, flags, plan_report, quantities
 from pipelines.terminal.flags import Flag
-from transforms import layout
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast import memory, rates
 from transforms.forecast.hours import forecast
@@ -42,7 +41,8 @@ from transforms.generations import published as generations
 from transforms.index.choose import check_key, choose, index_bytes
 from transforms.records import IndexSettings, Request
 from transforms.rejects import normalised_message
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 MOST_VECTORS: Final = 10**15
 MOST_DIMENSIONS: Final = 1 << 16

@@ -55,14 +55,15 @@ from apache_beam.runners.runner import PipelineRunner
 from pipelines.running import dataflow, launch, runners
 from pipelines.running.request import check
 from pipelines.terminal import console, flags, options
-from transforms import layout, lease
+from transforms import lease
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published as generations
 from transforms.records import Changes, Generation, Plan, Reindex, Request
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.plan import PlanItems
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 RETRAIN = ("auto", "never", "always")
 ALL_REJECTS = "all"

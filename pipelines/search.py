@@ -34,14 +34,14 @@ from numpy.typing import NDArray
 
 from pipelines.terminal import console, flags, options, result_page, text_table
 from pipelines.terminal.text_table import Column
-from transforms import uris
 from transforms.errors import PixdexError, UsageError
 from transforms.load_picture import load_picture, target_side
 from transforms.records import NO_ENCODER, EncoderSettings, Modality
 from transforms.rejects import Failure, normalised_message
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
-from transforms.store import Store
+from transforms.storage import uris
+from transforms.storage.store import Store
 
 _SCORES: Final = {"ip": "inner product", "l2": "squared distance", "l1": "L1 distance"}
 

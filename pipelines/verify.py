@@ -22,13 +22,14 @@ import msgspec
 
 from pipelines.terminal import console, flags, options, text_table
 from pipelines.terminal.text_table import Column
-from transforms import collecting, layout, verifying
+from transforms import collecting, verifying
 from transforms.errors import PixdexError, UsageError
 from transforms.findings import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report, reason_of
 from transforms.generations import published
 from transforms.records import Generation
 from transforms.search.searcher import open_generation
-from transforms.store import Found, Store
+from transforms.storage import layout
+from transforms.storage.store import Found, Store
 
 _SHOWN = 20
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms import layout
 from transforms.generations import tombstones
 from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.writer import write_lists
@@ -31,7 +30,8 @@ from transforms.records import (
 )
 from transforms.shards import files
 from transforms.shards.files import Reject
-from transforms.store import Store, sha256_of
+from transforms.storage import layout
+from transforms.storage.store import Store, sha256_of
 
 FINGERPRINT = "9" * 64
 METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2, "l1": faiss.METRIC_L1}

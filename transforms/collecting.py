@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from transforms import layout
 from transforms.generations import manifest, published
 from transforms.runs.run import Run
-from transforms.store import Found, Store
+from transforms.storage import layout
+from transforms.storage.store import Found, Store
 
 FOLDERS: Final = (
     layout.GENERATIONS, layout.PLANS, layout.TABLES, "embeddings", "rejects", "vectors", "trained", "lists", "index",

@@ -7,7 +7,7 @@ from typing import Final
 
 from transforms.errors import PixdexError
 from transforms.records import FileReference
-from transforms.store import Store
+from transforms.storage.store import Store
 
 MOST_FINDINGS: Final = 1000
 

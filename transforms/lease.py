@@ -18,12 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from transforms import layout
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.records import FORMAT_VERSION, encode
 from transforms.runs.run import STAGES, Run
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 DEAD_SECONDS: Final = 600
 RENEWED_EVERY: Final = 60.0

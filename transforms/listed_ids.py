@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import parquet_files
 from transforms.errors import PixdexError
 from transforms.generations import tables
 from transforms.generations.published import SEGMENTS
@@ -19,7 +18,8 @@ from transforms.index.lists.gather import gather
 from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation
-from transforms.store import Store
+from transforms.storage import tables as parquet_files
+from transforms.storage.store import Store
 
 PART_BYTES: Final = 64 << 20
 _LISTS = struct.Struct("<4sQQ4sQ")

@@ -11,13 +11,13 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from transforms import uris
 from transforms.encoders import Encoder
 from transforms.errors import PixdexError
 from transforms.pictures import decode
 from transforms.pictures.budget import DecodeBudget
 from transforms.records import EncoderSettings
 from transforms.rejects import Failure
+from transforms.storage import uris
 
 RETRY_AFTER = (0.5, 2.0)
 """Seconds before a remote object is asked for again: more outlast longer outages, and wait longer for dead hosts."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Final
 
-from transforms import open_files
 from transforms.index.lists.format import Seal
 from transforms.index.lists.merge import StepBuffers
 from transforms.index.lists.reader import ListFile
 from transforms.records import FileReference, ListsMarker, SegmentMarker, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
-from transforms.store import Store
+from transforms.storage import open_files
+from transforms.storage.store import Store
 
 _OPENERS: Final = 16
 """Opening a file takes a far-away store some requests: open this many at a time."""

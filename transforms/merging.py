@@ -14,7 +14,6 @@ from typing import BinaryIO, Final
 import numpy as np
 from xxhash import xxh3_64
 
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
 from transforms.index.lists.format import ID_BYTES
@@ -23,6 +22,7 @@ from transforms.index.trained import read_training
 from transforms.merge_inputs import MergeInputs, answers, blocks, merge_inputs
 from transforms.records import PieceMarker, digest
 from transforms.runs.run import Run
+from transforms.storage import layout
 
 PIECE_BYTES: Final = 512 << 20
 """Merged by one task. Smaller ones spread over more workers; each ends by waiting for the disk."""

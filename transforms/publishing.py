@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms import layout, parquet_files, tables
+from transforms import tables
 from transforms.errors import PixdexError
 from transforms.generations import manifest
 from transforms.generations import tables as members
@@ -29,7 +29,9 @@ from transforms.records import (
 )
 from transforms.runs import inventory
 from transforms.runs.run import Run
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage import tables as parquet_files
+from transforms.storage.store import Store
 
 _FILE = [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
 _SHARD_COUNTS = ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")

@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from transforms import layout
 from transforms.index.lists.merge import STEP_BYTES, merge_segment, mergeable, plan_pieces
 from transforms.merge_inputs import ListsReference, MergeInputs, answers, blocks, merge_inputs
 from transforms.records import ListsMarker, SegmentMarker, digest
 from transforms.runs.run import Run, Stage
+from transforms.storage import layout
 
 FILE_BYTES: Final = 1 << 30
 FAN_IN: Final = 1000

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms import layout
 from transforms.records import FileReference
-from transforms.store import Store, sha256_of
+from transforms.storage import layout
+from transforms.storage.store import Store, sha256_of
 
 
 def write(

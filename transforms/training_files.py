@@ -9,14 +9,14 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
 from transforms.records import FORMAT_VERSION, FileReference, ListsMarker
 from transforms.runs import inventory
 from transforms.runs.run import Run, Stage
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 Tensors = Mapping[str, NDArray[Any]]  # float32, int64, uint8: the file says which
 

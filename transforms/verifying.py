@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from xxhash import xxh3_64
 
-from transforms import collecting, layout, parquet_files, verifying_counts, verifying_rows
+from transforms import collecting, verifying_counts, verifying_rows
 from transforms.errors import PixdexError
 from transforms.findings import REBUILD, RENEW, RESTORE, Report
 from transforms.generations import tables as members
@@ -24,7 +24,9 @@ from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation, digest
 from transforms.shards import ready_files
-from transforms.store import Found, Store
+from transforms.storage import layout
+from transforms.storage import tables as parquet_files
+from transforms.storage.store import Found, Store
 from transforms.verifying_counts import Looked, for_each
 
 _READERS: Final = min(8, 2 + (os.cpu_count() or 1))

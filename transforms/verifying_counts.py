@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from transforms import layout, parquet_files
 from transforms.errors import PixdexError
 from transforms.findings import Report
 from transforms.generations import tables as members
@@ -22,7 +21,9 @@ from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.opened import opened_lists
 from transforms.records import ROWS_PER_SHARD, FileReference, Generation, ShardMarker
 from transforms.runs import partitions
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage import tables as parquet_files
+from transforms.storage.store import Store
 
 KINDS: Final = ("images", "texts", "keywords")
 BUCKET_COUNTS: Final = ("entries", "rejected", *KINDS)

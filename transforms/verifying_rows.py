@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import parquet_files, row_set
+from transforms import row_set
 from transforms.errors import PixdexError
 from transforms.findings import REBUILD
 from transforms.generations import key_tables, tables
@@ -20,7 +20,8 @@ from transforms.listed_ids import ListsPart, list_files, parts_of_file, parts_of
 from transforms.records import ROWS_PER_SHARD, FileReference, ShardMarker, split_ids
 from transforms.row_set import RowSet
 from transforms.runs import partitions
-from transforms.store import Store
+from transforms.storage import tables as parquet_files
+from transforms.storage.store import Store
 from transforms.verifying_counts import BUCKET_COUNTS, Looked, for_each
 
 

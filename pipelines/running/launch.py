@@ -11,7 +11,6 @@ import apache_beam as beam
 from pipelines.running import dataflow, runners
 from pipelines.running.request import check, difference, request_of, request_of_vectors
 from pipelines.terminal import console, options, progress
-from transforms import layout
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.machines import Worker, Workers, workers_for
 from transforms.forecast.memory import machine_memory
@@ -31,7 +30,8 @@ from transforms.stages.plan import PlanItems
 from transforms.stages.publish import PublishGeneration
 from transforms.stages.tombstones import BuryRows
 from transforms.stages.train import TrainIndex
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineRunner

@@ -14,11 +14,11 @@ from typing import NoReturn
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.terminal import flags
-from transforms import uris
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, IndexSettings, Source
 from transforms.sources.vectors import DEFAULT_COLUMN
-from transforms.store import Store
+from transforms.storage import uris
+from transforms.storage.store import Store
 
 
 def ratio(text: str) -> float:

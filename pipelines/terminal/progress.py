@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from pipelines.terminal import console
-from transforms import layout
 from transforms.runs.run import STAGES, Run, Stage
+from transforms.storage import layout
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _BAR = "{desc} {bar:24} {n_fmt}/{total_fmt} {unit} [{elapsed}]"

@@ -15,10 +15,10 @@ from urllib.parse import quote, quote_from_bytes
 
 import PIL.Image
 
-from transforms import uris
 from transforms.errors import UsageError
 from transforms.pictures import decode
 from transforms.search.hits import Hit
+from transforms.storage import uris
 
 _SIDE = 320
 """Pixels of a thumbnail's longer side: sharp at the size shown, also on dense screens."""

@@ -18,7 +18,7 @@ from transforms.generations import published
 from transforms.index.index_key import IndexKey
 from transforms.records import VectorRange, split_ids
 from transforms.runs.run import STAGES, Run
-from transforms.store import Store
+from transforms.storage.store import Store
 
 TRAINING = STAGES[STAGES.index("embed") + 1 : STAGES.index("add")]
 """The stages that train: all between embedding and adding."""

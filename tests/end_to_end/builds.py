@@ -24,7 +24,7 @@ from transforms.runs import partitions
 from transforms.shards.files import read_rejects
 from transforms.sources import items
 from transforms.stages import add, merge
-from transforms.store import Store
+from transforms.storage.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = ("--encoder", "tests.encoders:TinyEncoder", "--no-progress")

@@ -21,7 +21,7 @@ from transforms.records import Generation, StageMarker, TrainedIndex, TrainMarke
 from transforms.runs.run import Run
 from transforms.search.searcher import Searcher
 from transforms.stages.barrier import FinishStage
-from transforms.store import Store
+from transforms.storage.store import Store
 
 ENCODER = ("--encoder", "tests.encoders:TinyEncoder", "--encoder-threads", "1", "--no-progress")
 QUERIES = np.random.default_rng(5).standard_normal((12, 16)).astype(np.float32)

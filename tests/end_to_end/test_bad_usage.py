@@ -10,7 +10,7 @@ import pytest
 from tests.corpora import write_pictures
 from tests.end_to_end.builds import TINY, Finished, generation_of, run_apart, run_here, write_corpus
 from transforms.generations import published
-from transforms.store import Store
+from transforms.storage.store import Store
 
 Capture = pytest.CaptureFixture[str]
 IMAGE = ("--image-column", "image")

@@ -23,10 +23,11 @@ from tests.end_to_end.builds import (
     run_here,
     write_corpus,
 )
-from transforms import embedding, layout
+from transforms import embedding
 from transforms.records import Plan
 from transforms.runs.run import STAGES
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 SAID = {
     "generation", "items", "embedded", "rejected", "vectors", "tombstones", "index_key", "trained", "index", "seconds",

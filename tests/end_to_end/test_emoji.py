@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tests.end_to_end.builds import Finished, generation_of, leftovers, run_apart
 from transforms.runs.run import STAGES
 from transforms.search.searcher import Searcher
-from transforms.store import Store
+from transforms.storage.store import Store
 
 SMILE = "emoji_u1f600.png"
 FAMILY = "emoji_u1f46a.png"

@@ -19,7 +19,7 @@ from tests.end_to_end.builds import TINY, generation_of, make_work_small, rows_o
 from transforms.generations import published
 from transforms.index.lists.reader import ListFile
 from transforms.records import Generation
-from transforms.store import Store
+from transforms.storage.store import Store
 
 ROWS = 700
 KEYS = [

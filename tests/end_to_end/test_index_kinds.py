@@ -13,7 +13,7 @@ from tests.end_to_end.builds import TINY, generation_of, rows_of
 from transforms.index.index_key import IndexKey, code_size
 from transforms.records import Generation
 from transforms.search.searcher import Searcher
-from transforms.store import Store
+from transforms.storage.store import Store
 
 ROWS = 400
 DIM = 16

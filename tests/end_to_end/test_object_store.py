@@ -28,7 +28,7 @@ from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.writer import write_lists
 from transforms.merge_inputs import open_lists
 from transforms.records import Generation
-from transforms.store import Store
+from transforms.storage.store import Store
 
 ROWS = 200
 KEY = ("--index-key", "IVF4,Flat")
@@ -217,7 +217,7 @@ def test_a_listing_sees_what_another_client_wrote(bucket: str) -> None:
     assert store.names("folder") == ["a"]
     with store.open("folder/a"):
         pass
-    code = f"from transforms.store import Store; Store.at('{bucket}/root').create('folder/b', b'b')"
+    code = f"from transforms.storage.store import Store; Store.at('{bucket}/root').create('folder/b', b'b')"
     subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ), cwd=Path(__file__).parents[2])
     with store.open("folder/b") as stream, store.open_ranges("folder/b") as ranges:
         assert stream.read() == ranges.read() == b"b"

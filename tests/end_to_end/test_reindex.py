@@ -28,7 +28,7 @@ from tests.end_to_end.reindexing import (
     generation_of,
 )
 from transforms.generations import published
-from transforms.store import Store
+from transforms.storage.store import Store
 
 KEY = ("--index-key", "IVF4,Flat")
 Capture = pytest.CaptureFixture[str]

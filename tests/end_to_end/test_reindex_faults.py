@@ -20,10 +20,10 @@ from tests.conftest import skip_or_fail
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import content, leftovers
 from tests.end_to_end.reindexing import Collection, collection, generation_of
-from transforms import layout
 from transforms.generations import published as generations
 from transforms.generations import tables
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 Capture = pytest.CaptureFixture[str]
 

@@ -19,7 +19,7 @@ from tests.end_to_end import dying
 from tests.end_to_end.builds import content, leftovers
 from tests.end_to_end.dying import When
 from tests.end_to_end.reindexing import collection, generation_of
-from transforms.store import Store
+from transforms.storage.store import Store
 
 NIGHTS: dict[str, tuple[str, ...]] = {
     "delta": ("--max-tombstones", "1"),

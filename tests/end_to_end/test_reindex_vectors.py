@@ -13,7 +13,7 @@ from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import assert_same, build_with_trained_of, deltas, generation_of
 from transforms.search.searcher import Searcher
 from transforms.shards import ready_files
-from transforms.store import Store
+from transforms.storage.store import Store
 
 KEY = ("--index-key", "IVF4,Flat", "--no-progress")
 Capture = pytest.CaptureFixture[str]

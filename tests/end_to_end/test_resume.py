@@ -18,7 +18,7 @@ from tests.corpora import write_pictures
 from tests.end_to_end import dying
 from tests.end_to_end.builds import EVERYTHING, TINY, content, leftovers, start, wait, write_corpus
 from tests.end_to_end.dying import When
-from transforms.store import Store
+from transforms.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pipelines import add, build, embed, merge, train
 from tests.end_to_end.builds import EVERYTHING, TINY, content, make_work_small, run_here, write_corpus
 from transforms.generations import published
 from transforms.runs.run import STAGES, Stage
-from transforms.store import Store
+from transforms.storage.store import Store
 
 Main = Callable[[Sequence[str]], int]
 

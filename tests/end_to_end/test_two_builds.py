@@ -7,7 +7,7 @@ import pytest
 
 from tests.end_to_end.builds import EVERYTHING, TINY, content, generation_of, start, wait, write_corpus
 from transforms.generations import published
-from transforms.store import Store
+from transforms.storage.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,13 @@ from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
 from tests.roots import Row, make_root, unit
-from transforms import collecting, layout, lease, publishing
+from transforms import collecting, lease, publishing
 from transforms.generations import published
 from transforms.records import EncoderSettings, Generation, IndexSettings, Request, Source
 from transforms.runs.run import Run
 from transforms.search.searcher import Searcher
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 Capture = pytest.CaptureFixture[str]
 DAY = 24 * 3600

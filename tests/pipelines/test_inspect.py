@@ -9,11 +9,11 @@ import pytest
 
 from pipelines import build, inspect
 from tests.roots import Row, make_root, unit
-from transforms import layout
 from transforms.generations import published
 from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Request, Source, StageMarker
 from transforms.shards.files import Reject
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 ROWS = (Row("a", unit(1)), Row("b", unit(2)), Row("a", unit(3), "text"), Row("a", unit(4), "keyword"))
 

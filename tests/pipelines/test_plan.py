@@ -19,7 +19,7 @@ from transforms.generations import published as generations
 from transforms.index.index_key import IndexKey
 from transforms.records import Plan
 from transforms.runs.run import STAGES, Run
-from transforms.store import Store
+from transforms.storage.store import Store
 
 SIZES = ("1e6", "1e9", "1e11")
 

@@ -16,11 +16,12 @@ from pipelines import build, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import collection, deltas, generation_of
-from transforms import collecting, layout, publishing
+from transforms import collecting, publishing
 from transforms.generations import published
 from transforms.records import Generation
 from transforms.runs.run import Run
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 Capture = pytest.CaptureFixture[str]
 

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.encoders import TinyEncoder
-from transforms import layout
 from transforms.embedding import embed_partition
 from transforms.generations import published
 from transforms.open_encoder import fingerprint_of
@@ -23,7 +22,8 @@ from transforms.shards.files import Reject
 from transforms.sources import items
 from transforms.sources.csv_rows import CsvListing
 from transforms.sources.pictures import PictureListing
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 SETTINGS = EncoderSettings(
     "tests.encoders:TinyEncoder", fingerprint_of(TinyEncoder(), "crop"), TinyEncoder.dim, ("image", "text"), batch=4

@@ -13,7 +13,7 @@ from transforms.generations import published
 from transforms.open_encoder import fingerprint_of
 from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker
 from transforms.runs.run import Run, Stage
-from transforms.store import Store
+from transforms.storage.store import Store
 
 TINY = EncoderSettings(
     spec="tests.encoders:TinyEncoder",

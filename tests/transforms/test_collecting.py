@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from tests.roots import Row, make_root, unit
-from transforms import collecting, layout, tables
+from transforms import collecting, tables
 from transforms.collecting import Garbage, find_garbage
 from transforms.errors import PixdexError
 from transforms.generations import published
@@ -30,7 +30,8 @@ from transforms.records import (
     encode,
 )
 from transforms.runs.run import Run
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 DAY = 24 * 3600
 ROWS = (Row("a", unit(1)), Row("b", unit(2)))

@@ -12,7 +12,7 @@ import pytest
 from transforms.index.lists.writer import write_lists
 from transforms.merge_inputs import ListsReference, MergeInputs
 from transforms.records import FileReference
-from transforms.store import Store
+from transforms.storage.store import Store
 
 FILES, NLIST = 150, 4
 

@@ -13,12 +13,13 @@ import faiss
 import pytest
 
 from tests.transforms.built import ROWS, run_up_to
-from transforms import layout, merging
+from transforms import merging
 from transforms.errors import PixdexError
 from transforms.merge_inputs import merge_inputs
 from transforms.records import ListsMarker, PieceMarker
 from transforms.runs.run import Run
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 SMALL = 2048
 

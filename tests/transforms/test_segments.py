@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transforms.built import ROWS, run_up_to
-from transforms import layout, merging, publishing, segments
-from transforms.cache_folder import cache_folder
+from transforms import merging, publishing, segments
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.merge_inputs import merge_inputs, open_lists
@@ -20,7 +19,9 @@ from transforms.records import Generation, StageMarker
 from transforms.runs.run import Run
 from transforms.search.local_copies import materialise
 from transforms.search.open_index import open_index
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.cache_folder import cache_folder
+from transforms.storage.store import Store
 
 NLIST = 7
 

@@ -16,7 +16,7 @@ from transforms.records import FileReference, ShardMarker, Source
 from transforms.shard_keys import shard_entries
 from transforms.shards import files
 from transforms.shards.files import Reject
-from transforms.store import Store
+from transforms.storage.store import Store
 
 SHARD = 4097
 PICTURES = Source("images", "file:///pictures")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines import build
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import collection
-from transforms import layout, listed_ids, parquet_files, row_set, tables
+from transforms import listed_ids, row_set, tables
 from transforms.findings import MOST_FINDINGS, REBUILD, RESTORE, Finding, Report
 from transforms.generations import key_tables, published, tombstones
 from transforms.generations import tables as members
@@ -23,7 +23,9 @@ from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Generation, digest, row_ids
 from transforms.row_set import RowSet
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage import tables as parquet_files
+from transforms.storage.store import Store
 from transforms.verifying import verify
 
 

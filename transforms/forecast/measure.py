@@ -32,7 +32,7 @@ from transforms.index.training.sampling import POINTS_PER_LIST, in_sample
 from transforms.records import EncoderSettings, FileReference, ShardMarker, StageMarker, VectorRange
 from transforms.shards import files, ready_files, ready_vectors
 from transforms.shards.vectors import read_batches
-from transforms.store import Store
+from transforms.storage.store import Store
 
 _CALLS, _ENOUGH_SECONDS = 5, 1.5
 _ROWS, _DIM, _INNER = 65_536, 512, 256

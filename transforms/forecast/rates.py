@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
-from transforms.cache_folder import cache_folder
 from transforms.records import FORMAT_VERSION, decode, encode
+from transforms.storage.cache_folder import cache_folder
 
 RateName = Literal[
     "check_bytes",

@@ -15,9 +15,11 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from transforms import layout, parquet_files, tables
+from transforms import tables
 from transforms.records import ROW_BITS, Changes, FileReference
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage import tables as parquet_files
+from transforms.storage.store import Store
 
 ENTRY: Final = np.dtype(
     [

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.records import Generation, digest
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 
 def seal(generation: Generation) -> Generation:

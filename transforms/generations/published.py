@@ -8,12 +8,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from transforms import layout, parquet_files
 from transforms.errors import PixdexError
 from transforms.generations import manifest
 from transforms.records import FileReference, Generation, Plan, Request
 from transforms.runs.run import Run
-from transforms.store import Store
+from transforms.storage import layout, tables
+from transforms.storage.store import Store
 
 SEGMENTS: Final = "segments:"
 """How the checksum of an index begins that lies on storage as segments."""
@@ -84,7 +84,7 @@ def abandon(run: Run) -> None:
 
 def read_table(store: Store, reference: FileReference) -> pa.Table:
     """Reads one of a generation's tables."""
-    return parquet_files.read(store, reference)
+    return tables.read(store, reference)
 
 
 def files(store: Store, generation: Generation) -> list[str]:

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms import parquet_files, tables
+from transforms import tables
 from transforms.records import ROWS_PER_SHARD, FileReference, split_ids
-from transforms.store import Store
+from transforms.storage import tables as parquet_files
+from transforms.storage.store import Store
 
 _BYTES = ROWS_PER_SHARD // 8
 

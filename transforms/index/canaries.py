@@ -16,7 +16,6 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.generations.tombstones import Tombstones
 from transforms.index.assignment import padded
@@ -27,7 +26,8 @@ from transforms.index.threads import limited
 from transforms.index.vector_transforms import behind_transforms
 from transforms.records import FileReference, Metric
 from transforms.shards.vectors import BATCH_ROWS, VectorBatch
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 QUERIES: Final = 1000
 UNIVERSE: Final = 32_768

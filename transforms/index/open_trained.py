@@ -13,7 +13,7 @@ from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.encode import Assign, centroids, flat_assign
 from transforms.index.trained import read_training
 from transforms.records import TrainedIndex
-from transforms.store import Store, missing
+from transforms.storage.store import Store, missing
 
 _FLAGS = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 """Only a search needs the table that faiss makes of centroids and codebooks for L2, of up to 2 GiB."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transforms.index.faiss_file import TrainedLayout
 from transforms.records import FORMAT_VERSION, Metric, TrainedIndex
-from transforms.store import Store
+from transforms.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from transforms import layout, parquet_files, tables
+from transforms import tables
 from transforms.generations import tables as members
 from transforms.generations import tombstones
 from transforms.generations.tables import BlockMember
@@ -27,6 +27,8 @@ from transforms.runs import partitions
 from transforms.runs.partitions import Block
 from transforms.runs.run import Run
 from transforms.shards.vectors import Choose
+from transforms.storage import layout
+from transforms.storage import tables as parquet_files
 
 _CUT = pa.schema([("block", pa.int64()), ("first_shard", pa.int64()), ("stop_shard", pa.int64())])
 

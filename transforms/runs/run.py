@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Literal, TypeVar, get_args
 
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.generations import manifest
 from transforms.records import (
@@ -24,7 +23,8 @@ from transforms.records import (
     StageMarker,
     TrainMarker,
 )
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 Stage = Literal[
     "plan",

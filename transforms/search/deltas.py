@@ -16,7 +16,7 @@ from transforms.index.lists.format import HEAD, Seal, segment_starts
 from transforms.index.lists.reader import ListFile
 from transforms.records import FileReference, Generation, TrainedIndex
 from transforms.search.local_copies import cached_lists
-from transforms.store import Store, missing
+from transforms.storage.store import Store, missing
 
 _MOST_TABLE_BYTES = 64 << 20
 """The table that faiss makes of centroids and codebooks for L2 is copied up to this size, and done without above."""

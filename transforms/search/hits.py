@@ -12,7 +12,7 @@ from transforms.errors import PixdexError
 from transforms.records import FileReference, VectorRange, split_ids
 from transforms.search import ready_metadata
 from transforms.shards import files
-from transforms.store import Store
+from transforms.storage.store import Store
 
 _READERS = 8
 """Shards whose metadata is read at once."""

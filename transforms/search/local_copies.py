@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.index.faiss_file import write_head
@@ -21,7 +20,8 @@ from transforms.index.lists.reader import ListFile
 from transforms.index.trained import read_training
 from transforms.merge_inputs import ListsReference, MergeInputs
 from transforms.records import FileReference, Generation
-from transforms.store import Store, missing
+from transforms.storage.cache_folder import cache_folder
+from transforms.storage.store import Store, missing
 
 _MAKING = ".making-"
 _COPIED_AT_ONCE = 16 << 20

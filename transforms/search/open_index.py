@@ -12,7 +12,7 @@ from transforms.generations.published import SEGMENTS
 from transforms.records import Generation
 from transforms.search.deltas import open_deltas
 from transforms.search.local_copies import materialise
-from transforms.store import Store, missing
+from transforms.storage.store import Store, missing
 
 _PARALLEL_QUERIES = 3
 """faiss's `parallel_mode` in which threads share the queries when it scans given lists, too."""

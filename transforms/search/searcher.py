@@ -19,7 +19,7 @@ from transforms.search import ranking
 from transforms.search.hits import Hit, RowMetadata
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, Ranked, Reach
-from transforms.store import Store
+from transforms.storage.store import Store
 
 _ROUNDING = 1e-3
 """A cosine above 1 by so much is 1, rounded: by float16 or by codes."""

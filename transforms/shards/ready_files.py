@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms import uris
 from transforms.errors import PixdexError, UsageError
+from transforms.storage import uris
 
 _MAGIC: Final = b"\x93NUMPY"
 _HEAD_BYTES: Final = 4096

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import parquet_files
 from transforms.records import EncoderSettings, FileReference, ShardMarker, VectorRange, row_ids
 from transforms.shards import ready_vectors
 from transforms.shards.files import EMBEDDING
 from transforms.shards.read_ahead import read_ahead
-from transforms.store import Store
+from transforms.storage import tables
+from transforms.storage.store import Store
 
 BATCH_ROWS: Final = 4096
 """Rows read, and encoded, at once; batches start at multiples of it, so that they are the same however work is cut."""
@@ -77,7 +77,7 @@ def _ready_batches(
 def _own_batches(
     store: Store, shard: int, embeddings: FileReference, choose: Choose | None
 ) -> Generator[VectorBatch, None, None]:
-    with parquet_files.opened(store, embeddings) as file:
+    with tables.opened(store, embeddings) as file:
         first = 0
         for group in range(file.num_row_groups):
             column = file.read_row_group(group, columns=[EMBEDDING])[EMBEDDING].combine_chunks()

@@ -19,11 +19,11 @@ import pyarrow.csv as pa_csv
 import xxhash
 from fsspec.implementations.local import LocalFileSystem
 
-from transforms import uris
 from transforms.errors import UsageError
 from transforms.records import Source
 from transforms.sources import items
 from transforms.sources.picture_versions import PictureVersions
+from transforms.storage import uris
 
 _BLOCK_BYTES = 16 << 20
 _SEPARATOR = "\x1f"

@@ -7,7 +7,7 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from transforms import uris
+from transforms.storage import uris
 
 _LIST_FROM = 64
 """From how many pictures of one folder in a block on the folder is listed instead of asking for each."""

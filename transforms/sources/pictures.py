@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.utils import glob_translate
 
-from transforms import uris
 from transforms.errors import UsageError
 from transforms.pictures.decode import PICTURE_ENDINGS
 from transforms.records import Source
 from transforms.sources import items
+from transforms.storage import uris
 
 CONTAINERS_WANTED = 64
 """Folders are opened, level by level, until there are so many parts to be listed side by side."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-from transforms import uris
 from transforms.errors import PixdexError, UsageError
 from transforms.records import Source, VectorRange
 from transforms.shards import ready_files
+from transforms.storage import uris
 
 DEFAULT_COLUMN: Final = "embedding"
 """Column of a parquet file that holds the vectors, unless another is named."""

@@ -13,7 +13,6 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index.batches import batches_a_thread
 from transforms.index.encode import Encoded, encode_batches
@@ -27,6 +26,7 @@ from transforms.runs.partitions import Block
 from transforms.runs.run import Run
 from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.stages.barrier import FinishStage
+from transforms.storage import layout
 
 
 @dataclass(eq=False)

@@ -8,9 +8,9 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Count
 
-from transforms import layout
 from transforms.records import StageMarker
 from transforms.runs.run import Run, Stage
+from transforms.storage import layout
 
 
 @dataclass(eq=False)

@@ -15,7 +15,6 @@ from apache_beam.pvalue import AsList, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 from numpy.typing import NDArray
 
-from transforms import layout
 from transforms.generations import key_tables, manifest, tables
 from transforms.records import Changes, FileReference, ItemSlice, Reindex
 from transforms.repeats import find_repeated
@@ -24,7 +23,8 @@ from transforms.runs.run import Run
 from transforms.sources import items
 from transforms.sources.vectors import ReadyFile
 from transforms.stages.listing import KeyBatch, SkippableFile, base_of, records_of
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 LEAST_BITS: Final = 6
 """Of a hash, that number the buckets in which a reindex compares: a collection may be many times what it was."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import layout
 from transforms.generations.tables import BlockMember
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.writer import write_lists
@@ -14,6 +13,7 @@ from transforms.records import ListsMarker, StageMarker, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
+from transforms.storage import layout
 
 
 @dataclass(eq=False)

@@ -14,7 +14,6 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 from numpy.typing import NDArray
 
-from transforms import layout
 from transforms.generations import key_tables, manifest, tables
 from transforms.records import Generation, Source, VectorRange
 from transforms.runs.partitions import Listing
@@ -22,7 +21,8 @@ from transforms.runs.run import Run
 from transforms.sources import items, vectors
 from transforms.sources.csv_rows import CsvListing
 from transforms.sources.vectors import ReadyFile, VectorFile
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 if TYPE_CHECKING:
     from transforms.sources.pictures import PictureListing

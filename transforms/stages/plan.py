@@ -8,7 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsList, PCollection
 
-from transforms import layout, tables
+from transforms import tables
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.memory import check_worker_memory
 from transforms.forecast.workload import Workload
@@ -37,7 +37,8 @@ from transforms.stages import changes
 from transforms.stages.barrier import FinishStage
 from transforms.stages.changes import BucketChanges, CompareItems
 from transforms.stages.listing import CONTAINERS, KEYS, ExpandSources, KeyBatch, ListContainer, SkippableFile, base_of
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 _BITS = 8
 """Of a hash, that number the buckets of a first build: each is searched by one worker, and every quarter of a million

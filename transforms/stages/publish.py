@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import layout, publishing
+from transforms import publishing
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.records import StageMarker
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
+from transforms.storage import layout
 
 
 @dataclass(eq=False)

@@ -9,7 +9,6 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from numpy.typing import NDArray
 
-from transforms import layout, parquet_files
 from transforms.generations import key_tables, tables, tombstones
 from transforms.generations.key_tables import Bucket
 from transforms.generations.tombstones import Tombstones
@@ -17,6 +16,8 @@ from transforms.records import ROW_BITS, FileReference, RejectsFile, StageMarker
 from transforms.runs.run import Run
 from transforms.shards import files as shards
 from transforms.stages.barrier import FinishStage
+from transforms.storage import layout
+from transforms.storage import tables as parquet_files
 
 _FOLDER_IDS = np.int64(layout.FOLDER_SIZE << ROW_BITS)
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index import canaries
 from transforms.index.open_trained import open_trained
@@ -32,6 +31,7 @@ from transforms.runs.run import Run
 from transforms.shards.vectors import VectorBatch
 from transforms.stages.barrier import FinishStage
 from transforms.stages.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
+from transforms.storage import layout
 from transforms.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
 
 _PILOT = range(PILOT_PART, PILOT_PART + 1)

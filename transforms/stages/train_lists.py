@@ -14,7 +14,6 @@ import faiss
 import numpy as np
 from apache_beam.utils.shared import Shared
 
-from transforms import layout
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.training import cells, passes
 from transforms.index.training.cells import CellGroup
@@ -22,6 +21,7 @@ from transforms.index.training.passes import ListSums
 from transforms.records import StageMarker, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
+from transforms.storage import layout
 from transforms.training_files import (
     Lists,
     Tensors,

@@ -26,12 +26,12 @@ from pipelines.running import dataflow
 from tests import gcs
 from tests.conftest import REPOSITORY
 from tests.jobs import JOBS
-from transforms import layout
 from transforms.forecast.machines import LARGE_BYTES, SMALL_BYTES
 from transforms.generations import published
 from transforms.records import FileReference, ItemSlice, Partition, Plan, digest
 from transforms.runs import partitions as planning
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 pytest.importorskip("apache_beam.runners.dataflow.internal.apiclient", reason="needs pixdex[gcp]", exc_type=ImportError)
 

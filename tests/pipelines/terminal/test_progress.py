@@ -9,9 +9,9 @@ import pytest
 
 from pipelines.terminal import progress
 from tests.transforms.small_runs import begin, pictures
-from transforms import layout
 from transforms.records import FileReference, Plan, StageMarker
 from transforms.runs.run import STAGES, Run, Stage
+from transforms.storage import layout
 
 Capture = pytest.CaptureFixture[str]
 

@@ -15,7 +15,7 @@ from transforms.errors import PixdexError
 from transforms.generations import key_tables
 from transforms.generations.key_tables import ENTRIES_PER_BUCKET, ENTRY, LISTED, Bucket
 from transforms.records import Changes, FileReference
-from transforms.store import Store
+from transforms.storage.store import Store
 
 NO_ORIGINS = np.empty(0, np.uint64)
 KEYS = st.integers(0, 30)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transforms import layout, publishing
+from transforms import publishing
 from transforms.errors import PixdexError
 from transforms.generations import published as generations
 from transforms.records import (
@@ -29,7 +29,8 @@ from transforms.records import (
 )
 from transforms.runs import partitions as planning
 from transforms.runs.run import Run
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 REQUEST = Request(
     (Source("images", "file:///pictures"),), EncoderSettings("demo", "f", 16, ("image",)), IndexSettings()

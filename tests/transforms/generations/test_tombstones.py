@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms import parquet_files, tables
+from transforms import tables
 from transforms.errors import PixdexError
 from transforms.generations import tombstones
 from transforms.generations.tombstones import Tombstones
-from transforms.store import Store
+from transforms.storage import tables as parquet_files
+from transforms.storage.store import Store
 
 IDS = st.sets(st.integers(0, (5 << 16) - 1) | st.sampled_from([0, 7, 65535, 65536, 1 << 40]))
 

@@ -15,7 +15,7 @@ from transforms.index.training.assemble import Assembled
 from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
 from transforms.records import FileReference, Metric, TrainedIndex
-from transforms.store import Store
+from transforms.storage.store import Store
 
 Vectors = NDArray[np.float32]
 

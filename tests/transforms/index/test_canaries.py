@@ -20,7 +20,7 @@ from transforms.index.scan import search_lists
 from transforms.index.training.sampling import in_sample
 from transforms.records import Metric
 from transforms.shards.vectors import VectorBatch
-from transforms.store import Store
+from transforms.storage.store import Store
 
 DIM = 16
 CASES: list[tuple[str, Metric]] = [

@@ -13,7 +13,7 @@ from transforms.index.encode import Encoded, encode_batches
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.training import assemble
 from transforms.shards.vectors import VectorBatch
-from transforms.store import Store
+from transforms.storage.store import Store
 
 KEYS = ["PCA8,IVF32,PQ4np", "IVF32_HNSW8,SQ8", "Flat"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from transforms.errors import PixdexError
 from transforms.runs.run import Run
-from transforms.store import Store
+from transforms.storage.store import Store
 
 
 def test_a_worker_that_sees_another_folder_under_the_name_of_the_root_says_so(tmp_path: Path) -> None:

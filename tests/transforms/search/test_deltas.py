@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tests.roots import METRICS, Row, make_root, unit
 from transforms import tables
-from transforms.cache_folder import cache_folder
 from transforms.errors import PixdexError, UsageError
 from transforms.index.lists import format
 from transforms.index.lists.writer import write_lists
@@ -27,7 +26,8 @@ from transforms.search import deltas
 from transforms.search.hits import Hit
 from transforms.search.open_index import open_index
 from transforms.search.searcher import Searcher, open_generation
-from transforms.store import Store
+from transforms.storage.cache_folder import cache_folder
+from transforms.storage.store import Store
 
 EAST = np.array([unit(0)], np.float32)
 DIM, SHARD_ROWS = 8, 40

@@ -14,7 +14,7 @@ from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.records import FileReference, Generation
 from transforms.search.open_index import open_index
-from transforms.store import Store
+from transforms.storage.store import Store
 
 DIM, ROWS = 32, 2000
 

@@ -14,7 +14,7 @@ from transforms.errors import PixdexError, UsageError
 from transforms.records import MODALITIES
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher, _rows_of
-from transforms.store import Store
+from transforms.storage.store import Store
 
 EAST = np.array([unit(0)], np.float32)
 

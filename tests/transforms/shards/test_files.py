@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transforms.records import FileReference, row_ids
 from transforms.shards import files
 from transforms.shards.files import Reject
-from transforms.store import Store
+from transforms.storage.store import Store
 
 SCHEMA = [
     ("id", "int64"), ("key", "string"), ("uri", "string"), ("modality", "string"), ("part", "int32"),

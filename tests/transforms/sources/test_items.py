@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from transforms.records import ItemSlice
 from transforms.sources import items
-from transforms.store import Store
+from transforms.storage.store import Store
 
 
 def table(count: int, first: int = 0) -> pa.Table:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms import uris
 from transforms.errors import UsageError
 from transforms.records import Source
 from transforms.sources import items, pictures
 from transforms.sources.pictures import PictureListing
+from transforms.storage import uris
 
 TREE = [
     "a.png", "b.JPG", "notes.txt", ".hidden.png", "no_ending", "sub/c.png", "sub/deep/d.webp", "sub/b1.png",

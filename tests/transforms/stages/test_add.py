@@ -11,7 +11,7 @@ from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.index import small_training
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
 from tests.transforms.small_runs import go, tasks
-from transforms import layout, ready_shards
+from transforms import ready_shards
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.generations.tombstones import Tombstones
@@ -40,7 +40,8 @@ from transforms.shards.ready_vectors import as_indexed
 from transforms.shards.vectors import VectorBatch
 from transforms.stages import add
 from transforms.stages.add import AddBlocks, add_block
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from transforms.generations import published
 from transforms.records import Drift, Generation, IndexSettings, Reindex, Request, Retrain, Source
 from transforms.runs.run import Run
 from transforms.stages import drift
-from transforms.store import Store
+from transforms.storage.store import Store
 
 STEADY = Drift(new_rows=0.01, residual=1.10, imbalance=1.25, recall=0.70, recall_trained=0.72)
 SOURCE = Source("images", "file:///pictures")

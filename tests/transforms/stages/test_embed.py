@@ -10,13 +10,13 @@ from apache_beam.testing.util import assert_that, equal_to
 from tests.corpora import write_csv, write_pictures
 from tests.end_to_end.builds import make_work_small
 from tests.transforms.small_runs import TINY, begin, go, pictures, pipeline, tasks
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.records import EncoderSettings, ShardMarker, Source
 from transforms.runs import partitions as planning
 from transforms.runs.run import Run
 from transforms.stages.embed import EmbedPartition, EmbedPartitions
 from transforms.stages.plan import PlanItems
+from transforms.storage import layout
 
 
 def plan(root: Path, *sources: Source, encoder: EncoderSettings = TINY) -> Run:

@@ -19,7 +19,6 @@ from tests.end_to_end.builds import every_file, make_work_small
 from tests.end_to_end.reindexing import Collection, collection, generation_of
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.small_runs import go, tasks
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables
 from transforms.generations import published as generations
@@ -31,7 +30,8 @@ from transforms.shard_keys import shard_entries
 from transforms.stages.embed import EmbedPartitions
 from transforms.stages.keys import UpdateKeys, bits_of
 from transforms.stages.plan import PlanItems
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 pytestmark = pytest.mark.slow
 

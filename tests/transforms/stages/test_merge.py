@@ -10,10 +10,10 @@ import pytest
 from tests.end_to_end.builds import make_work_small
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.small_runs import go, tasks
-from transforms import layout
 from transforms.runs.run import Run
 from transforms.stages.merge import MergeBlocks
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from apache_beam.testing.util import assert_that
 from tests.corpora import write_csv, write_pictures
 from tests.transforms.ready import random_vectors, save_npy, save_parquet
 from tests.transforms.small_runs import TINY, begin, go, pictures, pipeline, tasks
-from transforms import layout
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.records import Plan, Source, StageMarker, digest
@@ -19,6 +18,7 @@ from transforms.runs import partitions as planning
 from transforms.runs.run import Run
 from transforms.sources import items
 from transforms.stages.plan import PlanItems
+from transforms.storage import layout
 
 
 def keys(run: Run) -> list[str]:

@@ -9,13 +9,13 @@ import pytest
 
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.small_runs import go, tasks
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.records import ListsMarker
 from transforms.runs.run import Run
 from transforms.stages.publish import PublishGeneration
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 
 @pytest.fixture(scope="module")

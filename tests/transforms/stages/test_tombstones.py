@@ -20,7 +20,6 @@ from tests.end_to_end.reindexing import Collection, collection, generation_of
 from tests.end_to_end.reindexing import run as reindex
 from tests.transforms.built import run_up_to
 from tests.transforms.small_runs import go, tasks
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables, tombstones
 from transforms.generations import published as generations
@@ -33,7 +32,8 @@ from transforms.stages.embed import EmbedPartitions
 from transforms.stages.keys import UpdateKeys
 from transforms.stages.plan import PlanItems
 from transforms.stages.tombstones import BuryRows
-from transforms.store import Store
+from transforms.storage import layout
+from transforms.storage.store import Store
 
 pytestmark = pytest.mark.slow
 

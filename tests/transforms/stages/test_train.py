@@ -10,7 +10,6 @@ import pytest
 
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.small_runs import go, tasks
-from transforms import layout
 from transforms.errors import PixdexError
 from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
@@ -18,6 +17,7 @@ from transforms.index.training import cells, clustering
 from transforms.records import ListsMarker
 from transforms.runs.run import Run, Stage
 from transforms.stages.train import TrainIndex
+from transforms.storage import layout
 from transforms.training_files import TensorsMarker, read_tensors
 
 TRAINING: tuple[Stage, ...] = (

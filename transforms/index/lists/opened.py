@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from transforms.index.lists.format import Seal
 from transforms.index.lists.reader import ListFile
 from transforms.records import FileReference
-from transforms.store import Store
+from transforms.storage.store import Store
 
 
 @contextlib.contextmanager

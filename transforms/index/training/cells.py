@@ -14,7 +14,7 @@ from transforms.index.lists.vector_codes import from_codes
 from transforms.index.threads import each_limited
 from transforms.index.training.clustering import kmeans, share_out
 from transforms.records import FileReference
-from transforms.store import Store
+from transforms.storage.store import Store
 
 GROUP_ROWS = 65_536
 """Rows of a group of cells, at least: small trainings have few tasks, and a task holds little more than these."""

@@ -24,7 +24,7 @@ from transforms.index.training.clustering import PILOT_PER_PARENT, parents_of
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.runs.partitions import numbered_rows
 from transforms.shards.vectors import Choose, read_batches
-from transforms.store import Store
+from transforms.storage.store import Store
 
 POINTS_PER_LIST = 40
 """Training vectors a list; faiss asks for 39 to 256. The sample, and the time of training, go with it.

@@ -8,14 +8,14 @@ import faiss
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from transforms import layout
 from transforms.index.faiss_file import describe_trained
 from transforms.index.index_key import IndexKey
 from transforms.index.trained import Training
 from transforms.index.training.assemble import Assembled
 from transforms.index.training.passes import Moved, imbalance
 from transforms.records import Metric, TrainedIndex, encode
-from transforms.store import Store, sha256_of
+from transforms.storage import layout
+from transforms.storage.store import Store, sha256_of
 
 _DIGITS = 6
 

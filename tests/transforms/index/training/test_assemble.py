@@ -19,7 +19,7 @@ from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
 from transforms.index.training import assemble, clustering
 from transforms.records import Metric, TrainedIndex
-from transforms.store import Store
+from transforms.storage.store import Store
 
 KEYS = ["Flat", "IVF8,Flat", "IVF8,SQ8", "IVF8,PQ4x4", "OPQ4_8,IVF8,PQ4x4", "PCA8,IVF8,Flat", "IVF8_HNSW8,Flat"]
 

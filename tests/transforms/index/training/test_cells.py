@@ -24,7 +24,7 @@ from transforms.index.training.cells import (
 )
 from transforms.index.training.clustering import kmeans, nearest
 from transforms.index.training.routing import Router
-from transforms.store import Store
+from transforms.storage.store import Store
 
 METRICS = pytest.mark.parametrize("metric", ["ip", "l2"])
 

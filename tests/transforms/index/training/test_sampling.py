@@ -30,7 +30,7 @@ from transforms.index.training.sampling import (
 from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
 from transforms.shards import files as shards
 from transforms.shards.ready_vectors import as_indexed
-from transforms.store import Store
+from transforms.storage.store import Store
 
 ENCODER = EncoderSettings("tests:None", "f", 5, ("text",), normalize=False)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.records import FileReference
-from transforms.store import Store, damaged, missing
+from transforms.storage.store import Store, damaged, missing
 
 
 def write(table: pa.Table, file: Path) -> None:

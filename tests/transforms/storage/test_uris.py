@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms import uris
+from transforms.storage import uris
 
 COMPOSED = unicodedata.normalize("NFC", "한글")
 DECOMPOSED = unicodedata.normalize("NFD", "한글")

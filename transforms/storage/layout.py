@@ -1,7 +1,7 @@
 """Where things lie below a root: every path that pixdex reads or writes, relative to the root, is made here.
 
 Names of data files contain the hash of their content; names of markers and manifests are fixed, and whoever creates
-one first decides (see `transforms.store`).
+one first decides (see `transforms.storage.store`).
 """
 
 FOLDER_SIZE = 4096

@@ -16,10 +16,10 @@ from typing import Any
 import fsspec
 import pytest
 
-from transforms import layout
 from transforms.errors import PixdexError, UsageError
 from transforms.records import StageMarker
-from transforms.store import Store, sha256_of
+from transforms.storage import layout
+from transforms.storage.store import Store, sha256_of
 
 PATH = "plans/000001/embed/0000000003.json"
 
@@ -367,7 +367,7 @@ def test_scratch_is_gone_when_the_work_ends_or_fails(store: Store) -> None:
 
 
 def test_a_store_knows_nothing_of_sources() -> None:
-    code = "import sys, transforms.store; print([name for name in sys.modules if 'transforms.sources' in name])"
+    code = "import sys, transforms.storage.store; print([name for name in sys.modules if 'transforms.sources' in name])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"

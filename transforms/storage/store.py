@@ -23,9 +23,9 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from transforms import layout, uris
 from transforms.errors import PixdexError, UsageError
 from transforms.records import FileReference, decode, encode
+from transforms.storage import layout, uris
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""A root on any URL: store, layout, names, parquet files."""
