@@ -16,7 +16,6 @@ import pytest
 
 from pipelines import build
 from tests import corpora
-from transforms import merging
 from transforms.generations import published
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Generation
@@ -25,6 +24,7 @@ from transforms.shards.files import read_rejects
 from transforms.sources import items
 from transforms.stages import add, merge
 from transforms.storage.store import Store
+from transforms.tasks import merge_file
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = ("--encoder", "tests.encoders:TinyEncoder", "--no-progress")
@@ -96,7 +96,7 @@ def make_work_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(partitions, "ROWS_PER_SHARD", 64)
     patch.setattr(items, "chunks_of", functools.partial(items.chunks_of, limit=8))
     patch.setattr(add, "write_lists", functools.partial(write_lists, fence_bytes=64))
-    patch.setattr(merge, "plan_merge", functools.partial(merging.plan_merge, piece_bytes=1024))
+    patch.setattr(merge, "plan_merge", functools.partial(merge_file.plan_merge, piece_bytes=1024))
 
 
 def generation_of(root: Path) -> Generation:

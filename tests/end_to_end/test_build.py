@@ -23,11 +23,11 @@ from tests.end_to_end.builds import (
     run_here,
     write_corpus,
 )
-from transforms import embedding
 from transforms.records import Plan
 from transforms.runs.run import STAGES
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks import embed
 
 SAID = {
     "generation", "items", "embedded", "rejected", "vectors", "tombstones", "index_key", "trained", "index", "seconds",
@@ -153,7 +153,7 @@ def stop_after_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(embedding, "embed_partition", fail)
+    monkeypatch.setattr(embed, "embed_partition", fail)
 
 
 def test_an_unfinished_plan_of_another_request_is_kept_until_it_is_abandoned(

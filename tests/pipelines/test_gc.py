@@ -14,13 +14,14 @@ from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
 from tests.roots import Row, make_root, unit
-from transforms import collecting, lease, publishing
+from transforms import collecting, lease
 from transforms.generations import published
 from transforms.records import EncoderSettings, Generation, IndexSettings, Request, Source
 from transforms.runs.run import Run
 from transforms.search.searcher import Searcher
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks import publish
 
 Capture = pytest.CaptureFixture[str]
 DAY = 24 * 3600
@@ -320,7 +321,7 @@ def stop_before_publishing(root: Path, *flags: str) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publishing, "publish", fail)
+        patch.setattr(publish, "publish", fail)
         assert reindexing.run(root, *flags) == 1
 
 

@@ -11,12 +11,13 @@ from pipelines import build, rollback, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
-from transforms import lease, publishing
+from transforms import lease
 from transforms.generations import manifest, published
 from transforms.records import Generation
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks import publish
 
 Capture = pytest.CaptureFixture[str]
 
@@ -148,7 +149,7 @@ def test_an_unfinished_run_stands_in_the_way(nights: Path, root: Path, capsys: C
     items.pictures["third"] = 503
     items.write()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publishing, "publish", fail)
+        patch.setattr(publish, "publish", fail)
         assert reindexing.run(root) == 1
     line = refused(root, capsys, "--to", "1", code=2)
     assert "unfinished run of generation 3" in line

@@ -17,8 +17,8 @@ from pipelines import search
 from pipelines.search import table
 from pipelines.terminal.text_table import cells_of
 from tests.roots import Row, make_root, unit
-from transforms.open_encoder import fingerprint_of
 from transforms.search.hits import Hit
+from transforms.tasks.open_encoder import fingerprint_of
 
 
 def npy(header: str) -> bytes:

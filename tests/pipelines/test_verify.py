@@ -16,12 +16,13 @@ from pipelines import build, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import collection, deltas, generation_of
-from transforms import collecting, publishing
+from transforms import collecting
 from transforms.generations import published
 from transforms.records import Generation
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks import publish
 
 Capture = pytest.CaptureFixture[str]
 
@@ -306,7 +307,7 @@ def test_an_unfinished_run_is_said_and_its_files_are_no_orphans(
     def fail(_: Run) -> Generation:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(publishing, "publish", fail)
+    monkeypatch.setattr(publish, "publish", fail)
     assert nights.is_dir()
     assert reindexing.run(root, "--max-deltas", "0") == 1
     said = look(root, capsys)

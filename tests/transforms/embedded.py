@@ -10,9 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.encoders import TinyEncoder
-from transforms.embedding import embed_partition
 from transforms.generations import published
-from transforms.open_encoder import fingerprint_of
 from transforms.records import EncoderSettings, IndexSettings, Plan, Request, ShardMarker, Source
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
@@ -24,6 +22,8 @@ from transforms.sources.csv_rows import CsvListing
 from transforms.sources.pictures import PictureListing
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks.embed import embed_partition
+from transforms.tasks.open_encoder import fingerprint_of
 
 SETTINGS = EncoderSettings(
     "tests.encoders:TinyEncoder", fingerprint_of(TinyEncoder(), "crop"), TinyEncoder.dim, ("image", "text"), batch=4

@@ -10,10 +10,10 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from tests.encoders import TinyEncoder
 from transforms.generations import published
-from transforms.open_encoder import fingerprint_of
 from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker
 from transforms.runs.run import Run, Stage
 from transforms.storage.store import Store
+from transforms.tasks.open_encoder import fingerprint_of
 
 TINY = EncoderSettings(
     spec="tests.encoders:TinyEncoder",

@@ -17,10 +17,10 @@ from transforms.index.training import sampling
 from transforms.index.training.audit import LISTS_ASSIGNED_FLAT
 from transforms.index.training.cells import GROUP_ROWS
 from transforms.index.training.clustering import parents_of
-from transforms.merging import PIECE_BYTES
 from transforms.records import ROWS_PER_SHARD, Metric
 from transforms.runs import partitions
-from transforms.segments import FAN_IN, FILE_BYTES, READ_BYTES
+from transforms.tasks.merge_file import PIECE_BYTES
+from transforms.tasks.merge_segments import FAN_IN, FILE_BYTES, READ_BYTES
 
 STORED_BYTES: Final = 2
 """Of a component: ready embeddings are counted as float16."""

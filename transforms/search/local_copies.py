@@ -18,10 +18,10 @@ from transforms.index.lists.format import Seal
 from transforms.index.lists.merge import merge_range, merged_sizes
 from transforms.index.lists.reader import ListFile
 from transforms.index.trained import read_training
-from transforms.merge_inputs import ListsReference, MergeInputs
 from transforms.records import FileReference, Generation
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store, missing
+from transforms.tasks.merge_inputs import ListsReference, MergeInputs
 
 _MAKING = ".making-"
 _COPIED_AT_ONCE = 16 << 20

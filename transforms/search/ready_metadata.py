@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.ready_shards import row_key
 from transforms.records import VectorRange, row_ids
 from transforms.shards import ready_files
 from transforms.sources import items
+from transforms.tasks.register import row_key
 
 CAPTION: Final = "caption"
 

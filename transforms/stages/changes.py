@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from transforms.generations import key_tables, manifest, tables
 from transforms.records import Changes, FileReference, ItemSlice, Reindex
-from transforms.repeats import find_repeated
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources import items
@@ -25,6 +24,7 @@ from transforms.sources.vectors import ReadyFile
 from transforms.stages.listing import KeyBatch, SkippableFile, base_of, records_of
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks.repeats import find_repeated
 
 LEAST_BITS: Final = 6
 """Of a hash, that number the buckets in which a reindex compares: a collection may be many times what it was."""

@@ -9,16 +9,16 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
-from transforms import ready_shards
 from transforms.forecast.machines import ANY_WORKER, Worker
 from transforms.records import Partition, ShardMarker, StageMarker
-from transforms.reject_ratio import check_rejects
 from transforms.runs import partitions
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
+from transforms.tasks import register
+from transforms.tasks.reject_ratio import check_rejects
 
 if TYPE_CHECKING:
-    from transforms.open_encoder import OpenedEncoder
+    from transforms.tasks.open_encoder import OpenedEncoder
 
 
 @dataclass(eq=False)
@@ -66,7 +66,7 @@ class EmbedPartition(beam.DoFn):
         digest = partitions.partition_digest(self._run.plan, partition)
         marker = self._run.marker("embed", partition.shard, ShardMarker, digest)
         if marker is None:
-            made = self._embed(partition) if partition.ready is None else ready_shards.register(self._run, partition)
+            made = self._embed(partition) if partition.ready is None else register.register(self._run, partition)
             marker = self._run.commit("embed", partition.shard, made)
             self._embedded.inc(marker.rows)
             self._rejected.inc(marker.rejected)
@@ -77,8 +77,8 @@ class EmbedPartition(beam.DoFn):
     def _embed(self, partition: Partition) -> ShardMarker:
         """Embeds with the encoder, which is loaded once a process, and only where something is left to embed."""
         # Imported here, since Pillow and an encoder are nothing that ready embeddings need.
-        from transforms.embedding import embed_partition  # noqa: PLC0415
-        from transforms.open_encoder import open_encoder  # noqa: PLC0415
+        from transforms.tasks.embed import embed_partition  # noqa: PLC0415
+        from transforms.tasks.open_encoder import open_encoder  # noqa: PLC0415
 
         settings = self._run.request.encoder
         opened: OpenedEncoder = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)

@@ -11,8 +11,8 @@ from transforms.generations import key_tables, tables
 from transforms.records import KeysMarker, StageMarker, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
-from transforms.shard_keys import shard_entries
 from transforms.stages.barrier import FinishStage
+from transforms.tasks.keys import shard_entries
 
 _SHARDS_AT_ONCE = 16
 

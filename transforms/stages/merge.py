@@ -7,12 +7,12 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Count
 
-from transforms.merge_inputs import MergeInputs, merge_inputs
-from transforms.merging import Piece, finish_merge, merge_piece, plan_merge
 from transforms.records import StageMarker
 from transforms.runs.run import Run
-from transforms.segments import RangeTask, merge_into_segment, merge_tier, plan_segments, plan_tier
 from transforms.stages.barrier import FinishStage
+from transforms.tasks.merge_file import Piece, finish_merge, merge_piece, plan_merge
+from transforms.tasks.merge_inputs import MergeInputs, merge_inputs
+from transforms.tasks.merge_segments import RangeTask, merge_into_segment, merge_tier, plan_segments, plan_tier
 
 
 @dataclass(eq=False)

@@ -27,7 +27,6 @@ from transforms.records import (
     VectorRange,
     digest,
 )
-from transforms.repeats import find_repeated
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
@@ -39,6 +38,7 @@ from transforms.stages.changes import BucketChanges, CompareItems
 from transforms.stages.listing import CONTAINERS, KEYS, ExpandSources, KeyBatch, ListContainer, SkippableFile, base_of
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks.repeats import find_repeated
 
 _BITS = 8
 """Of a hash, that number the buckets of a first build: each is searched by one worker, and every quarter of a million

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms import publishing
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.records import StageMarker
@@ -15,6 +14,7 @@ from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.storage import layout
+from transforms.tasks import publish
 
 
 @dataclass(eq=False)
@@ -47,7 +47,7 @@ class _Publish(beam.DoFn):
             published.abandon(run)
             _forget_listing(run)
         else:
-            publishing.publish(run)
+            publish.publish(run)
         yield run.generation
 
 

@@ -32,7 +32,7 @@ from transforms.shards.vectors import VectorBatch
 from transforms.stages.barrier import FinishStage
 from transforms.stages.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
 from transforms.storage import layout
-from transforms.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
+from transforms.tasks.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
 
 _PILOT = range(PILOT_PART, PILOT_PART + 1)
 _HELD_OUT = range(HELD_OUT_PART, HELD_OUT_PART + 1)

@@ -22,7 +22,7 @@ from transforms.records import StageMarker, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout
-from transforms.training_files import (
+from transforms.tasks.training_files import (
     Lists,
     Tensors,
     TensorsMarker,

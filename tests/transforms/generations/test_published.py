@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from transforms import publishing
 from transforms.errors import PixdexError
 from transforms.generations import published as generations
 from transforms.records import (
@@ -31,6 +30,7 @@ from transforms.runs import partitions as planning
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks import publish
 
 REQUEST = Request(
     (Source("images", "file:///pictures"),), EncoderSettings("demo", "f", 16, ("image",)), IndexSettings()
@@ -85,7 +85,7 @@ def published(store: Store, request: Request = REQUEST) -> Generation:
     run = generations.begin(store, request)
     plan(run, generations.next_shard(store))
     finish(run)
-    return publishing.publish(run)
+    return publish.publish(run)
 
 
 def test_a_new_root_has_nothing(store: Store) -> None:
@@ -119,7 +119,7 @@ def test_a_run_is_unfinished_until_it_is_published(store: Store) -> None:
     plan(run)
     finish(run)
     assert generations.unfinished(store) == run
-    publishing.publish(run)
+    publish.publish(run)
     assert generations.unfinished(store) is None
 
 
@@ -206,7 +206,7 @@ def test_the_table_of_shards_says_where_ready_embeddings_are(store: Store) -> No
     ready = VectorRange("file:///v.npy", "npy", 10, 16, "stat:1", None, "file:///m.parquet", "text", "stat:2")
     store.local_path(layout.marker(1, "embed", 0)).unlink()
     run.commit("embed", 0, ShardMarker(0, 0, "d", 6, 1, 5, 0, 5, 0, None, reference("r1"), 0.0, ready))
-    found = publishing.publish(run)
+    found = publish.publish(run)
 
     rows = generations.read_table(store, found.tables.shards).to_pylist()
     assert [(row["path"], row["rows"]) for row in rows] == [(None, 5), (None, 0)]
@@ -222,7 +222,7 @@ def test_a_merged_index_with_a_part_of_a_vector_is_refused(store: Store) -> None
     store.local_path(layout.marker(1, "merge", 1)).unlink()
     run.commit("merge", 1, PieceMarker(1, "d", 0, 1, 100, 5 * 72 + 1, "xxh3:1"))
     with pytest.raises(PixdexError, match="has 361 bytes of lists, no multiple of the 72 that a vector takes"):
-        publishing.publish(run)
+        publish.publish(run)
 
 
 def test_what_two_level_assignment_needs_is_a_file_of_the_generation(store: Store) -> None:
@@ -235,13 +235,13 @@ def test_what_two_level_assignment_needs_is_a_file_of_the_generation(store: Stor
     trained = dataclasses.replace(marker.trained, assignment=reference("assignment"))
     run.commit("train", 0, dataclasses.replace(marker, trained=trained))
 
-    assert "files/assignment" in generations.files(store, publishing.publish(run))
+    assert "files/assignment" in generations.files(store, publish.publish(run))
 
 
 def test_publishing_twice_publishes_once(store: Store) -> None:
     found = published(store)
 
-    assert publishing.publish(Run(store, 1)) == found
+    assert publish.publish(Run(store, 1)) == found
     assert generations.numbers(store) == [1]
 
 
@@ -253,7 +253,7 @@ def test_counts_that_do_not_agree_are_not_published(store: Store, listed: int, m
 
     said = rf"shards hold 5 live rows, .* {listed}, the merged index {merged}: .*--abandon"
     with pytest.raises(PixdexError, match=said):
-        publishing.publish(run)
+        publish.publish(run)
     assert generations.current(store) is None
 
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy, save_parquet
 from tests.transforms.small_runs import begin
-from transforms import ready_shards
 from transforms.records import EncoderSettings, FileReference, Partition, Plan, ShardMarker, Source, VectorRange
 from transforms.shards import files as shards
 from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks import register as ready_shards
 
 DIM = 6
 ENCODER = EncoderSettings("none", "0" * 64, DIM, ())

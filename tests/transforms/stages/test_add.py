@@ -11,7 +11,6 @@ from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.index import small_training
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
 from tests.transforms.small_runs import go, tasks
-from transforms import ready_shards
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.generations.tombstones import Tombstones
@@ -42,6 +41,7 @@ from transforms.stages import add
 from transforms.stages.add import AddBlocks, add_block
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks import register
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def ready_run(folder: Path, threads: int = 1) -> tuple[Run, list[ShardMarker], O
     plan = Plan(run.generation, "r", FileReference("none", 0, "none:"), 4, 2, 1, 9000, 9000, "PCA12,IVF16,SQ8")
     store.commit(layout.plan(run.generation), plan)
     markers = [
-        ready_shards.register(run, Partition(shard, 0, (), stop - start, stop - start, range_of(file, start, stop)))
+        register.register(run, Partition(shard, 0, (), stop - start, stop - start, range_of(file, start, stop)))
         for shard, start, stop in ((4, 0, 5000), (5, 5000, 9000))
     ]
     return run, markers, open_trained(store, small.trained), vectors

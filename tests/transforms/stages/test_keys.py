@@ -26,12 +26,12 @@ from transforms.generations.key_tables import Bucket
 from transforms.records import KeysMarker, Reindex
 from transforms.runs import inventory
 from transforms.runs.run import Run
-from transforms.shard_keys import shard_entries
 from transforms.stages.embed import EmbedPartitions
 from transforms.stages.keys import UpdateKeys, bits_of
 from transforms.stages.plan import PlanItems
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks.keys import shard_entries
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from transforms.records import ListsMarker
 from transforms.runs.run import Run, Stage
 from transforms.stages.train import TrainIndex
 from transforms.storage import layout
-from transforms.training_files import TensorsMarker, read_tensors
+from transforms.tasks.training_files import TensorsMarker, read_tensors
 
 TRAINING: tuple[Stage, ...] = (
     "sample", "parents", "route", "cells", "pass1", "move1", "pass2", "move2", "train",

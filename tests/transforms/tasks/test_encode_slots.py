@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from transforms.encode_slots import encode_slots
 from transforms.errors import PixdexError
 from transforms.rejects import Failure
+from transforms.tasks.encode_slots import encode_slots
 
 DIM = 4
 Slots = Sequence[float | None]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tests.transforms.embedded import SETTINGS
 from transforms.rejects import Failure
-from transforms.shard_rows import ShardRows
 from transforms.sources import items
+from transforms.tasks.shard_rows import ShardRows
 
 DIM = 16
 

@@ -8,8 +8,8 @@ from tests.corpora import write_pictures
 from tests.transforms.embedded import embed, planned
 from transforms.errors import PixdexError
 from transforms.records import Source
-from transforms.reject_ratio import check_rejects
 from transforms.runs.run import Run
+from transforms.tasks.reject_ratio import check_rejects
 
 COUNT = 8
 

@@ -19,10 +19,10 @@ from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import STEP_BYTES, merge_range, merged_sizes, plan_pieces
 from transforms.index.trained import read_training
-from transforms.merge_inputs import MergeInputs, answers, blocks, merge_inputs
 from transforms.records import PieceMarker, digest
 from transforms.runs.run import Run
 from transforms.storage import layout
+from transforms.tasks.merge_inputs import MergeInputs, answers, blocks, merge_inputs
 
 PIECE_BYTES: Final = 512 << 20
 """Merged by one task. Smaller ones spread over more workers; each ends by waiting for the disk."""

@@ -13,13 +13,13 @@ import faiss
 import pytest
 
 from tests.transforms.built import ROWS, run_up_to
-from transforms import merging
 from transforms.errors import PixdexError
-from transforms.merge_inputs import merge_inputs
 from transforms.records import ListsMarker, PieceMarker
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks import merge_file
+from transforms.tasks.merge_inputs import merge_inputs
 
 SMALL = 2048
 
@@ -47,9 +47,9 @@ def partial(run: Run) -> Path:
 
 
 def merge(run: Run) -> bytes:
-    for piece in merging.plan_merge(run, SMALL):
-        merging.merge_piece(run, piece, merge_inputs(run))
-    merging.finish_merge(run)
+    for piece in merge_file.plan_merge(run, SMALL):
+        merge_file.merge_piece(run, piece, merge_inputs(run))
+    merge_file.finish_merge(run)
     return final(run).read_bytes()
 
 
@@ -62,7 +62,7 @@ def start_over(run: Run, *, keep_markers: bool) -> None:
 
 
 def test_pieces_cover_all_lists_and_all_bytes_after_the_head(run: Run) -> None:
-    pieces = merging.plan_merge(run, SMALL)
+    pieces = merge_file.plan_merge(run, SMALL)
     assert len(pieces) > 2
     assert [piece.first_list for piece in pieces] == [0, *(piece.last_list for piece in pieces[:-1])]
     assert pieces[-1].last_list == 7
@@ -75,22 +75,22 @@ def test_pieces_cover_all_lists_and_all_bytes_after_the_head(run: Run) -> None:
 def test_the_order_of_the_pieces_does_not_matter(run: Run) -> None:
     expected = merge(run)
     start_over(run, keep_markers=False)
-    pieces = merging.plan_merge(run, SMALL)
+    pieces = merge_file.plan_merge(run, SMALL)
     random.Random(0).shuffle(pieces)
     for piece in [*pieces, *pieces[:2]]:
-        merging.merge_piece(run, piece, merge_inputs(run))
-    merging.finish_merge(run)
+        merge_file.merge_piece(run, piece, merge_inputs(run))
+    merge_file.finish_merge(run)
     assert final(run).read_bytes() == expected
     assert faiss.read_index(str(final(run))).ntotal == ROWS
 
 
 def test_pieces_that_are_done_are_not_written_again(run: Run) -> None:
-    pieces = merging.plan_merge(run, SMALL)
-    merging.merge_piece(run, pieces[0], merge_inputs(run))
-    again = merging.plan_merge(run, SMALL)
+    pieces = merge_file.plan_merge(run, SMALL)
+    merge_file.merge_piece(run, pieces[0], merge_inputs(run))
+    again = merge_file.plan_merge(run, SMALL)
     assert again == pieces
     before = partial(run).stat().st_mtime_ns
-    merging.merge_piece(run, again[0], merge_inputs(run))
+    merge_file.merge_piece(run, again[0], merge_inputs(run))
     assert partial(run).stat().st_mtime_ns == before
 
 
@@ -103,7 +103,7 @@ def test_markers_without_the_file_that_they_speak_of_are_not_believed(run: Run) 
 def test_markers_are_not_believed_after_a_build_that_only_made_room_either(run: Run) -> None:
     expected = merge(run)
     start_over(run, keep_markers=True)
-    merging.plan_merge(run, SMALL)
+    merge_file.plan_merge(run, SMALL)
     assert merge(run) == expected
 
 
@@ -115,11 +115,11 @@ def test_a_file_of_another_size_is_not_believed(run: Run) -> None:
 
 
 def test_a_build_that_comes_late_writes_nothing(run: Run) -> None:
-    late = merging.plan_merge(run, SMALL)
+    late = merge_file.plan_merge(run, SMALL)
     expected = merge(run)
     for piece in late:
-        merging.merge_piece(run, piece, merge_inputs(run))
-    merging.finish_merge(run)
+        merge_file.merge_piece(run, piece, merge_inputs(run))
+    merge_file.finish_merge(run)
     assert final(run).read_bytes() == expected
     assert [path.name for path in final(run).parent.iterdir()] == ["index.faiss"]
 
@@ -129,8 +129,8 @@ def test_a_build_that_finished_first_may_take_the_temporary_name_away(
 ) -> None:
     expected = merge(run)
     start_over(run, keep_markers=False)
-    for piece in merging.plan_merge(run, SMALL):
-        merging.merge_piece(run, piece, merge_inputs(run))
+    for piece in merge_file.plan_merge(run, SMALL):
+        merge_file.merge_piece(run, piece, merge_inputs(run))
     link = os.link
 
     def other_is_faster(source: Path, target: Path) -> None:
@@ -141,34 +141,34 @@ def test_a_build_that_finished_first_may_take_the_temporary_name_away(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", other_is_faster)
-        merging.finish_merge(run)
+        merge_file.finish_merge(run)
     assert final(run).read_bytes() == expected
 
 
 def test_the_temporary_name_of_a_merge_that_died_after_its_link_is_removed(run: Run) -> None:
     merge(run)
     os.link(final(run), partial(run))
-    assert merging.plan_merge(run, SMALL) == []
-    merging.finish_merge(run)
+    assert merge_file.plan_merge(run, SMALL) == []
+    merge_file.finish_merge(run)
     assert not partial(run).exists()
 
 
 def test_a_temporary_file_that_someone_removed_is_named(run: Run) -> None:
-    pieces = merging.plan_merge(run, SMALL)
+    pieces = merge_file.plan_merge(run, SMALL)
     partial(run).unlink()
     with pytest.raises(PixdexError, match=r"\.index\.faiss\.partial was removed .* run the same command again"):
-        merging.merge_piece(run, pieces[0], merge_inputs(run))
+        merge_file.merge_piece(run, pieces[0], merge_inputs(run))
 
 
 def test_a_piece_that_comes_out_differently_is_refused(run: Run) -> None:
-    piece = merging.plan_merge(run, SMALL)[0]
-    merging.merge_piece(run, piece, merge_inputs(run))
+    piece = merge_file.plan_merge(run, SMALL)[0]
+    merge_file.merge_piece(run, piece, merge_inputs(run))
     path = layout.marker(1, "merge", 1)
     (marker,) = run.markers("merge", [1], PieceMarker)
     run.store.local_path(path).unlink()
     run.commit("merge", 1, replace(marker, checksum="xxh3:0"))
     with pytest.raises(PixdexError, match="a shard index changed in between"):
-        merging.merge_piece(run, piece, merge_inputs(run))
+        merge_file.merge_piece(run, piece, merge_inputs(run))
 
 
 def test_a_shard_index_of_another_trained_index_is_refused(run: Run) -> None:
@@ -180,7 +180,7 @@ def test_a_shard_index_of_another_trained_index_is_refused(run: Run) -> None:
         pytest.skip("the format keeps the fingerprint in another spelling")
     file.write_bytes(data.replace(fingerprint, b"0" * len(fingerprint)))
     with pytest.raises(PixdexError):
-        merging.plan_merge(run, SMALL)
+        merge_file.plan_merge(run, SMALL)
 
 
 def test_a_merge_imports_neither_torch_nor_faiss(run: Run) -> None:

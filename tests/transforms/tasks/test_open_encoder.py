@@ -10,8 +10,8 @@ from apache_beam.utils.shared import Shared
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.open_encoder import open_encoder
 from transforms.records import EncoderSettings
+from transforms.tasks.open_encoder import open_encoder
 
 
 class Slotted:

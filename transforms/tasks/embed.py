@@ -14,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.encode_slots import Encode, encode_slots
 from transforms.encoders import Encoder
-from transforms.load_picture import load_picture, target_side
 from transforms.records import EncoderSettings, Partition, ShardMarker
 from transforms.rejects import Failure
 from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
-from transforms.shard_rows import ShardRows
 from transforms.shards import files
 from transforms.sources import items
+from transforms.tasks.encode_slots import Encode, encode_slots
+from transforms.tasks.load_picture import load_picture, target_side
+from transforms.tasks.shard_rows import ShardRows
 
 FETCH_THREADS = 8
 """Pictures fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from transforms.generations import key_tables
 from transforms.generations.key_tables import ENTRY
 from transforms.records import FileReference, ShardMarker, Source
-from transforms.shard_keys import shard_entries
 from transforms.shards import files
 from transforms.shards.files import Reject
 from transforms.storage.store import Store
+from transforms.tasks.keys import shard_entries
 
 SHARD = 4097
 PICTURES = Source("images", "file:///pictures")

@@ -11,10 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transforms.built import ROWS, run_up_to
-from transforms import merging, publishing, segments
 from transforms.errors import PixdexError
 from transforms.generations import published
-from transforms.merge_inputs import merge_inputs, open_lists
 from transforms.records import Generation, StageMarker
 from transforms.runs.run import Run
 from transforms.search.local_copies import materialise
@@ -22,6 +20,10 @@ from transforms.search.open_index import open_index
 from transforms.storage import layout
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store
+from transforms.tasks import merge_file
+from transforms.tasks import merge_segments as segments
+from transforms.tasks import publish as publishing
+from transforms.tasks.merge_inputs import merge_inputs, open_lists
 
 NLIST = 7
 
@@ -55,12 +57,12 @@ def make_tier(run: Run, fan_in: int, file_bytes: int, seed: int = 0) -> list[seg
 
 
 def merged_file(run: Run, piece_bytes: int, step_bytes: int, seed: int = 0) -> bytes:
-    pieces = merging.plan_merge(run, piece_bytes)
+    pieces = merge_file.plan_merge(run, piece_bytes)
     random.Random(seed).shuffle(pieces)
     inputs = merge_inputs(run)
     for piece in pieces:
-        merging.merge_piece(run, piece, inputs, step_bytes)
-    merging.finish_merge(run)
+        merge_file.merge_piece(run, piece, inputs, step_bytes)
+    merge_file.finish_merge(run)
     inputs.close()
     return run.store.local_path(layout.merged_index(1)).read_bytes()
 

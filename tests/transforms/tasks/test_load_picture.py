@@ -15,11 +15,11 @@ from fsspec.spec import AbstractFileSystem
 
 from tests.encoders import TinyEncoder
 from tests.transforms.embedded import SETTINGS
-from transforms import load_picture
 from transforms.errors import PixdexError
 from transforms.pictures import decode as images
 from transforms.rejects import Failure
 from transforms.storage import uris
+from transforms.tasks import load_picture
 
 
 class Shaky(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tests.corpora import write_csv, write_pictures
 from tests.encoders import TinyEncoder
 from tests.transforms.embedded import SETTINGS, Embedded, embed, planned
-from transforms import embedding
 from transforms.errors import PixdexError
 from transforms.records import Source
 from transforms.storage import layout, uris
+from transforms.tasks import embed as embedding
 
 COUNT = 11
 
