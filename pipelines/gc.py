@@ -20,10 +20,11 @@ import time
 from collections.abc import Sequence
 
 from pipelines.terminal import console, flags, options, quantities
-from transforms import collecting, lease
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.storage.store import Store
+from transforms.upkeep import garbage as collecting
+from transforms.upkeep import lease
 
 KEPT = 3
 GRACE = "24h"

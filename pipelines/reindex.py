@@ -55,7 +55,6 @@ from apache_beam.runners.runner import PipelineRunner
 from pipelines.running import dataflow, launch, runners
 from pipelines.running.request import check
 from pipelines.terminal import console, flags, options
-from transforms import lease
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published as generations
 from transforms.records import Changes, Generation, Plan, Reindex, Request
@@ -64,6 +63,7 @@ from transforms.runs.run import Run
 from transforms.stages.plan import PlanItems
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.upkeep import lease
 
 RETRAIN = ("auto", "never", "always")
 ALL_REJECTS = "all"

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.terminal import console, flags, options
-from transforms import lease, rolling_back
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.search.searcher import open_generation
+from transforms.upkeep import lease, rollback
 
 
 class RollbackOptions(options.RootOptions):
@@ -52,7 +52,7 @@ def roll_back(argv: Sequence[str]) -> int:
             console.say(f"{store.url}: generation {own.to} is the current one: nothing to do")
             console.show_json({"generation": own.to, "rolled_back_to": own.to})
             return console.DONE
-        again = rolling_back.roll_back(store, earlier)
+        again = rollback.roll_back(store, earlier)
     console.say(f"{store.url}: generation {again.generation} holds what generation {own.to} held")
     console.show_json({"generation": again.generation, "rolled_back_to": own.to})
     return console.DONE

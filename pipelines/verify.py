@@ -22,14 +22,15 @@ import msgspec
 
 from pipelines.terminal import console, flags, options, text_table
 from pipelines.terminal.text_table import Column
-from transforms import collecting, verifying
 from transforms.errors import PixdexError, UsageError
-from transforms.findings import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report, reason_of
 from transforms.generations import published
 from transforms.records import Generation
 from transforms.search.searcher import open_generation
 from transforms.storage import layout
 from transforms.storage.store import Found, Store
+from transforms.upkeep import garbage
+from transforms.upkeep import verify as verifying
+from transforms.upkeep.report import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report, reason_of
 
 _SHOWN = 20
 
@@ -129,7 +130,7 @@ def _orphans(store: Store) -> tuple[list[Found], list[str]]:
     run = published.unfinished(store)
     if run is not None:
         try:
-            needed.update(collecting.needed_by(run))
+            needed.update(garbage.needed_by(run))
         except (PixdexError, msgspec.MsgspecError):
             why = f"what files the run of generation {run.generation} needs cannot be read"
             return [], [f"{why}: those that nothing needs are not counted"]

@@ -17,7 +17,7 @@ from pipelines import worker_pool
 from tests.deploy import commands, manifests, versions
 from tests.deploy.flink_operator import SESSION_CLUSTER
 from tests.deploy.manifests import Container, Manifest
-from transforms import lease
+from transforms.upkeep import lease
 
 MANIFESTS = manifests.read()
 CONTAINERS = manifests.all_containers()

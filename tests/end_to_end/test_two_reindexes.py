@@ -24,11 +24,11 @@ from pipelines import build, gc, reindex, rollback, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import REPOSITORY, Finished, content, leftovers, wait
 from tests.end_to_end.reindexing import Collection, collection, found, generation_of
-from transforms.lease import Lease
 from transforms.records import encode
 from transforms.runs.run import STAGES
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.upkeep.lease import Lease
 
 Capture = pytest.CaptureFixture[str]
 

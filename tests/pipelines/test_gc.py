@@ -14,7 +14,6 @@ from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
 from tests.roots import Row, make_root, unit
-from transforms import collecting, lease
 from transforms.generations import published
 from transforms.records import EncoderSettings, Generation, IndexSettings, Request, Source
 from transforms.runs.run import Run
@@ -22,6 +21,7 @@ from transforms.search.searcher import Searcher
 from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.tasks import publish
+from transforms.upkeep import garbage, lease
 
 Capture = pytest.CaptureFixture[str]
 DAY = 24 * 3600
@@ -441,4 +441,4 @@ def test_what_cannot_be_is_said_in_one_line(
 
 
 def test_every_folder_of_a_root_is_looked_at(root: Path) -> None:
-    assert {path.name for path in root.iterdir() if not path.name.startswith(".")} <= set(collecting.FOLDERS)
+    assert {path.name for path in root.iterdir() if not path.name.startswith(".")} <= set(garbage.FOLDERS)

@@ -11,13 +11,13 @@ from pipelines import build, rollback, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
-from transforms import lease
 from transforms.generations import manifest, published
 from transforms.records import Generation
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.tasks import publish
+from transforms.upkeep import lease
 
 Capture = pytest.CaptureFixture[str]
 

@@ -16,13 +16,13 @@ from pipelines import build, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import collection, deltas, generation_of
-from transforms import collecting
 from transforms.generations import published
 from transforms.records import Generation
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.tasks import publish
+from transforms.upkeep import garbage
 
 Capture = pytest.CaptureFixture[str]
 
@@ -316,7 +316,7 @@ def test_an_unfinished_run_is_said_and_its_files_are_no_orphans(
 
 
 def test_every_file_of_a_finished_root_belongs_to_something(root: Path) -> None:
-    found = {file.path for file in collecting.everything(Store.at(str(root)))}
+    found = {file.path for file in garbage.everything(Store.at(str(root)))}
     on_disk = {path for path in every_file(root) if not path.startswith(".")}
     assert found == on_disk
 

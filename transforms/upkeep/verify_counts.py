@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 
 from transforms.errors import PixdexError
-from transforms.findings import Report
 from transforms.generations import tables as members
 from transforms.generations import tombstones
 from transforms.generations.published import SEGMENTS
@@ -24,6 +23,7 @@ from transforms.runs import partitions
 from transforms.storage import layout
 from transforms.storage import tables as parquet_files
 from transforms.storage.store import Store
+from transforms.upkeep.report import Report
 
 KINDS: Final = ("images", "texts", "keywords")
 BUCKET_COUNTS: Final = ("entries", "rejected", *KINDS)

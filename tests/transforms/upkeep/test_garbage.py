@@ -12,8 +12,7 @@ import pyarrow as pa
 import pytest
 
 from tests.roots import Row, make_root, unit
-from transforms import collecting, tables
-from transforms.collecting import Garbage, find_garbage
+from transforms import tables
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.records import (
@@ -32,6 +31,8 @@ from transforms.records import (
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.upkeep import garbage as collecting
+from transforms.upkeep.garbage import Garbage, find_garbage
 
 DAY = 24 * 3600
 ROWS = (Row("a", unit(1)), Row("b", unit(2)))

@@ -18,13 +18,13 @@ from typing import Any
 import fsspec
 import pytest
 
-from transforms import lease
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
-from transforms.lease import Lease
 from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker, encode
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.upkeep import lease
+from transforms.upkeep.lease import Lease
 
 SINCE = 1_700_000_000.0
 """2023-11-14 22:13:20 UTC."""

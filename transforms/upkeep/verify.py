@@ -15,9 +15,7 @@ from typing import Any, Final
 
 from xxhash import xxh3_64
 
-from transforms import collecting, verifying_counts, verifying_rows
 from transforms.errors import PixdexError
-from transforms.findings import REBUILD, RENEW, RESTORE, Report
 from transforms.generations import tables as members
 from transforms.generations.published import SEGMENTS
 from transforms.index.lists.opened import opened_lists
@@ -27,7 +25,9 @@ from transforms.shards import ready_files
 from transforms.storage import layout
 from transforms.storage import tables as parquet_files
 from transforms.storage.store import Found, Store
-from transforms.verifying_counts import Looked, for_each
+from transforms.upkeep import garbage, verify_counts, verify_rows
+from transforms.upkeep.report import REBUILD, RENEW, RESTORE, Report
+from transforms.upkeep.verify_counts import Looked, for_each
 
 _READERS: Final = min(8, 2 + (os.cpu_count() or 1))
 _READ_BYTES: Final = 4 << 20
@@ -62,9 +62,9 @@ def verify(store: Store, generation: Generation, *, quick: bool = False) -> Repo
             return report  # nothing else is known of what a table named
         looked = Looked.at(store, generation, report)
         _ready(looked, pool)
-        verifying_counts.check(looked, pool)
+        verify_counts.check(looked, pool)
         if not quick:
-            verifying_rows.check(looked, pool)
+            verify_rows.check(looked, pool)
     return report
 
 
@@ -73,7 +73,7 @@ def orphans(store: Store, needed: Iterable[str]) -> list[Found]:
     wanted = set(needed)
     return [
         file
-        for file in collecting.everything(store)
+        for file in garbage.everything(store)
         if file.path not in wanted and not file.path.startswith(("plans/", "generations/"))
     ]
 

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms import row_set
 from transforms.errors import PixdexError
-from transforms.findings import REBUILD
 from transforms.generations import key_tables, tables
 from transforms.generations.key_tables import Bucket
 from transforms.generations.published import SEGMENTS
-from transforms.listed_ids import ListsPart, list_files, parts_of_file, parts_of_lists
 from transforms.records import ROWS_PER_SHARD, FileReference, ShardMarker, split_ids
-from transforms.row_set import RowSet
 from transforms.runs import partitions
 from transforms.storage import tables as parquet_files
 from transforms.storage.store import Store
-from transforms.verifying_counts import BUCKET_COUNTS, Looked, for_each
+from transforms.upkeep import row_set
+from transforms.upkeep.listed_ids import ListsPart, list_files, parts_of_file, parts_of_lists
+from transforms.upkeep.report import REBUILD
+from transforms.upkeep.row_set import RowSet
+from transforms.upkeep.verify_counts import BUCKET_COUNTS, Looked, for_each
 
 
 def check(looked: Looked, pool: ThreadPoolExecutor) -> None:

@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 from pipelines import build
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import collection
-from transforms import listed_ids, row_set, tables
-from transforms.findings import MOST_FINDINGS, REBUILD, RESTORE, Finding, Report
+from transforms import tables
 from transforms.generations import key_tables, published, tombstones
 from transforms.generations import tables as members
 from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Generation, digest, row_ids
-from transforms.row_set import RowSet
 from transforms.storage import layout
 from transforms.storage import tables as parquet_files
 from transforms.storage.store import Store
-from transforms.verifying import verify
+from transforms.upkeep import listed_ids, row_set
+from transforms.upkeep.report import MOST_FINDINGS, REBUILD, RESTORE, Finding, Report
+from transforms.upkeep.row_set import RowSet
+from transforms.upkeep.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""An operator's work on a root: verify, garbage, rollback, lease."""
