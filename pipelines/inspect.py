@@ -24,8 +24,7 @@ from typing import Any, Final
 from pipelines.terminal import console, flags, options, text_table
 from pipelines.terminal.text_table import Column
 from transforms.errors import UsageError
-from transforms.generations import published
-from transforms.generations import tables as members
+from transforms.generations import published, tables
 from transforms.index.trained import read_training
 from transforms.records import NO_ENCODER, FileReference, Generation, Source
 from transforms.runs.run import STAGES, Run
@@ -274,7 +273,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def _bytes(store: Store, generation: Generation) -> dict[str, int]:
-    tables, trained = generation.tables, generation.trained
+    listed, trained = generation.tables, generation.trained
 
     def total(table: FileReference | None) -> int:
         if table is None:
@@ -283,20 +282,20 @@ def _bytes(store: Store, generation: Generation) -> dict[str, int]:
         return sum(size for size in sizes if size)
 
     return {
-        "embeddings": total(tables.shards),
-        "lists": total(tables.blocks),
+        "embeddings": total(listed.shards),
+        "lists": total(listed.blocks),
         "index": generation.index.bytes,
         "trained": sum(file.bytes for file in (trained.index, trained.training, trained.assignment) if file),
-        "rejects": total(tables.rejects),
-        "keys": total(tables.keys),
-        "tombstones": total(tables.tombstones),
-        "tables": sum(table.bytes for table in tables.all),
+        "rejects": total(listed.rejects),
+        "keys": total(listed.keys),
+        "tombstones": total(listed.tombstones),
+        "tables": sum(table.bytes for table in listed.all),
     }
 
 
 def _deltas(store: Store, generation: Generation) -> dict[str, int]:
     """How many shard indexes a search scans beside the merged one, and how many codes they have."""
-    found = [block for block in members.blocks_of(store, generation) if not block.merged and block.rows]
+    found = [block for block in tables.blocks_of(store, generation) if not block.merged and block.rows]
     return {"files": len(found), "rows": sum(block.rows for block in found)}
 
 

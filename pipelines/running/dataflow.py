@@ -50,8 +50,8 @@ def check(root: str | None, sources: Sequence[Source], beam_flags: Sequence[str]
 def settings(beam_flags: Sequence[str]) -> list[str]:
     """Returns flags that a job is given beside its own: a machine works on one task at a time, with all its cores.
 
-    The memory that a worker is asked to have (`transforms.forecast.machines`) is that of one task. Where the command says how
-    many processes or threads there are, it is left alone.
+    The memory that a worker is asked to have (`transforms.forecast.machines`) is that of one task. Where the command
+    says how many processes or threads there are, it is left alone.
     """
     debug = PipelineOptions(list(beam_flags)).view_as(DebugOptions)
     if debug.number_of_worker_harness_threads or debug.lookup_experiment(_ONE_PROCESS):

@@ -49,7 +49,7 @@ _FILES = 64
 
 @dataclass(frozen=True)
 class Measured:
-    """One rate, by its name in `transforms.forecast.rates.Rates`; bytes and operations a second, or seconds of a small thing."""
+    """One rate, by its name in `forecast.rates.Rates`; bytes and operations a second, or seconds of a small thing."""
 
     name: str
     value: float

@@ -1,7 +1,8 @@
 """What a build will be: how many parts, bytes, files and seconds, stage by stage, before there is any of it.
 
 What the build decides by itself is asked of the functions that decide it. Seconds are work over rates: operations and
-bytes are counted here, with the formula that counts them, and `transforms.forecast.rates` says how many a second is good for.
+bytes are counted here, with the formula that counts them, and `transforms.forecast.rates` says how many a second is
+good for.
 """
 
 import math

@@ -15,10 +15,8 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from transforms import tables
 from transforms.records import ROW_BITS, Changes, FileReference
-from transforms.storage import layout
-from transforms.storage import tables as parquet_files
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 
 ENTRY: Final = np.dtype(
@@ -244,7 +242,7 @@ def first_hash(bucket: int, bits: int) -> int:
 def write_entries(store: Store, entries: NDArray[np.void], folder: str = layout.TABLES) -> FileReference:
     """Writes sorted entries as a table; equal ones have one name."""
     columns = {name: pa.array(np.ascontiguousarray(entries[name])) for name in ENTRY.names or ()}
-    return tables.write(store, pa.table(columns), _ROWS_PER_GROUP, folder)
+    return parquet_files.write_table(store, pa.table(columns), _ROWS_PER_GROUP, folder)
 
 
 def read_entries(store: Store, file: FileReference, number: int = 0, bits: int = 0) -> NDArray[np.void]:

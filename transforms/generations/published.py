@@ -12,7 +12,7 @@ from transforms.errors import PixdexError
 from transforms.generations import manifest
 from transforms.records import FileReference, Generation, Plan, Request
 from transforms.runs.run import Run
-from transforms.storage import layout, tables
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 
 SEGMENTS: Final = "segments:"
@@ -84,7 +84,7 @@ def abandon(run: Run) -> None:
 
 def read_table(store: Store, reference: FileReference) -> pa.Table:
     """Reads one of a generation's tables."""
-    return tables.read(store, reference)
+    return parquet_files.read(store, reference)
 
 
 def files(store: Store, generation: Generation) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from transforms.generations.key_tables import Bucket
 from transforms.records import FileReference, Generation, ListsMarker, Plan, ShardMarker, VectorRange
-from transforms.storage import tables
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 
@@ -32,7 +32,7 @@ def shards_of(store: Store, generation: Generation) -> list[ShardMarker]:
     """
     named = {field.name for field in fields(ShardMarker)}
     found = []
-    for row in tables.read(store, generation.tables.shards).to_pylist():
+    for row in parquet_files.read(store, generation.tables.shards).to_pylist():
         counts = {name: value for name, value in row.items() if name in named and name != "ready"}
         ready = VectorRange(**row["ready"]) if row.get("ready") else None
         embeddings = file_of(row) if row["path"] else None
@@ -42,7 +42,7 @@ def shards_of(store: Store, generation: Generation) -> list[ShardMarker]:
 
 def blocks_of(store: Store, generation: Generation) -> list[BlockMember]:
     """Returns the shard indexes of a generation, the merged ones and the deltas, in order of their shards."""
-    rows = tables.read(store, generation.tables.blocks).to_pylist()
+    rows = parquet_files.read(store, generation.tables.blocks).to_pylist()
     found = [
         BlockMember(file_of(row), row["rows"], row["first_shard"], row["last_shard"], row["merged"])
         for row in rows
@@ -55,7 +55,7 @@ def buckets_of(store: Store, generation: Generation) -> list[Bucket]:
     """Returns the hash buckets of a generation's key tables."""
     if generation.tables.keys is None:
         return []
-    rows = tables.read(store, generation.tables.keys).to_pylist()
+    rows = parquet_files.read(store, generation.tables.keys).to_pylist()
     return [Bucket(row["bucket"], row["bits"], file_of(row)) for row in rows]
 
 
@@ -63,20 +63,20 @@ def removed_of(store: Store, plan: Plan) -> list[Bucket]:
     """Returns the files with the entries that a plan removes, each of a hash bucket."""
     if plan.removed is None:
         return []
-    rows = tables.read(store, plan.removed).to_pylist()
+    rows = parquet_files.read(store, plan.removed).to_pylist()
     return [Bucket(row["bucket"], row["bits"], file_of(row)) for row in rows]
 
 
 def rejects_of(store: Store, generation: Generation) -> dict[int, FileReference]:
     """Returns the files of rejects of a generation by their shards."""
-    return {row["shard"]: file_of(row) for row in tables.read(store, generation.tables.rejects).to_pylist()}
+    return {row["shard"]: file_of(row) for row in parquet_files.read(store, generation.tables.rejects).to_pylist()}
 
 
 def tombstones_of(store: Store, generation: Generation) -> dict[int, tuple[int, FileReference]]:
     """Returns how many rows are dead and the file that says which, by folder of shards."""
     if generation.tables.tombstones is None:
         return {}
-    rows = tables.read(store, generation.tables.tombstones).to_pylist()
+    rows = parquet_files.read(store, generation.tables.tombstones).to_pylist()
     return {row["folder"]: (row["rows"], file_of(row)) for row in rows}
 
 
@@ -84,7 +84,7 @@ def containers_of(store: Store, generation: Generation) -> dict[str, str]:
     """Returns the versions of the containers that need not be opened while these are the same."""
     if generation.tables.containers is None:
         return {}
-    rows = tables.read(store, generation.tables.containers).to_pylist()
+    rows = parquet_files.read(store, generation.tables.containers).to_pylist()
     return {row["uri"]: row["version"] for row in rows}
 
 

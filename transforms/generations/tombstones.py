@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms import tables
 from transforms.records import ROWS_PER_SHARD, FileReference, split_ids
-from transforms.storage import tables as parquet_files
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 _BYTES = ROWS_PER_SHARD // 8
@@ -88,7 +87,7 @@ def write(store: Store, dead: Tombstones) -> FileReference:
         pa.array(dead.counts),
         pa.array([row.tobytes().rstrip(b"\0") for row in dead.bits], pa.binary()),
     ]
-    return tables.write(store, pa.Table.from_arrays(columns, schema=SCHEMA))
+    return parquet_files.write_table(store, pa.Table.from_arrays(columns, schema=SCHEMA))
 
 
 def read(store: Store, file: FileReference) -> Tombstones:

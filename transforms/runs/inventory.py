@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from transforms import tables
-from transforms.generations import tables as members
-from transforms.generations import tombstones
+from transforms.generations import tables, tombstones
 from transforms.generations.tables import BlockMember
 from transforms.generations.tombstones import Tombstones
 from transforms.records import (
@@ -27,8 +25,7 @@ from transforms.runs import partitions
 from transforms.runs.partitions import Block
 from transforms.runs.run import Run
 from transforms.shards.vectors import Choose
-from transforms.storage import layout
-from transforms.storage import tables as parquet_files
+from transforms.storage import layout, parquet_files
 
 _CUT = pa.schema([("block", pa.int64()), ("first_shard", pa.int64()), ("stop_shard", pa.int64())])
 
@@ -40,7 +37,7 @@ def is_idle(run: Run) -> bool:
         return False
     if plan.items or plan.removed or reindex.retrain == "always":
         return False
-    deltas = sum(not block.merged for block in members.blocks_of(run.store, base))
+    deltas = sum(not block.merged for block in tables.blocks_of(run.store, base))
     return not _is_overdue(reindex, deltas, base.totals.tombstones, base.totals.vectors)
 
 
@@ -67,12 +64,14 @@ def blocks_to_add(run: Run) -> Iterator[Block]:
 def write_cut(run: Run, cut: Sequence[Block]) -> FileReference:
     """Writes the table of the blocks of a retrain."""
     rows = [{"block": block.number, "first_shard": block.first_shard, "stop_shard": block.stop_shard} for block in cut]
-    return tables.write(run.store, pa.Table.from_pylist(rows, schema=_CUT), folder=layout.plan_folder(run.generation))
+    return parquet_files.write_table(
+        run.store, pa.Table.from_pylist(rows, schema=_CUT), folder=layout.plan_folder(run.generation)
+    )
 
 
 def all_shards(run: Run) -> list[ShardMarker]:
     """Returns every shard of the generation that the run makes, in order; the embed stage must be done."""
-    return [*([] if run.base is None else members.shards_of(run.store, run.base)), *run.shards()]
+    return [*([] if run.base is None else tables.shards_of(run.store, run.base)), *run.shards()]
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def shards_in(run: Run, block: Block) -> BlockShards:
     new = run.markers("embed", range(max(block.first_shard, first), block.stop_shard), ShardMarker)
     if block.first_shard >= first or run.base is None:
         return BlockShards([marker for marker in new if marker.rows], Tombstones())
-    old = [marker for marker in members.shards_of(run.store, run.base) if marker.shard in block.shards]
+    old = [marker for marker in tables.shards_of(run.store, run.base) if marker.shard in block.shards]
     dead = dead_rows(run, range(layout.folder_of(block.first_shard), layout.folder_of(block.stop_shard - 1) + 1))
     counts = dead.count_by_shard
     alive = [marker for marker in [*old, *new] if partitions.numbered_rows(marker) > counts.get(marker.shard, 0)]
@@ -115,7 +114,7 @@ def dead_rows(run: Run, folders: range | None = None) -> Tombstones:
 
 def tombstone_files(run: Run) -> dict[int, tuple[int, FileReference]]:
     """Returns how many rows are dead and the file that says which, by folder of shards."""
-    files = {} if run.base is None else members.tombstones_of(run.store, run.base)
+    files = {} if run.base is None else tables.tombstones_of(run.store, run.base)
     files.update((marker.number, (marker.rows, marker.file)) for marker in tombstone_markers(run))
     return dict(sorted(files.items()))
 
@@ -156,7 +155,7 @@ def lists(run: Run) -> Lists:
     if merges_all(run):
         return Lists((*_compacted(run), *(_merged(block) for block in new)), (), ())
     assert run.base is not None
-    return Lists((), tuple(members.blocks_of(run.store, run.base)), tuple(block for block in new if block.rows))
+    return Lists((), tuple(tables.blocks_of(run.store, run.base)), tuple(block for block in new if block.rows))
 
 
 def merges_all(run: Run) -> bool:
@@ -169,7 +168,7 @@ def merges_all(run: Run) -> bool:
     if retrains(run):
         return True
     new = [block for block in _added(run) if block.rows]
-    deltas = len(new) + sum(not block.merged for block in members.blocks_of(run.store, base))
+    deltas = len(new) + sum(not block.merged for block in tables.blocks_of(run.store, base))
     scanned = base.totals.vectors + base.totals.tombstones + sum(block.rows for block in new)
     alive = live_rows(run)
     return _is_overdue(reindex, deltas, scanned - alive, alive)
@@ -180,7 +179,7 @@ def to_compact(run: Run) -> list[tuple[int, BlockMember]]:
     if run.base is None or retrains(run) or not merges_all(run):
         return []
     dead = dead_rows(run).shards
-    old = enumerate(members.blocks_of(run.store, run.base))
+    old = enumerate(tables.blocks_of(run.store, run.base))
     return [(place, block) for place, block in old if _touches(block, dead.tolist())]
 
 
@@ -228,7 +227,7 @@ def _compacted(run: Run) -> list[BlockMember]:
     """The shard indexes of the base, without dead rows."""
     if run.base is None or retrains(run):
         return []
-    old = dict(enumerate(members.blocks_of(run.store, run.base)))
+    old = dict(enumerate(tables.blocks_of(run.store, run.base)))
     for place, _ in to_compact(run):
         (marker,) = run.markers("compact", [place], ListsMarker)
         before = old[place]

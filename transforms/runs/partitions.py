@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 import pyarrow as pa
 
 from transforms.errors import UsageError
-from transforms.ready_table import READY
 from transforms.records import (
     ROWS_PER_SHARD,
     FileReference,
@@ -19,7 +18,8 @@ from transforms.records import (
     VectorRange,
     digest,
 )
-from transforms.storage import tables
+from transforms.storage import parquet_files
+from transforms.storage.parquet_files import READY
 from transforms.storage.store import Store
 
 MIN_PARTITION_ROWS = 4096
@@ -194,13 +194,13 @@ def write_partitions(store: Store, folder: str, partitions: Sequence[Partition])
     ]
     with store.scratch() as scratch:
         file = scratch / "partitions.parquet"
-        tables.write(pa.Table.from_pylist(rows, schema=_PARTITIONS), file)
+        parquet_files.write(pa.Table.from_pylist(rows, schema=_PARTITIONS), file)
         return store.upload(file, folder, "partitions")
 
 
 def read_partitions(store: Store, table: FileReference) -> Iterator[Partition]:
     """Reads a plan's partitions back, in order, a thousand at a time."""
-    with tables.opened(store, table) as file:
+    with parquet_files.opened(store, table) as file:
         for batch in file.iter_batches(batch_size=1000):
             for row in batch.to_pylist():
                 slices = tuple(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from transforms.records import FileReference, row_ids
-from transforms.storage import layout, tables
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 
 ROWS_PER_GROUP = 4096
@@ -96,18 +96,18 @@ def write_reject_table(store: Store, shard: int, table: pa.Table) -> FileReferen
     """Writes rejects of one shard (`REJECT_SCHEMA`)."""
     with store.scratch() as scratch:
         file = scratch / "rejects.parquet"
-        tables.write(table.replace_schema_metadata(REJECT_SCHEMA.metadata), file)
+        parquet_files.write(table.replace_schema_metadata(REJECT_SCHEMA.metadata), file)
         return store.upload(file, layout.rejects_folder(shard), layout.shard_stem(shard))
 
 
 def read_rejects(store: Store, rejects: FileReference) -> pa.Table:
     """Reads the rejects of a shard (`REJECT_SCHEMA`)."""
-    return tables.read(store, rejects)
+    return parquet_files.read(store, rejects)
 
 
 def read_vectors(store: Store, shard: FileReference) -> NDArray[np.float32]:
     """Reads the vectors of a shard, float32 `(rows, d)`; memory is the whole shard's."""
-    with tables.opened(store, shard) as file:
+    with parquet_files.opened(store, shard) as file:
         column = file.read(columns=[EMBEDDING])[EMBEDDING].combine_chunks()
     values: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(column), -1)
@@ -118,7 +118,7 @@ def read_metadata(store: Store, shard: FileReference, rows: NDArray[np.int64]) -
 
     Cost: one read for each row group that holds one of the rows.
     """
-    with tables.opened(store, shard) as file:
+    with parquet_files.opened(store, shard) as file:
         columns = [name for name in file.schema_arrow.names if name != EMBEDDING]
         groups = np.unique(rows // ROWS_PER_GROUP)
         table = file.read_row_groups(groups.tolist(), columns=columns)

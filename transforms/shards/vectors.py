@@ -11,7 +11,7 @@ from transforms.records import EncoderSettings, FileReference, ShardMarker, Vect
 from transforms.shards import ready_vectors
 from transforms.shards.files import EMBEDDING
 from transforms.shards.read_ahead import read_ahead
-from transforms.storage import tables
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 BATCH_ROWS: Final = 4096
@@ -77,7 +77,7 @@ def _ready_batches(
 def _own_batches(
     store: Store, shard: int, embeddings: FileReference, choose: Choose | None
 ) -> Generator[VectorBatch, None, None]:
-    with tables.opened(store, embeddings) as file:
+    with parquet_files.opened(store, embeddings) as file:
         first = 0
         for group in range(file.num_row_groups):
             column = file.read_row_group(group, columns=[EMBEDDING])[EMBEDDING].combine_chunks()

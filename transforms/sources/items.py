@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from transforms.records import ItemSlice
 from transforms.shards import files
-from transforms.storage import tables
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM = (f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem"))
@@ -149,7 +149,7 @@ def write(batches: Iterable[pa.Table], file: Path) -> None:
 def read(store: Store, piece: ItemSlice) -> pa.Table:
     """Reads the items of a slice; only the row groups that hold them are read."""
     first, last = piece.start // ITEMS_PER_GROUP, (piece.stop - 1) // ITEMS_PER_GROUP
-    with tables.opened(store, piece.table) as file:
+    with parquet_files.opened(store, piece.table) as file:
         table = file.read_row_groups(range(first, last + 1))
     return table.slice(piece.start - first * ITEMS_PER_GROUP, piece.stop - piece.start)
 

@@ -8,12 +8,10 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsList, PCollection
 
-from transforms import tables
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.memory import check_worker_memory
 from transforms.forecast.workload import Workload
-from transforms.generations import key_tables, tombstones
-from transforms.generations import tables as members
+from transforms.generations import key_tables, tables, tombstones
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
 from transforms.records import (
@@ -36,7 +34,7 @@ from transforms.stages import changes
 from transforms.stages.barrier import FinishStage
 from transforms.stages.changes import BucketChanges, CompareItems
 from transforms.stages.listing import CONTAINERS, KEYS, ExpandSources, KeyBatch, ListContainer, SkippableFile, base_of
-from transforms.storage import layout
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 from transforms.tasks.repeats import find_repeated
 
@@ -81,7 +79,7 @@ class PlanItems(beam.PTransform):
         published = base_of(self.run, store)
         bits = _BITS
         if published is not None:
-            known = members.buckets_of(store, published)
+            known = tables.buckets_of(store, published)
             bits = max([changes.LEAST_BITS, *(bucket.bits for bucket in known)])
         listed = (
             begin
@@ -232,7 +230,7 @@ class _CommitPlan(beam.DoFn):
         dead = tombstones.read_all(self._store, base.tables.tombstones)
         counts = dead.count_by_shard
         known: dict[str, list[tuple[ShardMarker, VectorRange]]] = {}
-        for marker in members.shards_of(self._store, base):
+        for marker in tables.shards_of(self._store, base):
             if marker.ready and counts.get(marker.shard, 0) < planning.numbered_rows(marker):
                 known.setdefault(marker.ready.uri, []).append((marker, marker.ready))
         fresh: list[VectorRange] = []
@@ -264,7 +262,7 @@ class _CommitPlan(beam.DoFn):
             if bucket.removed is not None
         ]
         folder = layout.removed_folder(self._run.generation)
-        return tables.write(self._run.store, pa.Table.from_pylist(rows, schema=_REMOVED), folder=folder)
+        return parquet_files.write_table(self._run.store, pa.Table.from_pylist(rows, schema=_REMOVED), folder=folder)
 
     def _write_containers(self, skippable: Sequence[SkippableFile]) -> FileReference | None:
         rows = sorted({(file.uri, file.version) for file in skippable})
@@ -272,7 +270,9 @@ class _CommitPlan(beam.DoFn):
             return None
         columns = [{"uri": uri, "version": version} for uri, version in rows]
         folder = layout.plan_folder(self._run.generation)
-        return tables.write(self._run.store, pa.Table.from_pylist(columns, schema=_CONTAINERS), folder=folder)
+        return parquet_files.write_table(
+            self._run.store, pa.Table.from_pylist(columns, schema=_CONTAINERS), folder=folder
+        )
 
 
 def _is_same_file(one: VectorRange, other: VectorRange) -> bool:

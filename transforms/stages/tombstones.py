@@ -16,8 +16,7 @@ from transforms.records import ROW_BITS, FileReference, RejectsFile, StageMarker
 from transforms.runs.run import Run
 from transforms.shards import files as shards
 from transforms.stages.barrier import FinishStage
-from transforms.storage import layout
-from transforms.storage import tables as parquet_files
+from transforms.storage import layout, parquet_files
 
 _FOLDER_IDS = np.int64(layout.FOLDER_SIZE << ROW_BITS)
 

@@ -1,4 +1,4 @@
-"""The tasks that train the lists: cells on their own, then passes over all of them (`transforms.stages.train` is their graph).
+"""The tasks that train the lists: cells on their own, then passes over all of them (`stages.train` is their graph).
 
 cells           a group of cells each   k-means in every cell
 pass1, pass2    a group of cells each   rows look into the nearest few cells; sums over the lists they chose

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transforms.generations import key_tables
 from transforms.records import ShardMarker, Source
 from transforms.shards import files
-from transforms.storage import tables
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 _COLUMNS = ["key", "uri", "version", "modality", "part"]
@@ -24,7 +24,7 @@ def shard_entries(store: Store, shard: ShardMarker, sources: Sequence[Source]) -
     """
     parts = []
     if shard.embeddings is not None:
-        with tables.opened(store, shard.embeddings) as file:
+        with parquet_files.opened(store, shard.embeddings) as file:
             parts.append(_embedded(file.read(columns=_COLUMNS), sources))
     if shard.rejects is not None:
         parts.append(_rejected(files.read_rejects(store, shard.rejects), sources))

@@ -6,14 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms import tables
 from transforms.errors import PixdexError
-from transforms.generations import manifest
-from transforms.generations import tables as members
+from transforms.generations import manifest, tables
 from transforms.generations.published import SEGMENTS
 from transforms.generations.tables import BlockMember
 from transforms.index.lists.format import ID_BYTES
-from transforms.ready_table import READY
 from transforms.records import (
     FileReference,
     Generation,
@@ -29,8 +26,8 @@ from transforms.records import (
 )
 from transforms.runs import inventory
 from transforms.runs.run import Run
-from transforms.storage import layout
-from transforms.storage import tables as parquet_files
+from transforms.storage import layout, parquet_files
+from transforms.storage.parquet_files import READY
 from transforms.storage.store import Store
 
 _FILE = [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
@@ -205,7 +202,7 @@ def _reject_rows(run: Run) -> list[dict[str, Any]]:
     found: dict[int, RejectsFile] = {}
     if run.base is not None:
         for row in parquet_files.read(run.store, run.base.tables.rejects).to_pylist():
-            found[row["shard"]] = RejectsFile(row["shard"], row["rejected"], members.file_of(row))
+            found[row["shard"]] = RejectsFile(row["shard"], row["rejected"], tables.file_of(row))
     for changed in inventory.tombstone_markers(run):
         found.update((file.shard, file) for file in changed.rejects)
     found.update((marker.shard, RejectsFile(marker.shard, marker.rejected, marker.rejects)) for marker in run.shards())
@@ -222,7 +219,7 @@ def _reject_rows(run: Run) -> list[dict[str, Any]]:
 
 def _containers(run: Run) -> FileReference | None:
     planned = run.plan.containers
-    return None if planned is None else tables.write(run.store, parquet_files.read(run.store, planned))
+    return None if planned is None else parquet_files.write_table(run.store, parquet_files.read(run.store, planned))
 
 
 def _tombstones_row(folder: tuple[int, tuple[int, FileReference]]) -> dict[str, Any]:
@@ -247,4 +244,4 @@ def _segment_row(path: str, piece: PieceMarker) -> dict[str, Any]:
 
 
 def _write(store: Store, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> FileReference:
-    return tables.write(store, pa.Table.from_pylist(list(rows), schema=schema))
+    return parquet_files.write_table(store, pa.Table.from_pylist(list(rows), schema=schema))

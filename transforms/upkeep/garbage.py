@@ -50,7 +50,7 @@ class Garbage:
     """
 
     kept: tuple[int, ...]
-    published: tuple[int, ...]
+    generations: tuple[int, ...]
     files: tuple[Found, ...]
     spared: tuple[Found, ...]
 

@@ -18,7 +18,7 @@ from transforms.index.lists.gather import gather
 from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation
-from transforms.storage import tables as parquet_files
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 PART_BYTES: Final = 64 << 20

@@ -8,7 +8,7 @@ from transforms.errors import PixdexError
 from transforms.generations import manifest, published
 from transforms.generations.published import SEGMENTS
 from transforms.records import FileReference, Generation, encode
-from transforms.storage import layout, tables
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store, missing
 
 _LOOKERS: Final = 16
@@ -50,7 +50,7 @@ def references(store: Store, generation: Generation) -> list[FileReference]:
         named.append(generation.index)
     found = [file for file in named if file is not None]
     for table in generation.tables.all:
-        columns = tables.read(store, table)
+        columns = parquet_files.read(store, table)
         if table == generation.tables.segments and not generation.index.checksum.startswith(SEGMENTS):
             continue  # its rows are ranges of one file
         if "path" in columns.column_names:

@@ -16,14 +16,13 @@ from typing import Any, Final
 from xxhash import xxh3_64
 
 from transforms.errors import PixdexError
-from transforms.generations import tables as members
+from transforms.generations import tables
 from transforms.generations.published import SEGMENTS
 from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation, digest
 from transforms.shards import ready_files
-from transforms.storage import layout
-from transforms.storage import tables as parquet_files
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Found, Store
 from transforms.upkeep import garbage, verify_counts, verify_rows
 from transforms.upkeep.report import REBUILD, RENEW, RESTORE, Report
@@ -51,14 +50,14 @@ def verify(store: Store, generation: Generation, *, quick: bool = False) -> Repo
     manifest = layout.generation(generation.generation)
     report.saw([FileReference(manifest, len(store.read(manifest)), "")])
     with ThreadPoolExecutor(_READERS, "verify") as pool:
-        tables = generation.tables.all
-        for_each(pool, tables, lambda table: look(table, quick=False))
+        listings = generation.tables.all
+        for_each(pool, listings, lambda table: look(table, quick=False))
         files = _files(store, generation, report)
-        report.saw([*tables, *files])
+        report.saw([*listings, *files])
         for_each(pool, files, lambda file: look(file, quick=quick))
         _merged_file(store, generation, report, pool, quick=quick)
         _trained(store, generation, report)
-        if not report.is_whole(*tables):
+        if not report.is_whole(*listings):
             return report  # nothing else is known of what a table named
         looked = Looked.at(store, generation, report)
         _ready(looked, pool)
@@ -90,7 +89,7 @@ def _files(store: Store, generation: Generation, report: Report) -> list[FileRef
             continue
         columns = parquet_files.read(store, table)
         if "path" in columns.column_names:  # containers are elsewhere
-            named += [members.file_of(row) for row in columns.to_pylist() if row["path"]]
+            named += [tables.file_of(row) for row in columns.to_pylist() if row["path"]]
     return [file for file in named if file is not None]
 
 

@@ -11,8 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from transforms.errors import PixdexError
-from transforms.generations import tables as members
-from transforms.generations import tombstones
+from transforms.generations import tables, tombstones
 from transforms.generations.published import SEGMENTS
 from transforms.generations.tables import BlockMember
 from transforms.generations.tombstones import Tombstones
@@ -20,8 +19,7 @@ from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.opened import opened_lists
 from transforms.records import ROWS_PER_SHARD, FileReference, Generation, ShardMarker
 from transforms.runs import partitions
-from transforms.storage import layout
-from transforms.storage import tables as parquet_files
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 from transforms.upkeep.report import Report
 
@@ -51,25 +49,25 @@ class Looked:
         def rows(table: FileReference | None) -> list[dict[str, Any]]:
             return [] if table is None else list(parquet_files.read(store, table).to_pylist())
 
-        tables = generation.tables
+        listed = generation.tables
         blocks = [
             # A root of before there were deltas does not say what is merged: all is.
-            BlockMember(members.file_of(row), row["rows"], row["first_shard"], row["last_shard"], merged)
-            for row in rows(tables.blocks)
+            BlockMember(tables.file_of(row), row["rows"], row["first_shard"], row["last_shard"], merged)
+            for row in rows(listed.blocks)
             for merged in (row.get("merged", True),)
         ]
-        files = rows(tables.tombstones)
+        files = rows(listed.tombstones)
         return cls(
             store=store,
             generation=generation,
             report=report,
-            shards=members.shards_of(store, generation),
+            shards=tables.shards_of(store, generation),
             blocks=blocks,
-            segments=rows(tables.segments),
-            rejects=rows(tables.rejects),
-            keys=rows(tables.keys),
+            segments=rows(listed.segments),
+            rejects=rows(listed.rejects),
+            keys=rows(listed.keys),
             tombstones=files,
-            dead=_dead(store, report, list(map(members.file_of, files))),
+            dead=_dead(store, report, list(map(tables.file_of, files))),
         )
 
     def disagree(self, table: FileReference | None, what: str, stands: object, named: object) -> None:
@@ -121,7 +119,7 @@ def _shards(looked: Looked) -> None:
     if looked.dead is None:
         return
     for row in looked.tombstones:
-        file = members.file_of(row)
+        file = tables.file_of(row)
         stands = tombstones.read(looked.store, file).rows
         if stands != row["rows"]:
             found(file.path, f"has {stands} dead rows, its table names {row['rows']}")
@@ -152,7 +150,7 @@ def _lists(looked: Looked) -> None:
     if generation.index.checksum.startswith(SEGMENTS):
         stands = 0
         for row in looked.segments:
-            file = members.file_of(row)
+            file = tables.file_of(row)
             if not looked.report.is_whole(file):
                 return
             stands += _rows_of_lists(looked, file) or 0
@@ -168,23 +166,23 @@ def _lists(looked: Looked) -> None:
 
 def _totals(looked: Looked) -> None:
     """Compares the totals with the sums of the tables."""
-    tables, totals, dead = looked.generation.tables, looked.generation.totals, looked.dead
-    looked.disagree(tables.shards, "shards", len(looked.shards), totals.shards)
-    looked.disagree(tables.blocks, "shard indexes", len(looked.blocks), totals.blocks)
+    listed, totals, dead = looked.generation.tables, looked.generation.totals, looked.dead
+    looked.disagree(listed.shards, "shards", len(looked.shards), totals.shards)
+    looked.disagree(listed.blocks, "shard indexes", len(looked.blocks), totals.blocks)
     rejected = sum(row["rejected"] for row in looked.rejects)
-    looked.disagree(tables.rejects, "rejects", rejected, totals.rejected)
+    looked.disagree(listed.rejects, "rejects", rejected, totals.rejected)
     if dead is not None:
         counts = dead.count_by_shard
         alive = sum(shard.rows - min(shard.rows, counts.get(shard.shard, 0)) for shard in looked.shards)
-        looked.disagree(tables.shards, "live rows", alive, totals.vectors)
-        if tables.keys is None:
+        looked.disagree(listed.shards, "live rows", alive, totals.vectors)
+        if listed.keys is None:
             _ready_totals(looked, [shard for shard in looked.shards if shard.shard not in counts])
-    if tables.keys is not None:
+    if listed.keys is not None:
         sums = {name: sum(row[name] for row in looked.keys) for name in BUCKET_COUNTS}
-        looked.disagree(tables.keys, "items", sums["entries"], totals.items)
-        looked.disagree(tables.keys, "rejects", sums["rejected"], totals.rejected)
+        looked.disagree(listed.keys, "items", sums["entries"], totals.items)
+        looked.disagree(listed.keys, "rejects", sums["rejected"], totals.rejected)
         for kind in KINDS:
-            looked.disagree(tables.keys, kind, sums[kind], getattr(totals, kind))
+            looked.disagree(listed.keys, kind, sums[kind], getattr(totals, kind))
         _buckets(looked)
     kinds = totals.images + totals.texts + totals.keywords
     if kinds != totals.vectors or totals.embedded + totals.rejected != totals.items:
@@ -217,7 +215,7 @@ def _rows_of_shard(looked: Looked, shard: ShardMarker) -> None:
 
 
 def _rows_of_rejects(looked: Looked, row: dict[str, Any]) -> None:
-    _compare_rows(looked, members.file_of(row), row["rejected"])
+    _compare_rows(looked, tables.file_of(row), row["rejected"])
 
 
 def _compare_rows(looked: Looked, file: FileReference, named: int) -> None:

@@ -16,7 +16,7 @@ from transforms.generations.key_tables import Bucket
 from transforms.generations.published import SEGMENTS
 from transforms.records import ROWS_PER_SHARD, FileReference, ShardMarker, split_ids
 from transforms.runs import partitions
-from transforms.storage import tables as parquet_files
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 from transforms.upkeep import row_set
 from transforms.upkeep.listed_ids import ListsPart, list_files, parts_of_file, parts_of_lists

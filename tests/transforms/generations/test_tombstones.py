@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms import tables
 from transforms.errors import PixdexError
 from transforms.generations import tombstones
 from transforms.generations.tombstones import Tombstones
-from transforms.storage import tables as parquet_files
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 IDS = st.sets(st.integers(0, (5 << 16) - 1) | st.sampled_from([0, 7, 65535, 65536, 1 << 40]))
@@ -101,7 +100,7 @@ def test_those_of_a_generation_are_read_from_the_files_of_its_folders(tmp_path: 
     parts = [{3, 70000}, {(5000 << 16) + 1}, set()]
     files = [tombstones.write(store, of(part)) for part in parts]
     listing = pa.Table.from_pylist([{"folder": n, "rows": 1} | asdict(file) for n, file in enumerate(files)])
-    found = tombstones.read_all(store, tables.write(store, listing))
+    found = tombstones.read_all(store, parquet_files.write_table(store, listing))
     assert found.count_by_shard == {0: 1, 1: 1, 5000: 1}
     assert found.are_dead(np.array([3, 70000, (5000 << 16) + 1, 4])).tolist() == [True, True, True, False]
 

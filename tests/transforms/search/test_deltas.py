@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.roots import METRICS, Row, make_root, unit
-from transforms import tables
 from transforms.errors import PixdexError, UsageError
 from transforms.index.lists import format
 from transforms.index.lists.writer import write_lists
@@ -26,6 +25,7 @@ from transforms.search import deltas
 from transforms.search.hits import Hit
 from transforms.search.open_index import open_index
 from transforms.search.searcher import Searcher, open_generation
+from transforms.storage import parquet_files
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store
 
@@ -289,7 +289,7 @@ def test_a_table_of_blocks_without_the_column_or_without_a_word_has_no_deltas(tm
     store = make_root(tmp_path, fan("k", [1, 2, 3]))
     generation = open_generation(store)
     for table in (pa.table({"block": [0], "rows": [3]}), pa.table({"block": [0], "rows": [3], "merged": [None]})):
-        blocks = tables.write(store, table)
+        blocks = parquet_files.write_table(store, table)
         old = replace(generation, tables=replace(generation.tables, blocks=blocks))
         assert deltas.delta_files(store, old) == []
         assert open_index(store, old).deltas is None

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 
 from tests.roots import Row, make_root, unit
-from transforms import tables
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.records import (
@@ -29,7 +28,7 @@ from transforms.records import (
     encode,
 )
 from transforms.runs.run import Run
-from transforms.storage import layout
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 from transforms.upkeep import garbage as collecting
 from transforms.upkeep.garbage import Garbage, find_garbage
@@ -61,7 +60,7 @@ def name_index(store: Store, number: int) -> None:
     """Lets a table name the merged index of a root made by hand, as publishing does."""
     generation = store.read_record(layout.generation(number), Generation)
     row = {"first_list": 0, "last_list": 1, "offset": 0, **asdict(generation.index)}
-    segments = tables.write(store, pa.Table.from_pylist([row]))
+    segments = parquet_files.write_table(store, pa.Table.from_pylist([row]))
     changed = replace(generation, tables=replace(generation.tables, segments=segments))
     store.overwrite(layout.generation(number), encode(changed))
     store.remove(generation.tables.segments.path)

@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 from pipelines import build
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import collection
-from transforms import tables
-from transforms.generations import key_tables, published, tombstones
-from transforms.generations import tables as members
+from transforms.generations import key_tables, published, tables, tombstones
 from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Generation, digest, row_ids
-from transforms.storage import layout
-from transforms.storage import tables as parquet_files
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 from transforms.upkeep import listed_ids, row_set
 from transforms.upkeep.report import MOST_FINDINGS, REBUILD, RESTORE, Finding, Report
@@ -72,7 +69,7 @@ def with_table(
     table = parquet_files.read(store, stands)
     rows = table.to_pylist()
     change(rows)
-    written = tables.write(store, pa.Table.from_pylist(rows, table.schema))
+    written = parquet_files.write_table(store, pa.Table.from_pylist(rows, table.schema))
     return replace(generation, tables=replace(generation.tables, **{name: written}))
 
 
@@ -108,7 +105,7 @@ def test_a_shard_that_has_other_rows_than_its_table_says_is_seen(store: Store, g
         rows[0]["images"] += 1
 
     wrong = with_total(with_table(store, generation, "shards", change), "vectors")
-    assert named(store, wrong) & {wrong.tables.shards.path, members.file_of(_rows(store, wrong, "shards")[0]).path}
+    assert named(store, wrong) & {wrong.tables.shards.path, tables.file_of(_rows(store, wrong, "shards")[0]).path}
 
 
 def test_a_shard_that_no_table_names_is_seen(store: Store, generation: Generation) -> None:
@@ -141,7 +138,7 @@ def _rows(store: Store, generation: Generation, name: str) -> list[dict[str, Any
 
 def with_delta(store: Store, generation: Generation, change: Callable[[NDArray[np.int64]], None]) -> Generation:
     """The generation with another delta, as many rows long, whose ids were changed; it is the last block."""
-    block = members.blocks_of(store, generation)[-1]
+    block = tables.blocks_of(store, generation)[-1]
     assert (block.merged, block.rows) == (False, 2)
     with opened_lists(store, block.lists) as lists:
         list_nos, codes, ids = lists.read(lists.lists).unpack()
@@ -164,7 +161,7 @@ def with_delta(store: Store, generation: Generation, change: Callable[[NDArray[n
 
 
 def delta_of(store: Store, generation: Generation) -> str:
-    return members.blocks_of(store, generation)[-1].lists.path
+    return tables.blocks_of(store, generation)[-1].lists.path
 
 
 def test_a_delta_that_was_written_again_is_whole(store: Store, generation: Generation) -> None:
@@ -215,7 +212,7 @@ def with_keys(
     store: Store, generation: Generation, change: Callable[[NDArray[np.void]], NDArray[np.void]]
 ) -> Generation:
     """The generation with other entries in its only hash bucket."""
-    (bucket,) = members.buckets_of(store, generation)
+    (bucket,) = tables.buckets_of(store, generation)
     written = key_tables.write_entries(store, change(key_tables.read_entries(store, bucket.file).copy()))
 
     def name_it(rows: list[dict[str, Any]]) -> None:
@@ -263,7 +260,7 @@ def test_entries_of_the_key_table_that_do_not_fit_are_seen(
     store: Store, generation: Generation, change: Callable[[NDArray[np.void]], NDArray[np.void]]
 ) -> None:
     wrong = with_keys(store, generation, change)
-    (bucket,) = members.buckets_of(store, wrong)
+    (bucket,) = tables.buckets_of(store, wrong)
     assert wrong.tables.keys is not None
     assert named(store, wrong) & {bucket.file.path, wrong.tables.keys.path}
 
@@ -285,7 +282,7 @@ def test_a_wrong_count_of_a_hash_bucket_is_seen(store: Store, generation: Genera
         rows[0][count] += 1
 
     wrong = with_table(store, generation, "keys", change)
-    (bucket,) = members.buckets_of(store, wrong)
+    (bucket,) = tables.buckets_of(store, wrong)
     assert wrong.tables.keys is not None
     assert named(store, wrong) >= {bucket.file.path, wrong.tables.keys.path}
     assert named(store, wrong, quick=True) == {wrong.tables.keys.path}
@@ -365,7 +362,7 @@ def with_tombstones(store: Store, generation: Generation, ids: list[int]) -> Gen
 @pytest.mark.parametrize("dead", [7 << 16, 60_000], ids=["of no shard", "of no row"])
 def test_tombstones_of_what_never_was_are_seen(store: Store, generation: Generation, dead: int) -> None:
     wrong = with_tombstones(store, generation, [dead])
-    ((_, file),) = members.tombstones_of(store, wrong).values()
+    ((_, file),) = tables.tombstones_of(store, wrong).values()
     assert file.path in named(store, wrong)
 
 
@@ -399,7 +396,7 @@ def test_a_dead_row_that_is_in_lists_twice_is_seen(store: Store, generation: Gen
 
 
 def test_what_is_damaged_hides_nothing_else_that_is_wrong(store: Store, generation: Generation) -> None:
-    shard = members.file_of(_rows(store, generation, "shards")[0])
+    shard = tables.file_of(_rows(store, generation, "shards")[0])
     store.remove(shard.path)
     store.overwrite(generation.tables.rejects.path, b"rubbish")
 
@@ -422,7 +419,7 @@ def _with_rejects_back(store: Store, generation: Generation) -> Generation:
         (path,) = [path for path in files if layout.shard_stem(shard["shard"]) in path]
         reference = FileReference(path, files[path].bytes, f"sha256:{store.sha256(path)}")
         rows.append({"shard": shard["shard"], "rejected": shard["rejected"], **asdict(reference)})
-    written = tables.write(store, pa.Table.from_pylist(rows))
+    written = parquet_files.write_table(store, pa.Table.from_pylist(rows))
     return replace(generation, tables=replace(generation.tables, rejects=written))
 
 
@@ -438,7 +435,7 @@ def test_lists_are_read_in_parts_and_every_part_counts(
     parts = list(listed_ids.parts_of_file(store, generation))
     assert len(parts) > len(whole)
     ids = np.concatenate([part.ids(store) for part in parts])
-    block = members.blocks_of(store, generation)[0]
+    block = tables.blocks_of(store, generation)[0]
     with opened_lists(store, block.lists) as lists:
         assert sorted(ids.tolist()) == sorted(lists.read(lists.lists).unpack()[2].tolist())
     assert named(store, generation) == set()

@@ -8,7 +8,7 @@ import pytest
 
 from transforms.errors import PixdexError
 from transforms.records import FileReference
-from transforms.storage import tables
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 TABLE = pa.table({"number": list(range(5000)), "text": [f"text {number}" for number in range(5000)]})
@@ -22,7 +22,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 @pytest.fixture
 def reference(store: Store) -> FileReference:
     with store.scratch() as scratch:
-        tables.write(TABLE, scratch / "table.parquet")
+        parquet_files.write(TABLE, scratch / "table.parquet")
         return store.upload(scratch / "table.parquet", "tables", "t")
 
 
@@ -31,7 +31,7 @@ def damage(store: Store, reference: FileReference, data: bytes) -> None:
 
 
 def test_what_was_written_is_read(store: Store, reference: FileReference) -> None:
-    assert tables.read(store, reference).equals(TABLE)
+    assert parquet_files.read(store, reference).equals(TABLE)
 
 
 def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(store: Store, reference: FileReference) -> None:
@@ -42,7 +42,7 @@ def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(store: Store, refe
         data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
         damage(store, reference, bytes(data))
         try:
-            assert tables.read(store, reference).equals(TABLE)
+            assert parquet_files.read(store, reference).equals(TABLE)
         except PixdexError as error:
             assert reference.path in str(error)
 
@@ -52,10 +52,10 @@ def test_a_file_cut_short_is_named(store: Store, reference: FileReference, keep:
     sound = store.read(reference.path)
     damage(store, reference, sound[: int(keep * len(sound)) if isinstance(keep, float) else keep])
     with pytest.raises(PixdexError, match=rf"{reference.path} is damaged \(it should have {len(sound)} bytes\)"):
-        tables.read(store, reference)
+        parquet_files.read(store, reference)
 
 
 def test_a_missing_file_is_named(store: Store, reference: FileReference) -> None:
     store.filesystem.rm_file(store.full(reference.path))
     with pytest.raises(PixdexError, match=rf"{reference.path} is missing"):
-        tables.read(store, reference)
+        parquet_files.read(store, reference)
