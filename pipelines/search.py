@@ -41,7 +41,7 @@ from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.storage import uris
 from transforms.storage.store import Store
-from transforms.tasks.load_picture import load_picture, target_side
+from transforms.tasks.embed.load_picture import load_picture, target_side
 
 _SCORES: Final = {"ip": "inner product", "l2": "squared distance", "l1": "L1 distance"}
 
@@ -158,7 +158,7 @@ def encode_text(settings: EncoderSettings, text: str) -> NDArray[np.float32]:
         raise UsageError(
             f"encoder {settings.spec} of this index takes no texts, only pictures: search with --image FILE"
         )
-    from transforms.tasks.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
+    from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
 
     vector: NDArray[np.float32] = open_encoder(settings).encoder.encode_texts([text])[0]
     return vector
@@ -172,7 +172,7 @@ def encode_picture(settings: EncoderSettings, location: str) -> NDArray[np.float
     """
     if "image" not in settings.modalities:
         raise UsageError(f"encoder {settings.spec} of this index takes no pictures, only texts: search with a text")
-    from transforms.tasks.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
+    from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
 
     encoder = open_encoder(settings).encoder
     try:

@@ -39,7 +39,7 @@ def request_of(own: Namespace, sources: tuple[Source, ...], encoder: "Encoder") 
         UsageError: names what is wrong and the way out.
     """
     from transforms import encoders  # noqa: PLC0415 - ready embeddings need no Pillow
-    from transforms.tasks.open_encoder import fingerprint_of  # noqa: PLC0415 - likewise
+    from transforms.tasks.embed.open_encoder import fingerprint_of  # noqa: PLC0415 - likewise
 
     _check_modalities(own.encoder, encoder.modalities, sources)
     settings = EncoderSettings(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transforms.index.lists.merge import StepBuffers, merge_range, plan_pieces
 from transforms.index.lists.reader import ListFile
-from transforms.tasks.merge_file import PIECE_BYTES
+from transforms.tasks.merge.file import PIECE_BYTES
 
 
 def merge(inputs: Sequence[Path], target: Path) -> None:

@@ -24,7 +24,7 @@ from transforms.shards.files import read_rejects
 from transforms.sources import items
 from transforms.stages import add, merge
 from transforms.storage.store import Store
-from transforms.tasks import merge_file
+from transforms.tasks.merge import file as merge_file
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = ("--encoder", "tests.encoders:TinyEncoder", "--no-progress")

@@ -27,7 +27,7 @@ from transforms.records import Plan
 from transforms.runs.run import STAGES
 from transforms.storage import layout
 from transforms.storage.store import Store
-from transforms.tasks import embed
+from transforms.tasks.embed import shard as embed
 
 SAID = {
     "generation", "items", "embedded", "rejected", "vectors", "tombstones", "index_key", "trained", "index", "seconds",

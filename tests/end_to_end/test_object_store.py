@@ -28,7 +28,7 @@ from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.writer import write_lists
 from transforms.records import Generation
 from transforms.storage.store import Store
-from transforms.tasks.merge_inputs import open_lists
+from transforms.tasks.merge.inputs import open_lists
 
 ROWS = 200
 KEY = ("--index-key", "IVF4,Flat")

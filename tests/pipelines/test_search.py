@@ -18,7 +18,7 @@ from pipelines.search import table
 from pipelines.terminal.text_table import cells_of
 from tests.roots import Row, make_root, unit
 from transforms.search.hits import Hit
-from transforms.tasks.open_encoder import fingerprint_of
+from transforms.tasks.embed.open_encoder import fingerprint_of
 
 
 def npy(header: str) -> bytes:

@@ -22,8 +22,8 @@ from transforms.sources.csv_rows import CsvListing
 from transforms.sources.pictures import PictureListing
 from transforms.storage import layout
 from transforms.storage.store import Store
-from transforms.tasks.embed import embed_partition
-from transforms.tasks.open_encoder import fingerprint_of
+from transforms.tasks.embed.open_encoder import fingerprint_of
+from transforms.tasks.embed.shard import embed_partition
 
 SETTINGS = EncoderSettings(
     "tests.encoders:TinyEncoder", fingerprint_of(TinyEncoder(), "crop"), TinyEncoder.dim, ("image", "text"), batch=4

@@ -13,7 +13,7 @@ from transforms.generations import published
 from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker
 from transforms.runs.run import Run, Stage
 from transforms.storage.store import Store
-from transforms.tasks.open_encoder import fingerprint_of
+from transforms.tasks.embed.open_encoder import fingerprint_of
 
 TINY = EncoderSettings(
     spec="tests.encoders:TinyEncoder",

@@ -88,7 +88,7 @@ def _plan(load: Workload) -> StageCost:
 
 
 def _embed(load: Workload) -> StageCost:
-    """`transforms.tasks.register`; embedding itself is counted by the rate of the encoder (see `forecast`)."""
+    """`transforms.tasks.embed.register`; embedding itself is counted by the rate of the encoder (see `forecast`)."""
     if load.item_bytes is not None:
         return StageCost("embed", load.shards, (), reads=load.rows * load.item_bytes, writes=load.storage["embeddings"])
     check = Work("vectors checked", load.stored, _stored(load), "check_bytes")
@@ -235,7 +235,7 @@ def _add(load: Workload) -> StageCost:
 
 
 def _tier(load: Workload) -> StageCost:
-    """`transforms.tasks.merge_segments`."""
+    """`transforms.tasks.merge.segments`."""
     if not load.tiers:
         return StageCost("tier", 0, ())
     merged = Work("lists", load.listed, formula(load.rows, load.entry), "merge_bytes")
@@ -244,7 +244,7 @@ def _tier(load: Workload) -> StageCost:
 
 
 def _merge(load: Workload) -> StageCost:
-    """`transforms.tasks.merge_file`."""
+    """`transforms.tasks.merge.file`."""
     works: tuple[Work, ...] = (Work("lists", load.listed, formula(load.rows, load.entry), "merge_bytes"),)
     if not load.object_store:
         works += (Work("head", load.centroids, formula(4, load.key.nlist, load.inner), "write_bytes"),)

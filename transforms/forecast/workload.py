@@ -20,8 +20,8 @@ from transforms.index.training.cells import GROUP_ROWS
 from transforms.index.training.clustering import parents_of
 from transforms.records import ROWS_PER_SHARD, Metric
 from transforms.runs import partitions
-from transforms.tasks.merge_file import PIECE_BYTES
-from transforms.tasks.merge_segments import FAN_IN, FILE_BYTES, READ_BYTES
+from transforms.tasks.merge.file import PIECE_BYTES
+from transforms.tasks.merge.segments import FAN_IN, FILE_BYTES, READ_BYTES
 
 STORED_BYTES: Final = 2
 """Of a component: ready embeddings are counted as float16."""

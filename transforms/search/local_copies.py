@@ -21,7 +21,7 @@ from transforms.index.trained import read_training
 from transforms.records import FileReference, Generation
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store, missing
-from transforms.tasks.merge_inputs import ListsReference, MergeInputs
+from transforms.tasks.merge.inputs import ListsReference, MergeInputs
 
 _MAKING = ".making-"
 _COPIED_AT_ONCE = 16 << 20

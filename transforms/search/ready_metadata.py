@@ -13,7 +13,7 @@ from transforms.errors import PixdexError
 from transforms.records import VectorRange, row_ids
 from transforms.shards import ready_files
 from transforms.sources import items
-from transforms.tasks.register import row_key
+from transforms.tasks.embed.register import row_key
 
 CAPTION: Final = "caption"
 

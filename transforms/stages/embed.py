@@ -14,11 +14,11 @@ from transforms.records import Partition, ShardMarker, StageMarker
 from transforms.runs import partitions
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
-from transforms.tasks import register
-from transforms.tasks.reject_ratio import check_rejects
+from transforms.tasks.embed import register
+from transforms.tasks.embed.reject_ratio import check_rejects
 
 if TYPE_CHECKING:
-    from transforms.tasks.open_encoder import OpenedEncoder
+    from transforms.tasks.embed.open_encoder import OpenedEncoder
 
 
 @dataclass(eq=False)
@@ -77,8 +77,8 @@ class EmbedPartition(beam.DoFn):
     def _embed(self, partition: Partition) -> ShardMarker:
         """Embeds with the encoder, which is loaded once a process, and only where something is left to embed."""
         # Imported here, since Pillow and an encoder are nothing that ready embeddings need.
-        from transforms.tasks.embed import embed_partition  # noqa: PLC0415
-        from transforms.tasks.open_encoder import open_encoder  # noqa: PLC0415
+        from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415
+        from transforms.tasks.embed.shard import embed_partition  # noqa: PLC0415
 
         settings = self._run.request.encoder
         opened: OpenedEncoder = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)

@@ -10,9 +10,9 @@ from apache_beam.transforms.combiners import Count
 from transforms.records import StageMarker
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
-from transforms.tasks.merge_file import Piece, finish_merge, merge_piece, plan_merge
-from transforms.tasks.merge_inputs import MergeInputs, merge_inputs
-from transforms.tasks.merge_segments import RangeTask, merge_into_segment, merge_tier, plan_segments, plan_tier
+from transforms.tasks.merge.file import Piece, finish_merge, merge_piece, plan_merge
+from transforms.tasks.merge.inputs import MergeInputs, merge_inputs
+from transforms.tasks.merge.segments import RangeTask, merge_into_segment, merge_tier, plan_segments, plan_tier
 
 
 @dataclass(eq=False)

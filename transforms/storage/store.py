@@ -3,7 +3,7 @@
 *Upload* puts a finished local file under a name that contains its hash. *Create* makes a small file only if no file of
 that name is there: the first one wins, and whoever comes second adopts what stands. A retried, doubled or zombie worker
 can therefore do no harm. Beside them only the merge writes below a root: in place, into a hidden file that gets its
-name when it is whole (`transforms.tasks.merge_file`).
+name when it is whole (`transforms.tasks.merge.file`).
 """
 
 import contextlib

@@ -30,7 +30,7 @@ _NUMBERS: Final = ("request.json", "plan.json", "abandoned.json")
 
 _INDEX: Final = "index"
 _PARTIAL: Final = ".partial"
-"""How the hidden name of a file ends that is being merged into (`transforms.tasks.merge_file`)."""
+"""How the hidden name of a file ends that is being merged into (`transforms.tasks.merge.file`)."""
 
 _SCRATCH: Final = f"{layout.SCRATCH}/"
 

@@ -16,7 +16,7 @@ from transforms.shards import files as shards
 from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.storage import layout
 from transforms.storage.store import Store
-from transforms.tasks import register as ready_shards
+from transforms.tasks.embed import register as registering
 
 DIM = 6
 ENCODER = EncoderSettings("none", "0" * 64, DIM, ())
@@ -27,7 +27,7 @@ def register(root: Path, ready: VectorRange, shard: int = 3, encoder: EncoderSet
     partitions = FileReference("none", 0, "none:")
     run.store.commit(layout.plan(run.generation), Plan(run.generation, "r", partitions, shard, 1, 1, 9, 9, "IVF1,Flat"))
     rows = ready.stop - ready.start
-    return ready_shards.register(run, Partition(shard, 0, (), rows, rows, ready))
+    return registering.register(run, Partition(shard, 0, (), rows, rows, ready))
 
 
 def read(

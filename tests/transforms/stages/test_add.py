@@ -41,7 +41,7 @@ from transforms.stages import add
 from transforms.stages.add import AddBlocks, add_block
 from transforms.storage import layout
 from transforms.storage.store import Store
-from transforms.tasks import register
+from transforms.tasks.embed import register
 
 
 @pytest.fixture

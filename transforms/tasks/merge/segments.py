@@ -13,7 +13,7 @@ from transforms.index.lists.merge import STEP_BYTES, merge_segment, mergeable, p
 from transforms.records import ListsMarker, SegmentMarker, digest
 from transforms.runs.run import Run, Stage
 from transforms.storage import layout
-from transforms.tasks.merge_inputs import ListsReference, MergeInputs, answers, blocks, merge_inputs
+from transforms.tasks.merge.inputs import ListsReference, MergeInputs, answers, blocks, merge_inputs
 
 FILE_BYTES: Final = 1 << 30
 FAN_IN: Final = 1000

@@ -21,9 +21,9 @@ from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
 from transforms.shards import files
 from transforms.sources import items
-from transforms.tasks.encode_slots import Encode, encode_slots
-from transforms.tasks.load_picture import load_picture, target_side
-from transforms.tasks.shard_rows import ShardRows
+from transforms.tasks.embed.encode_slots import Encode, encode_slots
+from transforms.tasks.embed.load_picture import load_picture, target_side
+from transforms.tasks.embed.shard_rows import ShardRows
 
 FETCH_THREADS = 8
 """Pictures fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""

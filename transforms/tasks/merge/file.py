@@ -22,7 +22,7 @@ from transforms.index.trained import read_training
 from transforms.records import PieceMarker, digest
 from transforms.runs.run import Run
 from transforms.storage import layout
-from transforms.tasks.merge_inputs import MergeInputs, answers, blocks, merge_inputs
+from transforms.tasks.merge.inputs import MergeInputs, answers, blocks, merge_inputs
 
 PIECE_BYTES: Final = 512 << 20
 """Merged by one task. Smaller ones spread over more workers; each ends by waiting for the disk."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.rejects import Failure
-from transforms.tasks.encode_slots import encode_slots
+from transforms.tasks.embed.encode_slots import encode_slots
 
 DIM = 4
 Slots = Sequence[float | None]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.transforms.embedded import SETTINGS
 from transforms.rejects import Failure
 from transforms.sources import items
-from transforms.tasks.shard_rows import ShardRows
+from transforms.tasks.embed.shard_rows import ShardRows
 
 DIM = 16
 

@@ -18,8 +18,8 @@ from transforms.records import ListsMarker, PieceMarker
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store
-from transforms.tasks import merge_file
-from transforms.tasks.merge_inputs import merge_inputs
+from transforms.tasks.merge import file as merge_file
+from transforms.tasks.merge.inputs import merge_inputs
 
 SMALL = 2048
 
@@ -186,17 +186,17 @@ def test_a_shard_index_of_another_trained_index_is_refused(run: Run) -> None:
 def test_a_merge_imports_neither_torch_nor_faiss(run: Run) -> None:
     code = f"""
 import sys
-from transforms import merging, segments
-from transforms.merge_inputs import merge_inputs
-from transforms.run import Run
-from transforms.store import Store
+from transforms.runs.run import Run
+from transforms.storage.store import Store
+from transforms.tasks.merge import file, segments
+from transforms.tasks.merge.inputs import merge_inputs
 run = Run(Store({run.store.url!r}), 1)
 inputs = merge_inputs(run)
 for task in segments.plan_tier(run, 2):
     segments.merge_tier(run, task)
-for piece in merging.plan_merge(run, {SMALL}):
-    merging.merge_piece(run, piece, inputs)
-merging.finish_merge(run)
+for piece in file.plan_merge(run, {SMALL}):
+    file.merge_piece(run, piece, inputs)
+file.finish_merge(run)
 print({{"torch", "faiss", "apache_beam"}} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -20,10 +20,10 @@ from transforms.search.open_index import open_index
 from transforms.storage import layout
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store
-from transforms.tasks import merge_file
-from transforms.tasks import merge_segments as segments
 from transforms.tasks import publish as publishing
-from transforms.tasks.merge_inputs import merge_inputs, open_lists
+from transforms.tasks.merge import file as merge_file
+from transforms.tasks.merge import segments
+from transforms.tasks.merge.inputs import merge_inputs, open_lists
 
 NLIST = 7
 

@@ -19,7 +19,7 @@ from transforms.errors import PixdexError
 from transforms.pictures import decode as images
 from transforms.rejects import Failure
 from transforms.storage import uris
-from transforms.tasks import load_picture
+from transforms.tasks.embed import load_picture
 
 
 class Shaky(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped

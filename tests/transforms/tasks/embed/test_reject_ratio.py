@@ -9,7 +9,7 @@ from tests.transforms.embedded import embed, planned
 from transforms.errors import PixdexError
 from transforms.records import Source
 from transforms.runs.run import Run
-from transforms.tasks.reject_ratio import check_rejects
+from transforms.tasks.embed.reject_ratio import check_rejects
 
 COUNT = 8
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.records import EncoderSettings
-from transforms.tasks.open_encoder import open_encoder
+from transforms.tasks.embed.open_encoder import open_encoder
 
 
 class Slotted:

@@ -1,0 +1,1 @@
+"""What merges shard indexes: what is read, into one faiss file, into segments."""
