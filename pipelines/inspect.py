@@ -25,8 +25,9 @@ from pipelines.terminal import console, flags, options, text_table
 from pipelines.terminal.text_table import Column
 from transforms.errors import UsageError
 from transforms.generations import published, tables
+from transforms.generations.manifest import Generation
 from transforms.index.trained import read_training
-from transforms.records import NO_ENCODER, FileReference, Generation, Source
+from transforms.records import NO_ENCODER, FileReference, Source
 from transforms.runs.run import STAGES, Run
 from transforms.search.searcher import open_generation
 from transforms.shards import files as shards
@@ -328,7 +329,7 @@ def _assignment_text(audit: dict[str, Any]) -> str:
 
 def _segments(store: Store, generation: Generation) -> int:
     """The number of files of an index that is kept as segments; 0 where it is one file."""
-    if not generation.index.checksum.startswith(published.SEGMENTS):
+    if not generation.is_segmented:
         return 0
     return len(published.read_table(store, generation.tables.segments)["path"])
 

@@ -101,7 +101,7 @@ def _load(own: argparse.Namespace) -> tuple[Workload, list[str]]:
     key = choose(settings, rows, dim, warn=False)
     pictures = own.item_bytes or own.items_per_second
     if found is not None and not pictures:
-        pictures = any(source.kind != "vectors" for source in found.request.sources)
+        pictures = not found.request.is_ready
     item_bytes = quantities.size("--item-bytes", own.item_bytes or _ITEM_BYTES) if pictures else None
     normalized = found.request.encoder.normalize if found is not None else not own.no_normalize
     remote = own.object_store or (store is not None and store.local is None)

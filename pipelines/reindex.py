@@ -57,7 +57,8 @@ from pipelines.running.request import check
 from pipelines.terminal import console, flags, options
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published as generations
-from transforms.records import Changes, Generation, Plan, Reindex, Request
+from transforms.generations.manifest import Generation
+from transforms.records import Changes, Plan, Reindex, Request
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.plan import PlanItems
@@ -166,7 +167,7 @@ def _published(store: Store) -> Generation:
     if published is None:
         root = shlex.quote(str(store.local or store.url))
         raise UsageError(f"{store.url} has no generation yet: make one with: pixdex build --root {root} …")
-    if published.tables.keys is None and published.request.sources[0].kind != "vectors":
+    if published.tables.keys is None and not published.request.is_ready:
         raise UsageError(
             f"{store.url} was built by a pixdex that kept no key tables, so that nothing can be compared with it: "
             "build into a new root"

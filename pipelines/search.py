@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from pipelines.terminal import console, flags, options, result_page, text_table
 from pipelines.terminal.text_table import Column
 from transforms.errors import PixdexError, UsageError
-from transforms.records import NO_ENCODER, EncoderSettings, Modality
+from transforms.records import EncoderSettings, Modality
 from transforms.rejects import Failure, normalised_message
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
@@ -306,10 +306,11 @@ def _modality(searcher: Searcher, own: Namespace) -> Modality | None:
 
 
 def _query_vector(searcher: Searcher, own: Namespace, text: str) -> NDArray[np.float32]:
-    settings = replace(searcher.generation.request.encoder, device=own.device)
+    request = searcher.generation.request
+    settings = replace(request.encoder, device=own.device)
     if own.vector:
         return read_vector(own.vector)
-    if settings.spec == NO_ENCODER:
+    if request.is_ready:
         raise UsageError(
             "this index holds ready embeddings and knows no encoder: encode the query as they were made, and search "
             "with --vector FILE.npy"

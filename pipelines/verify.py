@@ -24,7 +24,7 @@ from pipelines.terminal import console, flags, options, text_table
 from pipelines.terminal.text_table import Column
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
-from transforms.records import Generation
+from transforms.generations.manifest import Generation
 from transforms.search.searcher import open_generation
 from transforms.storage import layout
 from transforms.storage.store import Found, Store

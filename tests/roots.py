@@ -12,22 +12,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from transforms.generations import tombstones
+from transforms.generations.manifest import Generation, Tables, Totals
 from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.writer import write_lists
-from transforms.records import (
-    EncoderSettings,
-    FileReference,
-    Generation,
-    IndexSettings,
-    Metric,
-    Modality,
-    Request,
-    Source,
-    Tables,
-    Totals,
-    TrainedIndex,
-    row_ids,
-)
+from transforms.markers import TrainedIndex
+from transforms.records import EncoderSettings, FileReference, IndexSettings, Metric, Modality, Request, Source, row_ids
 from transforms.shards import files
 from transforms.shards.files import Reject
 from transforms.storage import layout

@@ -1,8 +1,9 @@
-"""The data model: what is asked for, planned, written and published, as frozen records.
+"""The data model: what is asked for, what it is cut into, and where its files are, as frozen records.
 
 Words are those of the README: an *item* has a *key* and becomes one or more *rows*; rows fill *shards*; shards are
 grouped into *blocks*; a *generation* names everything that a search needs. Records travel between workers and lie on
-storage as JSON with sorted keys (`encode` and `decode`); none of them holds a vector or a picture.
+storage as JSON with sorted keys (`encode` and `decode`); none of them holds a vector or a picture. What says that a
+part is done is in `markers`, what names a whole generation in `generations/manifest`.
 """
 
 import hashlib
@@ -160,6 +161,11 @@ class Request:
     reindex: Reindex | None = None
     format_version: int = FORMAT_VERSION
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is of ready embeddings, made elsewhere: then of nothing else, and without an encoder."""
+        return any(source.kind == "vectors" for source in self.sources)
+
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
@@ -197,6 +203,15 @@ class VectorRange:
     metadata_version: str | None = None
 
 
+def row_key(ready: VectorRange, row: int) -> str:
+    """Returns the key of row `row` of a range: its file, and its number in the file.
+
+    >>> row_key(VectorRange("file:///a.npy", "npy", 65536, 70000, "stat:1"), 2)
+    'file:///a.npy#65538'
+    """
+    return f"{ready.uri}#{ready.start + row}"
+
+
 # --- the plan -------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +240,20 @@ class Partition:
     items: int
     rows: int
     ready: VectorRange | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of shards, in the order of their numbers, of which some may be missing: what one call adds."""
+
+    number: int
+    first_shard: int
+    stop_shard: int
+
+    @property
+    def shards(self) -> range:
+        """The numbers that its shards can have."""
+        return range(self.first_shard, self.stop_shard)
 
 
 @dataclass(frozen=True)
@@ -265,267 +294,6 @@ class Plan:
     containers: FileReference | None = None
     removed: FileReference | None = None
     changes: Changes | None = None
-    format_version: int = FORMAT_VERSION
-
-
-# --- markers: small files under fixed names that say "this part is done" ---------------------------------------------
-
-
-@dataclass(frozen=True)
-class ShardMarker:
-    """A shard is embedded: its file (none when every item was rejected), its rejects, and its counts.
-
-    A shard of ready embeddings has no file of its own: `ready` says where its vectors are. Its ids count the rows of
-    that range, rejected ones too, which are in no list; `rows` does not count them.
-    """
-
-    shard: int
-    block: int
-    digest: str
-    items: int
-    rejected: int
-    rows: int
-    images: int
-    texts: int
-    keywords: int
-    embeddings: FileReference | None
-    rejects: FileReference | None
-    seconds: float
-    ready: VectorRange | None = None
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class ListsMarker:
-    """One `.ivf` file is written: a block's part of the training sample, or its shard index."""
-
-    number: int
-    digest: str
-    rows: int
-    lists: FileReference
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class TrainedIndex:
-    """A trained index without vectors, named by its fingerprint: sha256 over its files.
-
-    `nprobe` is the default number of lists that a search probes. `assignment` holds what two-level assignment needs
-    beside the index; indexes of few lists are assigned flat and have none.
-    """
-
-    fingerprint: str
-    key: str
-    metric: Metric
-    dim: int
-    nlist: int
-    code_size: int
-    nprobe: int
-    index: FileReference
-    training: FileReference
-    assignment: FileReference | None = None
-
-
-@dataclass(frozen=True)
-class KeysMarker:
-    """One hash bucket of the key tables is written: `entries` items, of which `rejected` have no row."""
-
-    number: int
-    digest: str
-    entries: int
-    rejected: int
-    images: int
-    texts: int
-    keywords: int
-    file: FileReference
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class RejectsFile:
-    """What is left of the rejects of a shard of an earlier run; no file when nothing is."""
-
-    shard: int
-    rejected: int
-    file: FileReference | None
-
-
-@dataclass(frozen=True)
-class TombstonesMarker:
-    """The tombstones of a folder of shards are written: `rows` bits are set in them.
-
-    `rejects` are the files that changed because an item that had been rejected is gone, or comes anew.
-    """
-
-    number: int
-    digest: str
-    rows: int
-    file: FileReference
-    rejects: tuple[RejectsFile, ...] = ()
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How far the vectors have moved from those that the index was trained on.
-
-    Attributes:
-        new_rows: share of the rows that this run adds, 0 to 1.
-        residual: mean squared error of the added rows after coding over their mean squared norm, as a multiple of what
-            training saw of held-out rows; None: nothing was added, or no row was held out.
-        residual_error: its standard error, which is large where few rows were added or held out.
-        imbalance: faiss's imbalance factor of all lists, as a multiple of training's.
-        recall: recall@10 of the canary queries now, 0 to 1; None: the index has none.
-        recall_trained: the same when the index was trained.
-    """
-
-    new_rows: float
-    residual: float | None
-    imbalance: float
-    recall: float | None
-    recall_trained: float | None
-    residual_error: float = 0.0
-
-
-@dataclass(frozen=True)
-class DriftMarker:
-    """A reindex has decided whether to train anew.
-
-    Attributes:
-        why: the criterion that was passed, or what was asked for; empty: the trained index stays.
-        drift: what was measured; None where training was asked for in any case.
-        cut: table of the blocks that are to be added; None: those of the plan.
-        blocks: how many these are.
-        canaries: with what this run adds.
-    """
-
-    digest: str
-    why: str
-    drift: Drift | None
-    blocks: int
-    cut: FileReference | None = None
-    canaries: FileReference | None = None
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class TrainMarker:
-    """The index of a run is trained, or taken over; `canaries` are queries that watch it."""
-
-    digest: str
-    trained: TrainedIndex
-    canaries: FileReference | None = None
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class PieceMarker:
-    """Lists `first_list` to `last_list` (exclusive) stand at `offset` of the merged index, `bytes` long."""
-
-    number: int
-    digest: str
-    first_list: int
-    last_list: int
-    offset: int
-    bytes: int
-    checksum: str
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class SegmentMarker:
-    """Lists `first_list` to `last_list` (exclusive) of the merged index are one `.ivf` file, on an object store."""
-
-    number: int
-    digest: str
-    first_list: int
-    last_list: int
-    rows: int
-    lists: FileReference
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class StageMarker:
-    """Every task of a stage is done; `finished` is in seconds since the epoch."""
-
-    stage: str
-    tasks: int
-    finished: float
-    format_version: int = FORMAT_VERSION
-
-
-# --- what is published ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Counts of a generation: `items = embedded + rejected`; `vectors` are the rows that can be found.
-
-    `tombstones` are codes of dead rows that a search scans and drops: the lists hold `vectors + tombstones` codes.
-    """
-
-    items: int
-    embedded: int
-    rejected: int
-    vectors: int
-    tombstones: int
-    images: int
-    texts: int
-    keywords: int
-    shards: int
-    blocks: int
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The parquet files that list what a generation is made of.
-
-    Attributes:
-        tombstones: the files with the dead rows of shards; None: none was ever removed.
-        keys: the hash buckets of (key, version, rows) of all items; None: of ready embeddings, whose ranges say it.
-        containers: versions of the files that need not be opened while these are the same.
-    """
-
-    shards: FileReference
-    blocks: FileReference
-    segments: FileReference
-    rejects: FileReference
-    tombstones: FileReference | None = None
-    keys: FileReference | None = None
-    containers: FileReference | None = None
-
-    @property
-    def all(self) -> tuple[FileReference, ...]:
-        """Those that are there."""
-        named = (
-            self.shards, self.blocks, self.segments, self.rejects, self.tombstones, self.keys, self.containers,
-        )  # fmt: skip
-        return tuple(table for table in named if table is not None)
-
-
-@dataclass(frozen=True)
-class Generation:
-    """An immutable manifest that names everything a search needs.
-
-    Attributes:
-        index: the merged index; what was added since, the deltas, are the blocks that are not `merged`.
-        canaries: queries that watch the trained index, with their exact neighbours.
-        drift: what the run that made it found; None where it began from nothing or trained anew.
-        checksum: of all the rest (see `manifest`).
-    """
-
-    generation: int
-    request: Request
-    request_digest: str
-    totals: Totals
-    trained: TrainedIndex
-    index: FileReference
-    tables: Tables
-    next_shard: int
-    canaries: FileReference | None = None
-    drift: Drift | None = None
-    checksum: str = ""
     format_version: int = FORMAT_VERSION
 
 

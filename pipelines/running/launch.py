@@ -15,8 +15,9 @@ from transforms.errors import PixdexError, UsageError
 from transforms.forecast.machines import Worker, Workers, workers_for
 from transforms.forecast.memory import machine_memory
 from transforms.generations import published as generations
+from transforms.generations.manifest import Generation
 from transforms.index.index_key import IndexKey
-from transforms.records import Generation, Request, Source
+from transforms.records import Request, Source
 from transforms.rejects import normalised_message
 from transforms.runs.run import Run, Stage
 from transforms.sources import vectors

@@ -85,8 +85,8 @@ def _request(own: Namespace, sources: tuple[Source, ...], encoder: EncoderSettin
 
 def difference(stands: Request, asked: Request) -> str:
     """Says in a few words in what two requests differ."""
-    if NO_ENCODER in (stands.encoder.spec, asked.encoder.spec) and stands.encoder != asked.encoder:
-        made, wanted = (_made_of(request.encoder) for request in (stands, asked))
+    if (stands.is_ready or asked.is_ready) and stands.encoder != asked.encoder:
+        made, wanted = (_made_of(request) for request in (stands, asked))
         if made != wanted:
             return f"{made}, not {wanted}"
     elif stands.encoder.fingerprint != asked.encoder.fingerprint:
@@ -117,9 +117,9 @@ def _reindex_difference(stands: Request, asked: Request) -> str:
     )
 
 
-def _made_of(encoder: EncoderSettings) -> str:
-    ready = encoder.spec == NO_ENCODER
-    return f"ready embeddings of {encoder.dim} dimensions" if ready else f"encoder {encoder.spec}"
+def _made_of(request: Request) -> str:
+    encoder = request.encoder
+    return f"ready embeddings of {encoder.dim} dimensions" if request.is_ready else f"encoder {encoder.spec}"
 
 
 def _check_modalities(spec: str, modalities: frozenset[str], sources: Sequence[Source]) -> None:

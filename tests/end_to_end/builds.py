@@ -17,8 +17,9 @@ import pytest
 from pipelines import build
 from tests import corpora
 from transforms.generations import published
+from transforms.generations.manifest import Generation
 from transforms.index.lists.writer import write_lists
-from transforms.records import FileReference, Generation
+from transforms.records import FileReference
 from transforms.runs import partitions
 from transforms.shards.files import read_rejects
 from transforms.sources import items

@@ -17,7 +17,8 @@ from apache_beam.pvalue import PCollection
 from pipelines import build, reindex
 from pipelines.running import launch
 from transforms.generations import published, tables
-from transforms.records import Generation, StageMarker, TrainedIndex, TrainMarker
+from transforms.generations.manifest import Generation
+from transforms.markers import StageMarker, TrainedIndex, TrainMarker
 from transforms.runs.run import Run
 from transforms.search.searcher import Searcher
 from transforms.stages.barrier import FinishStage

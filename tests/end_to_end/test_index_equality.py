@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from tests import corpora
 from tests.end_to_end.builds import TINY, generation_of, make_work_small, rows_of, run_here
 from transforms.generations import published
+from transforms.generations.manifest import Generation
 from transforms.index.lists.reader import ListFile
-from transforms.records import Generation
 from transforms.storage.store import Store
 
 ROWS = 700

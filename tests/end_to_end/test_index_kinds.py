@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pipelines import build
 from tests.end_to_end.builds import TINY, generation_of, rows_of
+from transforms.generations.manifest import Generation
 from transforms.index.index_key import IndexKey, code_size
-from transforms.records import Generation
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
 

@@ -24,9 +24,9 @@ from tests import gcs
 from tests.end_to_end.builds import TINY, make_work_small, run_here, write_corpus
 from transforms.errors import UsageError
 from transforms.generations import published
+from transforms.generations.manifest import Generation
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.writer import write_lists
-from transforms.records import Generation
 from transforms.storage.store import Store
 from transforms.tasks.merge.inputs import open_lists
 
@@ -132,7 +132,7 @@ def test_a_build_on_a_bucket_finds_what_one_on_a_folder_finds(
         assert done.code == 0, done.err
     store, generation = generation_of(f"{bucket}/root")
     assert generation.totals.blocks > 1
-    assert generation.index.path == "index/000001" and generation.index.checksum.startswith(published.SEGMENTS)
+    assert generation.index.path == "index/000001" and generation.is_segmented
     assert found(f"{bucket}/root", capsys) == found(tmp_path / "root", capsys)
 
     assert inspect.main(["--root", store.url, "--files"]) == 0

@@ -15,7 +15,8 @@ from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
 from tests.roots import Row, make_root, unit
 from transforms.generations import published
-from transforms.records import EncoderSettings, Generation, IndexSettings, Request, Source
+from transforms.generations.manifest import Generation
+from transforms.records import EncoderSettings, IndexSettings, Request, Source
 from transforms.runs.run import Run
 from transforms.search.searcher import Searcher
 from transforms.storage import layout

@@ -10,7 +10,8 @@ import pytest
 from pipelines import build, inspect
 from tests.roots import Row, make_root, unit
 from transforms.generations import published
-from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Request, Source, StageMarker
+from transforms.markers import StageMarker
+from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Request, Source
 from transforms.shards.files import Reject
 from transforms.storage import layout
 from transforms.storage.store import Store

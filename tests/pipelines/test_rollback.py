@@ -12,7 +12,7 @@ from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
 from transforms.generations import manifest, published
-from transforms.records import Generation
+from transforms.generations.manifest import Generation
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tests.encoders import TinyEncoder
 from transforms.generations import published
-from transforms.records import EncoderSettings, IndexSettings, Plan, Request, ShardMarker, Source
+from transforms.markers import ShardMarker
+from transforms.records import EncoderSettings, IndexSettings, Plan, Request, Source
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run

@@ -10,7 +10,8 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from tests.encoders import TinyEncoder
 from transforms.generations import published
-from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker
+from transforms.markers import StageMarker
+from transforms.records import EncoderSettings, IndexSettings, Request, Source
 from transforms.runs.run import Run, Stage
 from transforms.storage.store import Store
 from transforms.tasks.embed.open_encoder import fingerprint_of

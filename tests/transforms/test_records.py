@@ -11,21 +11,17 @@ from hypothesis import strategies as st
 
 from transforms import records
 from transforms.errors import PixdexError
+from transforms.generations.manifest import Generation
+from transforms.markers import ListsMarker, PieceMarker, ShardMarker, StageMarker, TrainMarker
 from transforms.records import (
     ROWS_PER_SHARD,
     EncoderSettings,
     FileReference,
-    Generation,
     IndexSettings,
-    ListsMarker,
     Partition,
-    PieceMarker,
     Plan,
     Request,
-    ShardMarker,
     Source,
-    StageMarker,
-    TrainMarker,
     decode,
     digest,
     encode,

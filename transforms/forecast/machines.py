@@ -11,7 +11,7 @@ from transforms.errors import UsageError
 from transforms.forecast.memory import PROCESS_BYTES, stage_memory
 from transforms.forecast.workload import Workload
 from transforms.index.choose import choose
-from transforms.records import NO_ENCODER, ROWS_PER_SHARD, EncoderSettings, Request
+from transforms.records import ROWS_PER_SHARD, EncoderSettings, Request
 
 SMALL_BYTES: Final = 4 << 30
 """What plans, waits or publishes: a process, and records of the work. No worker is asked to have less."""
@@ -98,7 +98,7 @@ def workers_for(request: Request, memory: int | None = None, gpu: str | None = N
             request names a CUDA device, else none.
     """
     encoder = request.encoder
-    if encoder.spec == NO_ENCODER:
+    if request.is_ready:
         embedding = Worker(SMALL_BYTES)
     else:
         if gpu is None and encoder.device.startswith("cuda"):

@@ -29,7 +29,8 @@ from transforms.index.threads import each_with_one_thread
 from transforms.index.training import clustering, codebooks
 from transforms.index.training.cells import CellGroup, CellRows, cluster_cells, read_cells
 from transforms.index.training.sampling import POINTS_PER_LIST, in_sample
-from transforms.records import EncoderSettings, FileReference, ShardMarker, StageMarker, VectorRange
+from transforms.markers import ShardMarker, StageMarker
+from transforms.records import EncoderSettings, FileReference, VectorRange
 from transforms.shards import files, ready_files, ready_vectors
 from transforms.shards.vectors import read_batches
 from transforms.storage.store import Store

@@ -4,19 +4,15 @@ The highest number below `generations/` is the current generation. A run claims 
 request; a run that was abandoned keeps its number, and the shard numbers of its plan, for ever.
 """
 
-from typing import Final
-
 import pyarrow as pa
 
 from transforms.errors import PixdexError
 from transforms.generations import manifest
-from transforms.records import FileReference, Generation, Plan, Request
+from transforms.generations.manifest import Generation
+from transforms.records import FileReference, Plan, Request
 from transforms.runs.run import Run
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
-
-SEGMENTS: Final = "segments:"
-"""How the checksum of an index begins that lies on storage as segments."""
 
 
 def numbers(store: Store) -> list[int]:
@@ -91,7 +87,7 @@ def files(store: Store, generation: Generation) -> list[str]:
     """Returns the paths, sorted, of every file that a generation needs, itself included."""
     trained = generation.trained
     named = [trained.index, trained.training, trained.assignment, generation.canaries, *generation.tables.all]
-    if not generation.index.checksum.startswith(SEGMENTS):
+    if not generation.is_segmented:
         named.append(generation.index)
     paths = {layout.generation(generation.generation), *(reference.path for reference in named if reference)}
     for table in generation.tables.all:

@@ -4,7 +4,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from transforms.generations.key_tables import Bucket
-from transforms.records import FileReference, Generation, ListsMarker, Plan, ShardMarker, VectorRange
+from transforms.generations.manifest import Generation
+from transforms.markers import ListsMarker, ShardMarker
+from transforms.records import FileReference, Plan, VectorRange
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 

@@ -12,7 +12,7 @@ from transforms.errors import PixdexError
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.encode import Assign, centroids, flat_assign
 from transforms.index.trained import read_training
-from transforms.records import TrainedIndex
+from transforms.markers import TrainedIndex
 from transforms.storage.store import Store, missing
 
 _FLAGS = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE

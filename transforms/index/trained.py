@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from transforms.index.faiss_file import TrainedLayout
-from transforms.records import FORMAT_VERSION, Metric, TrainedIndex
+from transforms.markers import TrainedIndex
+from transforms.records import FORMAT_VERSION, Metric
 from transforms.storage.store import Store
 
 

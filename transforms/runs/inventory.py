@@ -13,16 +13,9 @@ import pyarrow as pa
 from transforms.generations import tables, tombstones
 from transforms.generations.tables import BlockMember
 from transforms.generations.tombstones import Tombstones
-from transforms.records import (
-    FileReference,
-    KeysMarker,
-    ListsMarker,
-    Reindex,
-    ShardMarker,
-    TombstonesMarker,
-)
+from transforms.markers import KeysMarker, ListsMarker, ShardMarker, TombstonesMarker
+from transforms.records import Block, FileReference, Reindex
 from transforms.runs import partitions
-from transforms.runs.partitions import Block
 from transforms.runs.run import Run
 from transforms.shards.vectors import Choose
 from transforms.storage import layout, parquet_files
@@ -102,7 +95,7 @@ def shards_in(run: Run, block: Block) -> BlockShards:
     old = [marker for marker in tables.shards_of(run.store, run.base) if marker.shard in block.shards]
     dead = dead_rows(run, range(layout.folder_of(block.first_shard), layout.folder_of(block.stop_shard - 1) + 1))
     counts = dead.count_by_shard
-    alive = [marker for marker in [*old, *new] if partitions.numbered_rows(marker) > counts.get(marker.shard, 0)]
+    alive = [marker for marker in [*old, *new] if marker.numbered_rows > counts.get(marker.shard, 0)]
     return BlockShards(alive, dead)
 
 
@@ -185,7 +178,7 @@ def to_compact(run: Run) -> list[tuple[int, BlockMember]]:
 
 def live_rows(run: Run) -> int:
     """Returns how many rows the generation that the run makes can find."""
-    if run.request.sources[0].kind == "vectors":
+    if run.request.is_ready:
         dead = set(_dead_shards(run))
         return sum(marker.rows for marker in all_shards(run) if marker.shard not in dead)
     return sum(marker.images + marker.texts + marker.keywords for marker in key_markers(run))
@@ -207,11 +200,7 @@ def _dead_shards(run: Run) -> list[int]:
     counts = dead_rows(run).count_by_shard
     if not counts:
         return []
-    return [
-        marker.shard
-        for marker in all_shards(run)
-        if counts.get(marker.shard, 0) >= partitions.numbered_rows(marker) > 0
-    ]
+    return [marker.shard for marker in all_shards(run) if counts.get(marker.shard, 0) >= marker.numbered_rows > 0]
 
 
 def _added(run: Run) -> list[BlockMember]:

@@ -8,16 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import pyarrow as pa
 
 from transforms.errors import UsageError
-from transforms.records import (
-    ROWS_PER_SHARD,
-    FileReference,
-    ItemSlice,
-    Partition,
-    Plan,
-    ShardMarker,
-    VectorRange,
-    digest,
-)
+from transforms.records import ROWS_PER_SHARD, Block, FileReference, ItemSlice, Partition, Plan, VectorRange, digest
 from transforms.storage import parquet_files
 from transforms.storage.parquet_files import READY
 from transforms.storage.store import Store
@@ -213,20 +204,6 @@ def read_partitions(store: Store, table: FileReference) -> Iterator[Partition]:
                 yield Partition(row["shard"], row["block"], slices, row["items"], row["rows"], ready)
 
 
-@dataclass(frozen=True)
-class Block:
-    """A run of shards, in the order of their numbers, of which some may be missing: what one call adds."""
-
-    number: int
-    first_shard: int
-    stop_shard: int
-
-    @property
-    def shards(self) -> range:
-        """The numbers that its shards can have."""
-        return range(self.first_shard, self.stop_shard)
-
-
 def cut_blocks(shards: Iterable[tuple[int, int]], limit: int) -> list[Block]:
     """Cuts shards, given by number and rows in ascending order, into blocks of at most `limit` rows."""
     members: dict[int, list[int]] = {}
@@ -234,11 +211,6 @@ def cut_blocks(shards: Iterable[tuple[int, int]], limit: int) -> list[Block]:
     for shard, rows in shards:
         members.setdefault(numbering.take(rows), []).append(shard)
     return [Block(number, found[0], found[-1] + 1) for number, found in members.items()]
-
-
-def numbered_rows(shard: ShardMarker) -> int:
-    """Returns how many rows of a shard have an id; of ready embeddings, rejected ones have, too."""
-    return shard.rows if shard.ready is None else shard.ready.stop - shard.ready.start
 
 
 def read_blocks(store: Store, plan: Plan) -> Iterator[Block]:

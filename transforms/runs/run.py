@@ -13,16 +13,9 @@ from typing import Literal, TypeVar, get_args
 
 from transforms.errors import PixdexError
 from transforms.generations import manifest
-from transforms.records import (
-    DriftMarker,
-    FileReference,
-    Generation,
-    Plan,
-    Request,
-    ShardMarker,
-    StageMarker,
-    TrainMarker,
-)
+from transforms.generations.manifest import Generation
+from transforms.markers import DriftMarker, ShardMarker, StageMarker, TrainMarker
+from transforms.records import FileReference, Plan, Request
 from transforms.storage import layout
 from transforms.storage.store import Store
 

@@ -12,9 +12,11 @@ import faiss
 
 from transforms.errors import PixdexError
 from transforms.generations import published
+from transforms.generations.manifest import Generation
 from transforms.index.lists.format import HEAD, Seal, segment_starts
 from transforms.index.lists.reader import ListFile
-from transforms.records import FileReference, Generation, TrainedIndex
+from transforms.markers import TrainedIndex
+from transforms.records import FileReference
 from transforms.search.local_copies import cached_lists
 from transforms.storage.store import Store, missing
 

@@ -13,12 +13,13 @@ from typing import BinaryIO, cast
 
 from transforms.errors import PixdexError
 from transforms.generations import published
+from transforms.generations.manifest import Generation
 from transforms.index.faiss_file import write_head
 from transforms.index.lists.format import Seal
 from transforms.index.lists.merge import merge_range, merged_sizes
 from transforms.index.lists.reader import ListFile
 from transforms.index.trained import read_training
-from transforms.records import FileReference, Generation
+from transforms.records import FileReference
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store, missing
 from transforms.tasks.merge.inputs import ListsReference, MergeInputs

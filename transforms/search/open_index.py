@@ -8,8 +8,7 @@ import faiss
 import numpy as np
 
 from transforms.errors import PixdexError, UsageError
-from transforms.generations.published import SEGMENTS
-from transforms.records import Generation
+from transforms.generations.manifest import Generation
 from transforms.search.deltas import open_deltas
 from transforms.search.local_copies import materialise
 from transforms.storage.store import Store, missing
@@ -51,7 +50,7 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False)
         UsageError: it cannot be scanned fast.
     """
     reference, totals = generation.index, generation.totals
-    if reference.checksum.startswith(SEGMENTS):
+    if generation.is_segmented:
         merged = _read(materialise(store, generation), mapped=not fast_scan)
     elif store.local is not None:
         merged = _read(_local(store, generation), mapped=not fast_scan)

@@ -10,10 +10,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.records import VectorRange, row_ids
+from transforms.records import VectorRange, row_ids, row_key
 from transforms.shards import ready_files
 from transforms.sources import items
-from transforms.tasks.embed.register import row_key
 
 CAPTION: Final = "caption"
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from transforms.errors import UsageError
 from transforms.generations import manifest, tombstones
 from transforms.generations import published as generations
+from transforms.generations.manifest import Generation
 from transforms.index.scan import search_lists
-from transforms.records import MODALITIES, ROWS_PER_SHARD, Generation, Modality
+from transforms.records import MODALITIES, ROWS_PER_SHARD, Modality
 from transforms.search import ranking
 from transforms.search.hits import Hit, RowMetadata
 from transforms.search.open_index import open_index

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.records import EncoderSettings, FileReference, ShardMarker, VectorRange, row_ids
+from transforms.markers import ShardMarker
+from transforms.records import EncoderSettings, FileReference, VectorRange, row_ids
 from transforms.shards import ready_vectors
 from transforms.shards.files import EMBEDDING
 from transforms.shards.read_ahead import read_ahead

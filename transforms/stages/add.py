@@ -19,10 +19,10 @@ from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.writer import write_lists
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.threads import each_with_one_thread
-from transforms.records import ListsMarker, StageMarker, digest
+from transforms.markers import ListsMarker, StageMarker
+from transforms.records import Block, digest
 from transforms.runs import inventory
 from transforms.runs.inventory import BlockShards
-from transforms.runs.partitions import Block
 from transforms.runs.run import Run
 from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.stages.barrier import FinishStage

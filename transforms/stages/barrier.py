@@ -8,7 +8,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Count
 
-from transforms.records import StageMarker
+from transforms.markers import StageMarker
 from transforms.runs.run import Run, Stage
 from transforms.storage import layout
 

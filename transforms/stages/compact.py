@@ -9,7 +9,8 @@ from apache_beam.pvalue import PCollection
 from transforms.generations.tables import BlockMember
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.writer import write_lists
-from transforms.records import ListsMarker, StageMarker, digest
+from transforms.markers import ListsMarker, StageMarker
+from transforms.records import digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage

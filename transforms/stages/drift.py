@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from transforms.forecast.workload import Workload
 from transforms.generations import tables
+from transforms.generations.manifest import Generation
 from transforms.index import canaries
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
@@ -20,7 +21,8 @@ from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.trained import Training, read_training
 from transforms.index.training.passes import imbalance
 from transforms.index.training.sampling import in_sample
-from transforms.records import Drift, DriftMarker, FileReference, Generation, StageMarker, digest
+from transforms.markers import Drift, DriftMarker, StageMarker
+from transforms.records import FileReference, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shards.vectors import Choose, VectorBatch, read_batches

@@ -10,7 +10,8 @@ from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
 from transforms.forecast.machines import ANY_WORKER, Worker
-from transforms.records import Partition, ShardMarker, StageMarker
+from transforms.markers import ShardMarker, StageMarker
+from transforms.records import Partition
 from transforms.runs import partitions
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage

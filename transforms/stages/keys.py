@@ -8,7 +8,8 @@ import numpy as np
 from apache_beam.pvalue import PCollection
 
 from transforms.generations import key_tables, tables
-from transforms.records import KeysMarker, StageMarker, digest
+from transforms.markers import KeysMarker, StageMarker
+from transforms.records import digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
@@ -59,7 +60,7 @@ def bits_of(run: Run) -> int:
 def _has_keys(run: Run) -> bool:
     # A run that went past the stage goes on with what that made.
     done = run.stage_marker("keys") is not None or inventory.is_idle(run)
-    return run.request.sources[0].kind != "vectors" and not done
+    return not run.request.is_ready and not done
 
 
 class _ShardsToKey(beam.DoFn):

@@ -15,7 +15,8 @@ from apache_beam.pvalue import TaggedOutput
 from numpy.typing import NDArray
 
 from transforms.generations import key_tables, manifest, tables
-from transforms.records import Generation, Source, VectorRange
+from transforms.generations.manifest import Generation
+from transforms.records import Source, VectorRange
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources import items, vectors

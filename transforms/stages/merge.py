@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Count
 
-from transforms.records import StageMarker
+from transforms.markers import StageMarker
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.tasks.merge.file import Piece, finish_merge, merge_piece, plan_merge

@@ -12,19 +12,11 @@ from transforms.errors import PixdexError, UsageError
 from transforms.forecast.memory import check_worker_memory
 from transforms.forecast.workload import Workload
 from transforms.generations import key_tables, tables, tombstones
+from transforms.generations.manifest import Generation
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
-from transforms.records import (
-    Changes,
-    FileReference,
-    Generation,
-    Partition,
-    Plan,
-    ShardMarker,
-    StageMarker,
-    VectorRange,
-    digest,
-)
+from transforms.markers import ShardMarker, StageMarker
+from transforms.records import Changes, FileReference, Partition, Plan, VectorRange, digest
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
@@ -91,7 +83,7 @@ class PlanItems(beam.PTransform):
             >> beam.ParDo(ListContainer(self.run, store, bits)).with_outputs(KEYS, CONTAINERS, main="listings")
         )
         listings, keys = listed["listings"], listed[KEYS]
-        if published is not None and self.run.request.sources[0].kind != "vectors":
+        if published is not None and not self.run.request.is_ready:
             listings, compared = (listings, keys, listed[CONTAINERS]) | "Compare" >> CompareItems(self.run, store, bits)
         else:
             compared = keys | "ByKeyHash" >> beam.GroupByKey() | "FindRepeated" >> beam.ParDo(_FindRepeated(self.run))
@@ -231,7 +223,7 @@ class _CommitPlan(beam.DoFn):
         counts = dead.count_by_shard
         known: dict[str, list[tuple[ShardMarker, VectorRange]]] = {}
         for marker in tables.shards_of(self._store, base):
-            if marker.ready and counts.get(marker.shard, 0) < planning.numbered_rows(marker):
+            if marker.ready and counts.get(marker.shard, 0) < marker.numbered_rows:
                 known.setdefault(marker.ready.uri, []).append((marker, marker.ready))
         fresh: list[VectorRange] = []
         found = dict.fromkeys(Changes.__dataclass_fields__, 0)

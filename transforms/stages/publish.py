@@ -9,7 +9,7 @@ from apache_beam.pvalue import PCollection
 
 from transforms.errors import PixdexError
 from transforms.generations import published
-from transforms.records import StageMarker
+from transforms.markers import StageMarker
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage

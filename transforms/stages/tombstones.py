@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from transforms.generations import key_tables, tables, tombstones
 from transforms.generations.key_tables import Bucket
 from transforms.generations.tombstones import Tombstones
-from transforms.records import ROW_BITS, FileReference, RejectsFile, StageMarker, TombstonesMarker, digest
+from transforms.markers import RejectsFile, StageMarker, TombstonesMarker
+from transforms.records import ROW_BITS, FileReference, digest
 from transforms.runs.run import Run
 from transforms.shards import files as shards
 from transforms.stages.barrier import FinishStage

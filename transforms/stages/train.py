@@ -24,9 +24,9 @@ from transforms.index.training import assemble, routing, sampling, save
 from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
 from transforms.index.training.sampling import HELD_OUT_PART, PILOT_PART, REST_PART, Shares
-from transforms.records import FileReference, ListsMarker, StageMarker, TrainedIndex, TrainMarker, digest
+from transforms.markers import ListsMarker, StageMarker, TrainedIndex, TrainMarker
+from transforms.records import Block, FileReference, digest
 from transforms.runs import inventory
-from transforms.runs.partitions import Block
 from transforms.runs.run import Run
 from transforms.shards.vectors import VectorBatch
 from transforms.stages.barrier import FinishStage

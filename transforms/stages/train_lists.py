@@ -18,7 +18,8 @@ from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.training import cells, passes
 from transforms.index.training.cells import CellGroup
 from transforms.index.training.passes import ListSums
-from transforms.records import StageMarker, digest
+from transforms.markers import StageMarker
+from transforms.records import digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.generations import key_tables
-from transforms.records import ShardMarker, Source
+from transforms.markers import ShardMarker
+from transforms.records import Source
 from transforms.shards import files
 from transforms.storage import parquet_files
 from transforms.storage.store import Store

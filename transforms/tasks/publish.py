@@ -8,22 +8,11 @@ import pyarrow as pa
 
 from transforms.errors import PixdexError
 from transforms.generations import manifest, tables
-from transforms.generations.published import SEGMENTS
+from transforms.generations.manifest import SEGMENTS, Generation, Tables, Totals
 from transforms.generations.tables import BlockMember
 from transforms.index.lists.format import ID_BYTES
-from transforms.records import (
-    FileReference,
-    Generation,
-    KeysMarker,
-    PieceMarker,
-    RejectsFile,
-    SegmentMarker,
-    ShardMarker,
-    Tables,
-    Totals,
-    TrainedIndex,
-    digest,
-)
+from transforms.markers import KeysMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker, TrainedIndex
+from transforms.records import FileReference, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout, parquet_files

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from transforms.errors import PixdexError
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
-from transforms.records import FORMAT_VERSION, FileReference, ListsMarker
+from transforms.markers import ListsMarker
+from transforms.records import FORMAT_VERSION, FileReference
 from transforms.runs import inventory
 from transforms.runs.run import Run, Stage
 from transforms.storage import layout

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.generations import tables
-from transforms.generations.published import SEGMENTS
+from transforms.generations.manifest import Generation
 from transforms.index.faiss_file import TrainedLayout
 from transforms.index.lists.format import ID_BYTES, ListSizes, segment_starts
 from transforms.index.lists.gather import gather
 from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
-from transforms.records import FileReference, Generation
+from transforms.records import FileReference
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
@@ -54,7 +54,7 @@ class ListsPart:
 def list_files(store: Store, generation: Generation) -> list[FileReference]:
     """Returns the `.ivf` files that a search scans: segments, where the index is kept so, and deltas."""
     found = []
-    if generation.index.checksum.startswith(SEGMENTS):
+    if generation.is_segmented:
         rows = parquet_files.read(store, generation.tables.segments).to_pylist()
         found = [tables.file_of(row) for row in rows]
     return found + [block.lists for block in tables.blocks_of(store, generation) if not block.merged]

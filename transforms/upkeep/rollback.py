@@ -6,8 +6,8 @@ from typing import Final
 
 from transforms.errors import PixdexError
 from transforms.generations import manifest, published
-from transforms.generations.published import SEGMENTS
-from transforms.records import FileReference, Generation, encode
+from transforms.generations.manifest import Generation
+from transforms.records import FileReference, encode
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store, missing
 
@@ -46,12 +46,12 @@ def references(store: Store, generation: Generation) -> list[FileReference]:
     """Returns every file below the root that a generation names, with its size and checksum."""
     trained = generation.trained
     named = [trained.index, trained.training, trained.assignment, generation.canaries, *generation.tables.all]
-    if not generation.index.checksum.startswith(SEGMENTS):
+    if not generation.is_segmented:
         named.append(generation.index)
     found = [file for file in named if file is not None]
     for table in generation.tables.all:
         columns = parquet_files.read(store, table)
-        if table == generation.tables.segments and not generation.index.checksum.startswith(SEGMENTS):
+        if table == generation.tables.segments and not generation.is_segmented:
             continue  # its rows are ranges of one file
         if "path" in columns.column_names:
             rows = columns.select(["path", "bytes", "checksum"]).to_pylist()

@@ -17,10 +17,10 @@ from xxhash import xxh3_64
 
 from transforms.errors import PixdexError
 from transforms.generations import tables
-from transforms.generations.published import SEGMENTS
+from transforms.generations.manifest import Generation
 from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
-from transforms.records import FileReference, Generation, digest
+from transforms.records import FileReference, digest
 from transforms.shards import ready_files
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Found, Store
@@ -81,11 +81,10 @@ def _files(store: Store, generation: Generation, report: Report) -> list[FileRef
     """Returns every file that is named with its checksum, tables left out; of a merged file, only its name and size."""
     trained = generation.trained
     named = [trained.index, trained.training, trained.assignment, generation.canaries]
-    segmented = generation.index.checksum.startswith(SEGMENTS)
-    if not segmented:
+    if not generation.is_segmented:
         named.append(generation.index)
     for table in generation.tables.all:
-        if not report.is_whole(table) or (table == generation.tables.segments and not segmented):
+        if not report.is_whole(table) or (table == generation.tables.segments and not generation.is_segmented):
             continue
         columns = parquet_files.read(store, table)
         if "path" in columns.column_names:  # containers are elsewhere
@@ -97,7 +96,7 @@ def _way_out(generation: Generation, file: FileReference) -> str | None:
     """Returns what helps when a file is lost, where its folder does not say it."""
     if file in (generation.tables.blocks, generation.tables.segments):
         return REBUILD
-    if file.path.startswith("rejects/") and generation.request.sources[0].kind == "vectors":
+    if file.path.startswith("rejects/") and generation.request.is_ready:
         return RENEW
     return None
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from transforms.errors import PixdexError
 from transforms.generations import tables, tombstones
-from transforms.generations.published import SEGMENTS
+from transforms.generations.manifest import Generation
 from transforms.generations.tables import BlockMember
 from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.opened import opened_lists
-from transforms.records import ROWS_PER_SHARD, FileReference, Generation, ShardMarker
-from transforms.runs import partitions
+from transforms.markers import ShardMarker
+from transforms.records import ROWS_PER_SHARD, FileReference
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 from transforms.upkeep.report import Report
@@ -123,7 +123,7 @@ def _shards(looked: Looked) -> None:
         stands = tombstones.read(looked.store, file).rows
         if stands != row["rows"]:
             found(file.path, f"has {stands} dead rows, its table names {row['rows']}")
-    rows = {shard.shard: partitions.numbered_rows(shard) for shard in looked.shards}
+    rows = {shard.shard: shard.numbered_rows for shard in looked.shards}
     for shard, bits in zip(looked.dead.shards.tolist(), looked.dead.bits, strict=True):
         # Of a shard whose rows are all dead and merged away, tombstones stay.
         most = rows.get(shard, ROWS_PER_SHARD if shard < looked.generation.next_shard else 0)
@@ -147,7 +147,7 @@ def _lists(looked: Looked) -> None:
     if codes != totals.vectors + totals.tombstones:
         named = f"{totals.vectors} and {totals.tombstones} dead ones"
         looked.report.found(generation.tables.blocks.path, f"has {codes} codes, the generation names {named}")
-    if generation.index.checksum.startswith(SEGMENTS):
+    if generation.is_segmented:
         stands = 0
         for row in looked.segments:
             file = tables.file_of(row)

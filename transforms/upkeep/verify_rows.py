@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables
 from transforms.generations.key_tables import Bucket
-from transforms.generations.published import SEGMENTS
-from transforms.records import ROWS_PER_SHARD, FileReference, ShardMarker, split_ids
-from transforms.runs import partitions
+from transforms.markers import ShardMarker
+from transforms.records import ROWS_PER_SHARD, FileReference, split_ids
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 from transforms.upkeep import row_set
@@ -40,7 +39,7 @@ def _alive(looked: Looked) -> dict[int, NDArray[np.uint8]] | None:
     buried = dict(zip(looked.dead.shards.tolist(), looked.dead.bits, strict=True))
     alive = {}
     for shard in looked.shards:
-        bits = row_set.first_rows(partitions.numbered_rows(shard))
+        bits = row_set.first_rows(shard.numbered_rows)
         if shard.ready is not None and (file := rejects.get(shard.shard)) is not None:
             if not looked.report.is_whole(file):
                 return None
@@ -121,7 +120,7 @@ def _ids(looked: Looked, unseen: RowSet, pool: ThreadPoolExecutor) -> None:
     assert looked.dead is not None
     store, generation, report = looked.store, looked.generation, looked.report
     files = list_files(store, generation)
-    merged = [] if generation.index.checksum.startswith(SEGMENTS) else [generation.index]
+    merged = [] if generation.is_segmented else [generation.index]
     rows = {shard.shard for shard in looked.shards}
     dead = zip(looked.dead.shards.tolist(), looked.dead.bits, strict=True)
     buried = RowSet({shard: bits for shard, bits in dead if shard in rows})

@@ -9,7 +9,8 @@ import pytest
 
 from pipelines.terminal import progress
 from tests.transforms.small_runs import begin, pictures
-from transforms.records import FileReference, Plan, StageMarker
+from transforms.markers import StageMarker
+from transforms.records import FileReference, Plan
 from transforms.runs.run import STAGES, Run, Stage
 from transforms.storage import layout
 

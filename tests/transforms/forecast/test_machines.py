@@ -9,7 +9,7 @@ from transforms.forecast.machines import LARGE_BYTES, MACHINE_BYTES, SMALL_BYTES
 from transforms.forecast.memory import stage_memory
 from transforms.forecast.workload import Workload
 from transforms.index.index_key import IndexKey
-from transforms.records import NO_ENCODER, EncoderSettings, IndexSettings, Request
+from transforms.records import EncoderSettings, IndexSettings, Request, Source
 
 
 def request(key: str = "auto", **encoder: object) -> Request:
@@ -38,7 +38,8 @@ def test_a_gpu_that_is_named_is_asked_for_whatever_the_device() -> None:
 
 
 def test_ready_embeddings_need_no_gpu_and_little_memory() -> None:
-    workers = workers_for(request(spec=NO_ENCODER, device="cuda"), gpu="nvidia-l4")
+    ready = replace(request(device="cuda"), sources=(Source("vectors", "file:///a.npy"),))
+    workers = workers_for(ready, gpu="nvidia-l4")
     assert workers.embedding == Worker(SMALL_BYTES)
 
 

@@ -8,21 +8,16 @@ import pytest
 
 from transforms.errors import PixdexError
 from transforms.generations import published as generations
+from transforms.generations.manifest import Generation
+from transforms.markers import KeysMarker, ListsMarker, PieceMarker, ShardMarker, TrainedIndex, TrainMarker
 from transforms.records import (
     EncoderSettings,
     FileReference,
-    Generation,
     IndexSettings,
-    KeysMarker,
-    ListsMarker,
     Partition,
-    PieceMarker,
     Plan,
     Request,
-    ShardMarker,
     Source,
-    TrainedIndex,
-    TrainMarker,
     VectorRange,
     encode,
 )

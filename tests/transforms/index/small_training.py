@@ -14,7 +14,8 @@ from transforms.index.training import assemble, cells, passes, routing, save
 from transforms.index.training.assemble import Assembled
 from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
-from transforms.records import FileReference, Metric, TrainedIndex
+from transforms.markers import TrainedIndex
+from transforms.records import FileReference, Metric
 from transforms.storage.store import Store
 
 Vectors = NDArray[np.float32]

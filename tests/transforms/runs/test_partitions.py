@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.errors import UsageError
-from transforms.records import ROWS_PER_SHARD, FileReference, Partition, Plan, VectorRange
+from transforms.records import ROWS_PER_SHARD, Block, FileReference, Partition, Plan, VectorRange
 from transforms.runs import partitions as planning
-from transforms.runs.partitions import Block, Listing, block_rows, cut, cut_ready, partition_rows
+from transforms.runs.partitions import Listing, block_rows, cut, cut_ready, partition_rows
 from transforms.storage.store import Store
 
 CHUNK = st.integers(1, 1024).flatmap(lambda items: st.tuples(st.just(items), st.integers(0, 5120)))

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from tests.roots import METRICS, Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
+from transforms.generations.manifest import Generation
 from transforms.index.lists import format
 from transforms.index.lists.writer import write_lists
-from transforms.records import FileReference, Generation, Metric, row_ids
+from transforms.records import FileReference, Metric, row_ids
 from transforms.search import deltas
 from transforms.search.hits import Hit
 from transforms.search.open_index import open_index

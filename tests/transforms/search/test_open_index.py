@@ -12,7 +12,8 @@ import pytest
 from tests.roots import Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
-from transforms.records import FileReference, Generation
+from transforms.generations.manifest import Generation
+from transforms.records import FileReference
 from transforms.search.open_index import open_index
 from transforms.storage.store import Store
 

@@ -17,22 +17,20 @@ from transforms.generations.tombstones import Tombstones
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.reader import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
+from transforms.markers import ListsMarker, ShardMarker, TrainMarker
 from transforms.records import (
+    Block,
     EncoderSettings,
     FileReference,
     IndexSettings,
-    ListsMarker,
     Partition,
     Plan,
     Request,
-    ShardMarker,
     Source,
-    TrainMarker,
     row_ids,
 )
 from transforms.runs import partitions
 from transforms.runs.inventory import BlockShards
-from transforms.runs.partitions import Block
 from transforms.runs.run import Run
 from transforms.shards.files import read_vectors
 from transforms.shards.ready_vectors import as_indexed

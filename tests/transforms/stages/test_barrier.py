@@ -7,7 +7,7 @@ import pytest
 from apache_beam.testing.util import assert_that
 
 from tests.transforms.small_runs import begin, pictures, pipeline
-from transforms.records import StageMarker
+from transforms.markers import StageMarker
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 

@@ -10,7 +10,9 @@ import pytest
 
 from tests.transforms.small_runs import TINY
 from transforms.generations import published
-from transforms.records import Drift, Generation, IndexSettings, Reindex, Request, Retrain, Source
+from transforms.generations.manifest import Generation
+from transforms.markers import Drift
+from transforms.records import IndexSettings, Reindex, Request, Retrain, Source
 from transforms.runs.run import Run
 from transforms.stages import drift
 from transforms.storage.store import Store

@@ -11,7 +11,8 @@ from tests.corpora import write_csv, write_pictures
 from tests.end_to_end.builds import make_work_small
 from tests.transforms.small_runs import TINY, begin, go, pictures, pipeline, tasks
 from transforms.errors import PixdexError
-from transforms.records import EncoderSettings, ShardMarker, Source
+from transforms.markers import ShardMarker
+from transforms.records import EncoderSettings, Source
 from transforms.runs import partitions as planning
 from transforms.runs.run import Run
 from transforms.stages.embed import EmbedPartition, EmbedPartitions

@@ -23,7 +23,8 @@ from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables
 from transforms.generations import published as generations
 from transforms.generations.key_tables import Bucket
-from transforms.records import KeysMarker, Reindex
+from transforms.markers import KeysMarker
+from transforms.records import Reindex
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.embed import EmbedPartitions

@@ -13,7 +13,8 @@ from tests.transforms.ready import random_vectors, save_npy, save_parquet
 from tests.transforms.small_runs import TINY, begin, go, pictures, pipeline, tasks
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
-from transforms.records import Plan, Source, StageMarker, digest
+from transforms.markers import StageMarker
+from transforms.records import Plan, Source, digest
 from transforms.runs import partitions as planning
 from transforms.runs.run import Run
 from transforms.sources import items

@@ -11,7 +11,7 @@ from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.small_runs import go, tasks
 from transforms.errors import PixdexError
 from transforms.generations import published
-from transforms.records import ListsMarker
+from transforms.markers import ListsMarker
 from transforms.runs.run import Run
 from transforms.stages.publish import PublishGeneration
 from transforms.storage import layout

@@ -24,7 +24,8 @@ from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables, tombstones
 from transforms.generations import published as generations
 from transforms.generations.tombstones import Tombstones
-from transforms.records import FileReference, Reindex, RejectsFile, TombstonesMarker
+from transforms.markers import RejectsFile, TombstonesMarker
+from transforms.records import FileReference, Reindex
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shards import files as shards

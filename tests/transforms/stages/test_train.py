@@ -14,7 +14,7 @@ from transforms.errors import PixdexError
 from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
 from transforms.index.training import cells, clustering
-from transforms.records import ListsMarker
+from transforms.markers import ListsMarker
 from transforms.runs.run import Run, Stage
 from transforms.stages.train import TrainIndex
 from transforms.storage import layout

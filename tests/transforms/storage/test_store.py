@@ -17,7 +17,7 @@ import fsspec
 import pytest
 
 from transforms.errors import PixdexError, UsageError
-from transforms.records import StageMarker
+from transforms.markers import StageMarker
 from transforms.storage import layout
 from transforms.storage.store import Store, sha256_of
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from transforms.generations import key_tables
 from transforms.generations.key_tables import ENTRY
-from transforms.records import FileReference, ShardMarker, Source
+from transforms.markers import ShardMarker
+from transforms.records import FileReference, Source
 from transforms.shards import files
 from transforms.shards.files import Reject
 from transforms.storage.store import Store

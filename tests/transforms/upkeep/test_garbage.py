@@ -14,19 +14,9 @@ import pytest
 from tests.roots import Row, make_root, unit
 from transforms.errors import PixdexError
 from transforms.generations import published
-from transforms.records import (
-    EncoderSettings,
-    FileReference,
-    Generation,
-    IndexSettings,
-    ListsMarker,
-    Plan,
-    Reindex,
-    Request,
-    ShardMarker,
-    Source,
-    encode,
-)
+from transforms.generations.manifest import Generation
+from transforms.markers import ListsMarker, ShardMarker
+from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Reindex, Request, Source, encode
 from transforms.runs.run import Run
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store

@@ -20,7 +20,8 @@ import pytest
 
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
-from transforms.records import EncoderSettings, IndexSettings, Request, Source, StageMarker, encode
+from transforms.markers import StageMarker
+from transforms.records import EncoderSettings, IndexSettings, Request, Source, encode
 from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.upkeep import lease

@@ -15,10 +15,11 @@ from pipelines import build
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import collection
 from transforms.generations import key_tables, published, tables, tombstones
+from transforms.generations.manifest import Generation
 from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.writer import write_lists
-from transforms.records import FileReference, Generation, digest, row_ids
+from transforms.records import FileReference, digest, row_ids
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 from transforms.upkeep import listed_ids, row_set

@@ -21,8 +21,8 @@ from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.threads import each_with_one_thread
 from transforms.index.training.clustering import PILOT_PER_PARENT, parents_of
-from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
-from transforms.runs.partitions import numbered_rows
+from transforms.markers import ShardMarker
+from transforms.records import EncoderSettings, FileReference, row_ids
 from transforms.shards.vectors import Choose, read_batches
 from transforms.storage.store import Store
 
@@ -121,7 +121,7 @@ def write_sample(
     def chosen(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         return sampled(ids) if alive is None else sampled(ids) & alive(ids)
 
-    room = [int(np.count_nonzero(chosen(row_ids(shard.shard, numbered_rows(shard))))) for shard in shards]
+    room = [int(np.count_nonzero(chosen(row_ids(shard.shard, shard.numbered_rows)))) for shard in shards]
     starts = [0, *itertools.accumulate(room)]
     ids = np.empty(starts[-1], np.int64)
     codes = np.empty((starts[-1], (2 if encoder.normalize else 4) * encoder.dim), np.uint8)

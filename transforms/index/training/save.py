@@ -13,7 +13,8 @@ from transforms.index.index_key import IndexKey
 from transforms.index.trained import Training
 from transforms.index.training.assemble import Assembled
 from transforms.index.training.passes import Moved, imbalance
-from transforms.records import Metric, TrainedIndex, encode
+from transforms.markers import TrainedIndex
+from transforms.records import Metric, encode
 from transforms.storage import layout
 from transforms.storage.store import Store, sha256_of
 

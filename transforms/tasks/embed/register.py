@@ -2,20 +2,12 @@
 
 import time
 
-from transforms.records import Partition, ShardMarker, VectorRange
+from transforms.markers import ShardMarker
+from transforms.records import Partition, VectorRange, row_key
 from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
 from transforms.shards import files, ready_vectors
 from transforms.shards.files import Reject
-
-
-def row_key(ready: VectorRange, row: int) -> str:
-    """Returns the key of row `row` of a range: its file, and its number in the file.
-
-    >>> row_key(VectorRange("file:///a.npy", "npy", 65536, 70000, "stat:1"), 2)
-    'file:///a.npy#65538'
-    """
-    return f"{ready.uri}#{ready.start + row}"
 
 
 def register(run: Run, partition: Partition) -> ShardMarker:

@@ -15,7 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.encoders import Encoder
-from transforms.records import EncoderSettings, Partition, ShardMarker
+from transforms.markers import ShardMarker
+from transforms.records import EncoderSettings, Partition
 from transforms.rejects import Failure
 from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run

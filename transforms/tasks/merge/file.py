@@ -19,7 +19,8 @@ from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import STEP_BYTES, merge_range, merged_sizes, plan_pieces
 from transforms.index.trained import read_training
-from transforms.records import PieceMarker, digest
+from transforms.markers import PieceMarker
+from transforms.records import digest
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.tasks.merge.inputs import MergeInputs, answers, blocks, merge_inputs

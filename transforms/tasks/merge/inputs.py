@@ -10,7 +10,8 @@ from typing import Final
 from transforms.index.lists.format import Seal
 from transforms.index.lists.merge import StepBuffers
 from transforms.index.lists.reader import ListFile
-from transforms.records import FileReference, ListsMarker, SegmentMarker, digest
+from transforms.markers import ListsMarker, SegmentMarker
+from transforms.records import FileReference, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import open_files

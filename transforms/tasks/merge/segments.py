@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from transforms.index.lists.merge import STEP_BYTES, merge_segment, mergeable, plan_pieces
-from transforms.records import ListsMarker, SegmentMarker, digest
+from transforms.markers import ListsMarker, SegmentMarker
+from transforms.records import digest
 from transforms.runs.run import Run, Stage
 from transforms.storage import layout
 from transforms.tasks.merge.inputs import ListsReference, MergeInputs, answers, blocks, merge_inputs

@@ -18,7 +18,8 @@ from transforms.index.index_key import IndexKey
 from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
 from transforms.index.training import assemble, clustering
-from transforms.records import Metric, TrainedIndex
+from transforms.markers import TrainedIndex
+from transforms.records import Metric
 from transforms.storage.store import Store
 
 KEYS = ["Flat", "IVF8,Flat", "IVF8,SQ8", "IVF8,PQ4x4", "OPQ4_8,IVF8,PQ4x4", "PCA8,IVF8,Flat", "IVF8_HNSW8,Flat"]

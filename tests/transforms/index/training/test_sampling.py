@@ -27,7 +27,8 @@ from transforms.index.training.sampling import (
     read_parts,
     sample_shares,
 )
-from transforms.records import EncoderSettings, FileReference, ShardMarker, row_ids
+from transforms.markers import ShardMarker
+from transforms.records import EncoderSettings, FileReference, row_ids
 from transforms.shards import files as shards
 from transforms.shards.ready_vectors import as_indexed
 from transforms.storage.store import Store

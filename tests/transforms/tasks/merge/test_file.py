@@ -14,7 +14,7 @@ import pytest
 
 from tests.transforms.built import ROWS, run_up_to
 from transforms.errors import PixdexError
-from transforms.records import ListsMarker, PieceMarker
+from transforms.markers import ListsMarker, PieceMarker
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store

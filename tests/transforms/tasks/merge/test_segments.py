@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.transforms.built import ROWS, run_up_to
 from transforms.errors import PixdexError
 from transforms.generations import published
-from transforms.records import Generation, StageMarker
+from transforms.generations.manifest import Generation
+from transforms.markers import StageMarker
 from transforms.runs.run import Run
 from transforms.search.local_copies import materialise
 from transforms.search.open_index import open_index
