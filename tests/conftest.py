@@ -6,6 +6,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests import examples  # noqa: F401 - it loads the profile of Hypothesis
+
 REPOSITORY = Path(__file__).parents[1]
 
 

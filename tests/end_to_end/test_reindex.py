@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import build
@@ -27,6 +27,7 @@ from tests.end_to_end.reindexing import (
     found,
     generation_of,
 )
+from tests.examples import costly
 from transforms.generations import published
 from transforms.storage.store import Store
 
@@ -270,37 +271,15 @@ NIGHT = st.tuples(st.lists(EDIT, max_size=8), st.sampled_from([(), ("--max-delta
 
 NIGHTS = st.lists(NIGHT, min_size=1, max_size=3)
 
-some_nights = settings(
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # each example takes many seconds
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
-
-@settings(some_nights, max_examples=4)
+@costly
 @given(nights=NIGHTS)
 def test_any_sequence_of_changes_ends_where_a_build_from_nothing_would(
     first: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, nights: list[Any]
 ) -> None:
-    live_through(first, tmp_path_factory, monkeypatch, nights)
-
-
-@pytest.mark.slow
-@settings(some_nights, max_examples=60)
-@given(nights=NIGHTS)
-def test_many_sequences_of_changes_end_there(
-    first: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, nights: list[Any]
-) -> None:
-    live_through(first, tmp_path_factory, monkeypatch, nights)
-
-
-def live_through(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, nights: list[Any]
-) -> None:
-    """Reindexes after every night's changes, and compares with an index that is built of what is there at the end."""
     root, anew = tmp_path_factory.mktemp("root") / "root", tmp_path_factory.mktemp("anew") / "root"
-    shutil.copytree(folder / "root", root)
-    items = collection(folder / "sources")
+    shutil.copytree(first / "root", root)
+    items = collection(first / "sources")
     for edits, flags in nights:
         for edit in edits:
             apply(items, edit)

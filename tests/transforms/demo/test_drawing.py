@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.demo.drawing import (
@@ -29,7 +29,6 @@ seeds = st.integers(0, 2**32)
 
 
 @given(scenes, seeds, st.sampled_from([64, 100, 128]))
-@settings(max_examples=40, deadline=None)
 def test_same_scene_and_seed_give_the_same_pixels(scene: Scene, seed: int, size: int) -> None:
     first, second = (draw(scene, np.random.default_rng(seed), size) for _ in range(2))
     assert first.mode == "RGB"
@@ -38,7 +37,6 @@ def test_same_scene_and_seed_give_the_same_pixels(scene: Scene, seed: int, size:
 
 
 @given(scenes, seeds)
-@settings(max_examples=40, deadline=None)
 def test_another_seed_gives_another_picture_of_the_scene(scene: Scene, seed: int) -> None:
     assert draw(scene, np.random.default_rng(seed)).tobytes() != draw(scene, np.random.default_rng(seed + 1)).tobytes()
 

@@ -9,11 +9,12 @@ from itertools import pairwise
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tests.examples import costly
 from tests.transforms.index.stored_by_faiss import stored_by_faiss
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.encode import Assign, Encoded, centroids, encode_batches, flat_assign
@@ -105,7 +106,7 @@ def assert_same(one: Encoded, other: Encoded) -> None:
 @pytest.mark.parametrize("metric", [faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2], ids=["ip", "l2"])
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("two_level", [False, True], ids=["flat", "two-level"])
-@settings(max_examples=5, deadline=None)
+@costly
 @given(
     seed=st.integers(0, 9999),
     cuts=st.lists(st.integers(0, 400), max_size=4),

@@ -6,11 +6,12 @@ from itertools import pairwise
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tests.examples import costly
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 
 CELLS, D = 12, 64
@@ -112,7 +113,7 @@ def test_cells_without_lists_are_not_looked_into() -> None:
     assert found.min() >= 0 and found.max() < 30
 
 
-@settings(max_examples=10, deadline=None)
+@costly
 @given(
     seed=st.integers(0, 99),
     cuts=st.lists(st.integers(0, 6000), max_size=4),

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin
 
+from tests.examples import cheap
 from transforms.pictures import headers
 from transforms.pictures.decode import decode
 from transforms.pictures.headers import PictureHeaderError
@@ -136,7 +137,7 @@ PIECES_OF_JPEG = st.sampled_from(
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@settings(max_examples=1000, deadline=None)
+@cheap
 @given(st.lists(PIECES_OF_GIF, max_size=20), st.integers(0, 60))
 def test_pillow_reads_no_further_than_a_gif_was_looked_through(pieces: list[bytes], limit: int) -> None:
     data = b"GIF89a\x04\0\x04\0\0\0\0" + b"".join(pieces) + b"\x01" * 2000
@@ -150,7 +151,7 @@ def test_pillow_reads_no_further_than_a_gif_was_looked_through(pieces: list[byte
     assert bytes_read(GifImagePlugin.GifImageFile, data) <= 13 + limit + descriptor_palette_and_code_size
 
 
-@settings(max_examples=1000, deadline=None)
+@cheap
 @given(st.lists(PIECES_OF_JPEG, max_size=20), st.integers(0, 20), st.integers(0, 60))
 def test_pillow_reads_no_further_than_a_jpeg_was_looked_through(pieces: list[bytes], fill: int, limit: int) -> None:
     data = b"\xff\xd8\xff" + b"".join(pieces) + b"\xff" * 2000

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.errors import UsageError
@@ -106,7 +106,6 @@ def test_small_containers_share_a_shard() -> None:
     assert (partition.shard, partition.items, len(partition.slices)) == (5, 9, 9)
 
 
-@settings(max_examples=20, deadline=None)
 @given(listings=LISTINGS)
 def test_partitions_read_back_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, listings: list[Listing]

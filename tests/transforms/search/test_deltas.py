@@ -12,10 +12,11 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.examples import costly
 from tests.roots import METRICS, Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
 from transforms.generations.manifest import Generation
@@ -72,7 +73,7 @@ def nearest_living(store: Store, vectors: NDArray[np.float32], dead: set[int], m
     return index
 
 
-@settings(max_examples=12, deadline=None)
+@costly
 @given(
     seed=st.integers(0, 2**16),
     places=st.lists(st.integers(0, 2), min_size=4, max_size=4),

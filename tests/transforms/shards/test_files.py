@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -122,7 +122,6 @@ def test_vectors_read_back_to_the_bit(store: Store, shard: FileReference) -> Non
     assert np.array_equal(found, vectors(30))
 
 
-@settings(max_examples=30, deadline=None)
 @given(rows=st.lists(st.integers(0, 29), max_size=40))
 def test_metadata_of_any_rows_is_read_in_the_order_asked_for(
     tmp_path_factory: pytest.TempPathFactory, rows: list[int]

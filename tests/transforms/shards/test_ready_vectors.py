@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -111,7 +111,6 @@ FLOATS = st.sampled_from(["<f2", "<f4"]).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=60)
 @given(FLOATS)
 def test_soundness_is_what_arithmetic_says(vectors: Vectors) -> None:
     finite, sound = soundness(vectors, nonzero=True)

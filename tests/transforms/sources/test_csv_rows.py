@@ -14,7 +14,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.corpora import write_csv, write_pictures
@@ -62,7 +62,6 @@ def test_a_cell_stays_as_it_is_spelled(file: Path, cell: str) -> None:
 CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
 @given(table=st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=6))
 def test_what_python_writes_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, table: list[tuple[str, ...]]
@@ -261,7 +260,6 @@ def test_blank_lines_at_the_start_of_a_file_are_skipped_like_all_others(file: Pa
 # --- keys ---
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     table=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["", "x", "한"])), max_size=12),
     shuffled=st.randoms(use_true_random=False),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.records import ItemSlice
@@ -39,7 +39,6 @@ def test_items_that_fill_no_row_do_not_make_a_run_without_end() -> None:
     assert max(count for count, _ in items.chunks_of(rows)) <= 1024
 
 
-@settings(max_examples=40, deadline=None)
 @given(sizes=st.lists(st.integers(0, 25), min_size=1, max_size=6), data=st.data())
 def test_a_slice_reads_back_at_any_boundary(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], data: st.DataObject

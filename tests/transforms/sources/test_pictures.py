@@ -9,7 +9,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.errors import UsageError
@@ -259,7 +259,6 @@ SEGMENT = st.sampled_from(["a", "b", "c.png", ".h", "d"])
 PATHS = st.lists(st.lists(SEGMENT, min_size=0, max_size=3).map(lambda path: "/".join([*path, "p.png"])), max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
 @given(PATHS, st.sampled_from(["", "/*", "/**/*.png", "/a/**", "/*/*.png"]), st.sampled_from([1, 2, 3, 5, 64]))
 def test_containers_cover_every_file_exactly_once_in_the_order_of_a_walk(
     paths: list[str], glob: str, wanted: int

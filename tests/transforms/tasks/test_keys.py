@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -92,7 +92,6 @@ def by_key(entries: NDArray[np.void], keys: list[str]) -> dict[str, np.void]:
     return found
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ITEMS)
 def test_an_entry_names_the_rows_of_its_item_and_no_others(store: Store, shapes: list[Item]) -> None:
     items = {f"item {number}": shape for number, shape in enumerate(shapes)}

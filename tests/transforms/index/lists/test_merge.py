@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -69,7 +69,6 @@ def file_of(source: ListFile) -> bytes:
     return file.getvalue()
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     data=st.data(),
     seed=st.integers(0, 1000),

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -56,7 +56,6 @@ class CountingFile(io.BytesIO):
         return got
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     data=st.data(),
     seed=st.integers(0, 1000),

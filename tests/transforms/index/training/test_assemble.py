@@ -9,10 +9,11 @@ import faiss
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.examples import costly
 from tests.transforms.index import small_training
 from transforms.index.index_key import IndexKey
 from transforms.index.open_trained import open_trained
@@ -151,7 +152,7 @@ def test_nothing_held_out_measures_the_rows_that_were_trained_on(store: Store, s
     assert small_training.train(store, "IVF8,PQ4x4", "l2", sample, held_out=0).assembled.held_out_residual > 0
 
 
-@settings(max_examples=8, deadline=None)
+@costly
 @given(st.lists(st.integers(0, 584), max_size=4), st.sampled_from([1, 100, 10**6]))
 def test_any_cut_into_blocks_and_groups_of_cells_trains_the_same_index(cuts: list[int], group_rows: int) -> None:
     sample = np.random.default_rng(0).standard_normal((600, 16)).astype(np.float32)

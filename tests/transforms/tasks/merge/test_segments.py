@@ -7,9 +7,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import costly
 from tests.transforms.built import ROWS, run_up_to
 from transforms.errors import PixdexError
 from transforms.generations import published
@@ -68,7 +69,7 @@ def merged_file(run: Run, piece_bytes: int, step_bytes: int, seed: int = 0) -> b
     return run.store.local_path(layout.merged_index(1)).read_bytes()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@costly
 @given(
     fan_in=st.integers(1, 20),
     file_bytes=st.sampled_from([1, 3000, 1 << 30]),
