@@ -188,8 +188,8 @@ def _show_changes(store: Store, published: Generation, own: Namespace, runner: P
         raise UsageError("--dry-run lists the sources with this machine: leave --runner out")
     check(published.request.sources)
     with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
-        run = generations.begin(Store.at(folder), _request(published, own))
-        runners.run_to_end(None, lambda pipeline: pipeline | "Plan" >> PlanItems(run, 0, base=store), [])
+        run = replace(generations.begin(Store.at(folder), _request(published, own)), base_root=store)
+        runners.run_to_end(None, lambda pipeline: pipeline | "Plan" >> PlanItems(run, 0), [])
         plan = run.plan
     console.say(changes_text(plan))
     console.show_json({"generation": published.generation, **_changes(plan), "dry_run": True})

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from transforms.index.lists.merge import StepBuffers, merge_range, plan_pieces
+from transforms.index.lists.merge import PIECE_BYTES, StepBuffers, merge_range, plan_pieces
 from transforms.index.lists.reader import ListFile
-from transforms.tasks.merge.file import PIECE_BYTES
 
 
 def merge(inputs: Sequence[Path], target: Path) -> None:

@@ -23,8 +23,9 @@ from transforms.records import FileReference
 from transforms.runs import partitions
 from transforms.shards.files import read_rejects
 from transforms.sources import items
-from transforms.stages import add, merge
+from transforms.stages import merge
 from transforms.storage.store import Store
+from transforms.tasks import add
 from transforms.tasks.merge import file as merge_file
 
 REPOSITORY = Path(__file__).parents[2]

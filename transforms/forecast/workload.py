@@ -12,7 +12,7 @@ from typing import Final
 
 from transforms.index.index_key import IndexKey, code_size, reduced_dim
 from transforms.index.lists.format import ID_BYTES
-from transforms.index.lists.merge import STEP_BYTES
+from transforms.index.lists.merge import FAN_IN, FILE_BYTES, PIECE_BYTES, READ_BYTES, STEP_BYTES
 from transforms.index.training import passes as refining
 from transforms.index.training import sampling
 from transforms.index.training.audit import LISTS_ASSIGNED_FLAT
@@ -20,8 +20,6 @@ from transforms.index.training.cells import GROUP_ROWS
 from transforms.index.training.clustering import parents_of
 from transforms.records import ROWS_PER_SHARD, Metric
 from transforms.runs import partitions
-from transforms.tasks.merge.file import PIECE_BYTES
-from transforms.tasks.merge.segments import FAN_IN, FILE_BYTES, READ_BYTES
 
 STORED_BYTES: Final = 2
 """Of a component: ready embeddings are counted as float16."""

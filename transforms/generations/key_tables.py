@@ -32,6 +32,9 @@ hash of the type of its reject, 0 where it was embedded."""
 LISTED: Final = np.dtype([("high", "<u8"), ("low", "<u8"), ("version", "<u8"), ("position", "<i8")])
 """An item that a source lists now: as in `ENTRY`, and its position in its item table."""
 
+KeyBatch = tuple[str, bytes]
+"""The path of an item table, and for some of its items the records of `LISTED`, as bytes."""
+
 ENTRIES_PER_BUCKET: Final = 1 << 19
 """Of 60 bytes; what joining them takes is about five times that."""
 
@@ -67,6 +70,11 @@ def listed(keys: pa.Array, versions: pa.Array, start: int) -> NDArray[np.void]:
     found["version"] = short_hashes(versions)
     found["position"] = start + np.arange(len(keys))
     return found
+
+
+def records_of(data: bytes) -> NDArray[np.void]:
+    """Reads the records (`LISTED`) of a batch back."""
+    return np.frombuffer(data, LISTED)
 
 
 def bits_for(items: int) -> int:

@@ -50,10 +50,15 @@ _READERS = 16
 
 @dataclass(frozen=True)
 class Run:
-    """The run that makes generation `generation` of a root."""
+    """The run that makes generation `generation` of a root.
+
+    Attributes:
+        base_root: the root of the generation that a reindex goes on from, where that is another one: a dry run's is.
+    """
 
     store: Store
     generation: int
+    base_root: Store | None = None
 
     @cached_property
     def request(self) -> Request:
@@ -75,11 +80,16 @@ class Run:
         """The committed plan; the plan stage must be done."""
         return self.store.read_record(layout.plan(self.generation), Plan)
 
+    @property
+    def base_store(self) -> Store:
+        """The root where `base` and its files lie."""
+        return self.base_root or self.store
+
     @cached_property
     def base(self) -> Generation | None:
         """The generation that a reindex goes on from; a first build has none."""
         reindex = self.request.reindex
-        return None if reindex is None else manifest.read(self.store, reindex.base)
+        return None if reindex is None else manifest.read(self.base_store, reindex.base)
 
     @cached_property
     def drift(self) -> DriftMarker:

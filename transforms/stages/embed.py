@@ -15,6 +15,7 @@ from transforms.records import Partition
 from transforms.runs import partitions
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
+from transforms.stages.run_task import RunTask
 from transforms.tasks.embed import register
 from transforms.tasks.embed.reject_ratio import check_rejects
 
@@ -51,12 +52,12 @@ class EmbedPartitions(beam.PTransform):
         )
 
 
-class EmbedPartition(beam.DoFn):
+class EmbedPartition(RunTask):
     """Embeds one partition into one shard and commits it; a partition that has its shard is left alone."""
 
     def __init__(self, run: Run) -> None:
         """Embeds partitions of this run."""
-        self._run = run
+        super().__init__(run)
         self._shared = Shared()
         self._embedded = Metrics.counter("pixdex", "embedded_rows")
         self._rejected = Metrics.counter("pixdex", "rejected_items")
@@ -86,19 +87,16 @@ class EmbedPartition(beam.DoFn):
         return embed_partition(self._run, partition, opened.encoder)
 
 
-class _ReadPartitions(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _ReadPartitions(RunTask):
     def process(self, planned: StageMarker) -> Iterator[Partition]:
         yield from partitions.read_partitions(self._run.store, self._run.plan.partitions)
 
 
-class _CheckRejects(beam.DoFn):
+class _CheckRejects(RunTask):
     """Lets the run go on unless too many items were rejected; runs every time, since the limit may have changed."""
 
     def __init__(self, run: Run, limit: float) -> None:
-        self._run = run
+        super().__init__(run)
         self._limit = limit
 
     def process(self, embedded: StageMarker) -> Iterator[StageMarker]:

@@ -10,6 +10,7 @@ from apache_beam.transforms.combiners import Count
 from transforms.markers import StageMarker
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
+from transforms.stages.run_task import RunTask
 from transforms.tasks.merge.file import Piece, finish_merge, merge_piece, plan_merge
 from transforms.tasks.merge.inputs import MergeInputs, merge_inputs
 from transforms.tasks.merge.segments import RangeTask, merge_into_segment, merge_tier, plan_segments, plan_tier
@@ -49,10 +50,7 @@ class MergeBlocks(beam.PTransform):
         return merged | "MergeDone" >> FinishStage(self.run, "merge")
 
 
-class _PlanTier(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _PlanTier(RunTask):
     def process(self, added: StageMarker) -> Iterator[RangeTask]:
         # A run that went past its tier goes on with what that made.
         done = self._run.stage_marker("tier")
@@ -60,26 +58,20 @@ class _PlanTier(beam.DoFn):
             yield from plan_tier(self._run)
 
 
-class _MergeTier(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _MergeTier(RunTask):
     def process(self, task: RangeTask) -> Iterator[int]:
         merge_tier(self._run, task)
         yield task.number
 
 
-class _PlanPieces(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _PlanPieces(RunTask):
     def process(self, tier: StageMarker) -> Iterator[Piece | RangeTask]:
         yield from plan_segments(self._run) if self._run.store.local is None else plan_merge(self._run)
 
 
-class _MergePiece(beam.DoFn):
+class _MergePiece(RunTask):
     def __init__(self, run: Run) -> None:
-        self._run = run
+        super().__init__(run)
         self._inputs: MergeInputs | None = None
 
     def process(self, piece: Piece | RangeTask) -> Iterator[int]:
@@ -96,10 +88,7 @@ class _MergePiece(beam.DoFn):
             self._inputs.close()
 
 
-class _FinishFile(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _FinishFile(RunTask):
     def process(self, pieces: int) -> Iterator[int]:
         finish_merge(self._run)
         yield from range(pieces)

@@ -13,6 +13,7 @@ from transforms.markers import StageMarker
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
+from transforms.stages.run_task import RunTask
 from transforms.storage import layout
 from transforms.tasks import publish
 
@@ -31,10 +32,7 @@ class PublishGeneration(beam.PTransform):
         return merged | "Publish" >> beam.ParDo(_Publish(self.run)) | "PublishDone" >> FinishStage(self.run, "publish")
 
 
-class _Publish(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _Publish(RunTask):
     def process(self, merged: StageMarker) -> Iterator[int]:
         run = self._run
         if run.store.exists(layout.abandoned(run.generation)):

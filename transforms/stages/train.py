@@ -17,25 +17,22 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from transforms.errors import PixdexError
-from transforms.index import canaries
-from transforms.index.open_trained import open_trained
-from transforms.index.training import assemble, routing, sampling, save
-from transforms.index.training.passes import Moved
-from transforms.index.training.routing import Router
-from transforms.index.training.sampling import HELD_OUT_PART, PILOT_PART, REST_PART, Shares
-from transforms.markers import ListsMarker, StageMarker, TrainedIndex, TrainMarker
-from transforms.records import Block, FileReference, digest
+from transforms.markers import StageMarker
 from transforms.runs import inventory
 from transforms.runs.run import Run
-from transforms.shards.vectors import VectorBatch
 from transforms.stages.barrier import FinishStage
-from transforms.stages.train_lists import ClusterCells, GroupCells, Look, Move, MoveLists, Pass
-from transforms.storage import layout
-from transforms.tasks.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
-
-_PILOT = range(PILOT_PART, PILOT_PART + 1)
-_HELD_OUT = range(HELD_OUT_PART, HELD_OUT_PART + 1)
+from transforms.stages.run_task import RunTask
+from transforms.stages.train_lists import ClusterCells, GroupCells, Look, MoveLists
+from transforms.tasks.train import (
+    SampleTask,
+    assemble_index,
+    blocks_to_sample,
+    route_block,
+    sample_block,
+    take_over,
+    train_parents,
+)
+from transforms.tasks.train_lists import Move, Pass
 
 
 @dataclass(eq=False)
@@ -110,161 +107,40 @@ class _PassOverLists(beam.PTransform):
         )
 
 
-@dataclass(frozen=True)
-class _SampleTask:
-    block: Block
-    shares: Shares
+class _BlocksToSample(RunTask):
+    def process(self, embedded: StageMarker) -> Iterator[SampleTask]:
+        yield from blocks_to_sample(self._run)
 
 
-class _BlocksToSample(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def process(self, embedded: StageMarker) -> Iterator[_SampleTask]:
-        run = self._run
-        if inventory.retrains(run):
-            shares = sampling.sample_shares(*key_of(run))
-            yield from (_SampleTask(block, shares) for block in inventory.blocks_to_add(run))
+class _SampleBlock(RunTask):
+    def process(self, task: SampleTask) -> Iterator[int]:
+        sample_block(self._run, task)
+        yield task.block.number
 
 
-class _SampleBlock(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def process(self, task: _SampleTask) -> Iterator[int]:
-        run, number, request = self._run, task.block.number, self._run.request
-        found = inventory.shards_in(run, task.block)
-        content = [(marker.shard, marker.embeddings, marker.ready) for marker in found.shards]
-        answered = digest(request.seed, task.shares, content, found.rows)
-        if run.marker("sample", number, ListsMarker, answered) is None:
-            with run.store.scratch() as scratch:
-                file = scratch / "sample.ivf"
-                with file.open("wb") as out:
-                    rows, seal = sampling.write_sample(
-                        out,
-                        run.store,
-                        found.shards,
-                        request.encoder,
-                        seed=request.seed,
-                        shares=task.shares,
-                        alive=found.alive,
-                    )
-                folder, stem = layout.sample_folder(run.generation), layout.block_stem(number)
-                lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
-            run.commit("sample", number, ListsMarker(number, answered, rows, lists))
-        yield number
-
-
-class _TrainParents(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _TrainParents(RunTask):
     def process(self, sampled: StageMarker) -> Iterator[int]:
-        run, request, workers = self._run, self._run.request, self._run.request.encoder.threads
-        if not inventory.retrains(run):
-            return
-        samples = files_of(run, "sample")
-        answered = digest(request.index, request.seed, [file.checksum for file in samples])
-        if run.marker("parents", 0, TensorsMarker, answered) is None:
-            _, pilot = sampling.read_parts(run.store, samples, _PILOT, request.encoder.dim, workers)
-            if not len(pilot):
-                raise PixdexError(f"{run.store.url} has no vector to train an index on: every item was rejected")
-            key, _ = key_of(run)
-            router = assemble.train_parents(key, request.index.metric, pilot, request.seed, workers)
-            run.commit("parents", 0, TensorsMarker(0, answered, upload_tensors(run, "parents", router.tensors)))
-        yield 0
+        if inventory.retrains(self._run):
+            train_parents(self._run)
+            yield 0
 
 
-class _BlocksToRoute(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _BlocksToRoute(RunTask):
     def process(self, sampled: StageMarker) -> Iterator[int]:
         if inventory.retrains(self._run):
             yield from range(inventory.blocks(self._run))
 
 
-class _RouteBlock(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _RouteBlock(RunTask):
     def process(self, block: int) -> Iterator[int]:
-        run, request = self._run, self._run.request
-        (parents,) = run.markers("parents", [0], TensorsMarker)
-        (sample,) = run.markers("sample", [block], ListsMarker)
-        answered = digest(parents.tensors.checksum, sample.lists.checksum)
-        if run.marker("route", block, ListsMarker, answered) is None:
-            router = Router.of(read_tensors(run, "parents"), spherical=request.index.metric == "ip")
-            parts = [sampling.read_part(run.store, sample.lists, part) for part in (PILOT_PART, REST_PART)]
-            with run.store.scratch() as scratch:
-                file = scratch / "routed.ivf"
-                with file.open("wb") as out:
-                    half, workers = request.encoder.normalize, request.encoder.threads
-                    rows, seal = routing.write_routed(out, router, parts, half=half, workers=workers)
-                folder, stem = layout.training_folder(run.generation), layout.group_stem("routed", block)
-                lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
-            run.commit("route", block, ListsMarker(block, answered, rows, lists))
+        route_block(self._run, block)
         yield block
 
 
-class _Assemble(beam.DoFn):
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
+class _Assemble(RunTask):
     def process(self, moved: StageMarker) -> Iterator[int]:
-        run, settings, seed = self._run, self._run.request.index, self._run.request.seed
-        if not inventory.retrains(run):
-            self._take_over()
-            yield 0
-            return
-        (last,) = run.markers("move2", [0], TensorsMarker)
-        answered = digest(last.tensors.checksum, last.digest)
-        if run.marker("train", 0, TrainMarker, answered) is None:
-            samples, encoder = files_of(run, "sample"), run.request.encoder
-            pilot_ids, pilot = sampling.read_parts(run.store, samples, _PILOT, encoder.dim, encoder.threads)
-            held_out_ids, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, encoder.dim, encoder.threads)
-            router = Router.of(read_tensors(run, "parents"), spherical=settings.metric == "ip")
-            lists = Moved.of(read_tensors(run, "move2"))
-            assembled = assemble.assemble(router, lists.centroids, pilot, held_out, seed, encoder.threads)
-            key, _ = key_of(run)
-            trained = save.save(
-                run.store,
-                assembled,
-                lists,
-                key,
-                settings.metric,
-                normalized=encoder.normalize,
-                held_out=len(held_out),
-                seed=seed,
-            )
-            watch = self._canaries(trained, VectorBatch(pilot_ids, pilot), VectorBatch(held_out_ids, held_out))
-            run.commit("train", 0, TrainMarker(answered, trained, watch))
+        if inventory.retrains(self._run):
+            assemble_index(self._run)
+        else:
+            take_over(self._run)
         yield 0
-
-    def _take_over(self) -> None:
-        """The trained index of the base goes on being the one."""
-        run, base = self._run, self._run.base
-        assert base is not None
-        answered = digest("base", base.trained.fingerprint)
-        if run.marker("train", 0, TrainMarker, answered) is None:
-            watch = base.canaries if inventory.is_idle(run) else run.drift.canaries
-            run.commit("train", 0, TrainMarker(answered, base.trained, watch))
-
-    def _canaries(self, trained: TrainedIndex, pilot: VectorBatch, held_out: VectorBatch) -> FileReference:
-        """Queries that later runs ask again: rows that nothing was trained on, where there are any."""
-        run = self._run
-        # Thresholds of one hash: a smaller share of the rows is part of the pilot.
-        key, rows = key_of(run)
-        share = min(sampling.sample_shares(key, rows).pilot, canaries.UNIVERSE / max(rows, 1))
-        watched = sampling.in_sample(pilot.ids, run.request.seed, share)
-        made = canaries.make(
-            open_trained(run.store, trained),
-            VectorBatch(pilot.ids[watched], pilot.vectors[watched]),
-            held_out if len(held_out.ids) else pilot,
-            trained.metric,
-            seed=run.request.seed,
-            share=share,
-            nprobe=trained.nprobe,
-            workers=run.request.encoder.threads,
-        )
-        return canaries.save(run.store, trained.fingerprint, made)

@@ -1,16 +1,18 @@
-"""The key-table entries of one shard: read back from the files that it became."""
+"""Key tables of a run: the entries of one shard, read back from the files that it became; and one bucket of all."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.generations import key_tables
-from transforms.markers import ShardMarker
-from transforms.records import Source
+from transforms.generations import key_tables, tables
+from transforms.markers import KeysMarker, ShardMarker
+from transforms.records import Source, digest
+from transforms.runs import inventory
+from transforms.runs.run import Run
 from transforms.shards import files
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
@@ -18,8 +20,63 @@ from transforms.storage.store import Store
 _COLUMNS = ["key", "uri", "version", "modality", "part"]
 
 
+def bits_of(run: Run) -> int:
+    """Returns how many bits of a hash number the buckets of a run; never fewer than those of the generation before."""
+    base = run.base
+    if base is None:
+        return key_tables.bits_for(run.plan.items)
+    known = [bucket.bits for bucket in tables.buckets_of(run.store, base)]
+    return max([key_tables.bits_for(base.totals.items + run.plan.items), *known])
+
+
+def has_keys(run: Run) -> bool:
+    """Tells whether the stage has anything to do."""
+    # A run that went past the stage goes on with what that made.
+    done = run.stage_marker("keys") is not None or inventory.is_idle(run)
+    return not run.request.is_ready and not done
+
+
+def entries_of(run: Run, shards: range) -> Iterator[tuple[int, bytes]]:
+    """Yields the entries (`key_tables.ENTRY`) of some shards by bucket."""
+    bits = bits_of(run)
+    for marker in run.shards(shards):
+        entries = shard_entries(run.store, marker, run.request.sources)
+        for bucket, some in key_tables.by_bucket(entries, bits):
+            yield bucket, some.tobytes()
+
+
+def write_bucket(run: Run, number: int, parts: Iterable[bytes]) -> None:
+    """Makes and commits a bucket: what the base has, without what is removed, with the entries of new shards."""
+    bits = bits_of(run)
+    known = [] if run.base is None else tables.buckets_of(run.store, run.base)
+    removed = tables.removed_of(run.store, run.plan)
+    task_digest = digest(bits, [one.file for one in known], [one.file for one in removed], run.plan.partitions)
+    if run.marker("keys", number, KeysMarker, task_digest) is None:
+        new = np.concatenate([np.frombuffer(part, key_tables.ENTRY) for part in parts])
+        before = key_tables.read_bucket(run.store, known, number, bits)
+        gone = key_tables.read_bucket(run.store, removed, number, bits)
+        kept = before[~key_tables.is_among(before, gone)] if len(gone) else before
+        entries = key_tables.sort(np.concatenate([kept, new]))
+        same = next((one.file for one in known if (one.number, one.bits) == (number, bits)), None)
+        unchanged = same is not None and not len(new) and not len(gone)
+        run.commit(
+            "keys",
+            number,
+            KeysMarker(
+                number=number,
+                digest=task_digest,
+                entries=len(entries),
+                rejected=int(np.count_nonzero(entries["reject"])),
+                images=int(np.count_nonzero(entries["image"] >= 0)),
+                texts=int(np.count_nonzero(entries["text"] >= 0)),
+                keywords=int(entries["keywords"].sum(dtype=np.int64)),
+                file=same if same is not None and unchanged else key_tables.write_entries(run.store, entries),
+            ),
+        )
+
+
 def shard_entries(store: Store, shard: ShardMarker, sources: Sequence[Source]) -> NDArray[np.void]:
-    """Returns the entries (`key_table.ENTRY`) of the items of a shard, sorted; rejected ones too.
+    """Returns the entries (`key_tables.ENTRY`) of the items of a shard, sorted; rejected ones too.
 
     Cost: reads five columns; about 2 microseconds a row.
     """
@@ -50,11 +107,11 @@ def _embedded(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
     every = key_tables.sort(np.concatenate([some for _, some in first.values()]))
     items = every[~key_tables.same_as_before(every)]
     for kind, (places, some) in first.items():
-        found = key_tables.place_among(items, some)
-        there = found >= 0
-        items[kind][there] = places[found[there]]
+        into = key_tables.place_among(items, some)
+        there = into >= 0
+        items[kind][there] = places[into[there]]
         if kind == "keyword":
-            items["keywords"][there] = np.diff(ends)[found[there]]
+            items["keywords"][there] = np.diff(ends)[into[there]]
     return items
 
 
@@ -74,9 +131,9 @@ def _entries(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
     for source in sources:
         if source.kind == "csv" and not source.image_column:
             # Both, for a picture may be called `rows.csv#1.png`, and a glob may take the CSV itself for one.
-            own = pc.and_(
+            of_source = pc.and_(
                 pc.starts_with(keys, unicodedata.normalize("NFC", source.pattern) + "#"),
                 pc.equal(rows["uri"].combine_chunks(), source.pattern),
             )
-            entries["origin"][own.to_numpy(zero_copy_only=False)] = key_tables.origin_of(source.pattern)
+            entries["origin"][of_source.to_numpy(zero_copy_only=False)] = key_tables.origin_of(source.pattern)
     return entries

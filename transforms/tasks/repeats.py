@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.generations.key_tables import KeyBatch, records_of
 from transforms.runs.run import Run
 from transforms.sources import items
-from transforms.stages.listing import KeyBatch, records_of
 
 _SUSPECTS = 1000
 """Keys of a bucket that are looked at closely; the first of them is worth a message."""

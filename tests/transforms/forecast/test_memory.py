@@ -143,13 +143,13 @@ import os, sys, threading
 from pathlib import Path
 import numpy as np
 from tests.benchmarks.measuring import anonymous_bytes
-from transforms.index import refining, sampling, training
 from transforms.index.index_key import IndexKey
-from transforms.index.list_writer import write_lists
-from transforms.index.refining import ListSums
-from transforms.index.vector_codes import to_codes
+from transforms.index.lists.vector_codes import to_codes
+from transforms.index.lists.writer import write_lists
+from transforms.index.training import assemble, passes, sampling
+from transforms.index.training.passes import ListSums
 from transforms.records import FileReference
-from transforms.store import Store
+from transforms.storage.store import Store
 
 def watched(work):
     before, peak, ended = anonymous_bytes(os.getpid()), [0], threading.Event()
@@ -178,7 +178,7 @@ files = [FileReference("sample.ivf", seal.bytes, f"xxh3:{seal.checksum}")]
 
 def work():
     _, pilot = sampling.read_parts(Store.at(str(folder)), files, range(1), dim)
-    training.train_parents(key, "ip", pilot, 0)
+    assemble.train_parents(key, "ip", pilot, 0)
 
 watched(work)
 """
@@ -186,7 +186,7 @@ watched(work)
 _MOVE = """
 lists, dim = int(sys.argv[1]), int(sys.argv[2])
 part = ListSums(np.arange(100), np.full(100, 2), np.ones((100, dim), np.float32), np.ones(1))
-watched(lambda: refining.move([part], np.ones((lists, dim), np.float32), spherical=True))
+watched(lambda: passes.move([part], np.ones((lists, dim), np.float32), spherical=True))
 """
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from transforms.forecast.workload import Machines, Workload
 from transforms.index.index_key import IndexKey
-from transforms.tasks.merge.segments import FAN_IN, FILE_BYTES
+from transforms.index.lists.merge import FAN_IN, FILE_BYTES
 
 
 def load(rows: int, key: str = "IVF1024,PQ64", *, object_store: bool = False, dim: int = 512) -> Workload:

@@ -28,11 +28,11 @@ from transforms.records import Reindex
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.embed import EmbedPartitions
-from transforms.stages.keys import UpdateKeys, bits_of
+from transforms.stages.keys import UpdateKeys
 from transforms.stages.plan import PlanItems
 from transforms.storage import layout
 from transforms.storage.store import Store
-from transforms.tasks.keys import shard_entries
+from transforms.tasks.keys import bits_of, shard_entries
 
 pytestmark = pytest.mark.slow
 

@@ -25,6 +25,18 @@ from transforms.index.lists.writer import ListWriter
 STEP_BYTES: Final = 48 << 20
 """Read at once. Two steps are in memory: while one is written, the next is read."""
 
+PIECE_BYTES: Final = 512 << 20
+"""Merged into one file by one task. Smaller ones spread over more workers; each ends by waiting for the disk."""
+
+FILE_BYTES: Final = 1 << 30
+"""About the size of a segment, and of a file of the tier."""
+
+FAN_IN: Final = 1000
+"""Files that one merge has open; a worker raises the limit of its process where that is lower."""
+
+READ_BYTES: Final = 1 << 20
+"""Below this, an object store spends its time on requests."""
+
 
 class StepBuffers:
     """Memory that a worker keeps from piece to piece: touching fresh pages costs as much again as reading into them.

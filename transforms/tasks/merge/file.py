@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import numpy as np
 from xxhash import xxh3_64
@@ -17,16 +17,13 @@ from xxhash import xxh3_64
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
 from transforms.index.lists.format import ID_BYTES
-from transforms.index.lists.merge import STEP_BYTES, merge_range, merged_sizes, plan_pieces
+from transforms.index.lists.merge import PIECE_BYTES, STEP_BYTES, merge_range, merged_sizes, plan_pieces
 from transforms.index.trained import read_training
 from transforms.markers import PieceMarker
 from transforms.records import digest
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.tasks.merge.inputs import MergeInputs, answers, blocks, merge_inputs
-
-PIECE_BYTES: Final = 512 << 20
-"""Merged by one task. Smaller ones spread over more workers; each ends by waiting for the disk."""
 
 _READ_BYTES = 1 << 20
 

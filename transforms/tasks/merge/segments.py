@@ -7,21 +7,21 @@ name with its checksum. A file is a function of what is merged: whoever repeats 
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import Final
 
-from transforms.index.lists.merge import STEP_BYTES, merge_segment, mergeable, plan_pieces
+from transforms.index.lists.merge import (
+    FAN_IN,
+    FILE_BYTES,
+    READ_BYTES,
+    STEP_BYTES,
+    merge_segment,
+    mergeable,
+    plan_pieces,
+)
 from transforms.markers import ListsMarker, SegmentMarker
 from transforms.records import digest
 from transforms.runs.run import Run, Stage
 from transforms.storage import layout
 from transforms.tasks.merge.inputs import ListsReference, MergeInputs, answers, blocks, merge_inputs
-
-FILE_BYTES: Final = 1 << 30
-FAN_IN: Final = 1000
-"""Files that one merge has open; `MergeInputs` raises the limit of the process where that is lower."""
-
-READ_BYTES: Final = 1 << 20
-"""Below this, an object store spends its time on requests."""
 
 
 @dataclass(frozen=True)

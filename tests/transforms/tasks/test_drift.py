@@ -14,8 +14,8 @@ from transforms.generations.manifest import Generation
 from transforms.markers import Drift
 from transforms.records import IndexSettings, Reindex, Request, Retrain, Source
 from transforms.runs.run import Run
-from transforms.stages import drift
 from transforms.storage.store import Store
+from transforms.tasks import drift
 
 STEADY = Drift(new_rows=0.01, residual=1.10, imbalance=1.25, recall=0.70, recall_trained=0.72)
 SOURCE = Source("images", "file:///pictures")

@@ -1,0 +1,40 @@
+"""Compacts one shard index of the base: what lives of it, without its dead rows."""
+
+from transforms.generations.tables import BlockMember
+from transforms.index.lists.opened import opened_lists
+from transforms.index.lists.writer import write_lists
+from transforms.markers import ListsMarker
+from transforms.records import digest
+from transforms.runs import inventory
+from transforms.runs.run import Run
+from transforms.storage import layout
+
+
+def compact_block(run: Run, number: int, block: BlockMember) -> None:
+    """Makes and commits a shard index of the live rows of a block; one that is compacted is left alone."""
+    folders = range(layout.folder_of(block.first_shard), layout.folder_of(block.last_shard) + 1)
+    files = [file for folder, file in inventory.tombstone_files(run).items() if folder in folders]
+    task_digest = digest(block.lists, files)
+    if run.marker("compact", number, ListsMarker, task_digest) is None:
+        run.commit("compact", number, _compacted(run, number, block, task_digest, folders))
+
+
+def _compacted(run: Run, number: int, block: BlockMember, task_digest: str, folders: range) -> ListsMarker:
+    trained = run.trained().trained
+    with opened_lists(run.store, block.lists) as file:
+        list_nos, codes, ids = file.read(range(trained.nlist)).unpack()
+    alive = inventory.dead_rows(run, folders).are_alive(ids)
+    with run.store.scratch() as scratch:
+        compacted = scratch / "block.ivf"
+        with compacted.open("wb") as stream:
+            seal = write_lists(
+                stream,
+                list_nos=list_nos[alive],
+                codes=codes[alive],
+                ids=ids[alive],
+                nlist=trained.nlist,
+                fingerprint=trained.fingerprint,
+            )
+        folder, stem = layout.lists_folder(trained.fingerprint), layout.block_stem(number)
+        lists = run.store.upload(compacted, folder, stem, f"xxh3:{seal.checksum}")
+    return ListsMarker(number, task_digest, int(alive.sum()), lists)

@@ -1,0 +1,165 @@
+"""Lists one container of a source into an item table: what a plan is cut from.
+
+Nothing of an item passes from worker to worker but a record of 32 bytes: hashes of its key and version, and where in
+which item table it stands.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from transforms.generations import key_tables, tables
+from transforms.generations.key_tables import KeyBatch
+from transforms.records import Source, VectorRange
+from transforms.runs.partitions import Listing
+from transforms.runs.run import Run
+from transforms.sources import items, vectors
+from transforms.sources.csv_rows import CsvListing
+from transforms.sources.vectors import ReadyFile, VectorFile
+from transforms.storage import layout
+
+if TYPE_CHECKING:
+    from transforms.sources.pictures import PictureListing
+
+FILES_AT_ONCE: Final = 64
+"""Files of ready embeddings whose headers one element stands for: each takes a worker two small reads."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A part of a source that one worker lists: a folder, with or without what lies below it, or a CSV file."""
+
+    source: int
+    name: str
+
+
+@dataclass(frozen=True)
+class VectorFiles:
+    """Some files of ready embeddings, whose headers one worker reads."""
+
+    files: tuple[VectorFile, ...]
+
+
+@dataclass(frozen=True)
+class SkippableFile:
+    """A file whose items are all the same while its version is; `opened` tells that it was read this time."""
+
+    uri: str
+    version: str
+    opened: bool
+
+
+@dataclass(frozen=True)
+class BucketRecords:
+    """Records of listed items that fall into one hash bucket."""
+
+    bucket: int
+    batch: KeyBatch
+
+
+def listing_of(source: Source) -> "PictureListing | CsvListing":
+    """Returns what lists a source of pictures or rows."""
+    return _pictures_of(source) if source.kind == "images" else CsvListing(source)
+
+
+def containers_of(run: Run) -> Iterator[Container | VectorFiles]:
+    """Yields the containers of all sources; none when the plan is there."""
+    if run.store.exists(layout.plan(run.generation)):
+        return
+    sources = run.request.sources
+    for number, source in enumerate(sources):
+        if source.kind != "vectors":
+            listing = listing_of(source)
+            names = [source.pattern] if isinstance(listing, CsvListing) else listing.containers()
+            yield from (Container(number, name) for name in names)
+    files = vectors.files_of(sources)
+    for start in range(0, len(files), FILES_AT_ONCE):
+        yield VectorFiles(tuple(files[start : start + FILES_AT_ONCE]))
+
+
+@dataclass(frozen=True)
+class Lister:
+    """Lists containers of a run, one after the other; `bits` number a bucket."""
+
+    run: Run
+    bits: int
+
+    def list(self, part: Container | VectorFiles) -> Iterator[Listing | ReadyFile | BucketRecords | SkippableFile]:
+        """Lists a container into an item table, or reads the headers of some files of ready embeddings.
+
+        Yields a `Listing`, the records of its items by hash bucket, and the version of a CSV that names no picture; or
+        `ReadyFile`s. A CSV that has the version that the base knows is not opened: its items are as they were. (One
+        with pictures is read every time, for a picture may change while the row that names it does not.)
+        """
+        sources = self.run.request.sources
+        if isinstance(part, VectorFiles):
+            yield from vectors.read_heads(sources, part.files, self._known_ranges)
+            return
+        source = sources[part.source]
+        if source.kind == "csv" and not source.image_column:
+            version = CsvListing(source).version()
+            opened = self._known_versions.get(source.pattern) != version
+            yield SkippableFile(source.pattern, version, opened)
+            if not opened:
+                return
+        yield from self._items(part)
+
+    def _items(self, container: Container) -> Iterator[Listing | BucketRecords]:
+        store = self.run.store
+        with store.scratch() as scratch:
+            file = scratch / "items.parquet"
+            items.write(self._batches(container), file)
+            if not file.exists():
+                return
+            table = store.upload(file, layout.items_folder(self.run.generation), f"items-{container.source:04d}")
+        chunks: list[tuple[int, int]] = []
+        start = 0
+        for batch in items.scan(store, table.path):
+            chunks += items.chunks_of(batch[items.ROWS].to_numpy())
+            listed = key_tables.listed(batch["key"], batch["version"], start)
+            for bucket, entries in key_tables.by_bucket(listed, self.bits):
+                yield BucketRecords(bucket, (table.path, entries.tobytes()))
+            start += len(batch)
+        yield Listing(container.source, container.name, table, tuple(chunks))
+
+    def _batches(self, container: Container) -> Iterator[pa.Table]:
+        sources = self.run.request.sources
+        source = sources[container.source]
+        listing = listing_of(source)
+        if isinstance(listing, CsvListing):
+            yield from listing.batches()
+            return
+        # A file that two globs match is one object, not two with one key: the earlier glob has it.
+        earlier = [
+            _pictures_of(other)
+            for other in sources[: container.source]
+            if other.kind == "images" and _protocol(other) == _protocol(source)
+        ]
+        yield from listing.batches(container.name, earlier)
+
+    @cached_property
+    def _known_versions(self) -> dict[str, str]:
+        """The versions of files that need not be opened; none where unchanged items are to be embedded again."""
+        base, reindex = self.run.base, self.run.request.reindex
+        again = reindex is not None and (reindex.retry is not None or reindex.repair)
+        return {} if base is None or again else tables.containers_of(self.run.base_store, base)
+
+    @cached_property
+    def _known_ranges(self) -> dict[str, VectorRange]:
+        """A range of each file of ready embeddings that the base has."""
+        base = self.run.base
+        shards = [] if base is None else tables.shards_of(self.run.base_store, base)
+        return {marker.ready.uri: marker.ready for marker in shards if marker.ready}
+
+
+def _pictures_of(source: Source) -> "PictureListing":
+    from transforms.sources.pictures import PictureListing  # noqa: PLC0415 - ready embeddings need no Pillow
+
+    return PictureListing(source)
+
+
+def _protocol(source: Source) -> str:
+    return source.pattern.partition("://")[0]

@@ -1,0 +1,158 @@
+"""The tasks of training, but for those of the lists (`transforms.tasks.train_lists`): sample, parents, routes, index.
+
+Each reads what it needs from the store, gives the same bytes in any order, and is left alone once it has its marker.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from transforms.errors import PixdexError
+from transforms.index import canaries
+from transforms.index.open_trained import open_trained
+from transforms.index.training import assemble, routing, sampling, save
+from transforms.index.training.passes import Moved
+from transforms.index.training.routing import Router
+from transforms.index.training.sampling import HELD_OUT_PART, PILOT_PART, REST_PART, Shares
+from transforms.markers import ListsMarker, TrainedIndex, TrainMarker
+from transforms.records import Block, FileReference, digest
+from transforms.runs import inventory
+from transforms.runs.run import Run
+from transforms.shards.vectors import VectorBatch
+from transforms.storage import layout
+from transforms.tasks.training_files import TensorsMarker, files_of, key_of, read_tensors, upload_tensors
+
+_PILOT: Final = range(PILOT_PART, PILOT_PART + 1)
+_HELD_OUT: Final = range(HELD_OUT_PART, HELD_OUT_PART + 1)
+
+
+@dataclass(frozen=True)
+class SampleTask:
+    """A block of which a share of the rows is sampled."""
+
+    block: Block
+    shares: Shares
+
+
+def blocks_to_sample(run: Run) -> Iterator[SampleTask]:
+    """Yields every block of a run that trains an index."""
+    if inventory.retrains(run):
+        shares = sampling.sample_shares(*key_of(run))
+        yield from (SampleTask(block, shares) for block in inventory.blocks_to_add(run))
+
+
+def sample_block(run: Run, task: SampleTask) -> None:
+    """Makes and commits the sample of a block: a list file of its parts."""
+    number, request = task.block.number, run.request
+    members = inventory.shards_in(run, task.block)
+    content = [(marker.shard, marker.embeddings, marker.ready) for marker in members.shards]
+    task_digest = digest(request.seed, task.shares, content, members.rows)
+    if run.marker("sample", number, ListsMarker, task_digest) is None:
+        with run.store.scratch() as scratch:
+            file = scratch / "sample.ivf"
+            with file.open("wb") as out:
+                rows, seal = sampling.write_sample(
+                    out,
+                    run.store,
+                    members.shards,
+                    request.encoder,
+                    seed=request.seed,
+                    shares=task.shares,
+                    alive=members.alive,
+                )
+            folder, stem = layout.sample_folder(run.generation), layout.block_stem(number)
+            lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
+        run.commit("sample", number, ListsMarker(number, task_digest, rows, lists))
+
+
+def train_parents(run: Run) -> None:
+    """Makes and commits the transforms and the parents, from the pilot of all samples.
+
+    Raises:
+        PixdexError: there is no vector.
+    """
+    request, workers = run.request, run.request.encoder.threads
+    samples = files_of(run, "sample")
+    task_digest = digest(request.index, request.seed, [file.checksum for file in samples])
+    if run.marker("parents", 0, TensorsMarker, task_digest) is None:
+        _, pilot = sampling.read_parts(run.store, samples, _PILOT, request.encoder.dim, workers)
+        if not len(pilot):
+            raise PixdexError(f"{run.store.url} has no vector to train an index on: every item was rejected")
+        key, _ = key_of(run)
+        router = assemble.train_parents(key, request.index.metric, pilot, request.seed, workers)
+        run.commit("parents", 0, TensorsMarker(0, task_digest, upload_tensors(run, "parents", router.tensors)))
+
+
+def route_block(run: Run, block: int) -> None:
+    """Makes and commits the sample of a block behind the transforms, as lists over the parents' cells."""
+    request = run.request
+    (parents,) = run.markers("parents", [0], TensorsMarker)
+    (sample,) = run.markers("sample", [block], ListsMarker)
+    task_digest = digest(parents.tensors.checksum, sample.lists.checksum)
+    if run.marker("route", block, ListsMarker, task_digest) is None:
+        router = Router.of(read_tensors(run, "parents"), spherical=request.index.metric == "ip")
+        parts = [sampling.read_part(run.store, sample.lists, part) for part in (PILOT_PART, REST_PART)]
+        with run.store.scratch() as scratch:
+            file = scratch / "routed.ivf"
+            with file.open("wb") as out:
+                half, workers = request.encoder.normalize, request.encoder.threads
+                rows, seal = routing.write_routed(out, router, parts, half=half, workers=workers)
+            folder, stem = layout.training_folder(run.generation), layout.group_stem("routed", block)
+            lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
+        run.commit("route", block, ListsMarker(block, task_digest, rows, lists))
+
+
+def assemble_index(run: Run) -> None:
+    """Makes and commits the trained index, with the canary queries."""
+    settings, seed = run.request.index, run.request.seed
+    (last,) = run.markers("move2", [0], TensorsMarker)
+    task_digest = digest(last.tensors.checksum, last.digest)
+    if run.marker("train", 0, TrainMarker, task_digest) is None:
+        samples, encoder = files_of(run, "sample"), run.request.encoder
+        pilot_ids, pilot = sampling.read_parts(run.store, samples, _PILOT, encoder.dim, encoder.threads)
+        held_out_ids, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, encoder.dim, encoder.threads)
+        router = Router.of(read_tensors(run, "parents"), spherical=settings.metric == "ip")
+        lists = Moved.of(read_tensors(run, "move2"))
+        assembled = assemble.assemble(router, lists.centroids, pilot, held_out, seed, encoder.threads)
+        key, _ = key_of(run)
+        trained = save.save(
+            run.store,
+            assembled,
+            lists,
+            key,
+            settings.metric,
+            normalized=encoder.normalize,
+            held_out=len(held_out),
+            seed=seed,
+        )
+        watch = _canaries(run, trained, VectorBatch(pilot_ids, pilot), VectorBatch(held_out_ids, held_out))
+        run.commit("train", 0, TrainMarker(task_digest, trained, watch))
+
+
+def take_over(run: Run) -> None:
+    """The trained index of the base goes on being the one."""
+    base = run.base
+    assert base is not None
+    task_digest = digest("base", base.trained.fingerprint)
+    if run.marker("train", 0, TrainMarker, task_digest) is None:
+        watch = base.canaries if inventory.is_idle(run) else run.drift.canaries
+        run.commit("train", 0, TrainMarker(task_digest, base.trained, watch))
+
+
+def _canaries(run: Run, trained: TrainedIndex, pilot: VectorBatch, held_out: VectorBatch) -> FileReference:
+    """Queries that later runs ask again: rows that nothing was trained on, where there are any."""
+    # Thresholds of one hash: a smaller share of the rows is part of the pilot.
+    key, rows = key_of(run)
+    share = min(sampling.sample_shares(key, rows).pilot, canaries.UNIVERSE / max(rows, 1))
+    watched = sampling.in_sample(pilot.ids, run.request.seed, share)
+    queries = canaries.make(
+        open_trained(run.store, trained),
+        VectorBatch(pilot.ids[watched], pilot.vectors[watched]),
+        held_out if len(held_out.ids) else pilot,
+        trained.metric,
+        seed=run.request.seed,
+        share=share,
+        nprobe=trained.nprobe,
+        workers=run.request.encoder.threads,
+    )
+    return canaries.save(run.store, trained.fingerprint, queries)
