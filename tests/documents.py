@@ -1,0 +1,85 @@
+"""What the documents of the repository show that can be looked up: commands, links, names of files, maps."""
+
+import re
+import shlex
+import unicodedata
+from dataclasses import dataclass
+
+from tests.conftest import REPOSITORY
+
+FOLDERS = ("pipelines", "transforms", "tests", "deploy")
+DOCUMENTS = sorted(
+    [*REPOSITORY.glob("*.md"), *(file for name in FOLDERS for file in (REPOSITORY / name).rglob("*.md"))]
+)
+
+_PROGRAMS = ("pixdex", "python", "bash")
+_FENCED = re.compile(r"^ *```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.M)
+
+
+@dataclass(frozen=True)
+class Map:
+    """A row of a map: a room, as a path relative to the document's folder, and the modules that it is said to have."""
+
+    room: str
+    modules: tuple[str, ...]
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Returns the words of every command in fenced shell that runs pixdex, Python or bash, wherever these lie.
+
+    Continued lines are joined; what a pipe, a redirection or `&&` adds to a command is not of it.
+    """
+    commands = []
+    for block in _FENCED.finditer(text):
+        if block["kind"] != "sh":
+            continue
+        for line in block["text"].replace("\\\n", " ").splitlines():
+            words = shlex.split(line.replace('"$(bash deploy/prism/install.sh)"', "prism"), comments=True)
+            commands += [run for run in map(_without_environment, _parts(words)) if run]
+    return commands
+
+
+def links_of(text: str) -> list[str]:
+    """Returns where the links and pictures of a document lead, those to other sites left out."""
+    found = re.findall(r"\]\(([^)\s]+)\)", _FENCED.sub("", text))
+    return [target for target in found if not re.match(r"[a-z]+:", target)]
+
+
+def anchors_of(text: str) -> set[str]:
+    """Returns the names of a document's headings, as links spell them."""
+    headings = re.findall(r"^#+ (.*)$", _FENCED.sub("", text), re.M)
+    return {_anchor(heading) for heading in headings}
+
+
+def scripts_of(text: str) -> set[str]:
+    """Returns what looks like the name of a Python file or a shell script, among words set as code that are no link."""
+    return set(re.findall(r"`([\w./-]+\.(?:py|sh))`(?!\])", _FENCED.sub("", text)))
+
+
+def maps_of(text: str) -> list[Map]:
+    """Returns the rooms that the tables of a document list, with the modules named in the last cell of their row."""
+    rows = re.findall(r"^\| (?:\[`([\w/]+)/`\]\([\w/]+\)|(this folder)) \|.*\| ([^|]*) \|$", text, re.M)
+    return [Map(room, tuple(re.findall(r"`(\w+)`", modules))) for room, _, modules in rows]
+
+
+def _parts(words: list[str]) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word in ("&&", "|", ">"):
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
+def _without_environment(words: list[str]) -> list[str]:
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        words = words[1:]
+    if not words or (program := words[0].rpartition("/")[2]) not in _PROGRAMS:
+        return []
+    return [program, *words[1:]]
+
+
+def _anchor(heading: str) -> str:
+    kept = (letter for letter in heading.lower() if letter in " -_" or unicodedata.category(letter)[0] in "LN")
+    return "".join(kept).replace(" ", "-")
