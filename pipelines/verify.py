@@ -27,7 +27,8 @@ from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.search.searcher import open_generation
 from transforms.storage import layout
-from transforms.storage.store import Found, Store
+from transforms.storage.backend import StoredFile
+from transforms.storage.store import Store
 from transforms.upkeep import garbage
 from transforms.upkeep import verify as verifying
 from transforms.upkeep.report import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report, reason_of
@@ -117,7 +118,7 @@ def _table(store: Store, number: int, report: Report, vectors: int, *, quick: bo
     return f"{store.url} {whole}\n\n{text_table.render(columns, [row])}"
 
 
-def _orphans(store: Store) -> tuple[list[Found], list[str]]:
+def _orphans(store: Store) -> tuple[list[StoredFile], list[str]]:
     """Returns files that neither a generation nor an unfinished run needs; or why they cannot be told."""
     needed: set[str] = set()
     for number in published.numbers(store):

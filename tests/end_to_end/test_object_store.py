@@ -5,22 +5,16 @@ S3 is moto's, Cloud Storage is fake-gcs-server.
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
-import fsspec
 import numpy as np
 import pytest
 
 from pipelines import build, gc, inspect, reindex, search, verify
-from tests import gcs
+from tests import gcs, s3
 from tests.end_to_end.builds import TINY, make_work_small, run_here, write_corpus
 from transforms.errors import UsageError
 from transforms.generations import published
@@ -37,25 +31,8 @@ KEY = ("--index-key", "IVF4,Flat")
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of an S3 server that lives as long as the tests of this file."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(600):
-                try:
-                    urlopen(f"{url}/moto-api/", timeout=1).close()
-                    break
-                except (URLError, OSError):
-                    time.sleep(0.1)
-                assert process.poll() is None, f"the server ended with {process.returncode}"
-            else:
-                raise TimeoutError(f"no server answers at {url}")
-            yield url
-        finally:
-            process.terminate()
+    with s3.serving() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +50,8 @@ def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
         with gcs.bucket_of(request.getfixturevalue("gcs_server")) as name:
             yield name
     else:
-        yield from s3_bucket(request.getfixturevalue("server"), monkeypatch)
-
-
-def s3_bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A new bucket; the store is found by the environment alone."""
-    for name, value in (
-        ("AWS_ENDPOINT_URL", server),
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    s3 = fsspec.get_filesystem_class("s3")
-    s3.clear_instance_cache()
-    name = f"b{uuid.uuid4().hex}"
-    fsspec.filesystem("s3").mkdir(name)
-    yield f"s3://{name}"
-    s3.clear_instance_cache()
+        with s3.bucket_of(request.getfixturevalue("server")) as name:
+            yield name
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import os
 import shutil
 import tempfile
 import time
@@ -20,6 +19,7 @@ from transforms.index.lists.merge import merge_range, merged_sizes
 from transforms.index.lists.reader import ListFile
 from transforms.index.trained import read_training
 from transforms.records import FileReference
+from transforms.storage import atomic
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store, missing
 from transforms.tasks.merge.inputs import ListsReference, MergeInputs
@@ -49,7 +49,7 @@ def materialise(store: Store, generation: Generation) -> Path:
             _write(store, generation, aside / file.name)
             (aside / size.name).write_text(f"{(aside / file.name).stat().st_size}\n")
             for whole in (file, size):
-                os.replace(aside / whole.name, whole)  # noqa: PTH105 - the atomic primitive, by its own name
+                atomic.replace(aside / whole.name, whole)
         _remove_others(folder)
     return file
 
@@ -68,7 +68,7 @@ def cached_lists(store: Store, generation: Generation, reference: FileReference)
     if not file.is_file() or file.stat().st_size != reference.bytes:
         with _aside(folder, reference) as aside:
             _copy(store, reference, aside / file.name)
-            os.replace(aside / file.name, file)  # noqa: PTH105 - the atomic primitive, by its own name
+            atomic.replace(aside / file.name, file)
         _remove_others(folder)
     return file
 
@@ -133,8 +133,7 @@ def _write(store: Store, generation: Generation, file: Path) -> None:
         with store.open(trained.index.path) as head:
             write_head(cast(BinaryIO, head), out, layout, merged_sizes(segments))
         merge_range(segments, lists, out, fingerprint=trained.fingerprint, buffers=inputs.buffers)
-        out.flush()
-        os.fsync(out.fileno())
+        atomic.flush(out)
 
 
 def _copy(store: Store, reference: FileReference, file: Path) -> None:
@@ -144,8 +143,7 @@ def _copy(store: Store, reference: FileReference, file: Path) -> None:
         while left and (part := source.read(min(left, _COPIED_AT_ONCE))):
             out.write(part)
             left -= len(part)
-        out.flush()
-        os.fsync(out.fileno())
+        atomic.flush(out)
         ListFile(out, reference.path, Seal(reference.bytes, reference.checksum.removeprefix("xxh3:"))).verify()
 
 

@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from transforms.errors import UsageError
 from transforms.records import Source
-from transforms.sources import items
+from transforms.sources import items, keys
 from transforms.sources.picture_versions import PictureVersions
 from transforms.storage import uris
 
@@ -179,7 +179,7 @@ class CsvListing:
             primary = _filled(cells[source.key_column])
         stored = items.column_names(header)
         return items.table_of(
-            key=uris.nfc(pc.binary_join_element_wise(source.pattern, row_names(primary, content, seen), "#")),
+            key=keys.nfc(pc.binary_join_element_wise(source.pattern, row_names(primary, content, seen), "#")),
             uri=uri,
             version=version,
             image=image,

@@ -20,7 +20,7 @@ from fsspec.utils import glob_translate
 from transforms.errors import UsageError
 from transforms.pictures.decode import PICTURE_ENDINGS
 from transforms.records import Source
-from transforms.sources import items
+from transforms.sources import items, keys
 from transforms.storage import uris
 
 CONTAINERS_WANTED = 64
@@ -178,7 +178,7 @@ class PictureListing:
         uri = pa.array([uris.from_path(protocol, file["name"]) for file in files], pa.string())
         version = pa.array([uris.version(file) for file in files], pa.string())
         return items.table_of(
-            key=uris.nfc(uri), uri=uri, version=version, image=uri, columns=self._named_groups(uris.nfc(uri))
+            key=keys.nfc(uri), uri=uri, version=version, image=uri, columns=self._named_groups(keys.nfc(uri))
         )
 
     def _named_groups(self, uri: pa.Array) -> dict[str, pa.Array]:

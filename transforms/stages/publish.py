@@ -1,6 +1,5 @@
 """The last stage: creates the generation that names all the others made."""
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,5 +50,4 @@ class _Publish(RunTask):
 
 def _forget_listing(run: Run) -> None:
     """Removes the item tables of a run that found nothing to do: they would grow by a listing every night."""
-    with contextlib.suppress(FileNotFoundError):
-        run.store.filesystem.rm(run.store.full(layout.items_folder(run.generation)), recursive=True)
+    run.store.remove_folder(layout.items_folder(run.generation))

@@ -59,7 +59,7 @@ def opened(store: Store, reference: FileReference) -> Iterator[pq.ParquetFile]:
             source: object = store.local_path(reference.path)
         else:
             source = store.open(reference.path)
-        if store.filesystem.size(store.full(reference.path)) != reference.bytes:
+        if store.size(reference.path) != reference.bytes:
             raise damaged(store, reference.path, f"it should have {reference.bytes} bytes")
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             yield file

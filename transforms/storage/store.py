@@ -1,31 +1,29 @@
 """A root: any fsspec URL, with the two operations that make every commit safe.
 
 *Upload* puts a finished local file under a name that contains its hash. *Create* makes a small file only if no file of
-that name is there: the first one wins, and whoever comes second adopts what stands. A retried, doubled or zombie worker
-can therefore do no harm. Beside them only the merge writes below a root: in place, into a hidden file that gets its
-name when it is whole (`transforms.tasks.merge.file`).
+that name is there: the first one wins, and whoever comes second adopts what is there. A retried, doubled or zombie
+worker can therefore do no harm. Beside them only the merge writes below a root: in place, into a hidden file that gets
+its name when it is whole (`transforms.tasks.merge.file`).
 """
 
 import contextlib
-import datetime
 import hashlib
 import os
-import re
-import shutil
-import socket
-import tempfile
-import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from transforms.errors import PixdexError, UsageError
 from transforms.records import FileReference, decode, encode
-from transforms.storage import layout, uris
+from transforms.storage import layout, scratch
+from transforms.storage.backend import Backend, StoredFile
+from transforms.storage.local import LocalFolder
+from transforms.storage.memory import Memory
+from transforms.storage.objects import ObjectStore
 
 T = TypeVar("T")
 
@@ -35,21 +33,12 @@ CREATE_ONLY_PROTOCOLS = ("file", "memory", "s3", "gs")
 _PROTOCOL_ALIASES = {"local": "file", "s3a": "s3", "gcs": "gs"}
 _EXTRAS = {"s3": "s3", "gs": "gcp"}
 _HASH_CHUNK = 1 << 20
-_MEMORY_LOCK = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Found:
-    """A file of a root: its path, its size, and when it was written, in seconds since the epoch."""
-
-    path: str
-    bytes: int
-    changed: float
 
 
 @dataclass(frozen=True)
 class Store:
-    """The files of one root.
+    """The files of one root, wherever it lies: one backend a place, opened at the first use, and left behind when a
+    store travels to another process.
 
     Attributes:
         url: absolute fsspec URL of the root, without a slash at its end (`Store.at` makes it so).
@@ -85,34 +74,42 @@ class Store:
             )
         store = cls(f"{protocol}://{rest.rstrip('/')}")
         try:
-            store.filesystem  # noqa: B018 - the import behind it is what can fail
+            store.backend  # noqa: B018 - the import behind it is what can fail
         except ImportError as error:
             raise UsageError(f"--root {location} needs: pip install 'pixdex[{_EXTRAS[protocol]}]'") from error
         return store
 
     @cached_property
-    def filesystem(self) -> Any:  # fsspec is untyped
-        """The fsspec filesystem of the root."""
-        return self._opened[0]
+    def backend(self) -> Backend:
+        """The place where the root lies."""
+        protocol, _, path = self.url.partition("://")
+        if protocol == "file":
+            return LocalFolder(Path(path))
+        return Memory(self.url) if protocol == "memory" else ObjectStore(self.url)
+
+    def __getstate__(self) -> dict[str, str]:
+        """Returns what travels to another process."""
+        return {"url": self.url}
 
     @property
-    def _base(self) -> str:
-        return self._opened[1]
+    def filesystem(self) -> Any:  # fsspec is untyped
+        """The fsspec filesystem of a root that is no folder, for what a store has no method for.
 
-    @cached_property
-    def _opened(self) -> tuple[Any, str]:
-        # Other workers write here too: a kept listing would hide from `open` what they made since.
-        filesystem, base = uris.filesystem_of(self.url, keep_listings=False)
-        return filesystem, base.rstrip("/")
+        Raises:
+            PixdexError: the root is a folder.
+        """
+        if not isinstance(self.backend, ObjectStore):
+            raise PixdexError(f"{self.url} is a folder: it is reached by its path")
+        return self.backend.filesystem
 
     @property
     def local(self) -> Path | None:
         """The root as a folder of this machine, or None when it is not one."""
-        return Path(self._base) if self.url.startswith("file://") else None
+        return self.backend.local
 
     def full(self, path: str) -> str:
-        """Returns what the filesystem calls a path of this root."""
-        return f"{self._base}/{path}"
+        """Returns what the place of the root calls a path."""
+        return self.backend.full(path)
 
     def local_path(self, path: str) -> Path:
         """Returns a file of this root as a path of this machine.
@@ -128,26 +125,29 @@ class Store:
 
     def exists(self, path: str) -> bool:
         """Tells whether a file is there now (no cached listing is asked)."""
-        self.filesystem.invalidate_cache()
-        return bool(self.filesystem.exists(self.full(path)))
+        return self.backend.exists(path)
+
+    def size(self, path: str) -> int:
+        """Returns the bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        return self.backend.size(path)
 
     def holds(self, reference: FileReference) -> bool:
         """Tells whether a file is there with the size that its reference says; its content is not read."""
-        self.filesystem.invalidate_cache()
         try:
-            return bool(self.filesystem.size(self.full(reference.path)) == reference.bytes)
+            return self.size(reference.path) == reference.bytes
         except FileNotFoundError:
             return False
 
     def names(self, folder: str) -> list[str]:
         """Returns the names, sorted, of what lies in a folder; none when there is no such folder."""
-        self.filesystem.invalidate_cache()
         try:
-            entries = self.filesystem.ls(self.full(folder), detail=False)
+            return sorted(name for name in self.backend.names(folder) if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
-        return sorted(name for name in names if not name.startswith("."))
 
     def read(self, path: str) -> bytes:
         """Returns the content of a file.
@@ -156,7 +156,7 @@ class Store:
             PixdexError: there is no such file.
         """
         try:
-            return cast(bytes, self.filesystem.cat_file(self.full(path)))
+            return self.backend.read(path)
         except FileNotFoundError as error:
             raise missing(self, path) from error
 
@@ -167,7 +167,7 @@ class Store:
             PixdexError: there is no such file.
         """
         try:
-            return cast(BufferedIOBase, self.filesystem.open(self.full(path), "rb"))
+            return self.backend.open(path)
         except FileNotFoundError as error:
             raise missing(self, path) from error
 
@@ -178,9 +178,7 @@ class Store:
             PixdexError: there is no such file.
         """
         try:
-            if self.local is not None:
-                return cast(BufferedIOBase, (self.local / path).open("rb", buffering=0))
-            return cast(BufferedIOBase, self.filesystem.open(self.full(path), "rb", cache_type="none"))
+            return self.backend.open_ranges(path)
         except FileNotFoundError as error:
             raise missing(self, path) from error
 
@@ -223,40 +221,30 @@ class Store:
     def find_record(self, path: str, kind: type[T]) -> T | None:
         """Reads a JSON record, or returns None when there is no such file."""
         try:
-            data = self.filesystem.cat_file(self.full(path))
+            data = self.backend.read(path)
         except FileNotFoundError:
             return None
         return decode(data, kind, f"{self.url}/{path}")
 
     def changed(self, path: str) -> float:
         """Returns when a file was last written, in seconds since the epoch; 0 when there is none."""
-        self.filesystem.invalidate_cache()
         try:
-            return _time_of(self.filesystem.info(self.full(path)))
+            return self.backend.changed(path)
         except FileNotFoundError:
             return 0.0
 
     def newest(self, folder: str) -> float:
         """Returns when the newest file of a folder was written, in seconds since the epoch; 0 when it has none."""
-        self.filesystem.invalidate_cache()
         try:
-            entries = self.filesystem.ls(self.full(folder), detail=True)
+            return self.backend.newest(folder)
         except (FileNotFoundError, NotADirectoryError):
             return 0.0
-        return max([0.0, *(_time_of(entry) for entry in entries)])
 
-    def walk(self, folder: str, *, hidden: bool = False) -> Iterator[Found]:
+    def walk(self, folder: str, *, hidden: bool = False) -> Iterator[StoredFile]:
         """Lists the files of a folder and of all below it; those with a hidden name only when they are asked for."""
-        self.filesystem.invalidate_cache()
-        base = self.full("")
-        try:
-            found = self.filesystem.find(self.full(folder), detail=True)
-        except FileNotFoundError:
-            return
-        for name, info in found.items():
-            path = str(name).removeprefix(base)
-            if hidden or not path.rpartition("/")[2].startswith("."):
-                yield Found(path, int(info["size"]), _time_of(info))
+        for file in self.backend.walk(folder):
+            if hidden or not file.path.rpartition("/")[2].startswith("."):
+                yield file
 
     # --- writing ---
 
@@ -265,51 +253,31 @@ class Store:
 
         The file is whole, and on disk, when it becomes visible.
         """
-        if self.local is not None:
-            with self.scratch() as scratch:
-                return _create_by_link(scratch / "new", self.local / path, data)
-        guard = _MEMORY_LOCK if self.url.startswith("memory://") else contextlib.nullcontext()
-        with guard:
-            try:
-                self.filesystem.pipe_file(self.full(path), data, mode="create")
-            except OSError:  # not every version of s3fs calls a refused condition FileExistsError
-                if self.exists(path):
-                    return False
-                raise
-        return True
+        return self.backend.create(path, data)
 
     def commit(self, path: str, record: T) -> T:
-        """Creates a JSON record, or adopts the one that is there. Returns the record that stands."""
+        """Creates a JSON record, or adopts the one that is there. Returns the one that is committed."""
         if self.create(path, encode(record)):
             return record
         return self.read_record(path, type(record))
 
     def overwrite(self, path: str, data: bytes) -> None:
         """Writes a small file whether or not it is there; it is never seen half written. For nothing that must last."""
-        if self.local is None:
-            self.filesystem.pipe_file(self.full(path), data)
-            return
-        with self.scratch() as scratch:
-            new = scratch / "new"
-            new.write_bytes(data)
-            target = self.local / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(new, target)  # noqa: PTH105 - the atomic primitive, by its own name
+        self.backend.overwrite(path, data)
 
     def remove(self, path: str) -> None:
         """Removes a file; that it is not there is no error."""
         with contextlib.suppress(FileNotFoundError):
-            self.filesystem.rm_file(self.full(path))
-        self.filesystem.invalidate_cache()
+            self.backend.remove(path)
+
+    def remove_folder(self, folder: str) -> None:
+        """Removes a folder with all that is in it; that it is not there is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            self.backend.remove_folder(folder)
 
     def remove_empty_folders(self, folders: Iterable[str]) -> None:
         """Removes what is empty of these folders and of all below them; object stores have no folders."""
-        if self.local is None:
-            return
-        for folder in folders:
-            for found, _, _ in os.walk(self.local / folder, topdown=False):
-                with contextlib.suppress(OSError):  # it is not empty, or someone else removes it
-                    Path(found).rmdir()
+        self.backend.remove_empty_folders(folders)
 
     def upload(self, file: Path, folder: str, stem: str, checksum: str | None = None) -> FileReference:
         """Puts a finished local file under `folder/stem-<hash><ending>`; the local file may be moved away.
@@ -328,50 +296,30 @@ class Store:
     def upload_as(self, file: Path, path: str, checksum: str) -> FileReference:
         """Puts a finished local file under a name whose folder is already named by its content."""
         size = file.stat().st_size
-        self._place(file, path)
+        self.backend.place(file, path)
         return FileReference(path, size, checksum)
-
-    def _place(self, file: Path, path: str) -> None:
-        if self.url.startswith("memory://"):  # its `put_file` shows a file that is not yet whole
-            self.filesystem.pipe_file(self.full(path), file.read_bytes())
-            return
-        if self.local is None:
-            self.filesystem.put_file(str(file), self.full(path))
-            return
-        target = self.local / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if file.stat().st_dev != target.parent.stat().st_dev:
-            raise PixdexError(f"{file} is not on the filesystem of {target.parent}: write it in Store.scratch()")
-        _sync(file)
-        os.replace(file, target)  # noqa: PTH105 - the atomic primitive, by its own name
-        _sync(target.parent)
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """A temporary folder for files to be uploaded; on a local root it is on the same filesystem."""
-        parent = None
-        if self.local is not None:
-            parent = self.local / layout.SCRATCH
-            parent.mkdir(parents=True, exist_ok=True)
-        prefix = f"{socket.gethostname()}-{os.getpid()}-"
-        with tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+        with scratch.temporary_folder(self._scratch) as folder:
+            yield folder
+
+    @property
+    def _scratch(self) -> Path | None:
+        return None if self.local is None else self.local / layout.SCRATCH
 
     def sweep_scratch(self) -> None:
         """Removes temporary folders that dead processes of this machine left in a local root."""
-        if self.local is None or not (parent := self.local / layout.SCRATCH).is_dir():
-            return
-        for folder in parent.iterdir():
-            pid = _process_of(folder.name)
-            if pid is not None and not _alive(pid):
-                shutil.rmtree(folder, ignore_errors=True)
+        if self._scratch is not None:
+            scratch.sweep(self._scratch)
 
-    def scratch_of_others(self) -> Iterator[Found]:
+    def scratch_of_others(self) -> Iterator[StoredFile]:
         """Lists what processes of other machines have, or left, in temporary folders of a local root."""
-        if self.local is None:
+        if self._scratch is None:
             return
         for file in self.walk(layout.SCRATCH, hidden=True):
-            if _process_of(file.path.split("/")[1]) is None:
+            if scratch.process_of(file.path.split("/")[1]) is None:
                 yield file
 
     def probe(self) -> None:
@@ -381,11 +329,11 @@ class Store:
             UsageError: it cannot, or the store ignores the condition (and would lose commits).
         """
         try:
-            with self.scratch() as scratch:  # on a folder, what a killed probe leaves is swept with it
-                path = f"{layout.SCRATCH}/{scratch.name}/probe-{uuid.uuid4().hex}"
+            with self.scratch() as folder:  # what a killed probe leaves on a folder is swept with it
+                path = f"{layout.SCRATCH}/{folder.name}/probe-{uuid.uuid4().hex}"
                 first, second = self.create(path, b"1"), self.create(path, b"2")
                 kept = self.read(path)
-                self.filesystem.rm_file(self.full(path))
+                self.backend.remove(path)
         except OSError as error:
             raise UsageError(
                 f"--root {self.url} cannot be written ({error.strerror or error}): choose another"
@@ -413,52 +361,3 @@ def damaged(store: Store, path: str, why: str) -> PixdexError:
     return PixdexError(
         f"{store.url}/{path} is damaged ({why}): restore it from a backup; pixdex verify says what else helps"
     )
-
-
-def _create_by_link(new: Path, target: Path, data: bytes) -> bool:
-    with new.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(new, target)  # fails if the target exists, which a rename does not
-    except FileExistsError:
-        return False
-    _sync(target.parent)
-    return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _time_of(info: dict[str, Any]) -> float:
-    """When a file was written, as its filesystem says it, in seconds since the epoch."""
-    found = info.get("mtime", info.get("LastModified", info.get("updated", info.get("created", 0))))
-    if isinstance(found, str):
-        found = datetime.datetime.fromisoformat(found.replace("Z", "+00:00"))
-    if isinstance(found, datetime.datetime):
-        return found.replace(tzinfo=found.tzinfo or datetime.UTC).timestamp()
-    return float(found or 0)
-
-
-def _process_of(folder: str) -> int | None:
-    """The process of this machine that made a temporary folder; None where it is of another machine."""
-    # The whole name is matched: `node-2-…` is of the host `node-2`, not of process 2 on `node`.
-    match = re.fullmatch(re.escape(socket.gethostname()) + r"-(\d+)-[^-]*", folder)
-    return int(match[1]) if match else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

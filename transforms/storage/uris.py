@@ -1,8 +1,7 @@
-"""Names of objects: the URI that opens, the key that stays the same, and opening one as it is spelled.
+"""Names of objects: the URI that opens, whatever its spelling, and opening it.
 
 A URI is absolute and opens as spelled: nothing in it is quoted, so that `a b#1.png` stays `a b#1.png`. Only bytes of a
-local name that are no UTF-8 are percent-encoded, since no table can hold them. A key is the URI in Unicode's composed
-form (NFC): the name that macOS stores decomposed and the one a Korean CSV spells composed are one key.
+local name that are no UTF-8 are percent-encoded, since no table can hold them.
 """
 
 import codecs
@@ -13,10 +12,6 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
-
-import fsspec
-import pyarrow as pa
-import pyarrow.compute as pc
 
 OBJECT_BYTES_LIMIT = 1 << 30
 """A larger object is not read into memory: it would take more than a picture within the pixel limit can need."""
@@ -69,15 +64,6 @@ def join(base: str, reference: str) -> str:
     return f"{protocol}://" + os.path.normpath(f"{path.rpartition('/')[0]}/{reference}")
 
 
-def nfc(values: pa.Array) -> pa.Array:
-    """Returns strings in Unicode's composed form, nulls as they are."""
-    # Arrow's own `utf8_normalize(form="NFC")` decomposes (seen in pyarrow 25).
-    if pc.all(pc.string_is_ascii(values)).as_py():
-        return values
-    texts = values.to_pylist()
-    return pa.array([text and unicodedata.normalize("NFC", text) for text in texts], pa.string())
-
-
 def filesystem_of(uri: str, *, keep_listings: bool = True) -> tuple[Any, str]:  # fsspec is untyped
     """Returns the fsspec filesystem of a URI and what it calls the object; `::` in a name is no chain of protocols.
 
@@ -88,6 +74,8 @@ def filesystem_of(uri: str, *, keep_listings: bool = True) -> tuple[Any, str]:  
         ValueError: the protocol is unknown.
         ImportError: it needs a package that is not installed.
     """
+    import fsspec  # noqa: PLC0415 - takes 0.1 s, and folders and files of this machine are read without it
+
     protocol, separator, _ = uri.partition("://")
     if not separator:
         raise ValueError(f"{uri} is no URL")

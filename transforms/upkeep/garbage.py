@@ -17,7 +17,8 @@ import msgspec
 from transforms.generations import manifest, published
 from transforms.runs.run import Run
 from transforms.storage import layout
-from transforms.storage.store import Found, Store
+from transforms.storage.backend import StoredFile
+from transforms.storage.store import Store
 
 FOLDERS: Final = (
     layout.GENERATIONS, layout.PLANS, layout.TABLES, "embeddings", "rejects", "vectors", "trained", "lists", "index",
@@ -51,8 +52,8 @@ class Garbage:
 
     kept: tuple[int, ...]
     generations: tuple[int, ...]
-    files: tuple[Found, ...]
-    spared: tuple[Found, ...]
+    files: tuple[StoredFile, ...]
+    spared: tuple[StoredFile, ...]
 
     @property
     def bytes(self) -> int:
@@ -82,8 +83,8 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
     needed = {path for number in kept for path in published.files(store, manifest.read(store, number))}
     if run is not None:
         needed |= set(needed_by(run))
-    gone: list[Found] = []
-    spared: list[Found] = []
+    gone: list[StoredFile] = []
+    spared: list[StoredFile] = []
     for file in itertools.chain(everything(store), _leftovers(store, run)):
         folder, _, name = file.path.rpartition("/")
         if file.path in needed or folder == layout.GENERATIONS:
@@ -109,7 +110,7 @@ def remove(store: Store, garbage: Garbage) -> None:
     store.remove_empty_folders((*FOLDERS, *sorted(scratch)))  # its own folder may be in use at this moment
 
 
-def everything(store: Store) -> Iterator[Found]:
+def everything(store: Store) -> Iterator[StoredFile]:
     """Lists the files of a root, hidden ones left out."""
     for folder in FOLDERS:
         yield from store.walk(folder)
@@ -128,7 +129,7 @@ def needed_by(run: Run) -> Iterator[str]:
             yield from _paths(msgspec.json.decode(content))
 
 
-def _leftovers(store: Store, run: Run | None) -> Iterator[Found]:
+def _leftovers(store: Store, run: Run | None) -> Iterator[StoredFile]:
     """Lists what runs that are over left under hidden names: half merged indexes, and temporary files of other hosts.
 
     Those of this host are swept when their process is dead (`Store.sweep_scratch`).

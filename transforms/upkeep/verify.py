@@ -23,7 +23,8 @@ from transforms.index.trained import read_training
 from transforms.records import FileReference, digest
 from transforms.shards import ready_files
 from transforms.storage import layout, parquet_files
-from transforms.storage.store import Found, Store
+from transforms.storage.backend import StoredFile
+from transforms.storage.store import Store
 from transforms.upkeep import garbage, verify_counts, verify_rows
 from transforms.upkeep.report import REBUILD, RENEW, RESTORE, Report
 from transforms.upkeep.verify_counts import Looked, for_each
@@ -67,7 +68,7 @@ def verify(store: Store, generation: Generation, *, quick: bool = False) -> Repo
     return report
 
 
-def orphans(store: Store, needed: Iterable[str]) -> list[Found]:
+def orphans(store: Store, needed: Iterable[str]) -> list[StoredFile]:
     """Returns files of the root that nothing needs: what stopped runs left, until pixdex gc drops it."""
     wanted = set(needed)
     return [
@@ -104,8 +105,7 @@ def _way_out(generation: Generation, file: FileReference) -> str | None:
 def _look_at(store: Store, report: Report, file: FileReference, *, quick: bool, way_out: str | None = None) -> None:
     """Compares a file with what its reference says."""
     try:
-        store.filesystem.invalidate_cache()
-        size = store.filesystem.size(store.full(file.path))
+        size = store.size(file.path)
         if size != file.bytes:
             report.damaged(file, f"has {size} bytes instead of {file.bytes}", way_out)
             return

@@ -363,9 +363,9 @@ def test_a_damaged_delta_of_an_object_store_is_named_and_leaves_no_copy(
     generation: Generation = open_generation(store)
     path = deltas.delta_files(store, generation)[0].path
     if damage is None:
-        store.filesystem.rm_file(store.full(path))
+        store.remove(path)
     else:
-        store.filesystem.pipe_file(store.full(path), damage(store.read(path)))
+        store.overwrite(path, damage(store.read(path)))
     with pytest.raises(PixdexError, match=rf"{path} is {'damaged' if damage else 'missing'}"):
         open_index(store, generation)
     assert not [copy for copy in cache_folder().rglob("*") if copy.is_file()]

@@ -27,7 +27,7 @@ def reference(store: Store) -> FileReference:
 
 
 def damage(store: Store, reference: FileReference, data: bytes) -> None:
-    store.filesystem.pipe_file(store.full(reference.path), data)
+    store.overwrite(reference.path, data)
 
 
 def test_what_was_written_is_read(store: Store, reference: FileReference) -> None:
@@ -56,6 +56,6 @@ def test_a_file_cut_short_is_named(store: Store, reference: FileReference, keep:
 
 
 def test_a_missing_file_is_named(store: Store, reference: FileReference) -> None:
-    store.filesystem.rm_file(store.full(reference.path))
+    store.remove(reference.path)
     with pytest.raises(PixdexError, match=rf"{reference.path} is missing"):
         parquet_files.read(store, reference)

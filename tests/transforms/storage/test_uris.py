@@ -1,4 +1,4 @@
-"""A URI opens as it is spelled, and one object has one key."""
+"""A URI opens as it is spelled."""
 
 import os
 import socket
@@ -21,10 +21,6 @@ ODD_NAMES = [
     "a#b.png", "100%.png", "100%25.png", "what?.png", "a b.png", " lead.png", "a::b.png", "a[1].png", "a\nb.png",
     "https:", "*.png", "~.png", "'\".png", "&amp;.png",
 ]  # fmt: skip
-
-
-def nfc(text: str) -> str:
-    return str(uris.nfc(pa.array([text]))[0].as_py())
 
 
 @pytest.mark.parametrize(
@@ -89,20 +85,11 @@ def test_an_odd_name_of_an_object_store_opens_as_it_is_spelled(name: str) -> Non
 
 
 @pytest.mark.parametrize(("stored", "asked"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
-def test_a_korean_name_opens_in_either_form_and_has_one_key(tmp_path: Path, stored: str, asked: str) -> None:
+def test_a_korean_name_opens_in_either_form(tmp_path: Path, stored: str, asked: str) -> None:
     (tmp_path / f"{stored}.png").write_bytes(b"content")
     uri = f"file://{tmp_path}/{asked}.png"
 
     assert uris.read(uri) == b"content"
-    assert nfc(uri) == nfc(f"file://{tmp_path}/{stored}.png") == f"file://{tmp_path}/{COMPOSED}.png"
-
-
-@given(st.lists(st.none() | st.text()))
-def test_a_key_is_composed_and_composing_again_changes_nothing(texts: list[str | None]) -> None:
-    once = uris.nfc(pa.array(texts, pa.string()))
-
-    assert once.to_pylist() == [text and unicodedata.normalize("NFC", text) for text in texts]
-    assert uris.nfc(once).equals(once)
 
 
 def test_every_folder_of_a_path_may_be_spelled_in_its_own_form(tmp_path: Path) -> None:

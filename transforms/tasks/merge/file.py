@@ -5,7 +5,6 @@ the whole file its name. Pieces are functions of what is merged, so that a piece
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from transforms.index.trained import read_training
 from transforms.markers import PieceMarker
 from transforms.records import digest
 from transforms.runs.run import Run
-from transforms.storage import layout
+from transforms.storage import atomic, layout
 from transforms.tasks.merge.inputs import MergeInputs, answers, blocks, merge_inputs
 
 _READ_BYTES = 1 << 20
@@ -84,8 +83,7 @@ def merge_piece(run: Run, piece: Piece, inputs: MergeInputs, step_bytes: int = S
         lists = range(piece.first_list, piece.last_list)
         files, trained = inputs.over(lists), run.trained().trained.fingerprint
         merged = merge_range(files, lists, out, fingerprint=trained, step_bytes=step_bytes, buffers=inputs.buffers)
-        out.flush()
-        os.fsync(out.fileno())
+        atomic.flush(out)
     if merged.bytes != piece.bytes:
         raise PixdexError(
             f"piece {piece.number} of the merged index has {merged.bytes} bytes, {piece.bytes} were planned"
@@ -106,13 +104,12 @@ def finish_merge(run: Run) -> None:
             if out is not None:
                 with run.store.local_path(run.trained().trained.index.path).open("rb") as trained:
                     size = write_head(trained, out, described, sizes)
-                out.flush()
-                os.fsync(out.fileno())
+                atomic.flush(out)
                 _commit(run, 0, digest(answers(run, found), 0, 0, 0), range(0), 0, size, _checksum(out, 0, size))
                 # Whoever came first linked the same bytes, and may have taken the temporary name away.
                 with contextlib.suppress(FileExistsError, FileNotFoundError):
-                    os.link(temporary, final)
-                _sync_folder(final.parent)
+                    atomic.link(temporary, final)
+                atomic.sync(final.parent)
     temporary.unlink(missing_ok=True)
 
 
@@ -145,7 +142,7 @@ def _make_room(run: Run, size: int) -> None:
     with temporary.open("ab") as out:
         if out.tell() != size:
             out.truncate(size)
-    _sync_folder(temporary.parent)
+    atomic.sync(temporary.parent)
 
 
 def _checksum(file: BinaryIO, start: int, size: int) -> str:
@@ -155,14 +152,6 @@ def _checksum(file: BinaryIO, start: int, size: int) -> str:
         hasher.update(part)
         size -= len(part)
     return hasher.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -42,10 +42,10 @@ def forget(run: Run) -> None:
         layout.marker_folder(1, "tier"), layout.marker_folder(1, "merge"), layout.index_folder(1), layout.tier_folder(1)
     ):  # fmt: skip
         for name in run.store.names(folder):
-            run.store.filesystem.rm_file(run.store.full(f"{folder}/{name}"))
+            run.store.remove(f"{folder}/{name}")
     for stage in ("tier", "merge"):
         if run.store.exists(layout.stage_marker(1, stage)):
-            run.store.filesystem.rm_file(run.store.full(layout.stage_marker(1, stage)))
+            run.store.remove(layout.stage_marker(1, stage))
 
 
 def make_tier(run: Run, fan_in: int, file_bytes: int, seed: int = 0) -> list[segments.RangeTask]:
@@ -185,10 +185,10 @@ def test_segments_that_stand_are_not_written_again(far: Run, monkeypatch: pytest
 def test_a_missing_segment_is_not_published(far: Run) -> None:
     merge_segments(far)
     marker = publishing.merged_segments(far)[1]
-    far.store.filesystem.rm_file(far.store.full(marker.lists.path))
+    far.store.remove(marker.lists.path)
     with pytest.raises(PixdexError, match=r"segment-00001-.* is not"):
         publishing.publish(far)
-    far.store.filesystem.rm_file(far.store.full(layout.marker(1, "merge", 1)))
+    far.store.remove(layout.marker(1, "merge", 1))
     with pytest.raises(PixdexError, match="do not cover all lists"):
         publishing.publish(far)
     assert published.numbers(far.store) == []
@@ -227,7 +227,7 @@ def test_a_damaged_segment_is_named_and_leaves_no_copy(far: Run) -> None:
     path = published.read_table(far.store, generation.tables.segments)["path"][0].as_py()
     data = bytearray(far.store.read(path))
     data[20] ^= 1
-    far.store.filesystem.pipe_file(far.store.full(path), bytes(data))
+    far.store.overwrite(path, bytes(data))
     with pytest.raises(PixdexError, match=r"segment-00000-.* is damaged"):
         open_index(far.store, generation)
     assert not [path for path in cache_folder().rglob("*") if path.is_file()]

@@ -1,0 +1,47 @@
+"""Temporary folders, named by the host and the process that made them, so that what a dead one left can be told."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path | None) -> Iterator[Path]:
+    """A new folder in `parent`, which is made, or where this machine keeps temporary files; gone with the block."""
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    prefix = f"{socket.gethostname()}-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def sweep(parent: Path) -> None:
+    """Removes the folders that dead processes of this machine left in `parent`."""
+    if not parent.is_dir():
+        return
+    for folder in parent.iterdir():
+        pid = process_of(folder.name)
+        if pid is not None and not _alive(pid):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def process_of(folder: str) -> int | None:
+    """Returns the process of this machine that made a temporary folder; None where it is of another machine."""
+    # The whole name is matched: `node-2-…` is of the host `node-2`, not of process 2 on `node`.
+    match = re.fullmatch(re.escape(socket.gethostname()) + r"-(\d+)-[^-]*", folder)
+    return int(match[1]) if match else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
