@@ -2,13 +2,29 @@
 
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import examples  # noqa: F401 - it loads the profile of Hypothesis
 
 REPOSITORY = Path(__file__).parents[1]
+
+CLUSTER = ("test_lost_workers.py", "test_runners.py")
+"""Files whose tests work on a Flink cluster, of which a machine has room for one."""
+
+
+class ByFile(LoadScopeScheduling):
+    """A file's tests go to one process, which makes what they share once, and those of the cluster to one as well."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "cluster" if file.endswith(CLUSTER) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 def skip_or_fail(what: str, why: str) -> NoReturn:
