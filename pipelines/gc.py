@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pipelines.terminal import console, flags, options, quantities
 from transforms.errors import UsageError
 from transforms.generations import published
+from transforms.runs import beginning
 from transforms.storage.store import Store
 from transforms.upkeep import garbage as collecting
 from transforms.upkeep import lease
@@ -69,7 +70,7 @@ def collect(argv: Sequence[str]) -> int:
     own, beam_flags = options.parse("gc", __doc__, argv, (options.RootOptions, GcOptions))
     options.refuse_beam_flags(beam_flags)
     store = options.root_of(own)
-    if not published.numbers(store) and not published.runs(store):
+    if not published.numbers(store) and not beginning.runs(store):
         raise UsageError(f"{store.url} has no generation and no run: there is nothing to drop")
     if own.dry_run:
         garbage = _look(store, own.keep, own.older_than)

@@ -26,12 +26,13 @@ from pipelines.terminal.text_table import Column
 from transforms.errors import UsageError
 from transforms.generations import published, tables
 from transforms.generations.manifest import Generation
+from transforms.generations.published import open_generation
 from transforms.index.trained import read_training
 from transforms.records import NO_ENCODER, FileReference, Source
+from transforms.runs import beginning
 from transforms.runs.run import STAGES, Run
-from transforms.search.searcher import open_generation
 from transforms.shards import files as shards
-from transforms.storage import layout
+from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 
 REASONS = 100
@@ -69,7 +70,7 @@ def inspect(argv: Sequence[str]) -> int:
         for path in published.files(store, open_generation(store)):
             console.show(path)
         return console.DONE
-    run = published.unfinished(store)
+    run = beginning.unfinished(store)
     if run is None or published.numbers(store):
         generation: Generation | None = open_generation(store)
     else:
@@ -279,7 +280,7 @@ def _bytes(store: Store, generation: Generation) -> dict[str, int]:
     def total(table: FileReference | None) -> int:
         if table is None:
             return 0
-        sizes: list[int | None] = published.read_table(store, table)["bytes"].to_pylist()
+        sizes: list[int | None] = parquet_files.read(store, table)["bytes"].to_pylist()
         return sum(size for size in sizes if size)
 
     return {
@@ -331,12 +332,12 @@ def _segments(store: Store, generation: Generation) -> int:
     """The number of files of an index that is kept as segments; 0 where it is one file."""
     if not generation.is_segmented:
         return 0
-    return len(published.read_table(store, generation.tables.segments)["path"])
+    return len(parquet_files.read(store, generation.tables.segments)["path"])
 
 
 def _ready(store: Store, generation: Generation) -> dict[str, int]:
     """How many shards are ready embeddings, and of how many files; these are not copied into the root."""
-    table = published.read_table(store, generation.tables.shards)
+    table = parquet_files.read(store, generation.tables.shards)
     ranges = table["ready"].to_pylist() if "ready" in table.column_names else []
     uris = [ready["uri"] for ready in ranges if ready]
     return {"shards": len(uris), "files": len(set(uris))}
@@ -345,7 +346,7 @@ def _ready(store: Store, generation: Generation) -> dict[str, int]:
 def _reject_reasons(store: Store, generation: Generation) -> Counter[tuple[str, str, str]]:
     files = [
         FileReference(row["path"], row["bytes"], row["checksum"])
-        for row in published.read_table(store, generation.tables.rejects).to_pylist()
+        for row in parquet_files.read(store, generation.tables.rejects).to_pylist()
     ]
     reasons: Counter[tuple[str, str, str]] = Counter()
     with ThreadPoolExecutor(_READERS) as pool:

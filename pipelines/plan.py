@@ -41,6 +41,7 @@ from transforms.generations import published as generations
 from transforms.index.choose import check_key, choose, index_bytes
 from transforms.records import IndexSettings, Request
 from transforms.rejects import normalised_message
+from transforms.runs import beginning
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -152,7 +153,7 @@ def _found(store: Store, *, needed: bool) -> _There | None:
     try:
         if published := generations.current(store):
             return _There(published.request, published.totals.vectors)
-        run = generations.unfinished(store)
+        run = beginning.unfinished(store)
         if run is not None and store.exists(layout.plan(run.generation)):
             return _There(run.request, run.plan.rows)
     except PixdexError:

@@ -59,7 +59,7 @@ from transforms.errors import PixdexError, UsageError
 from transforms.generations import published as generations
 from transforms.generations.manifest import Generation
 from transforms.records import Changes, Plan, Reindex, Request
-from transforms.runs import inventory
+from transforms.runs import beginning, inventory
 from transforms.runs.run import Run
 from transforms.stages.plan import PlanItems
 from transforms.storage import layout
@@ -143,7 +143,7 @@ def reindex(argv: Sequence[str]) -> int:
     with lease.held(store, "reindex") as held:
         store.sweep_scratch()
         # In this order, and under the lease: a run that another launcher finished is seen as the one or as the other.
-        unfinished, published = generations.unfinished(store), _published(store)
+        unfinished, published = beginning.unfinished(store), _published(store)
         request = _request(published, own)
         if unfinished is None or own.abandon_plan or not run_is_planned(unfinished):
             check(published.request.sources)
@@ -188,7 +188,7 @@ def _show_changes(store: Store, published: Generation, own: Namespace, runner: P
         raise UsageError("--dry-run lists the sources with this machine: leave --runner out")
     check(published.request.sources)
     with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
-        run = replace(generations.begin(Store.at(folder), _request(published, own)), base_root=store)
+        run = replace(beginning.begin(Store.at(folder), _request(published, own)), base_root=store)
         runners.run_to_end(None, lambda pipeline: pipeline | "Plan" >> PlanItems(run, 0), [])
         plan = run.plan
     console.say(changes_text(plan))

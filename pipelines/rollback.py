@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pipelines.terminal import console, flags, options
 from transforms.errors import UsageError
 from transforms.generations import published
-from transforms.search.searcher import open_generation
+from transforms.generations.published import open_generation
+from transforms.runs import beginning
 from transforms.upkeep import lease, rollback
 
 
@@ -42,7 +43,7 @@ def roll_back(argv: Sequence[str]) -> int:
         raise UsageError("--to is missing: name the generation to go back to; pixdex inspect lists them")
     earlier = open_generation(store, own.to)
     with lease.held(store, "rollback"):
-        unfinished = published.unfinished(store)
+        unfinished = beginning.unfinished(store)
         if unfinished is not None:
             raise UsageError(
                 f"{store.url} has an unfinished run of generation {unfinished.generation}: finish it with its own "

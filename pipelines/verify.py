@@ -25,7 +25,8 @@ from pipelines.terminal.text_table import Column
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
-from transforms.search.searcher import open_generation
+from transforms.generations.published import open_generation
+from transforms.runs import beginning
 from transforms.storage import layout
 from transforms.storage.backend import StoredFile
 from transforms.storage.store import Store
@@ -58,7 +59,7 @@ def verify(argv: Sequence[str]) -> int:
     options.refuse_beam_flags(beam_flags)
     store = options.root_of(own)
     number, generation, report = _looked_at(store, own.generation, quick=own.quick)
-    run = published.unfinished(store)
+    run = beginning.unfinished(store)
     left, notes = _orphans(store)
     if left:
         size = sum(file.bytes for file in left)
@@ -128,7 +129,7 @@ def _orphans(store: Store) -> tuple[list[StoredFile], list[str]]:
             return [], [
                 f"what files generation {number} needs cannot be read: those that nothing needs are not counted"
             ]
-    run = published.unfinished(store)
+    run = beginning.unfinished(store)
     if run is not None:
         try:
             needed.update(garbage.needed_by(run))

@@ -122,12 +122,12 @@ def make_root(
         index=FileReference(path, file.stat().st_size, f"pieces:{sha256_of(file)}"),
         tables=Tables(
             shards=_table(store, table, []),
-            blocks=_table(store, blocks, ["path", "bytes"]),
-            segments=_table(store, [], ["path"]),
+            blocks=_table(store, blocks, ["block", "path", "bytes", "checksum"]),
+            segments=_table(store, [], ["offset", "path", "bytes", "checksum"]),
             rejects=_table(
                 store,
                 [{"shard": 0, "rejected": len(rejects), **asdict(rejected)}] if rejected else [],
-                ["path", "bytes"],
+                ["path", "bytes", "checksum"],
             ),
             tombstones=_tombstones(store, dead) if dead else None,
         ),

@@ -19,6 +19,7 @@ from transforms.generations.manifest import Generation
 from transforms.index.index_key import IndexKey
 from transforms.records import Request, Source
 from transforms.rejects import normalised_message
+from transforms.runs import beginning
 from transforms.runs.run import Run, Stage
 from transforms.sources import vectors
 from transforms.stages.add import AddBlocks
@@ -75,12 +76,12 @@ def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
     encoder = None if own.vectors else _load_encoder(own, in_process=runner is None)
     dim = encoder.dim if encoder else _dimension(store, sources, planned=planned)
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
-    unfinished, published = generations.unfinished(store), generations.current(store)
+    unfinished, published = beginning.unfinished(store), generations.current(store)
     own.encoder_threads = own.encoder_threads or _threads(unfinished, published, own.workers or 1)
     request = request_of(own, sources, encoder) if encoder else request_of_vectors(own, sources, dim)
     store.sweep_scratch()
     if unfinished is not None and published is not None and own.abandon_plan:
-        generations.abandon(unfinished)
+        beginning.abandon(unfinished)
     if published is not None and _claims(store, published, request):
         console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
         if dataflow.is_template(beam_flags):
@@ -158,7 +159,7 @@ def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, work
         "merge": ("Merge", MergeBlocks(run), indexing),
         "publish": ("Publish", PublishGeneration(run), other),
     }
-    plan = PlanItems(run, generations.next_shard(run.store), limits.worker_memory)
+    plan = PlanItems(run, beginning.next_shard(run.store), limits.worker_memory)
     done = pipeline | "Plan" >> plan.with_resource_hints(**other.hints)
     for stage, (label, transform, worker) in stages.items():
         done = done | label >> transform.with_resource_hints(**worker.hints)
@@ -207,7 +208,7 @@ def _dimension(store: Store, sources: tuple[Source, ...], *, planned: bool) -> i
     Of sources that are planned or published it is known: what happened to their files since is seen where they are
     read, or does not matter any more. Of others the first file with vectors says it, and workers look at the rest.
     """
-    for stands in (generations.unfinished(store) if planned else None, generations.current(store)):
+    for stands in (beginning.unfinished(store) if planned else None, generations.current(store)):
         if stands is not None and stands.request.sources == sources:
             return stands.request.encoder.dim
     return vectors.dimension(sources)
@@ -266,7 +267,7 @@ def _claims(store: Store, published: Generation, request: Request) -> bool:
 
 def _goes_on(store: Store, sources: tuple[Source, ...]) -> bool:
     """Tells whether these sources are planned already: what changed in them since then waits for the next run."""
-    unfinished = generations.unfinished(store)
+    unfinished = beginning.unfinished(store)
     return unfinished is not None and _is_planned(unfinished) and unfinished.request.sources == sources
 
 
@@ -291,8 +292,8 @@ def begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bo
                 f"{store.url} has an unfinished run of another request ({difference(unfinished.request, request)}): "
                 "finish it with its own command, or give it up with --abandon-plan"
             )
-        generations.abandon(unfinished)
+        beginning.abandon(unfinished)
         console.say(f"gave up the unfinished run of generation {unfinished.generation}")
-    if not generations.runs(store):
+    if not beginning.runs(store):
         store.probe()
-    return generations.begin(store, request)
+    return beginning.begin(store, request)

@@ -17,6 +17,7 @@ from tests.benchmarks.vector_folder import VectorFolder
 from transforms.generations import published
 from transforms.index.index_key import IndexKey
 from transforms.records import VectorRange, split_ids
+from transforms.runs import beginning
 from transforms.runs.run import STAGES, Run
 from transforms.storage.store import Store
 
@@ -86,7 +87,7 @@ def opened(root: Path, folder: VectorFolder) -> tuple[Any, Positions]:
 def trained_index(root: Path) -> tuple[Path, str]:
     """Returns the file of the trained index of a root's only run, and its fingerprint."""
     store = Store.at(str(root))
-    trained = Run(store, max(published.runs(store))).trained().trained
+    trained = Run(store, max(beginning.runs(store))).trained().trained
     return store.local_path(trained.index.path), trained.fingerprint
 
 

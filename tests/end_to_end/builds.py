@@ -24,6 +24,7 @@ from transforms.runs import partitions
 from transforms.shards.files import read_rejects
 from transforms.sources import items
 from transforms.stages import merge
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 from transforms.tasks import add
 from transforms.tasks.merge import file as merge_file
@@ -136,7 +137,7 @@ def leftovers(root: Path) -> list[str]:
 def rows_of(root: Path, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """Reads columns of all shards of the current generation."""
     store = Store.at(str(root))
-    shards = published.read_table(store, generation_of(root).tables.shards)
+    shards = parquet_files.read(store, generation_of(root).tables.shards)
     tables = [pq.read_table(root / path, columns=list(columns)) for path in shards["path"].to_pylist() if path]
     return [tuple(row[name] for name in columns) for table in tables for row in table.to_pylist()]
 
@@ -144,6 +145,6 @@ def rows_of(root: Path, columns: Sequence[str]) -> list[tuple[Any, ...]]:
 def rejects_of(root: Path) -> list[dict[str, Any]]:
     """Reads the rejects of the current generation."""
     store = Store.at(str(root))
-    table = published.read_table(store, generation_of(root).tables.rejects).to_pylist()
+    table = parquet_files.read(store, generation_of(root).tables.rejects).to_pylist()
     references = [FileReference(row["path"], row["bytes"], row["checksum"]) for row in table]
     return [reject for reference in references for reject in read_rejects(store, reference).to_pylist()]

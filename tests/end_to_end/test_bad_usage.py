@@ -9,7 +9,7 @@ import pytest
 
 from tests.corpora import write_pictures
 from tests.end_to_end.builds import TINY, Finished, generation_of, run_apart, run_here, write_corpus
-from transforms.generations import published
+from transforms.runs import beginning
 from transforms.storage.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -187,7 +187,7 @@ def test_too_few_vectors_for_the_codebooks_are_noticed_before_any_work(
     assert refused.code == 2 and "at least 256 vectors" in refused.err[-1]
     assert not (tmp_path / "root" / "embeddings").exists()
     assert run_here(capsys, *argv, "--index-key", "Flat").code == 0
-    assert published.unfinished(Store.at(str(tmp_path / "root"))) is None
+    assert beginning.unfinished(Store.at(str(tmp_path / "root"))) is None
 
 
 def test_from_a_shell_too_it_is_one_line(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from tests import corpora
 from tests.end_to_end.builds import TINY, generation_of, make_work_small, rows_of, run_here
-from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.index.lists.reader import ListFile
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 ROWS = 700
@@ -52,7 +52,7 @@ class Built:
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]]:
         """Yields sizes of all lists, codes and ids of every shard index."""
         store = Store.at(str(self.root))
-        for path in published.read_table(store, self.generation.tables.blocks)["path"].to_pylist():
+        for path in parquet_files.read(store, self.generation.tables.blocks)["path"].to_pylist():
             with store.open(path) as stream:
                 lists = ListFile(stream, path)
                 yield lists.read(lists.lists).unpack()
@@ -112,7 +112,7 @@ def lists_of(index: Any) -> list[tuple[list[int], bytes]]:
 
 def test_several_blocks_were_merged(built: Built) -> None:
     assert built.generation.totals.blocks > 5
-    segments = published.read_table(Store.at(str(built.root)), built.generation.tables.segments)
+    segments = parquet_files.read(Store.at(str(built.root)), built.generation.tables.segments)
     assert len(segments) > 3 or built.generation.trained.nlist == 1
 
 

@@ -28,7 +28,7 @@ from tests.end_to_end.reindexing import (
     generation_of,
 )
 from tests.examples import costly
-from transforms.generations import published
+from transforms.runs import beginning
 from transforms.storage.store import Store
 
 KEY = ("--index-key", "IVF4,Flat")
@@ -72,7 +72,7 @@ def test_nothing_changed_makes_no_generation_and_embeds_nothing(items: Collectio
     assert (last["new"], last["changed"], last["gone"], last["unchanged"]) == (0, 0, 0, 140)
     after = {path: stat for path, stat in every_file(root).items() if not path.startswith("plans/")}
     assert after == before
-    assert published.unfinished(Store.at(str(root))) is None
+    assert beginning.unfinished(Store.at(str(root))) is None
     assert not (root / "plans" / "000002" / "items").exists(), "listings of idle nights would pile up"
 
 

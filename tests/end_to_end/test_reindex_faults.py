@@ -20,8 +20,7 @@ from tests.conftest import skip_or_fail
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import content, leftovers
 from tests.end_to_end.reindexing import Collection, collection, generation_of
-from transforms.generations import published as generations
-from transforms.generations import tables
+from transforms.generations import published, tables
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -61,7 +60,7 @@ def files_of(root: Path) -> dict[str, str]:
     assert generation.tables.keys and generation.tables.tombstones and generation.canaries
     (keys,) = tables.buckets_of(store, generation)
     ((_, dead),) = tables.tombstones_of(store, generation).values()
-    (rejects,) = tables.rejects_of(store, generation).values()
+    (rejects,) = (rejected.file for rejected in tables.rejects_of(store, generation).values() if rejected.file)
     blocks = tables.blocks_of(store, generation)
     shards = [marker.embeddings for marker in tables.shards_of(store, generation) if marker.embeddings]
     return {
@@ -173,7 +172,7 @@ MADE_ANEW = {"trained index", "training", "canaries", "lists"}
 def check(root: Path, kind: str, damage: str, night: str, capsys: Capture) -> None:
     """Damages a file, sees the night fail in a line that names it, with nothing published, and repairs the file."""
     name = files_of(root)[kind]
-    file, published, kept = root / name, generations.numbers(Store.at(str(root))), content(root)
+    file, before, kept = root / name, published.numbers(Store.at(str(root))), content(root)
     whole, times = file.read_bytes(), file.stat()
     DAMAGE[damage](file)
     if (kind, damage) == ("manifest", "missing"):  # the generation before is the current one then
@@ -188,7 +187,7 @@ def check(root: Path, kind: str, damage: str, night: str, capsys: Capture) -> No
     assert sum(line.startswith("pixdex: ") for line in said) == 1 and said[-1].startswith("pixdex: "), said
     assert Path(name).name in said[-1], said[-1]
     assert "Traceback" not in "\n".join(said)
-    assert generations.numbers(Store.at(str(root))) == published
+    assert published.numbers(Store.at(str(root))) == before
     assert not Store.at(str(root)).exists(layout.LEASE)
     file.write_bytes(whole)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))

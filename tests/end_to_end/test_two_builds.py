@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.builds import EVERYTHING, TINY, content, generation_of, start, wait, write_corpus
-from transforms.generations import published
+from transforms.runs import beginning
 from transforms.storage.store import Store
 
 
@@ -28,7 +28,7 @@ def test_two_started_at_the_same_moment(argv: tuple[object, ...], alone: dict[st
     both = [wait(process) for process in [start("--root", root, *argv), start("--root", root, *argv)]]
     assert [one.code for one in both] == [0, 0], [one.err for one in both]
     assert [one.said["generation"] for one in both] == [1, 1]
-    assert published.unfinished(Store.at(str(root))) is None
+    assert beginning.unfinished(Store.at(str(root))) is None
     assert content(root) == alone
     assert not list((root / "index").rglob(".*"))
 
@@ -45,7 +45,7 @@ def test_one_started_while_the_other_is_in_the_middle(
         time.sleep(0.005)
     both = [wait(process) for process in [first, start("--root", root, *argv)]]
     assert [one.code for one in both] == [0, 0], [one.err for one in both]
-    assert published.unfinished(Store.at(str(root))) is None
+    assert beginning.unfinished(Store.at(str(root))) is None
     assert content(root) == alone
 
 

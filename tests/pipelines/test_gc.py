@@ -17,6 +17,7 @@ from tests.roots import Row, make_root, unit
 from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.records import EncoderSettings, IndexSettings, Request, Source
+from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.search.searcher import Searcher
 from transforms.storage import layout
@@ -237,11 +238,11 @@ def test_what_a_first_build_left_that_was_given_up_goes_though_no_generation_is_
 ) -> None:
     store = Store.at(str(tmp_path / "root"))
     request = Request((Source("images", "file:///new"),), EncoderSettings("demo", "f", 2, ("image",)), IndexSettings())
-    published.abandon(published.begin(store, request))
+    beginning.abandon(beginning.begin(store, request))
     store.create("embeddings/0000/left", b"behind")
     assert collect(tmp_path / "root", "--older-than", "0s") == 0
     assert (said(capsys)["kept"], store.exists("embeddings/0000/left")) == ([], False)
-    assert published.next_number(store) == 2
+    assert beginning.next_number(store) == 2
 
 
 def test_twice_removes_nothing_more(root: Path, capsys: Capture) -> None:
@@ -267,9 +268,9 @@ def test_a_search_that_was_open_before_keeps_finding_the_same(root: Path) -> Non
 
 def test_numbers_are_not_used_again(items: Collection, root: Path) -> None:
     store = Store.at(str(root))
-    number, shard = published.next_number(store), published.next_shard(store)
+    number, shard = beginning.next_number(store), beginning.next_shard(store)
     assert collect(root, "--keep", "1", "--older-than", "0s") == 0
-    assert (published.next_number(store), published.next_shard(store)) == (number, shard)
+    assert (beginning.next_number(store), beginning.next_shard(store)) == (number, shard)
 
     items.pictures["fourth"] = 504
     items.write()
@@ -283,16 +284,16 @@ def test_numbers_of_a_run_that_was_given_up_are_not_used_again(items: Collection
     items.pictures["fourth"] = 504
     items.write()
     stop_before_publishing(root)
-    run = published.unfinished(store)
+    run = beginning.unfinished(store)
     assert run is not None
-    published.abandon(run)
-    number, shard = published.next_number(store), published.next_shard(store)
+    beginning.abandon(run)
+    number, shard = beginning.next_number(store), beginning.next_shard(store)
     assert (number, shard) == (5, run.plan.first_shard + run.plan.shards)
     assert collect(root, "--keep", "1", "--older-than", "0s") == 0
 
-    assert (published.next_number(store), published.next_shard(store)) == (number, shard)
+    assert (beginning.next_number(store), beginning.next_shard(store)) == (number, shard)
     assert not (root / "plans" / "000004" / "embed").exists()
-    assert published.unfinished(store) is None
+    assert beginning.unfinished(store) is None
 
 
 def test_the_next_night_goes_on_from_what_is_left(items: Collection, root: Path, capsys: Capture) -> None:

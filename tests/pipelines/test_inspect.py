@@ -12,6 +12,7 @@ from tests.roots import Row, make_root, unit
 from transforms.generations import published
 from transforms.markers import StageMarker
 from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Request, Source
+from transforms.runs import beginning
 from transforms.shards.files import Reject
 from transforms.storage import layout
 from transforms.storage.store import Store
@@ -40,7 +41,7 @@ def begin(root: Path) -> Request:
     request = Request(
         (Source("images", "file:///new"),), EncoderSettings("demo", "f" * 64, 2, ("image",)), IndexSettings()
     )
-    published.begin(Store.at(str(root)), request)
+    beginning.begin(Store.at(str(root)), request)
     return request
 
 

@@ -15,7 +15,7 @@ from pipelines.terminal import flags, options, plan_report
 from transforms.forecast import rates
 from transforms.forecast.hours import forecast
 from transforms.forecast.workload import THREADS_A_TASK, Machines, Workload
-from transforms.generations import published as generations
+from transforms.generations import published
 from transforms.index.index_key import IndexKey
 from transforms.records import Plan
 from transforms.runs.run import STAGES, Run
@@ -271,20 +271,20 @@ def test_a_plan_is_what_a_build_does(key: str, tmp_path: Path, capsys: pytest.Ca
     root = build_vectors(tmp_path, capsys, rows, "--index-key", key)
     found = planned(capsys, "--root", str(root))
     store = Store.at(str(root))
-    run, published = Run(store, 1), generations.current(store)
+    run, generation = Run(store, 1), published.current(store)
     made = store.read_record("plans/000001/plan.json", Plan)
-    assert published is not None
+    assert generation is not None
     assert (found["vectors"], found["dim"]) == (rows, dim)
-    assert (found["index_key"], found["nlist"]) == (made.index_key, published.trained.nlist)
+    assert (found["index_key"], found["nlist"]) == (made.index_key, generation.trained.nlist)
     assert (found["shards"], found["blocks"]) == (made.shards, made.blocks)
-    assert found["code_bytes"] == published.trained.code_size
+    assert found["code_bytes"] == generation.trained.code_size
     tasks = {stage["stage"]: stage["tasks"] for stage in found["stages"]}
     for stage in ("embed", "sample", "route", "cells", "pass1", "add"):
         marker = run.stage_marker(stage)
         assert marker is not None
         assert marker.tasks == tasks[stage], stage
-    assert found["storage_bytes"]["lists"] == pytest.approx(rows * (published.trained.code_size + 8))
-    assert found["storage_bytes"]["index"] == pytest.approx(published.index.bytes, rel=0.05)
+    assert found["storage_bytes"]["lists"] == pytest.approx(rows * (generation.trained.code_size + 8))
+    assert found["storage_bytes"]["index"] == pytest.approx(generation.index.bytes, rel=0.05)
 
 
 def test_a_root_without_an_index_says_what_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from tests.end_to_end.builds import every_file
 from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
 from transforms.generations import manifest, published
 from transforms.generations.manifest import Generation
+from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.store import Store
@@ -176,14 +177,14 @@ def test_a_file_that_is_gone_or_cut_short_is_named(root: Path, capsys: Capture) 
 def test_a_generation_that_somebody_else_published_meanwhile_is_left_as_it_is(
     root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, next_shard = Store.at(str(root)), published.next_shard
+    store, next_shard = Store.at(str(root)), beginning.next_shard
 
     def publish_meanwhile(where: Store) -> int:
         store.create(layout.generation(3), b"of somebody else")
-        monkeypatch.setattr(published, "next_shard", next_shard)
+        monkeypatch.setattr(beginning, "next_shard", next_shard)
         return 99
 
-    monkeypatch.setattr(published, "next_shard", publish_meanwhile)
+    monkeypatch.setattr(beginning, "next_shard", publish_meanwhile)
     capsys.readouterr()
     assert back(root, "--to", "1") == 1
     assert "generation 3 was published meanwhile" in capsys.readouterr().err

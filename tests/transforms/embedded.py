@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.encoders import TinyEncoder
-from transforms.generations import published
 from transforms.markers import ShardMarker
 from transforms.records import EncoderSettings, IndexSettings, Plan, Request, Source
+from transforms.runs import beginning
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
@@ -34,7 +34,7 @@ SETTINGS = EncoderSettings(
 def planned(root: Path, *sources: Source, settings: EncoderSettings = SETTINGS) -> Run:
     """Plans all sources as one partition."""
     store = Store.at(str(root))
-    run = published.begin(store, Request(sources, settings, IndexSettings()))
+    run = beginning.begin(store, Request(sources, settings, IndexSettings()))
     listings = []
     for number, source in enumerate(sources):
         if source.kind == "csv":

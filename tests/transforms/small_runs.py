@@ -9,9 +9,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from tests.encoders import TinyEncoder
-from transforms.generations import published
 from transforms.markers import StageMarker
 from transforms.records import EncoderSettings, IndexSettings, Request, Source
+from transforms.runs import beginning
 from transforms.runs.run import Run, Stage
 from transforms.storage.store import Store
 from transforms.tasks.embed.open_encoder import fingerprint_of
@@ -27,7 +27,7 @@ TINY = EncoderSettings(
 
 def begin(root: Path, *sources: Source, key: str = "auto", encoder: EncoderSettings = TINY) -> Run:
     """Begins a run of these sources with the tiny encoder."""
-    return published.begin(Store.at(str(root)), Request(sources, encoder, IndexSettings(key)))
+    return beginning.begin(Store.at(str(root)), Request(sources, encoder, IndexSettings(key)))
 
 
 def pictures(folder: Path) -> Source:

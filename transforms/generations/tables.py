@@ -1,14 +1,131 @@
-"""What a published generation is made of, read from its tables: its shards, its blocks, its key buckets."""
+"""The tables of a generation: what a row of each is, how it is written, and how it is read.
 
-from dataclasses import dataclass, fields
-from typing import Any
+| table | a row is |
+|---|---|
+| shards | a shard of embeddings: its file, or the range of ready embeddings that it stands for, and its counts |
+| blocks | a shard index, merged or a delta |
+| segments | a range of lists of the merged index: of one file, or a file of its own |
+| rejects | the rejects of a shard |
+| tombstones | the dead rows of a folder of shards |
+| keys | a hash bucket of the key tables |
+| containers | a file of the sources that need not be opened while its version is the same |
+
+Every row that names a file below the root has its `path`, `bytes` and `checksum`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+import pyarrow as pa
 
 from transforms.generations.key_tables import Bucket
 from transforms.generations.manifest import Generation
-from transforms.markers import ListsMarker, ShardMarker
+from transforms.markers import KeysMarker, ListsMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker
 from transforms.records import FileReference, Plan, VectorRange
 from transforms.storage import parquet_files
+from transforms.storage.parquet_files import READY
 from transforms.storage.store import Store
+
+Row = Mapping[str, Any]
+"""A row of a table as Arrow gives and takes it, by the names of its columns."""
+
+_FILE: Final = [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
+
+
+def file_of(row: Row) -> FileReference:
+    """Returns the file that a row of a table names."""
+    return FileReference(row["path"], row["bytes"], row["checksum"])
+
+
+def _counts(*names: str) -> list[tuple[str, pa.DataType]]:
+    return [(name, pa.int64()) for name in names]
+
+
+def _write(store: Store, rows: Iterable[Row], schema: pa.Schema) -> FileReference:
+    return parquet_files.write_table(store, pa.Table.from_pylist(list(rows), schema=schema))
+
+
+def _read(store: Store, table: FileReference | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [] if table is None else parquet_files.read(store, table).to_pylist()
+    return rows
+
+
+# --- all of them -------------------------------------------------------------------------------------------------
+
+
+def named_in_manifest(generation: Generation) -> list[FileReference]:
+    """Returns every file that a generation names by itself: the trained index, canaries, tables, a merged file."""
+    trained = generation.trained
+    named = [trained.index, trained.training, trained.assignment, generation.canaries, *generation.tables.all]
+    if not generation.is_segmented:
+        named.append(generation.index)
+    return [file for file in named if file is not None]
+
+
+def named_in_table(store: Store, generation: Generation, table: FileReference) -> list[FileReference]:
+    """Returns every file that a table of a generation lists.
+
+    Raises:
+        PixdexError: the table is missing or damaged.
+    """
+    columns = parquet_files.read(store, table)
+    if table == generation.tables.segments and not generation.is_segmented:
+        return []  # its rows are ranges of one file
+    if "path" not in columns.column_names:  # containers are elsewhere
+        return []
+    rows = columns.select(["path", "bytes", "checksum"]).to_pylist()
+    return [file_of(row) for row in rows if row["path"]]
+
+
+def references(store: Store, generation: Generation) -> list[FileReference]:
+    """Returns every file below the root that a generation needs, with its size and checksum; itself left out.
+
+    Raises:
+        PixdexError: a table is missing or damaged.
+    """
+    listed = (file for table in generation.tables.all for file in named_in_table(store, generation, table))
+    return [*named_in_manifest(generation), *listed]
+
+
+# --- shards ------------------------------------------------------------------------------------------------------
+
+_SHARD_COUNTS: Final = ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
+_SHARDS: Final = pa.schema([*_counts(*_SHARD_COUNTS), *_FILE, ("ready", READY)])
+"""Counts are those of the embedding: rows that died since are in them."""
+
+
+def write_shards(store: Store, shards: Iterable[ShardMarker]) -> FileReference:
+    """Writes the table of shards."""
+    return _write(store, map(_shard_row, shards), _SHARDS)
+
+
+def shards_of(store: Store, generation: Generation) -> list[ShardMarker]:
+    """Returns the shards of a generation in order of their numbers, as the embed stage left them.
+
+    Cost: about 10 microseconds a shard, and 1 KB of memory.
+    """
+    named = {field.name for field in fields(ShardMarker)}
+    shards = []
+    for row in _read(store, generation.tables.shards):
+        counts = {name: value for name, value in row.items() if name in named and name != "ready"}
+        ready = VectorRange(**row["ready"]) if row.get("ready") else None
+        embeddings = file_of(row) if row["path"] else None
+        shards.append(ShardMarker(**counts, digest="", embeddings=embeddings, rejects=None, seconds=0.0, ready=ready))
+    return sorted(shards, key=lambda marker: marker.shard)
+
+
+def _shard_row(marker: ShardMarker) -> Row:
+    counts = {name: getattr(marker, name) for name in _SHARD_COUNTS}
+    ready = {"ready": asdict(marker.ready) if marker.ready else None}
+    return counts | (asdict(marker.embeddings) if marker.embeddings else {}) | ready
+
+
+# --- blocks ------------------------------------------------------------------------------------------------------
+
+_BLOCK_COUNTS: Final = ("block", "rows", "first_shard", "last_shard")
+_BLOCKS: Final = pa.schema([*_counts(*_BLOCK_COUNTS), ("merged", pa.bool_()), *_FILE])
+"""Shard indexes; those that are not `merged` are deltas, which a search scans beside the merged index."""
 
 
 @dataclass(frozen=True)
@@ -27,69 +144,130 @@ class BlockMember:
         return ListsMarker(0, "", self.rows, self.lists)
 
 
-def shards_of(store: Store, generation: Generation) -> list[ShardMarker]:
-    """Returns the shards of a generation in order of their numbers, as the embed stage left them.
-
-    Cost: about 10 microseconds a shard, and 1 KB of memory.
-    """
-    named = {field.name for field in fields(ShardMarker)}
-    found = []
-    for row in parquet_files.read(store, generation.tables.shards).to_pylist():
-        counts = {name: value for name, value in row.items() if name in named and name != "ready"}
-        ready = VectorRange(**row["ready"]) if row.get("ready") else None
-        embeddings = file_of(row) if row["path"] else None
-        found.append(ShardMarker(**counts, digest="", embeddings=embeddings, rejects=None, seconds=0.0, ready=ready))
-    return sorted(found, key=lambda marker: marker.shard)
+def write_blocks(store: Store, blocks: Sequence[BlockMember]) -> FileReference:
+    """Writes the table of shard indexes."""
+    return _write(store, map(_block_row, range(len(blocks)), blocks), _BLOCKS)
 
 
 def blocks_of(store: Store, generation: Generation) -> list[BlockMember]:
     """Returns the shard indexes of a generation, the merged ones and the deltas, in order of their shards."""
-    rows = parquet_files.read(store, generation.tables.blocks).to_pylist()
-    found = [
+    blocks = [
         BlockMember(file_of(row), row["rows"], row["first_shard"], row["last_shard"], row["merged"])
-        for row in rows
+        for row in _read(store, generation.tables.blocks)
         if "merged" in row  # a root of before there were deltas has none
     ]
-    return sorted(found, key=lambda block: block.first_shard)
+    return sorted(blocks, key=lambda block: block.first_shard)
 
 
-def buckets_of(store: Store, generation: Generation) -> list[Bucket]:
-    """Returns the hash buckets of a generation's key tables."""
-    if generation.tables.keys is None:
-        return []
-    rows = parquet_files.read(store, generation.tables.keys).to_pylist()
-    return [Bucket(row["bucket"], row["bits"], file_of(row)) for row in rows]
+def _block_row(number: int, block: BlockMember) -> Row:
+    counts = {name: getattr(block, name) for name in ("rows", "first_shard", "last_shard", "merged")}
+    return {"block": number, **counts, **asdict(block.lists)}
 
 
-def removed_of(store: Store, plan: Plan) -> list[Bucket]:
-    """Returns the files with the entries that a plan removes, each of a hash bucket."""
-    if plan.removed is None:
-        return []
-    rows = parquet_files.read(store, plan.removed).to_pylist()
-    return [Bucket(row["bucket"], row["bits"], file_of(row)) for row in rows]
+# --- segments ----------------------------------------------------------------------------------------------------
+
+_SEGMENTS: Final = pa.schema([*_counts("first_list", "last_list", "offset"), *_FILE])
 
 
-def rejects_of(store: Store, generation: Generation) -> dict[int, FileReference]:
+def write_segments(store: Store, rows: Iterable[Row]) -> FileReference:
+    """Writes the table of the ranges of a merged index, of rows that `piece_row` or `segment_row` made."""
+    return _write(store, rows, _SEGMENTS)
+
+
+def piece_row(path: str, piece: PieceMarker) -> Row:
+    """Returns the row of a range of lists that stands in one file with the others."""
+    return {
+        "first_list": piece.first_list,
+        "last_list": piece.last_list,
+        "offset": piece.offset,
+        "bytes": piece.bytes,
+        "path": path,
+        "checksum": piece.checksum,
+    }
+
+
+def segment_row(segment: SegmentMarker) -> Row:
+    """Returns the row of a range of lists that is a file of its own."""
+    lists = asdict(segment.lists)
+    return {"first_list": segment.first_list, "last_list": segment.last_list, "offset": 0, **lists}
+
+
+# --- rejects -----------------------------------------------------------------------------------------------------
+
+_REJECTS: Final = pa.schema([*_counts("shard", "rejected"), *_FILE])
+
+
+def write_rejects(store: Store, rejects: Mapping[int, RejectsFile]) -> FileReference:
+    """Writes the table of the files of rejects, given by their shards; a shard without a file has no row."""
+    rows = (
+        {"shard": shard, "rejected": rejected.rejected, **asdict(rejected.file)}
+        for shard, rejected in sorted(rejects.items())
+        if rejected.file is not None
+    )
+    return _write(store, rows, _REJECTS)
+
+
+def rejects_of(store: Store, generation: Generation) -> dict[int, RejectsFile]:
     """Returns the files of rejects of a generation by their shards."""
-    return {row["shard"]: file_of(row) for row in parquet_files.read(store, generation.tables.rejects).to_pylist()}
+    rows = _read(store, generation.tables.rejects)
+    return {row["shard"]: RejectsFile(row["shard"], row["rejected"], file_of(row)) for row in rows}
+
+
+# --- tombstones --------------------------------------------------------------------------------------------------
+
+_TOMBSTONES: Final = pa.schema([*_counts("folder", "rows"), *_FILE])
+
+
+def write_tombstones(store: Store, files: Mapping[int, tuple[int, FileReference]]) -> FileReference | None:
+    """Writes the table of the dead rows, given as `tombstones_of` returns them; none are no table."""
+    rows = [{"folder": folder, "rows": dead, **asdict(file)} for folder, (dead, file) in files.items()]
+    return _write(store, rows, _TOMBSTONES) if rows else None
 
 
 def tombstones_of(store: Store, generation: Generation) -> dict[int, tuple[int, FileReference]]:
     """Returns how many rows are dead and the file that says which, by folder of shards."""
-    if generation.tables.tombstones is None:
-        return {}
-    rows = parquet_files.read(store, generation.tables.tombstones).to_pylist()
-    return {row["folder"]: (row["rows"], file_of(row)) for row in rows}
+    return {row["folder"]: (row["rows"], file_of(row)) for row in _read(store, generation.tables.tombstones)}
+
+
+# --- key buckets -------------------------------------------------------------------------------------------------
+
+_KEY_COUNTS: Final = ("entries", "rejected", "images", "texts", "keywords")
+_KEYS: Final = pa.schema([*_counts("bucket", "bits", *_KEY_COUNTS), *_FILE])
+
+
+def write_keys(store: Store, markers: Sequence[KeysMarker]) -> FileReference | None:
+    """Writes the table of all hash buckets of the key tables; none are no table."""
+    bits = len(markers).bit_length() - 1
+    return _write(store, (_keys_row(marker, bits) for marker in markers), _KEYS) if markers else None
+
+
+def buckets_of(store: Store, generation: Generation) -> list[Bucket]:
+    """Returns the hash buckets of a generation's key tables."""
+    return _buckets(store, generation.tables.keys)
+
+
+def removed_of(store: Store, plan: Plan) -> list[Bucket]:
+    """Returns the files with the entries that a plan removes, each of a hash bucket."""
+    return _buckets(store, plan.removed)
+
+
+def _buckets(store: Store, table: FileReference | None) -> list[Bucket]:
+    return [Bucket(row["bucket"], row["bits"], file_of(row)) for row in _read(store, table)]
+
+
+def _keys_row(marker: KeysMarker, bits: int) -> Row:
+    counts = {name: getattr(marker, name) for name in _KEY_COUNTS}
+    return {"bucket": marker.number, "bits": bits, **counts, **asdict(marker.file)}
+
+
+# --- containers --------------------------------------------------------------------------------------------------
+
+
+def write_containers(store: Store, planned: FileReference | None) -> FileReference | None:
+    """Writes the table of containers as a plan has it, below the tables that generations share."""
+    return None if planned is None else parquet_files.write_table(store, parquet_files.read(store, planned))
 
 
 def containers_of(store: Store, generation: Generation) -> dict[str, str]:
     """Returns the versions of the containers that need not be opened while these are the same."""
-    if generation.tables.containers is None:
-        return {}
-    rows = parquet_files.read(store, generation.tables.containers).to_pylist()
-    return {row["uri"]: row["version"] for row in rows}
-
-
-def file_of(row: dict[str, Any]) -> FileReference:
-    """Returns the file that a row of a table names."""
-    return FileReference(row["path"], row["bytes"], row["checksum"])
+    return {row["uri"]: row["version"] for row in _read(store, generation.tables.containers)}

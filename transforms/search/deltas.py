@@ -11,13 +11,13 @@ from typing import Any
 import faiss
 
 from transforms.errors import PixdexError
-from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.index.lists.format import HEAD, Seal, segment_starts
 from transforms.index.lists.reader import ListFile
 from transforms.markers import TrainedIndex
 from transforms.records import FileReference
 from transforms.search.local_copies import cached_lists
+from transforms.storage import parquet_files
 from transforms.storage.store import Store, missing
 
 _MOST_TABLE_BYTES = 64 << 20
@@ -26,7 +26,7 @@ _MOST_TABLE_BYTES = 64 << 20
 
 def delta_files(store: Store, generation: Generation) -> list[FileReference]:
     """Returns the shard indexes of a generation that are not in its merged index."""
-    table = published.read_table(store, generation.tables.blocks)
+    table = parquet_files.read(store, generation.tables.blocks)
     if "merged" not in table.column_names:  # written before there were any
         return []
     return [

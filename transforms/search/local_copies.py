@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from transforms.errors import PixdexError
-from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.index.faiss_file import write_head
 from transforms.index.lists.format import Seal
@@ -19,7 +18,7 @@ from transforms.index.lists.merge import merge_range, merged_sizes
 from transforms.index.lists.reader import ListFile
 from transforms.index.trained import read_training
 from transforms.records import FileReference
-from transforms.storage import atomic
+from transforms.storage import atomic, parquet_files
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store, missing
 from transforms.tasks.merge.inputs import ListsReference, MergeInputs
@@ -148,7 +147,7 @@ def _copy(store: Store, reference: FileReference, file: Path) -> None:
 
 
 def _segments(store: Store, generation: Generation) -> list[ListsReference]:
-    rows = published.read_table(store, generation.tables.segments).to_pylist()
+    rows = parquet_files.read(store, generation.tables.segments).to_pylist()
     return [
         ListsReference(
             range(row["first_list"], row["last_list"]), FileReference(row["path"], row["bytes"], row["checksum"])

@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import UsageError
-from transforms.generations import manifest, tombstones
-from transforms.generations import published as generations
+from transforms.generations import tombstones
 from transforms.generations.manifest import Generation
+from transforms.generations.published import open_generation
 from transforms.index.scan import search_lists
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Modality
 from transforms.search import ranking
 from transforms.search.hits import Hit, RowMetadata
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, Ranked, Reach
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 _ROUNDING = 1e-3
@@ -49,7 +50,7 @@ class Searcher:
         self.generation = generation
         self._index = open_index(store, generation, fast_scan=fast_scan)
         self._dead = tombstones.read_all(store, generation.tables.tombstones)
-        table = generations.read_table(store, generation.tables.shards)
+        table = parquet_files.read(store, generation.tables.shards)
         # 4 microseconds a shard: 0.06 s at 10⁹ vectors.
         self._shards = {row["shard"]: row for row in table.to_pylist() if row["path"] or row.get("ready")}
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
@@ -171,25 +172,6 @@ class Searcher:
             bits[self._dead.shards[inside]] &= ~self._dead.bits[inside]
             self._bitmaps[modality] = bits.reshape(-1)
         return self._bitmaps[modality]
-
-
-def open_generation(store: Store, number: int | None = None) -> Generation:
-    """Returns the current generation, or the one with this number.
-
-    Raises:
-        UsageError: there is none.
-    """
-    published = generations.numbers(store)
-    if store.local is not None and not store.local.is_dir():
-        raise UsageError(f"--root {store.local}: there is no such folder; check its spelling")
-    root = store.local or store.url
-    if not published:
-        raise UsageError(f"--root {root}: no generation is there yet; make one with: pixdex build --root {root} …")
-    if number is None:
-        number = published[-1]
-    elif number not in published:
-        raise UsageError(f"--root {root}: there is no generation {number}, only {', '.join(map(str, published))}")
-    return manifest.read(store, number)
 
 
 def _rows_of(shard: dict[str, Any], modality: Modality) -> slice:

@@ -7,9 +7,8 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from transforms.errors import PixdexError
-from transforms.generations import published
 from transforms.markers import StageMarker
-from transforms.runs import inventory
+from transforms.runs import beginning, inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
@@ -41,7 +40,7 @@ class _Publish(RunTask):
                 f"{run.store.url}: the run of generation {run.generation} was given up by another build of this root"
             )
         if inventory.is_idle(run):
-            published.abandon(run)
+            beginning.abandon(run)
             _forget_listing(run)
         else:
             publish.publish(run)

@@ -88,7 +88,9 @@ def shards_to_check(run: Run) -> Iterator[tuple[int, FileReference]]:
     for marker in tables.shards_of(run.base_store, base):
         if marker.embeddings is not None:
             yield marker.shard, marker.embeddings
-    yield from tables.rejects_of(run.base_store, base).items()
+    for shard, rejects in tables.rejects_of(run.base_store, base).items():
+        if rejects.file is not None:
+            yield shard, rejects.file
 
 
 def is_damaged(run: Run, file: FileReference) -> bool:

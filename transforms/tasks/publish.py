@@ -1,43 +1,18 @@
-"""The tables of a generation, and publishing it: the last step of a run, which makes all of it visible at once."""
+"""Publishing a generation: the last step of a run, which makes all of it visible at once."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-import pyarrow as pa
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from transforms.errors import PixdexError
 from transforms.generations import manifest, tables
 from transforms.generations.manifest import SEGMENTS, Generation, Tables, Totals
-from transforms.generations.tables import BlockMember
+from transforms.generations.tables import BlockMember, Row
 from transforms.index.lists.format import ID_BYTES
 from transforms.markers import KeysMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker, TrainedIndex
 from transforms.records import FileReference, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
-from transforms.storage import layout, parquet_files
-from transforms.storage.parquet_files import READY
-from transforms.storage.store import Store
-
-_FILE = [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
-_SHARD_COUNTS = ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
-_SHARDS = pa.schema([*((name, pa.int64()) for name in _SHARD_COUNTS), *_FILE, ("ready", READY)])
-"""Counts are those of the embedding: rows that died since are in them."""
-
-_BLOCKS = pa.schema(
-    [
-        *((name, pa.int64()) for name in ("block", "rows", "first_shard", "last_shard")),
-        ("merged", pa.bool_()),
-        *_FILE,
-    ]
-)
-"""Shard indexes; those that are not `merged` are deltas, which a search scans beside the merged index."""
-
-_SEGMENTS = pa.schema([*((name, pa.int64()) for name in ("first_list", "last_list", "offset")), *_FILE])
-_REJECTS = pa.schema([("shard", pa.int64()), ("rejected", pa.int64()), *_FILE])
-_TOMBSTONES = pa.schema([("folder", pa.int64()), ("rows", pa.int64()), *_FILE])
-_KEY_COUNTS = ("entries", "rejected", "images", "texts", "keywords")
-_KEYS = pa.schema([*((name, pa.int64()) for name in ("bucket", "bits", *_KEY_COUNTS)), *_FILE])
+from transforms.storage import layout
 
 
 def publish(run: Run) -> Generation:
@@ -57,7 +32,7 @@ def publish(run: Run) -> Generation:
         index, segments = base.index, base.tables.segments
     else:
         assert merged is not None
-        index, segments = merged.index, _write(store, merged.segments, _SEGMENTS)
+        index, segments = merged.index, tables.write_segments(store, merged.segments)
     generation = Generation(
         generation=run.generation,
         request=replace(run.request, reindex=None),
@@ -66,13 +41,13 @@ def publish(run: Run) -> Generation:
         trained=trained.trained,
         index=index,
         tables=Tables(
-            shards=_write(store, map(_shard_row, shards), _SHARDS),
-            blocks=_write(store, map(_block_row, range(len(lists.all)), lists.all), _BLOCKS),
+            shards=tables.write_shards(store, shards),
+            blocks=tables.write_blocks(store, lists.all),
             segments=segments,
-            rejects=_write(store, _reject_rows(run), _REJECTS),
-            tombstones=_write(store, map(_tombstones_row, files.items()), _TOMBSTONES) if files else None,
-            keys=_write(store, (_keys_row(marker, len(keys)) for marker in keys), _KEYS) if keys else None,
-            containers=_containers(run),
+            rejects=tables.write_rejects(store, _rejects(run)),
+            tombstones=tables.write_tombstones(store, files),
+            keys=tables.write_keys(store, keys),
+            containers=tables.write_containers(store, run.plan.containers),
         ),
         next_shard=run.plan.first_shard + run.plan.shards,
         canaries=trained.canaries,
@@ -96,7 +71,7 @@ class _Merged:
     """The merged index of a run: what names it, the rows of its table, how many vectors, and what is not there."""
 
     index: FileReference
-    segments: list[dict[str, Any]]
+    segments: list[Row]
     rows: int
     missing: list[FileReference]
 
@@ -107,7 +82,7 @@ def _merged(run: Run, trained: TrainedIndex) -> _Merged:
 
 def _pieces(run: Run, trained: TrainedIndex) -> _Merged:
     pieces, path = merged_pieces(run), layout.merged_index(run.generation)
-    segments = [_segment_row(path, piece) for piece in pieces]
+    segments = [tables.piece_row(path, piece) for piece in pieces]
     index = FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}")
     entry = trained.code_size + ID_BYTES
     rows, rest = divmod(sum(piece.bytes for piece in pieces if piece.number), entry)
@@ -121,10 +96,7 @@ def _pieces(run: Run, trained: TrainedIndex) -> _Merged:
 
 def _segments(run: Run, trained: TrainedIndex) -> _Merged:
     markers = merged_segments(run)
-    segments = [
-        {"first_list": marker.first_list, "last_list": marker.last_list, "offset": 0, **asdict(marker.lists)}
-        for marker in markers
-    ]
+    segments = [tables.segment_row(marker) for marker in markers]
     edges = [0, *(marker.last_list for marker in markers)]
     if [marker.first_list for marker in markers] != edges[:-1] or edges[-1] != trained.nlist:
         raise PixdexError(f"{run.store.url}: the segments do not cover all lists: start again with --abandon-plan")
@@ -175,62 +147,16 @@ def _totals(
     )
 
 
-def _shard_row(marker: ShardMarker) -> dict[str, Any]:
-    counts = {name: getattr(marker, name) for name in _SHARD_COUNTS}
-    ready = {"ready": asdict(marker.ready) if marker.ready else None}
-    return counts | (asdict(marker.embeddings) if marker.embeddings else {}) | ready
-
-
-def _block_row(number: int, block: BlockMember) -> dict[str, Any]:
-    counts = {name: getattr(block, name) for name in ("rows", "first_shard", "last_shard", "merged")}
-    return {"block": number, **counts, **asdict(block.lists)}
-
-
-def _reject_rows(run: Run) -> list[dict[str, Any]]:
+def _rejects(run: Run) -> dict[int, RejectsFile]:
     """The files of rejects: the base's, less what was forgotten, and the run's own."""
-    found: dict[int, RejectsFile] = {}
-    if run.base is not None:
-        for row in parquet_files.read(run.store, run.base.tables.rejects).to_pylist():
-            found[row["shard"]] = RejectsFile(row["shard"], row["rejected"], tables.file_of(row))
+    rejects: dict[int, RejectsFile] = {} if run.base is None else tables.rejects_of(run.store, run.base)
     for changed in inventory.tombstone_markers(run):
-        found.update((file.shard, file) for file in changed.rejects)
-    found.update((marker.shard, RejectsFile(marker.shard, marker.rejected, marker.rejects)) for marker in run.shards())
+        rejects.update((file.shard, file) for file in changed.rejects)
+    rejects.update(
+        (marker.shard, RejectsFile(marker.shard, marker.rejected, marker.rejects)) for marker in run.shards()
+    )
     buried = inventory.dead_rows(run).count_by_shard
     for marker in inventory.all_shards(run):
         if marker.ready and marker.shard in buried:  # a file that is gone takes its rejects along
-            found.pop(marker.shard, None)
-    return [
-        {"shard": shard, "rejected": file.rejected, **asdict(file.file)}
-        for shard, file in sorted(found.items())
-        if file.file is not None
-    ]
-
-
-def _containers(run: Run) -> FileReference | None:
-    planned = run.plan.containers
-    return None if planned is None else parquet_files.write_table(run.store, parquet_files.read(run.store, planned))
-
-
-def _tombstones_row(folder: tuple[int, tuple[int, FileReference]]) -> dict[str, Any]:
-    number, (rows, file) = folder
-    return {"folder": number, "rows": rows, **asdict(file)}
-
-
-def _keys_row(marker: KeysMarker, buckets: int) -> dict[str, Any]:
-    counts = {name: getattr(marker, name) for name in _KEY_COUNTS}
-    return {"bucket": marker.number, "bits": buckets.bit_length() - 1, **counts, **asdict(marker.file)}
-
-
-def _segment_row(path: str, piece: PieceMarker) -> dict[str, Any]:
-    return {
-        "first_list": piece.first_list,
-        "last_list": piece.last_list,
-        "offset": piece.offset,
-        "bytes": piece.bytes,
-        "path": path,
-        "checksum": piece.checksum,
-    }
-
-
-def _write(store: Store, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> FileReference:
-    return parquet_files.write_table(store, pa.Table.from_pylist(list(rows), schema=schema))
+            rejects.pop(marker.shard, None)
+    return rejects

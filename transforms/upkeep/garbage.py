@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from transforms.generations import manifest, published
+from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.backend import StoredFile
@@ -76,7 +77,7 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
         PixdexError: a table of a generation that stays cannot be read: nothing may be removed then.
     """
     numbers = published.numbers(store)
-    run = published.unfinished(store)
+    run = beginning.unfinished(store)
     kept = _kept(store, numbers, keep, now - grace_seconds)
     if run is not None and run.base is not None:
         kept = sorted({*kept, run.base.generation})

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from transforms.errors import PixdexError, UsageError
-from transforms.generations import published
 from transforms.records import FORMAT_VERSION, encode
+from transforms.runs import beginning
 from transforms.runs.run import STAGES, Run
 from transforms.storage import layout
 from transforms.storage.store import Store
@@ -233,7 +233,7 @@ def _last_marker(store: Store, run: int | None) -> float:
     """When the newest marker of a run was written, in seconds since the epoch; 0 where there is none."""
     number = run
     if number is None:
-        unfinished = published.unfinished(store)
+        unfinished = beginning.unfinished(store)
         number = None if unfinished is None else unfinished.generation
     if number is None:
         return 0.0

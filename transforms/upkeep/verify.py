@@ -80,17 +80,9 @@ def orphans(store: Store, needed: Iterable[str]) -> list[StoredFile]:
 
 def _files(store: Store, generation: Generation, report: Report) -> list[FileReference]:
     """Returns every file that is named with its checksum, tables left out; of a merged file, only its name and size."""
-    trained = generation.trained
-    named = [trained.index, trained.training, trained.assignment, generation.canaries]
-    if not generation.is_segmented:
-        named.append(generation.index)
-    for table in generation.tables.all:
-        if not report.is_whole(table) or (table == generation.tables.segments and not generation.is_segmented):
-            continue
-        columns = parquet_files.read(store, table)
-        if "path" in columns.column_names:  # containers are elsewhere
-            named += [tables.file_of(row) for row in columns.to_pylist() if row["path"]]
-    return [file for file in named if file is not None]
+    by_itself = [file for file in tables.named_in_manifest(generation) if file not in generation.tables.all]
+    whole = (table for table in generation.tables.all if report.is_whole(table))
+    return [*by_itself, *(file for table in whole for file in tables.named_in_table(store, generation, table))]
 
 
 def _way_out(generation: Generation, file: FileReference) -> str | None:

@@ -27,8 +27,8 @@ from tests import gcs
 from tests.conftest import REPOSITORY
 from tests.jobs import JOBS
 from transforms.forecast.machines import LARGE_BYTES, SMALL_BYTES
-from transforms.generations import published
 from transforms.records import FileReference, ItemSlice, Partition, Plan, digest
+from transforms.runs import beginning
 from transforms.runs import partitions as planning
 from transforms.storage import layout
 from transforms.storage.store import Store
@@ -225,7 +225,7 @@ def test_a_graph_does_not_grow_with_the_plan(job: str, graph: Graph) -> None:
 
 def commit_plan(root: str, partitions: int) -> None:
     """Plans the run of a root that has begun, as its workers would."""
-    run = published.unfinished(Store.at(root))
+    run = beginning.unfinished(Store.at(root))
     assert run is not None
     table = FileReference("items.parquet", 1, "sha256:0")
     cut = [Partition(shard, shard // 64, (ItemSlice(table, 0, 65536),), 65536, 65536) for shard in range(partitions)]
@@ -338,7 +338,7 @@ def test_the_launcher_of_a_template_describes_the_job_and_ends(bucket: str, tmp_
         )
     assert launched.returncode == 0, launched.stderr
     assert json.loads(launched.stdout.splitlines()[-1]) == HANDED_OVER
-    run = published.unfinished(Store.at(parameters["root"]))
+    run = beginning.unfinished(Store.at(parameters["root"]))
     assert run is not None and run.request.encoder.normalize is False
     assert IMAGE in json.dumps(described(bucket)["environment"])
     staged = Store.at(bucket).filesystem.find(f"{bucket}/temp")

@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 
 from transforms.errors import UsageError
 from transforms.records import ROWS_PER_SHARD, Block, FileReference, Partition, Plan, VectorRange
-from transforms.runs import partitions as planning
-from transforms.runs.partitions import Listing, block_rows, cut, cut_ready, partition_rows
+from transforms.runs.partitions import (
+    Listing,
+    block_rows,
+    check_not_empty,
+    cut,
+    cut_ready,
+    partition_rows,
+    read_blocks,
+    read_partitions,
+    write_partitions,
+)
 from transforms.storage.store import Store
 
 CHUNK = st.integers(1, 1024).flatmap(lambda items: st.tuples(st.just(items), st.integers(0, 5120)))
@@ -63,8 +72,8 @@ def test_counts_add_up_and_shards_are_numbered_on(listings: list[Listing], first
 def test_blocks_are_consecutive_and_within_their_limit(chunks: list[int], nlist: int) -> None:
     listing = Listing(0, "c", FileReference("t", 1, "sha256:0"), tuple((rows, rows) for rows in chunks))
     with pytest.MonkeyPatch.context() as patched:  # small numbers make many blocks
-        patched.setattr(planning, "MIN_PARTITION_ROWS", 1024)
-        patched.setattr(planning, "ROWS_PER_SHARD", 1024)
+        patched.setattr("transforms.runs.partitions.MIN_PARTITION_ROWS", 1024)
+        patched.setattr("transforms.runs.partitions.ROWS_PER_SHARD", 1024)
         limit = block_rows(sum(chunks), nlist, 72)
         partitions = cut([listing], 0, limit)
     blocks = [list(members) for _, members in itertools.groupby(partitions, key=lambda partition: partition.block)]
@@ -113,16 +122,16 @@ def test_partitions_read_back_as_they_were_written(
     store = Store.at(str(tmp_path_factory.mktemp("root")))
     partitions = cut(listings, 3, 65_536)
 
-    assert list(planning.read_partitions(store, planning.write_partitions(store, "plans", partitions))) == partitions
+    assert list(read_partitions(store, write_partitions(store, "plans", partitions))) == partitions
 
 
 def test_blocks_of_a_plan_cover_its_shards(tmp_path: Path) -> None:
     store = Store.at(str(tmp_path))
     partitions = [Partition(10 + number, number // 700, (), 1, 1) for number in range(2500)]
-    table = planning.write_partitions(store, "plans", partitions)
+    table = write_partitions(store, "plans", partitions)
     plan = Plan(1, "d", table, 10, 2500, 4, 2500, 2500, "IVF1,Flat")
 
-    blocks = list(planning.read_blocks(store, plan))
+    blocks = list(read_blocks(store, plan))
 
     assert blocks == [Block(0, 10, 710), Block(1, 710, 1410), Block(2, 1410, 2110), Block(3, 2110, 2510)]
     assert [shard for block in blocks for shard in block.shards] == list(range(10, 2510))
@@ -131,7 +140,7 @@ def test_blocks_of_a_plan_cover_its_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("ready", "words"), [(False, "the sources hold no item"), (True, "of --vectors hold no")])
 def test_sources_without_an_item_are_refused(ready: bool, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        planning.check_not_empty(0, ready=ready)
+        check_not_empty(0, ready=ready)
 
 
 RANGES = st.lists(st.integers(0, 200_000), max_size=8).map(
@@ -165,7 +174,7 @@ def test_ready_ranges_read_back_as_they_were_written(tmp_path: Path) -> None:
     parquet = VectorRange("s3://b/a.parquet", "parquet", 0, 7, "stat:1", column="vector")
     partitions = cut_ready([npy, parquet], 3, 65_536)
 
-    assert list(planning.read_partitions(store, planning.write_partitions(store, "plans", partitions))) == partitions
+    assert list(read_partitions(store, write_partitions(store, "plans", partitions))) == partitions
 
 
 def test_a_hundred_thousand_files_are_cut_in_seconds() -> None:

@@ -20,13 +20,14 @@ from tests.examples import costly
 from tests.roots import METRICS, Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
 from transforms.generations.manifest import Generation
+from transforms.generations.published import open_generation
 from transforms.index.lists import format
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference, Metric, row_ids
 from transforms.search import deltas
 from transforms.search.hits import Hit
 from transforms.search.open_index import open_index
-from transforms.search.searcher import Searcher, open_generation
+from transforms.search.searcher import Searcher
 from transforms.storage import parquet_files
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store

@@ -13,7 +13,7 @@ from tests.transforms.small_runs import TINY, begin, go, pictures, pipeline, tas
 from transforms.errors import PixdexError
 from transforms.markers import ShardMarker
 from transforms.records import EncoderSettings, Source
-from transforms.runs import partitions as planning
+from transforms.runs.partitions import read_partitions
 from transforms.runs.run import Run
 from transforms.stages.embed import EmbedPartition, EmbedPartitions
 from transforms.stages.plan import PlanItems
@@ -70,7 +70,7 @@ def test_bundles_that_run_twice_leave_each_shard_once(run: Run) -> None:
 
 
 def test_each_task_is_the_number_of_its_shard(run: Run) -> None:
-    partitions = list(planning.read_partitions(run.store, run.plan.partitions))
+    partitions = list(read_partitions(run.store, run.plan.partitions))
     with pipeline() as p:
         done = p | beam.Create(partitions) | beam.ParDo(EmbedPartition(run))
         assert_that(done, equal_to([partition.shard for partition in partitions]))

@@ -21,11 +21,10 @@ from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.small_runs import go, tasks
 from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables
-from transforms.generations import published as generations
 from transforms.generations.key_tables import Bucket
 from transforms.markers import KeysMarker
 from transforms.records import Reindex
-from transforms.runs import inventory
+from transforms.runs import beginning, inventory
 from transforms.runs.run import Run
 from transforms.stages.embed import EmbedPartitions
 from transforms.stages.keys import UpdateKeys
@@ -80,8 +79,8 @@ def items(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_bu
 def night(root: Path) -> Run:
     """Begins a reindex that stands before its key tables."""
     store, published = Store.at(str(root)), generation_of(root)
-    run = generations.begin(store, replace(published.request, reindex=Reindex(published.generation)))
-    go(PlanItems(run, generations.next_shard(store)))
+    run = beginning.begin(store, replace(published.request, reindex=Reindex(published.generation)))
+    go(PlanItems(run, beginning.next_shard(store)))
     go(EmbedPartitions(run))
     return run
 

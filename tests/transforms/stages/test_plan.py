@@ -12,10 +12,10 @@ from tests.corpora import write_csv, write_pictures
 from tests.transforms.ready import random_vectors, save_npy, save_parquet
 from tests.transforms.small_runs import TINY, begin, go, pictures, pipeline, tasks
 from transforms.errors import PixdexError, UsageError
-from transforms.generations import published
 from transforms.markers import StageMarker
 from transforms.records import Plan, Source, digest
-from transforms.runs import partitions as planning
+from transforms.runs import beginning
+from transforms.runs.partitions import read_partitions
 from transforms.runs.run import Run
 from transforms.sources import items
 from transforms.stages.plan import PlanItems
@@ -24,7 +24,7 @@ from transforms.storage import layout
 
 def keys(run: Run) -> list[str]:
     """Returns the planned keys in plan order."""
-    partitions = planning.read_partitions(run.store, run.plan.partitions)
+    partitions = read_partitions(run.store, run.plan.partitions)
     return [
         key
         for partition in partitions
@@ -166,7 +166,7 @@ def test_a_committed_plan_is_not_listed_again(tmp_path: Path) -> None:
 def test_a_run_that_was_given_up_meanwhile_plans_nothing(tmp_path: Path) -> None:
     write_pictures(tmp_path / "pictures", 3)
     run = begin(tmp_path / "root", pictures(tmp_path / "pictures"))
-    published.abandon(run)
+    beginning.abandon(run)
     with pytest.raises(PixdexError, match="given up by another build"):
         go(PlanItems(run, 0))
 
@@ -199,7 +199,7 @@ def test_ready_embeddings_are_cut_file_by_file_in_order_of_sources_and_paths(tmp
     last = save_parquet(tmp_path / "w.parquet", random_vectors(5, dim))
     run = begin(tmp_path / "root", *ready(last, tmp_path / "v", last))
     go(PlanItems(run, 4))
-    partitions = list(planning.read_partitions(run.store, run.plan.partitions))
+    partitions = list(read_partitions(run.store, run.plan.partitions))
     found = [piece.ready for piece in partitions if piece.ready]
     assert [(piece.uri.rpartition("/")[2], piece.start, piece.stop) for piece in found] == [
         ("w.parquet", 0, 5), ("c.npy", 0, 3), ("b.npy", 0, 65_536), ("b.npy", 65_536, 65_537),

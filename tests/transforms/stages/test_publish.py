@@ -12,6 +12,7 @@ from tests.transforms.small_runs import go, tasks
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.markers import ListsMarker
+from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.stages.publish import PublishGeneration
 from transforms.storage import layout
@@ -64,7 +65,7 @@ def test_counts_that_do_not_agree_publish_nothing(run: Run) -> None:
 
 
 def test_a_run_that_was_given_up_publishes_nothing(run: Run) -> None:
-    published.abandon(run)
+    beginning.abandon(run)
     with pytest.raises(PixdexError, match="given up"):
         go(PublishGeneration(run))
     assert published.current(run.store) is None

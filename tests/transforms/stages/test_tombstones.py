@@ -22,11 +22,10 @@ from tests.transforms.built import run_up_to
 from tests.transforms.small_runs import go, tasks
 from transforms.errors import PixdexError
 from transforms.generations import key_tables, tables, tombstones
-from transforms.generations import published as generations
 from transforms.generations.tombstones import Tombstones
 from transforms.markers import RejectsFile, TombstonesMarker
 from transforms.records import FileReference, Reindex
-from transforms.runs import inventory
+from transforms.runs import beginning, inventory
 from transforms.runs.run import Run
 from transforms.shards import files as shards
 from transforms.stages.embed import EmbedPartitions
@@ -76,8 +75,8 @@ def night(root: Path, retry: tuple[str, ...] | None = None) -> Run:
     """Begins a reindex that stands before its tombstones."""
     store, published = Store.at(str(root)), generation_of(root)
     goes_on = Reindex(published.generation, retry=retry, max_tombstones=1.0)
-    run = generations.begin(store, replace(published.request, reindex=goes_on))
-    go(PlanItems(run, generations.next_shard(store)))
+    run = beginning.begin(store, replace(published.request, reindex=goes_on))
+    go(PlanItems(run, beginning.next_shard(store)))
     go(EmbedPartitions(run))
     go(UpdateKeys(run))
     return run
@@ -115,7 +114,8 @@ def rejects_of(run: Run) -> dict[int, RejectsFile]:
 def rejects_before(run: Run) -> dict[int, FileReference]:
     """The files of rejects of the base, by shard."""
     assert run.base is not None
-    return tables.rejects_of(run.store, run.base)
+    rejects = tables.rejects_of(run.store, run.base)
+    return {shard: left.file for shard, left in rejects.items() if left.file}
 
 
 def reject_names(run: Run, file: FileReference) -> list[str]:

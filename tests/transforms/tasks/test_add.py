@@ -10,13 +10,13 @@ import pytest
 from tests.transforms.index import small_training
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
 from transforms.errors import PixdexError
-from transforms.generations import published
 from transforms.generations.tombstones import Tombstones
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.reader import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.markers import ShardMarker, TrainMarker
 from transforms.records import Block, EncoderSettings, FileReference, IndexSettings, Partition, Plan, Request, Source
+from transforms.runs import beginning
 from transforms.runs.inventory import BlockShards
 from transforms.runs.run import Run
 from transforms.shards.ready_vectors import as_indexed
@@ -36,7 +36,7 @@ def ready_run(folder: Path, threads: int = 1) -> tuple[Run, list[ShardMarker], O
     file = save_npy(folder / "a.npy", vectors)
     encoder = EncoderSettings("none", "0" * 64, 16, ("image",), threads=threads)
     store = Store.at(str(folder / "root"))
-    run = published.begin(store, Request((Source("vectors", f"file://{file}"),), encoder, IndexSettings()))
+    run = beginning.begin(store, Request((Source("vectors", f"file://{file}"),), encoder, IndexSettings()))
     small = small_training.train(store, "PCA12,IVF16,SQ8", "ip", as_indexed(vectors[8000:], normalize=True))
     store.commit(layout.marker(run.generation, "train", 0), TrainMarker("d", small.trained))
     plan = Plan(run.generation, "r", FileReference("none", 0, "none:"), 4, 2, 1, 9000, 9000, "PCA12,IVF16,SQ8")

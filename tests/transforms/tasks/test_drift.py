@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from tests.transforms.small_runs import TINY
-from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.markers import Drift
 from transforms.records import IndexSettings, Reindex, Request, Retrain, Source
+from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage.store import Store
 from transforms.tasks import drift
@@ -23,7 +23,7 @@ SOURCE = Source("images", "file:///pictures")
 
 def run_of(folder: Path, retrain: Retrain = "auto", key: str = "IVF64,Flat") -> Run:
     request = Request((SOURCE,), TINY, IndexSettings(key), reindex=Reindex(1, retrain))
-    return published.begin(Store.at(str(folder / "root")), request)
+    return beginning.begin(Store.at(str(folder / "root")), request)
 
 
 def base_of(key: str = "IVF64,Flat") -> Generation:

@@ -17,6 +17,7 @@ from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.markers import ListsMarker, ShardMarker
 from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Reindex, Request, Source, encode
+from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
@@ -62,7 +63,7 @@ def needed(store: Store, number: int) -> set[str]:
 
 def begin(store: Store) -> Run:
     request = Request((Source("images", "file:///new"),), EncoderSettings("demo", "f", 2, ("image",)), IndexSettings())
-    return published.begin(store, request)
+    return beginning.begin(store, request)
 
 
 def test_what_only_an_earlier_generation_needs_may_go(store: Store) -> None:
@@ -144,7 +145,7 @@ def test_the_merged_index_of_an_unfinished_run_stays_though_no_marker_names_it(s
 
 def test_the_base_of_an_unfinished_run_stays_with_its_manifest(store: Store) -> None:
     request = store.read_record(layout.generation(1), Generation).request
-    published.begin(store, replace(request, reindex=Reindex(base=1)))
+    beginning.begin(store, replace(request, reindex=Reindex(base=1)))
     garbage = garbage_of(store)
     assert (garbage.kept, garbage.generations) == ((1, 2), ())
     assert not paths(garbage) & needed(store, 1)
@@ -173,7 +174,7 @@ def test_the_half_merged_index_of_a_run_that_was_given_up_may_go(store: Store) -
     run = begin(store)
     store.create(PARTIAL, b"half")
     assert paths(garbage_of(store, keep=2)) == set()
-    published.abandon(run)
+    beginning.abandon(run)
     assert [file.path for file in garbage_of(store, keep=2, grace=DAY).spared if file.path == PARTIAL] == [PARTIAL]
     garbage = garbage_of(store, keep=2)
     assert PARTIAL in paths(garbage)
@@ -189,7 +190,7 @@ def test_temporary_files_of_other_hosts_may_go_when_no_run_is_unfinished(store: 
     assert {file.path for file in garbage_of(store, keep=2, grace=DAY).spared} == {foreign}
     run = begin(store)
     assert paths(garbage_of(store, keep=2)) == set()
-    published.abandon(run)
+    beginning.abandon(run)
     garbage = garbage_of(store, keep=2)
     assert paths(garbage) == {foreign}
     collecting.remove(store, garbage)
@@ -202,7 +203,7 @@ def test_of_a_run_that_was_given_up_only_its_numbers_stay(store: Store) -> None:
     store.create("embeddings/0000/named", b"x")
     file = FileReference("embeddings/0000/named", 1, "sha256:00")
     store.commit(layout.marker(3, "embed", 2), ShardMarker(2, 1, "", 1, 0, 1, 1, 0, 0, file, None, 0.0))
-    published.abandon(run)
+    beginning.abandon(run)
     assert paths(garbage_of(store, keep=2)) == {"embeddings/0000/named", layout.marker(3, "embed", 2)}
 
 

@@ -19,9 +19,9 @@ import fsspec
 import pytest
 
 from transforms.errors import PixdexError, UsageError
-from transforms.generations import published
 from transforms.markers import StageMarker
 from transforms.records import EncoderSettings, IndexSettings, Request, Source, encode
+from transforms.runs import beginning
 from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.upkeep import lease
@@ -311,7 +311,7 @@ def test_a_stage_that_was_just_finished_is_progress(folder: Store) -> None:
 
 def test_a_lease_that_names_no_run_is_of_the_unfinished_one(folder: Store) -> None:
     request = Request((Source("images", "file:///new"),), EncoderSettings("demo", "f", 2, ("image",)), IndexSettings())
-    run = published.begin(folder, request)
+    run = beginning.begin(folder, request)
     put(folder, elsewhere(LONG_AGO))
     assert is_free(folder)
 

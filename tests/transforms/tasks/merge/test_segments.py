@@ -19,7 +19,7 @@ from transforms.markers import StageMarker
 from transforms.runs.run import Run
 from transforms.search.local_copies import materialise
 from transforms.search.open_index import open_index
-from transforms.storage import layout
+from transforms.storage import layout, parquet_files
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store
 from transforms.tasks import publish as publishing
@@ -158,7 +158,7 @@ def test_segments_opened_together_are_the_file_of_a_folder(run: Run, far: Run) -
     expected = merged_file(run, 1 << 30, 1 << 30)
     forget(run)
     generation = publish(far)
-    table = published.read_table(far.store, generation.tables.segments).to_pylist()
+    table = parquet_files.read(far.store, generation.tables.segments).to_pylist()
     assert len(table) > 2 and [row["first_list"] for row in table][1:] == [row["last_list"] for row in table][:-1]
     assert {row["path"] for row in table} <= set(published.files(far.store, generation))
     assert all(far.store.exists(path) for path in published.files(far.store, generation))
@@ -224,7 +224,7 @@ def test_a_new_copy_removes_the_others_of_its_root_and_no_more(far: Run) -> None
 
 def test_a_damaged_segment_is_named_and_leaves_no_copy(far: Run) -> None:
     generation = publish(far)
-    path = published.read_table(far.store, generation.tables.segments)["path"][0].as_py()
+    path = parquet_files.read(far.store, generation.tables.segments)["path"][0].as_py()
     data = bytearray(far.store.read(path))
     data[20] ^= 1
     far.store.overwrite(path, bytes(data))
