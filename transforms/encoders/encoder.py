@@ -1,11 +1,13 @@
 """What an encoder is: the one interface between the batch jobs and any model."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 
 class Encoder(Protocol):
@@ -27,7 +29,7 @@ class Encoder(Protocol):
     fingerprint: str
     device: str
 
-    def preprocess(self, image: PIL.Image.Image) -> NDArray[np.float32]:
+    def preprocess(self, image: "PIL.Image.Image") -> NDArray[np.float32]:
         """One RGB picture of any size → an array of one fixed shape. Called from many threads at once."""
 
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

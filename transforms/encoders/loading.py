@@ -38,7 +38,7 @@ def load(spec: str, *, device: str = "auto") -> Encoder:
     """
     spec = absolute_spec(spec)
     if spec == "demo":
-        from transforms.encoders.open_clip_encoder import open_demo  # noqa: PLC0415 - imports torch
+        from transforms.encoders.demo_encoder import open_demo  # noqa: PLC0415 - imports torch
 
         return open_demo(device)
     kind, _, rest = spec.partition(":")

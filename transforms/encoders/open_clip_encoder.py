@@ -81,11 +81,6 @@ class OpenClipEncoder:
             return to_array(self._model.encode_text(self._tokenize(list(texts)).to(self._device)))
 
 
-def open_demo(device: str) -> OpenClipEncoder:
-    """The shipped encoder: 64 components, 64 pixels a side, for coloured shapes (`transforms.demo.train` made it)."""
-    return open_checkpoint(_DEMO_MODEL, str(_DEMO / "weights.safetensors"), device)
-
-
 def open_checkpoint(model: str, checkpoint: str, device: str) -> OpenClipEncoder:
     """The model with the weights of a local file. Raises UsageError if that is missing, broken or another model's."""
     _check_model(model)

@@ -18,11 +18,12 @@ from transforms.errors import UsageError
 
 WEIGHTS = Path(demo.__file__).parent / "weights.safetensors"
 MODEL = "pixdex-demo"
+DEMO = f"open_clip:{MODEL}@{WEIGHTS}"
 
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return load("demo", device="cpu")
+    return load(DEMO, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_half_precision_keeps_the_fingerprint_and_nearly_the_vectors(
     encoder: Encoder, pictures: list[PIL.Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_clip_encoder, "inference_dtype", lambda device: torch.bfloat16)
-    half = load("demo", device="cpu")
+    half = load(DEMO, device="cpu")
     pixels, texts = np.stack([half.preprocess(picture) for picture in pictures]), ["a red circle", "two stars"]
     assert half.fingerprint == encoder.fingerprint
     for exact, rounded in (
@@ -151,7 +152,7 @@ def test_another_preprocessing_changes_the_fingerprint(encoder: Encoder, monkeyp
         return build(*arguments, **options, image_mean=(0.5, 0.5, 0.5))
 
     monkeypatch.setattr(open_clip, "create_model_and_transforms", build_with_other_mean)
-    assert load("demo", device="cpu").fingerprint != encoder.fingerprint
+    assert load(DEMO, device="cpu").fingerprint != encoder.fingerprint
 
 
 @pytest.mark.parametrize(
