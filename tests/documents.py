@@ -62,6 +62,12 @@ def maps_of(text: str) -> list[Map]:
     return [Map(room, tuple(re.findall(r"`(\w+)`", modules))) for room, _, modules in rows]
 
 
+def floors_of(text: str) -> list[set[str]]:
+    """Returns the rooms of every floor that a document draws, from the roof to the ground: a line each, set apart."""
+    drawn = re.search(r"^    pipelines .*\n    transforms (.*\n(?:     .*\n)+)", text, re.M)
+    return [set(floor.split()) for floor in drawn[1].splitlines()] if drawn else []
+
+
 def _parts(words: list[str]) -> list[list[str]]:
     parts: list[list[str]] = [[]]
     for word in words:

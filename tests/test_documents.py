@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import runpy
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -172,3 +173,10 @@ def test_the_map_of_a_package_names_its_rooms_and_their_modules(package: str) ->
         if not file.stem.startswith("__"):
             real["" if room == "." else room].add(file.stem)
     assert drawn == real
+
+
+def test_the_floors_are_those_that_the_contracts_hold() -> None:
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = next(each["layers"] for each in contracts["contracts"] if each.get("containers") == ["transforms"])
+    held = [set(layer.replace("|", " ").split()) for layer in layers]
+    assert documents.floors_of(TEXTS["transforms/README.md"]) == held
