@@ -1,9 +1,9 @@
 """The data model: what is asked for, what it is cut into, and where its files are, as frozen records.
 
-Words are those of the README: an *item* has a *key* and becomes one or more *rows*; rows fill *shards*; shards are
-grouped into *blocks*; a *generation* names everything that a search needs. Records travel between workers and lie on
-storage as JSON with sorted keys (`encode` and `decode`); none of them holds a vector or a picture. What says that a
-part is done is in `markers`, what names a whole generation in `generations/manifest`.
+Words are those of `transforms/README.md`: an *item* has a *key* and becomes one or more *rows*; rows fill *shards*;
+shards are grouped into *blocks*; a *generation* names everything that a search needs. Records travel between workers
+and lie on storage as JSON with sorted keys (`encode` and `decode`); none of them holds a vector or a picture. What says
+that a part is done is in `markers`, what names a whole generation in `generations/manifest`.
 """
 
 import hashlib

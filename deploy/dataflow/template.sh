@@ -4,7 +4,7 @@
 #     BUCKET=my-bucket IMAGE=my-registry/pixdex:0.1.0 \
 #         ENCODERS=open_clip:ViT-B-32/laion2b_s34b_b79k bash deploy/dataflow/template.sh
 #
-# Run a job of it with `gcloud dataflow flex-template run`; README.md shows how.
+# Run a job of it with `gcloud dataflow flex-template run`; deploy/README.md shows how.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

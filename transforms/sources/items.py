@@ -4,7 +4,7 @@ An item table is a parquet file below `plans/`, one a container (a folder, a CSV
 
 | column | type | what |
 |---|---|---|
-| `key`, `uri`, `version` | string | as in the README |
+| `key`, `uri`, `version` | string | see "Words" in `transforms/README.md` |
 | `pixdex.image` | string, null | URI of the picture to embed |
 | `pixdex.text` | string, null | text to embed whole; the caption of the picture |
 | `pixdex.keywords` | list<string>, null | keywords to embed one by one |
