@@ -13,10 +13,12 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from transforms.errors import PixdexError, UsageError
 from transforms.records import FORMAT_VERSION, encode
@@ -30,15 +32,34 @@ RENEWED_EVERY: Final = 60.0
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS: Final = 40
-_BETWEEN_ATTEMPTS: Final = 0.25
 
 _NOT_TO_BE_WRITTEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 _CLAIM: Final = f"{layout.LEASE}.claim"
 """Who may remove a dead lease; there for a moment only."""
 
-_CLAIM_SECONDS: Final = 5
+CLAIM_SECONDS: Final = 5
 """Whoever holds it longer was killed."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What time it is, and how long whoever holds or wants a lease waits, all in seconds.
+
+    Attributes:
+        now: since the epoch.
+        wait: lets so many seconds pass.
+        renewed_every: between two signs of life of a lease that is held.
+        between_attempts: before one who wants a lease that another is just taking over looks again.
+    """
+
+    now: Callable[[], float] = time.time
+    wait: Callable[[float], None] = time.sleep
+    renewed_every: float = RENEWED_EVERY
+    between_attempts: float = 0.25
+
+
+REAL_TIME: Final = Clock()
 
 
 @dataclass(frozen=True)
@@ -73,6 +94,7 @@ class Held:
 
     store: Store
     lease: Lease
+    clock: Clock = REAL_TIME
     kept: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -91,16 +113,17 @@ class Held:
             if not self.is_ours():
                 _LOG.warning("%s/%s was taken over by another process", self.store.url, layout.LEASE)
                 return
-            self.lease = replace(self.lease, renewed=time.time(), run=self.lease.run if run is None else run, left=left)
+            run = self.lease.run if run is None else run
+            self.lease = replace(self.lease, renewed=self.clock.now(), run=run, left=left)
             self.store.overwrite(layout.LEASE, encode(self.lease))
 
     def is_ours(self) -> bool:
         """Tells whether the lease on storage is this one; what cannot be read is not."""
         try:
-            found = self.store.find_record(layout.LEASE, Lease)
+            current = self.store.find_record(layout.LEASE, Lease)
         except PixdexError:
             return False
-        return found is not None and found.token == self.lease.token
+        return current is not None and current.token == self.lease.token
 
     def give_back(self) -> None:
         """Removes it, if it is still this one; the work is done, whether or not that succeeds."""
@@ -113,29 +136,29 @@ class Held:
 
 
 @contextlib.contextmanager
-def held(store: Store, command: str) -> Iterator[Held]:
+def held(store: Store, command: str, clock: Clock = REAL_TIME) -> Iterator[Held]:
     """Holds the lease of a root while the block runs.
 
     Raises:
         PixdexError: another process has it; says which, and since when.
         UsageError: the root cannot be written.
     """
-    own = Held(store, _take(store, command))
+    holding = Held(store, _take(store, command, clock), clock)
     ended = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(own, ended), name="lease", daemon=True)
+    renewing = threading.Thread(target=_renew, args=(holding, ended), name="lease", daemon=True)
     renewing.start()
     try:
-        yield own
+        yield holding
     finally:
         ended.set()
         renewing.join()
-        if not own.kept:
-            own.give_back()
+        if not holding.kept:
+            holding.give_back()
 
 
-def _take(store: Store, command: str) -> Lease:
+def _take(store: Store, command: str, clock: Clock) -> Lease:
     try:
-        return _create(store, command)
+        return _create(store, command, clock)
     except OSError as error:
         if error.errno not in _NOT_TO_BE_WRITTEN and not isinstance(error, PermissionError):
             raise
@@ -145,82 +168,73 @@ def _take(store: Store, command: str) -> Lease:
         ) from error
 
 
-def _create(store: Store, command: str) -> Lease:
-    now = time.time()
-    own = Lease(uuid.uuid4().hex, socket.gethostname(), os.getpid(), process_start(os.getpid()), command, now, now)
+def _create(store: Store, command: str, clock: Clock) -> Lease:
+    now = clock.now()
+    wanted = Lease(uuid.uuid4().hex, socket.gethostname(), os.getpid(), process_start(os.getpid()), command, now, now)
     for _ in range(_ATTEMPTS):
-        created = store.create(layout.LEASE, encode(own))
-        found = _read(store)
-        if found is None:
+        created = store.create(layout.LEASE, encode(wanted))
+        current = _read(store, clock)
+        if current is None:
             continue  # given back meanwhile
-        if found.token == own.token:
-            return own
+        if current.token == wanted.token:
+            return wanted
         if created:  # whoever found the one before dead removed this one instead, and was faster
-            _LOG.info("the lease of %s was taken over by %s", store.url, _who(found))
-        if is_alive(store, found):
-            raise PixdexError(_busy(store, found))
-        _LOG.info("the lease of %s is dead: taking it over", _who(found))
-        _remove_dead(store, found)
+            _LOG.info("the lease of %s was taken over by %s", store.url, _who(current))
+        if is_alive(store, current, clock):
+            raise PixdexError(_busy(store, current))
+        _LOG.info("the lease of %s is dead: taking it over", _who(current))
+        _remove_dead(store, current, clock)
     raise PixdexError(f"{store.url}: several processes want to write at once: run the same command again")
 
 
-def _remove_dead(store: Store, dead: Lease) -> None:
+def _remove_dead(store: Store, dead: Lease, clock: Clock) -> None:
     """Removes a dead lease, one process at a time: whoever found it dead a moment ago must not take the next one."""
     if not store.create(_CLAIM, b"{}\n"):
-        if time.time() - store.changed(_CLAIM) > _CLAIM_SECONDS:
+        if clock.now() - store.changed(_CLAIM) > CLAIM_SECONDS:
             store.remove(_CLAIM)
         else:
-            time.sleep(_BETWEEN_ATTEMPTS)
+            clock.wait(clock.between_attempts)
         return
     try:
-        found = _read(store)
-        if found is not None and found.token == dead.token:
+        current = _read(store, clock)
+        if current is not None and current.token == dead.token:
             store.remove(layout.LEASE)
     finally:
         store.remove(_CLAIM)
 
 
-def is_alive(store: Store, lease: Lease) -> bool:
+def is_alive(store: Store, lease: Lease, clock: Clock = REAL_TIME) -> bool:
     """Tells whether a lease still means that somebody writes."""
     if lease.run is not None and lease.left and _is_over(store, lease.run):
         return False
     if not lease.left and lease.host == socket.gethostname():
         return _lives(lease)
-    return time.time() - max(lease.renewed, _last_marker(store, lease.run)) < DEAD_SECONDS
+    return clock.now() - max(lease.renewed, _last_marker(store, lease.run)) < DEAD_SECONDS
 
 
 def process_start(pid: int) -> str:
-    """Returns when a process of this machine began, and in which boot; empty where the system does not say."""
+    """Returns when a process of this machine began, and in which boot; empty where the system does not say.
+
+    As the kernel counts it, in ticks since the boot: a time of day would change when the clock is set.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {_stat(pid)[19]}"
+        # The name of the program, in parentheses, may hold anything.
+        after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return f"{boot} {after_name.split()[19]}"
     except (OSError, IndexError):
         return ""
 
 
-def _has_ended(pid: int) -> bool:
-    """Tells whether a process was killed or ended and is only not yet asked for, as in containers that reap nothing."""
-    try:
-        return _stat(pid)[0] in ("Z", "X")
-    except (OSError, IndexError):
-        return False
-
-
-def _stat(pid: int) -> list[str]:
-    """What the kernel says of a process, from its state on."""
-    # The name of the program, in parentheses, may hold anything.
-    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-
-
 def _lives(lease: Lease) -> bool:
     try:
-        os.kill(lease.pid, 0)
-    except ProcessLookupError:
+        # One that was killed or ended and is only not yet asked for, as in containers that reap nothing, is dead.
+        if psutil.Process(lease.pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return False
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         pass
-    if _has_ended(lease.pid):
-        return False
     started = process_start(lease.pid)
     return not (started and lease.started) or started == lease.started
 
@@ -242,20 +256,20 @@ def _last_marker(store: Store, run: int | None) -> float:
     return max([0.0, *(store.newest(folder) for folder in folders)])
 
 
-def _renew(own: Held, ended: threading.Event) -> None:
-    while not ended.wait(RENEWED_EVERY):
+def _renew(holding: Held, ended: threading.Event) -> None:
+    while not ended.wait(holding.clock.renewed_every):
         try:
-            own.renew()
+            holding.renew()
         except OSError as error:  # a store may fail for a moment, and the work goes on
-            _LOG.warning("the lease of %s could not be renewed: %s", own.store.url, error)
+            _LOG.warning("the lease of %s could not be renewed: %s", holding.store.url, error)
 
 
-def _read(store: Store) -> Lease | None:
+def _read(store: Store, clock: Clock) -> Lease | None:
     try:
         return store.find_record(layout.LEASE, Lease)
     except PixdexError as error:
         # No lease at all, for one is never written in place. One that is old is as good as dead.
-        if time.time() - store.changed(layout.LEASE) < DEAD_SECONDS:
+        if clock.now() - store.changed(layout.LEASE) < DEAD_SECONDS:
             raise PixdexError(
                 f"{store.url}/{layout.LEASE} is no lease of this pixdex: if nothing writes to this root, delete it"
             ) from error
