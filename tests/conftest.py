@@ -1,6 +1,8 @@
 """Fixtures that several tests share."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,3 +43,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data is not here: {folder}")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def beam_remembers() -> Iterator[None]:
+    """Small graphs take half the time; processes that a test starts take Beam as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "apache_beam" in sys.modules:
+            from tests import beam_that_remembers  # noqa: PLC0415 - tests that need no Beam start without it
+
+            beam_that_remembers.remember(patch)
+        yield
