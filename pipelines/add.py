@@ -22,15 +22,18 @@ Takes the same options as `pixdex build`. A shard index that is gone or cut shor
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
-from pipelines.running.launch import launch
-from pipelines.terminal import console
+from pipelines.running.start import start
+from pipelines.terminal import console, options
+
+OPTIONS: Final = options.BUILD
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    return console.run(lambda: launch("add", __doc__, arguments, "add"))
+    return console.run(lambda: start("add", __doc__, arguments, "add"))
 
 
 if __name__ == "__main__":

@@ -37,15 +37,18 @@ has a generation of the same request is left alone. The last line on stdout is o
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
-from pipelines.running.launch import launch
-from pipelines.terminal import console
+from pipelines.running.start import start
+from pipelines.terminal import console, options
+
+OPTIONS: Final = options.BUILD
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    return console.run(lambda: launch("build", __doc__, arguments, "publish"))
+    return console.run(lambda: start("build", __doc__, arguments, "publish"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ is shipped, searches by text and by picture, writes a page of the results, and e
 takes less than a minute and needs no network. Run again in the same folder, it searches the index that is there.
 """
 
-import argparse
 import contextlib
 import csv
 import io
@@ -25,7 +24,8 @@ from typing import Final
 import numpy as np
 
 from pipelines import build, search
-from pipelines.terminal import console, flags, options, result_page
+from pipelines.terminal import command_line, console, result_page
+from pipelines.terminal.flags import Flag, Group
 from transforms.demo import write_corpus
 from transforms.demo.corpus import COLUMNS
 from transforms.demo.drawing import Scene, draw
@@ -45,12 +45,13 @@ _OWN = ("corpus", "index", "query.png", "results.html")
 _UNFINISHED = ".corpus-"
 
 
-class DemoOptions(options.RootOptions):
-    """Where it happens."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        flags.add(parser, "--dir", default="pixdex-demo", metavar="D", help="folder (default ./pixdex-demo)")
+OPTIONS: Final = (
+    Group(
+        "DemoOptions",
+        "Where it happens",
+        (Flag("--dir", "D", "folder (default ./pixdex-demo)", default="pixdex-demo"),),
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,11 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def demo(argv: Sequence[str]) -> int:
     """Draws, builds, searches, and says what to do next."""
-    own, beam_flags = options.parse("demo", __doc__, argv, (DemoOptions,))
-    if beam_flags:
-        raise UsageError(f"{beam_flags[0]} is a flag of Beam; the demo runs in this process: leave it out")
+    options = command_line.parse("demo", __doc__, argv, OPTIONS)
     started = time.monotonic()
-    folder = folder_for(Path(own.dir).expanduser())
+    folder = folder_for(Path(options.dir).expanduser())
     table = corpus(folder)
     arguments = build_arguments(folder, table)
     if published.numbers(Store.at(str(folder / "index"))):

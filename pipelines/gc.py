@@ -18,8 +18,11 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from typing import Final
 
-from pipelines.terminal import console, flags, options, quantities
+from pipelines.terminal import command_line, console, quantities
+from pipelines.terminal.flags import Flag, Group, positive, switch
+from pipelines.terminal.options import ROOT, root_of
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.runs import beginning
@@ -38,25 +41,25 @@ def _duration(text: str) -> float:
     return seconds
 
 
-class GcOptions(options.RootOptions):
-    """What stays."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        flags.add(
-            parser, "--keep", type=flags.positive, default=KEPT, metavar="N", help="newest generations (default 3)"
-        )
-        flags.add(
-            parser,
-            "--older-than",
-            type=_duration,
-            default=_duration(GRACE),
-            metavar="TIME",
-            help="only what is older goes: 24h, 30m, 7d, 0s (default 24h)",
-        )
-        # Only so: Beam has a flag --dry_run of its own.
-        parser.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
-        flags.add(parser, "--json", action="store_true", help="print only the JSON object")
+OPTIONS: Final = (
+    ROOT,
+    Group(
+        "GcOptions",
+        "What stays",
+        (
+            Flag("--keep", "N", "newest generations (default 3)", positive, default=KEPT),
+            Flag(
+                "--older-than",
+                "TIME",
+                "only what is older goes: 24h, 30m, 7d, 0s (default 24h)",
+                _duration,
+                default=_duration(GRACE),
+            ),
+            switch("--dry-run", "say what would go, and remove nothing"),
+            switch("--json", "print only the JSON object"),
+        ),
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,19 +70,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def collect(argv: Sequence[str]) -> int:
     """Parses, looks, removes and says."""
-    own, beam_flags = options.parse("gc", __doc__, argv, (options.RootOptions, GcOptions))
-    options.refuse_beam_flags(beam_flags)
-    store = options.root_of(own)
+    options = command_line.parse("gc", __doc__, argv, OPTIONS)
+    store = root_of(options)
     if not published.numbers(store) and not beginning.runs(store):
         raise UsageError(f"{store.url} has no generation and no run: there is nothing to drop")
-    if own.dry_run:
-        garbage = _look(store, own.keep, own.older_than)
-        return _say(garbage, dry_run=True, only_json=own.json)
+    if options.dry_run:
+        garbage = _look(store, options.keep, options.older_than)
+        return _say(garbage, dry_run=True, only_json=options.json)
     with lease.held(store, "gc"):
-        garbage = _look(store, own.keep, own.older_than)
+        garbage = _look(store, options.keep, options.older_than)
         collecting.remove(store, garbage)
         store.sweep_scratch()
-    return _say(garbage, dry_run=False, only_json=own.json)
+    return _say(garbage, dry_run=False, only_json=options.json)
 
 
 def _look(store: Store, keep: int, grace: float) -> collecting.Garbage:

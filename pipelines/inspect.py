@@ -13,7 +13,6 @@ Every file that the current generation needs, one path relative to the root a li
     pixdex inspect --root ./emoji --files | rsync --archive --files-from=- ./emoji/ backup:emoji/
 """
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, Final
 
-from pipelines.terminal import console, flags, options, text_table
+from pipelines.terminal import command_line, console, text_table
+from pipelines.terminal.flags import Group, switch
+from pipelines.terminal.options import ROOT, root_of
 from pipelines.terminal.text_table import Column
 from transforms.errors import UsageError
 from transforms.generations import published, tables
@@ -44,13 +45,17 @@ _GENERATIONS_SHOWN = 10
 _READERS = 16
 
 
-class InspectOptions(options.RootOptions):
-    """What is said."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        flags.add(parser, "--files", action="store_true", help="print only the files that the generation needs")
-        flags.add(parser, "--json", action="store_true", help="print one JSON object instead of tables")
+OPTIONS: Final = (
+    ROOT,
+    Group(
+        "InspectOptions",
+        "What is said",
+        (
+            switch("--files", "print only the files that the generation needs"),
+            switch("--json", "print one JSON object instead of tables"),
+        ),
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,12 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def inspect(argv: Sequence[str]) -> int:
     """Parses, looks and says."""
-    own, beam_flags = options.parse("inspect", __doc__, argv, (options.RootOptions, InspectOptions))
-    options.refuse_beam_flags(beam_flags)
-    store = options.root_of(own)
-    if own.files and own.json:
+    options = command_line.parse("inspect", __doc__, argv, OPTIONS)
+    store = root_of(options)
+    if options.files and options.json:
         raise UsageError("--files and --json print different things: give one of them")
-    if own.files:
+    if options.files:
         for path in published.files(store, open_generation(store)):
             console.show(path)
         return console.DONE
@@ -80,7 +84,7 @@ def inspect(argv: Sequence[str]) -> int:
         **({} if generation is None else describe(store, generation)),
         "unfinished": None if run is None else progress(run),
     }
-    if own.json:
+    if options.json:
         console.show_json(said)
     else:
         console.show(text_of(said))

@@ -2,16 +2,10 @@
 
 from typing import Final
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from pipelines.terminal import options
+from pipelines.terminal.flags import Group
 
-from pipelines import reindex
-from pipelines.running import launch
-
-OPTIONS: Final[dict[str, tuple[type[PipelineOptions], ...]]] = {
-    "build": launch.OPTIONS,
-    "embed": launch.OPTIONS,
-    "train": launch.OPTIONS,
-    "add": launch.OPTIONS,
-    "merge": launch.OPTIONS,
-    "reindex": reindex.OPTIONS,
+OPTIONS: Final[dict[str, tuple[Group, ...]]] = {
+    **dict.fromkeys(("build", "embed", "train", "add", "merge"), options.BUILD),
+    "reindex": options.REINDEX,
 }

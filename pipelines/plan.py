@@ -23,16 +23,15 @@ Hours rest on rates of this machine, once they are measured (a minute; kept in ~
 Every figure comes with the formula that makes it; below them stand the rates. The last line is one JSON object.
 """
 
-import argparse
-import difflib
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NoReturn
+from typing import Final
 
-from pipelines.terminal import console, flags, plan_report, quantities
-from pipelines.terminal.flags import Flag
+from pipelines.terminal import command_line, console, flags, plan_report, quantities
+from pipelines.terminal.flags import Flag, Group, switch
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast import memory, rates
 from transforms.forecast.hours import forecast
@@ -55,6 +54,43 @@ _BANDWIDTH: Final = "1G"
 _DOUBLINGS: Final = 40
 
 
+OPTIONS: Final = (
+    Group(
+        "PlanOptions",
+        "What is built, and with what",
+        (
+            Flag("--num-vectors", "N", "vectors, such as 1000000, 1e9 or 250M"),
+            Flag("--dim", "D", "components of a vector"),
+            flags.ROOT,
+            flags.INDEX_KEY,
+            flags.METRIC_TYPE,
+            flags.MAX_INDEX_MEMORY,
+            flags.CODE_SIZE,
+            Flag("--workers", "W", "machines that work (default 1)", default="1"),
+            Flag("--cores", "C", "cores of each (default: of this machine)"),
+            flags.WORKER_MEMORY,
+            Flag(
+                "--bandwidth",
+                "SIZE",
+                "bytes a second between a worker and the storage (default 1G; no limit for one worker and a folder)",
+            ),
+            Flag(
+                "--item-bytes", "SIZE", "pictures are embedded, of this mean size (default: ready embeddings, float16)"
+            ),
+            Flag(
+                "--items-per-second",
+                "RATE",
+                "pictures that one worker embeds a second; without it they are not counted",
+            ),
+            switch("--object-store", "the root lies in an object store, as one given with --root s3://… does"),
+            switch("--no-normalize", "vectors keep their length"),
+            switch("--calibrate", "measure this machine for a minute, and keep the rates for later plans"),
+            switch("--json", "print only the JSON object"),
+        ),
+    ),
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -63,60 +99,60 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def plan(argv: Sequence[str]) -> int:
     """Parses, computes and says."""
-    own = _parse(argv)
-    if own.calibrate:
+    options = command_line.parse("plan", __doc__, argv, OPTIONS)
+    if options.calibrate:
         from pipelines.plan_calibration import calibrate  # noqa: PLC0415 - it imports Beam, which takes seconds
 
         console.show_json(calibrate().values())
         return console.DONE
-    load, notes = _load(own)
-    cores = quantities.count("--cores", own.cores, MOST_CORES) if own.cores else os.cpu_count() or 1
-    workers = quantities.count("--workers", own.workers, MOST_WORKERS)
-    bandwidth = own.bandwidth or (_BANDWIDTH if workers > 1 or load.object_store else None)
+    load, notes = _load(options)
+    cores = quantities.count("--cores", options.cores, MOST_CORES) if options.cores else os.cpu_count() or 1
+    workers = quantities.count("--workers", options.workers, MOST_WORKERS)
+    bandwidth = options.bandwidth or (_BANDWIDTH if workers > 1 or load.object_store else None)
     machines = Machines(workers, cores, quantities.size("--bandwidth", bandwidth) if bandwidth else None)
-    if own.worker_memory:
-        memory.check_worker_memory(load, own.worker_memory, machines.at_a_time)
-    embedded = quantities.rate("--items-per-second", own.items_per_second) if own.items_per_second else None
-    found = forecast(load, machines, rates.load() or rates.DEFAULT, embedded)
-    if not own.json:
-        console.show(plan_report.text_of(found, notes) + "\n")
-    console.show_json(plan_report.as_json(found, notes))
+    if options.worker_memory:
+        memory.check_worker_memory(load, options.worker_memory, machines.at_a_time)
+    embedded = quantities.rate("--items-per-second", options.items_per_second) if options.items_per_second else None
+    expected = forecast(load, machines, rates.load() or rates.DEFAULT, embedded)
+    if not options.json:
+        console.show(plan_report.text_of(expected, notes) + "\n")
+    console.show_json(plan_report.as_json(expected, notes))
     return console.DONE
 
 
-def _load(own: argparse.Namespace) -> tuple[Workload, list[str]]:
+def _load(options: Namespace) -> tuple[Workload, list[str]]:
     """Returns what is to be built, and what should be said about it."""
-    rows = quantities.count("--num-vectors", own.num_vectors, MOST_VECTORS) if own.num_vectors else 0
-    dim = quantities.count("--dim", own.dim, MOST_DIMENSIONS) if own.dim else 0
-    store = Store.at(own.root) if own.root else None
-    found = _found(store, needed=not (rows and dim)) if store else None
-    if found is not None:
-        rows, dim = rows or found.rows, dim or found.request.encoder.dim
+    rows = quantities.count("--num-vectors", options.num_vectors, MOST_VECTORS) if options.num_vectors else 0
+    dim = quantities.count("--dim", options.dim, MOST_DIMENSIONS) if options.dim else 0
+    store = Store.at(options.root) if options.root else None
+    content = _content_of(store, needed=not (rows and dim)) if store else None
+    if content is not None:
+        rows, dim = rows or content.rows, dim or content.request.encoder.dim
     if not rows or not dim:
         raise UsageError("name what to plan: --num-vectors N --dim D, or --root R")
-    settings = _settings(own, found)
+    settings = _settings(options, content)
     check_key(settings, dim)
     notes: list[str] = []
-    if settings.key == "auto" and own.max_index_memory is None:
+    if settings.key == "auto" and options.max_index_memory is None:
         settings, notes = _with_room(settings, rows, dim)
     key = choose(settings, rows, dim, warn=False)
-    pictures = own.item_bytes or own.items_per_second
-    if found is not None and not pictures:
-        pictures = not found.request.is_ready
-    item_bytes = quantities.size("--item-bytes", own.item_bytes or _ITEM_BYTES) if pictures else None
-    normalized = found.request.encoder.normalize if found is not None else not own.no_normalize
-    remote = own.object_store or (store is not None and store.local is None)
+    pictures = options.item_bytes or options.items_per_second
+    if content is not None and not pictures:
+        pictures = not content.request.is_ready
+    item_bytes = quantities.size("--item-bytes", options.item_bytes or _ITEM_BYTES) if pictures else None
+    normalized = content.request.encoder.normalize if content is not None else not options.no_normalize
+    remote = options.object_store or (store is not None and store.local is None)
     return Workload(key, settings.metric, rows, dim, item_bytes, normalized, remote), notes
 
 
-def _settings(own: argparse.Namespace, found: "_There | None") -> IndexSettings:
+def _settings(options: Namespace, content: "_Content | None") -> IndexSettings:
     """Returns what the options ask for; what they leave open is that of the root, where there is one."""
-    there = found.request.index if found is not None and own.index_key is None else IndexSettings()
+    default = content.request.index if content is not None and options.index_key is None else IndexSettings()
     return IndexSettings(
-        own.index_key or there.key,
-        own.metric_type or (found.request.index.metric if found is not None else there.metric),
-        own.max_index_memory or there.max_memory,
-        own.code_size or there.code_size,
+        options.index_key or default.key,
+        options.metric_type or (content.request.index.metric if content is not None else default.metric),
+        options.max_index_memory or default.max_memory,
+        options.code_size or default.code_size,
     )
 
 
@@ -137,14 +173,14 @@ def _with_room(settings: IndexSettings, rows: int, dim: int) -> tuple[IndexSetti
 
 
 @dataclass(frozen=True)
-class _There:
+class _Content:
     """What a root was asked for, and the vectors that it has, or will have."""
 
     request: Request
     rows: int
 
 
-def _found(store: Store, *, needed: bool) -> _There | None:
+def _content_of(store: Store, *, needed: bool) -> _Content | None:
     """Returns what is in a root: published, or planned by a run that is not finished; None where there is neither.
 
     Raises:
@@ -152,10 +188,10 @@ def _found(store: Store, *, needed: bool) -> _There | None:
     """
     try:
         if published := generations.current(store):
-            return _There(published.request, published.totals.vectors)
+            return _Content(published.request, published.totals.vectors)
         run = beginning.unfinished(store)
         if run is not None and store.exists(layout.plan(run.generation)):
-            return _There(run.request, run.plan.rows)
+            return _Content(run.request, run.plan.rows)
     except PixdexError:
         raise
     except Exception as error:  # every object store raises its own
@@ -166,63 +202,6 @@ def _found(store: Store, *, needed: bool) -> _There | None:
     if needed:
         raise UsageError(f"{store.url} holds no index and no plan: name --num-vectors and --dim")
     return None
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see pixdex plan --help")
-
-
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Reads the command line, without Beam: its options take seconds to import, and no pipeline runs here.
-
-    Raises:
-        UsageError: an unknown flag, with the nearest one.
-    """
-    parser = _Parser(
-        prog="pixdex plan",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    for flag in _FLAGS:
-        flag.add_to(parser)
-    for name, text in _SWITCHES:
-        flags.add(parser, name, action="store_true", help=text)
-    parser.set_defaults(workers="1")
-    own, unknown = parser.parse_known_args(list(argv))
-    if unknown:
-        word = unknown[0].partition("=")[0]
-        near = difflib.get_close_matches(word, parser._option_string_actions, n=1, cutoff=0.5)
-        raise UsageError(f"unknown flag {word}{f', did you mean {near[0]}?' if near else ''}; see pixdex plan --help")
-    return own
-
-
-_FLAGS: Final = (
-    Flag("--num-vectors", "N", "vectors, such as 1000000, 1e9 or 250M"),
-    Flag("--dim", "D", "components of a vector"),
-    flags.ROOT,
-    flags.INDEX_KEY,
-    flags.METRIC_TYPE,
-    flags.MAX_INDEX_MEMORY,
-    flags.CODE_SIZE,
-    Flag("--workers", "W", "machines that work (default 1)"),
-    Flag("--cores", "C", "cores of each (default: of this machine)"),
-    flags.WORKER_MEMORY,
-    Flag(
-        "--bandwidth",
-        "SIZE",
-        "bytes a second between a worker and the storage (default 1G; no limit for one worker and a folder)",
-    ),
-    Flag("--item-bytes", "SIZE", "pictures are embedded, of this mean size (default: ready embeddings, float16)"),
-    Flag("--items-per-second", "RATE", "pictures that one worker embeds a second; without it they are not counted"),
-)
-_SWITCHES: Final = (
-    ("--object-store", "the root lies in an object store, as one given with --root s3://… does"),
-    ("--no-normalize", "vectors keep their length"),
-    ("--calibrate", "measure this machine for a minute, and keep the rates for later plans"),
-    ("--json", "print only the JSON object"),
-)
 
 
 if __name__ == "__main__":

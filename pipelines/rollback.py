@@ -8,24 +8,23 @@ pixdex gc drops them, and what they added is new again for the next reindex. The
 {"generation", "rolled_back_to"}.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
+from typing import Final
 
-from pipelines.terminal import console, flags, options
+from pipelines.terminal import command_line, console
+from pipelines.terminal.flags import Flag, Group, positive
+from pipelines.terminal.options import ROOT, root_of
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.generations.published import open_generation
 from transforms.runs import beginning
 from transforms.upkeep import lease, rollback
 
-
-class RollbackOptions(options.RootOptions):
-    """Where to."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        flags.add(parser, "--to", type=flags.positive, metavar="G", help="number of the generation to go back to")
+OPTIONS: Final = (
+    ROOT,
+    Group("RollbackOptions", "Where to", (Flag("--to", "G", "number of the generation to go back to", positive),)),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,12 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def roll_back(argv: Sequence[str]) -> int:
     """Parses, checks, publishes and says."""
-    own, beam_flags = options.parse("rollback", __doc__, argv, (options.RootOptions, RollbackOptions))
-    options.refuse_beam_flags(beam_flags)
-    store = options.root_of(own)
-    if own.to is None:
+    options = command_line.parse("rollback", __doc__, argv, OPTIONS)
+    store = root_of(options)
+    if options.to is None:
         raise UsageError("--to is missing: name the generation to go back to; pixdex inspect lists them")
-    earlier = open_generation(store, own.to)
+    earlier = open_generation(store, options.to)
     with lease.held(store, "rollback"):
         unfinished = beginning.unfinished(store)
         if unfinished is not None:
@@ -49,13 +47,13 @@ def roll_back(argv: Sequence[str]) -> int:
                 f"{store.url} has an unfinished run of generation {unfinished.generation}: finish it with its own "
                 "command, or give it up with --abandon-plan"
             )
-        if published.numbers(store)[-1] == own.to:
-            console.say(f"{store.url}: generation {own.to} is the current one: nothing to do")
-            console.show_json({"generation": own.to, "rolled_back_to": own.to})
+        if published.numbers(store)[-1] == options.to:
+            console.say(f"{store.url}: generation {options.to} is the current one: nothing to do")
+            console.show_json({"generation": options.to, "rolled_back_to": options.to})
             return console.DONE
         again = rollback.roll_back(store, earlier)
-    console.say(f"{store.url}: generation {again.generation} holds what generation {own.to} held")
-    console.show_json({"generation": again.generation, "rolled_back_to": own.to})
+    console.say(f"{store.url}: generation {again.generation} holds what generation {options.to} held")
+    console.show_json({"generation": again.generation, "rolled_back_to": options.to})
     return console.DONE
 
 

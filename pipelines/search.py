@@ -19,9 +19,6 @@ stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "k
 "caption", "columns"}]}. A search runs on this machine; no Beam runner takes part.
 """
 
-import argparse
-import difflib
-import itertools
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -32,7 +29,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.terminal import console, flags, options, result_page, text_table
+from pipelines.terminal import command_line, console, result_page, text_table
+from pipelines.terminal.flags import Flag, Group, positive, switch
+from pipelines.terminal.options import DEVICE, ROOT, root_of
 from pipelines.terminal.text_table import Column
 from transforms.errors import PixdexError, UsageError
 from transforms.records import EncoderSettings, Modality
@@ -40,69 +39,60 @@ from transforms.rejects import Failure, normalised_message
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.storage import uris
-from transforms.storage.store import Store
 from transforms.tasks.embed.load_picture import load_picture, target_side
 
 _SCORES: Final = {"ip": "inner product", "l2": "squared distance", "l1": "L1 distance"}
 
-# A search is no Beam job: groups that are no direct subclasses of PipelineOptions stay out of every pipeline's flags,
-# so that a bare word is a query.
-
-
-class QueryOptions(options.RootOptions):
-    """What is looked for."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        flags.add(parser, "query", nargs="*", metavar="TEXT", help="words that describe it")
-        flags.add(parser, "--image", metavar="FILE", help="a picture that it looks like: a path or URL")
-        flags.add(parser, "--vector", metavar="FILE.npy", help="its vector, in the space of the index's encoder")
-
-
-class ResultOptions(options.RootOptions):
-    """What is found."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("-k", type=flags.positive, default=10, help="results wanted (default 10)")
-        flags.add(
-            parser,
-            "--nprobe",
-            type=flags.positive,
-            metavar="N",
-            help="inverted lists probed: more find more, slower (default: as trained, more where results are short)",
-        )
-        flags.add(
-            parser,
-            "--modality",
-            choices=("image", "text", "keyword", "any"),
-            help="what may be found (default: pictures where there are any, else texts; for --vector: any)",
-        )
-
-
-class LoadingOptions(options.RootOptions):
-    """How the index is held."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        flags.add(
-            parser,
-            "--fast-scan",
-            action="store_true",
-            help="read 4-bit PQ or RaBitQ codes into memory as FastScan: faster scans, slower opening, rounded scores",
-        )
-
-
-class OutputOptions(options.RootOptions):
-    """How results are shown."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        flags.add(parser, "--json", action="store_true", help="print one JSON object instead of a table")
-        flags.add(parser, "--html", metavar="FILE", help="also write a page of result pictures")
-
-
-OPTIONS = (options.RootOptions, QueryOptions, options.DeviceOptions, ResultOptions, LoadingOptions, OutputOptions)
+OPTIONS: Final = (
+    ROOT,
+    Group(
+        "QueryOptions",
+        "What is looked for",
+        (
+            Flag("query", "TEXT", "words that describe it", nargs="*"),
+            Flag("--image", "FILE", "a picture that it looks like: a path or URL"),
+            Flag("--vector", "FILE.npy", "its vector, in the space of the index's encoder"),
+        ),
+    ),
+    DEVICE,
+    Group(
+        "ResultOptions",
+        "What is found",
+        (
+            Flag("-k", None, "results wanted (default 10)", positive, default=10),
+            Flag(
+                "--nprobe",
+                "N",
+                "inverted lists probed: more find more, slower (default: as trained, more where results are short)",
+                positive,
+            ),
+            Flag(
+                "--modality",
+                None,
+                "what may be found (default: pictures where there are any, else texts; for --vector: any)",
+                choices=("image", "text", "keyword", "any"),
+            ),
+        ),
+    ),
+    Group(
+        "LoadingOptions",
+        "How the index is held",
+        (
+            switch(
+                "--fast-scan",
+                "read 4-bit PQ or RaBitQ codes into memory as FastScan: faster scans, slower opening, rounded scores",
+            ),
+        ),
+    ),
+    Group(
+        "OutputOptions",
+        "How results are shown",
+        (
+            switch("--json", "print one JSON object instead of a table"),
+            Flag("--html", "FILE", "also write a page of result pictures"),
+        ),
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,31 +103,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def search(argv: Sequence[str]) -> int:
     """Parses, searches and shows."""
-    try:
-        own, beam_flags = options.parse("search", __doc__, argv, OPTIONS)
-    except UsageError as error:
-        raise _nearest_flag(argv) or error from None
-    if beam_flags:
-        raise UsageError(f"{beam_flags[0]} is a flag of Beam, and a search runs no pipeline: leave it out")
-    text = _one_query(own)
-    if not own.root:
-        raise UsageError("--root is missing: name the folder that holds the index")
-    searcher = Searcher.open(Store.at(own.root), fast_scan=own.fast_scan)
-    modality = _modality(searcher, own)
-    vector = _query_vector(searcher, own, text)
-    hits = searcher.search(vector[None], own.k, own.nprobe, modality)[0]
+    options = command_line.parse("search", __doc__, argv, OPTIONS)
+    text = _one_query(options)
+    searcher = Searcher.open(root_of(options), fast_scan=options.fast_scan)
+    modality = _modality(searcher, options)
+    vector = _query_vector(searcher, options, text)
+    hits = searcher.search(vector[None], options.k, options.nprobe, modality)[0]
     generation = searcher.generation
-    if own.html:
-        answer = result_page.Answer(text or (own.image or own.vector), hits, own.image and uris.absolute(own.image))
-        write_page(_path("--html", own.html), searcher, [answer])
-    if own.json:
+    if options.html:
+        answer = result_page.Answer(
+            text or (options.image or options.vector), hits, options.image and uris.absolute(options.image)
+        )
+        write_page(_path("--html", options.html), searcher, [answer])
+    if options.json:
         console.show_json({"generation": generation.generation, "results": [asdict(hit) for hit in hits]})
     elif hits:
         console.show(table(hits))
     else:
         console.say(f"nothing found among {generation.totals.vectors} vectors")
-    if own.html:
-        console.say(f"wrote {own.html}")
+    if options.html:
+        console.say(f"wrote {options.html}")
     return console.DONE
 
 
@@ -250,31 +235,19 @@ def write_page(file: Path, searcher: Searcher, answers: Sequence[result_page.Ans
     )
 
 
-def _nearest_flag(argv: Sequence[str]) -> UsageError | None:
-    """Returns what to say of a mistyped flag, when one of a search is near: a flag of Beam would be of no use here."""
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    for group in OPTIONS:
-        group._add_argparse_args(parser)
-    known = parser._option_string_actions
-    flags = (word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", argv))
-    wrong = next((flag for flag in flags if flag.startswith("--") and flag not in known), None)
-    near = difflib.get_close_matches(wrong or "", known, n=1, cutoff=0.5)
-    return UsageError(f"unknown flag {wrong}, did you mean {near[0]}?; see pixdex search --help") if near else None
-
-
-def _one_query(own: Namespace) -> str:
+def _one_query(options: Namespace) -> str:
     """Returns the text that is looked for; empty when it is a picture or a vector.
 
     Raises:
         UsageError: there is no query, more than one, or one that is empty or not readable.
     """
-    if sum(map(bool, (own.query, own.image is not None, own.vector is not None))) != 1:
+    if sum(map(bool, (options.query, options.image is not None, options.vector is not None))) != 1:
         raise UsageError("give one query: a text, --image FILE or --vector FILE.npy; see pixdex search --help")
-    for flag, value in (("--image", own.image), ("--vector", own.vector), ("--html", own.html)):
+    for flag, value in (("--image", options.image), ("--vector", options.vector), ("--html", options.html)):
         if value == "":  # an unset variable of the shell
             raise UsageError(f"{flag} is empty: name a file")
-    text = " ".join(own.query)
-    if own.query and not text.strip():
+    text = " ".join(options.query)
+    if options.query and not text.strip():
         raise UsageError("the query is empty: say what to look for")
     try:
         text.encode()
@@ -290,12 +263,12 @@ def _path(flag: str, file: str) -> Path:
         raise UsageError(f"{flag} {file}: there is no such user: write ./~… for a file's name") from error
 
 
-def _modality(searcher: Searcher, own: Namespace) -> Modality | None:
-    if own.modality is None:
-        return None if own.vector else default_modality(searcher)
-    if own.modality == "any":
+def _modality(searcher: Searcher, options: Namespace) -> Modality | None:
+    if options.modality is None:
+        return None if options.vector else default_modality(searcher)
+    if options.modality == "any":
         return None
-    asked: Modality = own.modality
+    asked: Modality = options.modality
     if not searcher.count(asked):
         totals = searcher.generation.totals
         raise UsageError(
@@ -305,18 +278,18 @@ def _modality(searcher: Searcher, own: Namespace) -> Modality | None:
     return asked
 
 
-def _query_vector(searcher: Searcher, own: Namespace, text: str) -> NDArray[np.float32]:
+def _query_vector(searcher: Searcher, options: Namespace, text: str) -> NDArray[np.float32]:
     request = searcher.generation.request
-    settings = replace(request.encoder, device=own.device)
-    if own.vector:
-        return read_vector(own.vector)
+    settings = replace(request.encoder, device=options.device)
+    if options.vector:
+        return read_vector(options.vector)
     if request.is_ready:
         raise UsageError(
             "this index holds ready embeddings and knows no encoder: encode the query as they were made, and search "
             "with --vector FILE.npy"
         )
     try:
-        return encode_picture(settings, own.image) if own.image else encode_text(settings, text)
+        return encode_picture(settings, options.image) if options.image else encode_text(settings, text)
     except PixdexError:
         raise
     except RuntimeError as error:  # torch: out of memory, a broken device

@@ -21,15 +21,18 @@ Takes the same options as `pixdex build`. Go on with `pixdex add`, or with `pixd
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
-from pipelines.running.launch import launch
-from pipelines.terminal import console
+from pipelines.running.start import start
+from pipelines.terminal import console, options
+
+OPTIONS: Final = options.BUILD
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    return console.run(lambda: launch("train", __doc__, arguments, "train"))
+    return console.run(lambda: start("train", __doc__, arguments, "train"))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,16 @@ not changed is seen by size and time, and they are not read. The last line on st
 "ok", "files", "bytes", "vectors", "findings": [{"path", "what"}], "orphans": {"files", "bytes"}, "unfinished"}.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Final
 
 import msgspec
 
-from pipelines.terminal import console, flags, options, text_table
+from pipelines.terminal import command_line, console, text_table
+from pipelines.terminal.flags import Flag, Group, positive, switch
+from pipelines.terminal.options import ROOT, root_of
 from pipelines.terminal.text_table import Column
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
@@ -37,14 +39,18 @@ from transforms.upkeep.report import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report
 _SHOWN = 20
 
 
-class VerifyOptions(options.RootOptions):
-    """What is looked at."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        flags.add(parser, "--generation", type=flags.positive, metavar="G", help="which one (default: the current)")
-        flags.add(parser, "--quick", action="store_true", help="look at sizes, tables and counts, and hash nothing")
-        flags.add(parser, "--json", action="store_true", help="print only the JSON object")
+OPTIONS: Final = (
+    ROOT,
+    Group(
+        "VerifyOptions",
+        "What is looked at",
+        (
+            Flag("--generation", "G", "which one (default: the current)", positive),
+            switch("--quick", "look at sizes, tables and counts, and hash nothing"),
+            switch("--json", "print only the JSON object"),
+        ),
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,10 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def verify(argv: Sequence[str]) -> int:
     """Parses, looks and says."""
-    own, beam_flags = options.parse("verify", __doc__, argv, (options.RootOptions, VerifyOptions))
-    options.refuse_beam_flags(beam_flags)
-    store = options.root_of(own)
-    number, generation, report = _looked_at(store, own.generation, quick=own.quick)
+    options = command_line.parse("verify", __doc__, argv, OPTIONS)
+    store = root_of(options)
+    number, generation, report = _looked_at(store, options.generation, quick=options.quick)
     run = beginning.unfinished(store)
     left, notes = _orphans(store)
     if left:
@@ -74,9 +79,9 @@ def verify(argv: Sequence[str]) -> int:
     if all(any(finding.what.endswith(way) for finding in findings) for way in (REPAIR, REBUILD)):
         console.say(f"what is lost of shards and of lists comes back together: {REPAIR_AND_REBUILD}")
     vectors = 0 if generation is None else generation.totals.vectors
-    if not own.json:
+    if not options.json:
         if not findings:
-            console.show(_table(store, number, report, vectors, quick=own.quick))
+            console.show(_table(store, number, report, vectors, quick=options.quick))
         for note in notes:
             console.say(f"note: {note}")
     console.show_json(

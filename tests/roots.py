@@ -16,7 +16,17 @@ from transforms.generations.manifest import Generation, Tables, Totals
 from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.writer import write_lists
 from transforms.markers import TrainedIndex
-from transforms.records import EncoderSettings, FileReference, IndexSettings, Metric, Modality, Request, Source, row_ids
+from transforms.records import (
+    NO_ENCODER,
+    EncoderSettings,
+    FileReference,
+    IndexSettings,
+    Metric,
+    Modality,
+    Request,
+    Source,
+    row_ids,
+)
 from transforms.shards import files
 from transforms.shards.files import Reject
 from transforms.storage import layout
@@ -101,7 +111,7 @@ def make_root(
     generation = Generation(
         generation=number,
         request=Request(
-            sources=(Source("images", f"file://{folder}/pictures"),),
+            sources=(Source("vectors" if spec == NO_ENCODER else "images", f"file://{folder}/pictures"),),
             encoder=EncoderSettings(spec, fingerprint, vectors.shape[1], modalities, normalize=normalize),
             index=IndexSettings(key, metric),
         ),

@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 
-from pipelines import plan
-from pipelines.terminal import options
+from pipelines.terminal import command_line
 from tests import documents
 from tests.conftest import REPOSITORY
 from tests.deploy import commands
@@ -65,10 +64,8 @@ def test_a_command_would_be_taken(words: tuple[str, ...], monkeypatch: pytest.Mo
 
 def pixdex_takes(words: tuple[str, ...]) -> None:
     _, command, *rest = words
-    if command == "plan":  # which reads its flags without Beam
-        plan._parse(rest)
-    elif command == "demo":  # which needs no root
-        options.parse(command, "", rest, commands.groups(command))
+    if command in ("plan", "demo"):  # which need no root
+        command_line.parse(command, "", rest, commands.groups(command))
     else:
         commands.parsed(words)
 

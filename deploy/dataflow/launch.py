@@ -57,7 +57,7 @@ def words_of(parameters: Sequence[str]) -> list[str]:
 def _flags(job: str) -> dict[str, argparse.Action]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for group in OPTIONS[job]:
-        group._add_argparse_args(parser)
+        group.add_to(parser)
     return parser._option_string_actions
 
 

@@ -34,13 +34,13 @@ def parameters() -> list[dict[str, Any]]:
     """Returns one for the job, one for each of its flags, and those that are Beam's."""
     parser = argparse.ArgumentParser(add_help=False)
     for group in dict.fromkeys(itertools.chain.from_iterable(OPTIONS.values())):
-        group._add_argparse_args(parser)
-    own = [_parameter(action) for action in parser._actions if action.dest not in _OF_THIS_MACHINE]
+        group.add_to(parser)
+    jobs = [_parameter(action) for action in parser._actions if action.dest not in _OF_THIS_MACHINE]
     beam = [
         {"name": name, "label": _label(name), "helpText": text, "isOptional": name != "sdk_container_image"}
         for name, text in BEAM_FLAGS.items()
     ]
-    return [_JOB, *own, *beam]
+    return [_JOB, *jobs, *beam]
 
 
 def _parameter(action: argparse.Action) -> dict[str, Any]:

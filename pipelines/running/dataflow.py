@@ -27,41 +27,40 @@ def is_asked(runner: PipelineRunner | None) -> bool:
     return isinstance(runner, DataflowRunner)
 
 
-def check(root: str | None, sources: Sequence[Source], beam_flags: Sequence[str]) -> None:
+def check(root: str | None, sources: Sequence[Source], options: PipelineOptions) -> None:
     """Refuses a job that could not be submitted, or whose workers would find nothing.
 
     Args:
         root: what `--root` says, if anything.
         sources: with absolute URLs.
-        beam_flags: the flags of the command that are Beam's.
+        options: of Beam.
 
     Raises:
         UsageError: names what is missing and the way out.
     """
     _check_packages()
-    flags = PipelineOptions(list(beam_flags))
-    _check_flags(flags)
+    _check_flags(options)
     _check_reach(root, sources)
-    cloud = flags.view_as(GoogleCloudOptions)
-    if not cloud.no_auth and not flags.view_as(TestOptions).dry_run:
+    cloud = options.view_as(GoogleCloudOptions)
+    if not cloud.no_auth and not options.view_as(TestOptions).dry_run:
         _check_credentials()
 
 
-def settings(beam_flags: Sequence[str]) -> list[str]:
-    """Returns flags that a job is given beside its own: a machine works on one task at a time, with all its cores.
+def one_task_a_machine(options: PipelineOptions) -> None:
+    """Has a machine work on one task at a time, with all its cores.
 
     The memory that a worker is asked to have (`transforms.forecast.machines`) is that of one task. Where the command
     says how many processes or threads there are, it is left alone.
     """
-    debug = PipelineOptions(list(beam_flags)).view_as(DebugOptions)
-    if debug.number_of_worker_harness_threads or debug.lookup_experiment(_ONE_PROCESS):
-        return []
-    return [f"--experiments={_ONE_PROCESS}", "--number_of_worker_harness_threads=1"]
+    debug = options.view_as(DebugOptions)
+    if not debug.number_of_worker_harness_threads and not debug.lookup_experiment(_ONE_PROCESS):
+        debug.add_experiment(_ONE_PROCESS)
+        debug.number_of_worker_harness_threads = 1
 
 
-def is_template(beam_flags: Sequence[str]) -> bool:
+def is_template(options: PipelineOptions) -> bool:
     """Tells whether the job is written to a file that something else submits: what the launcher of a template does."""
-    return bool(PipelineOptions(list(beam_flags)).view_as(GoogleCloudOptions).template_location)
+    return bool(options.view_as(GoogleCloudOptions).template_location)
 
 
 def nothing(pipeline: beam.Pipeline) -> None:
@@ -76,8 +75,8 @@ def _check_packages() -> None:
         raise UsageError(f"--runner DataflowRunner needs: pip install 'pixdex[gcp]' ({error})") from error
 
 
-def _check_flags(flags: PipelineOptions) -> None:
-    cloud, workers = flags.view_as(GoogleCloudOptions), flags.view_as(BeamWorkerOptions)
+def _check_flags(options: PipelineOptions) -> None:
+    cloud, workers = options.view_as(GoogleCloudOptions), options.view_as(BeamWorkerOptions)
     if not cloud.project:
         raise UsageError("--project is missing: name the Google Cloud project that the job runs in")
     if not cloud.region and not DataflowRunner().get_default_gcp_region():

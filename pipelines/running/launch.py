@@ -1,27 +1,25 @@
-"""From a command line to a run and through its graph: what `build` and the commands for its single stages share."""
+"""A command on its way to its runner: what it brings along, its run, and its graph up to a stage."""
 
-import shlex
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.running import dataflow, runners
-from pipelines.running.request import check, difference, request_of, request_of_vectors
-from pipelines.terminal import console, options, progress
-from transforms.errors import PixdexError, UsageError
+from pipelines.running import beam_options, dataflow, runners
+from pipelines.running.request import difference
+from pipelines.terminal import console, progress
+from pipelines.terminal.command_line import CommandLine
+from transforms.errors import UsageError
 from transforms.forecast.machines import Worker, Workers, workers_for
 from transforms.forecast.memory import machine_memory
-from transforms.generations import published as generations
-from transforms.generations.manifest import Generation
-from transforms.index.index_key import IndexKey
 from transforms.records import Request, Source
 from transforms.rejects import normalised_message
 from transforms.runs import beginning
 from transforms.runs.run import Run, Stage
-from transforms.sources import vectors
 from transforms.stages.add import AddBlocks
 from transforms.stages.compact import CompactBlocks
 from transforms.stages.drift import MeasureDrift
@@ -38,96 +36,6 @@ from transforms.storage.store import Store
 if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineRunner
 
-    from transforms.encoders import Encoder
-
-OPTIONS = (
-    options.RootOptions,
-    options.SourceOptions,
-    options.EncoderOptions,
-    options.DeviceOptions,
-    options.IndexOptions,
-    options.RunOptions,
-)
-
-
-def launch(job: str, manual: str, argv: Sequence[str], last: Stage) -> int:
-    """Parses, checks, runs every stage up to `last` that is not done, and reports.
-
-    Args:
-        job: name of the command.
-        manual: what its `--help` prints.
-        argv: the words after it.
-        last: the stage to end with.
-
-    Returns:
-        The exit code of success; everything else is an error that says what to do.
-    """
-    own, beam_flags = options.parse(job, manual, argv, OPTIONS)
-    runner = runners.chosen(beam_flags)
-    argv = [*argv, *runners.on_this_machine(own.workers, runner)]
-    sources = options.sources(own)
-    if dataflow.is_asked(runner):
-        dataflow.check(own.root, sources, beam_flags)
-        argv = [*argv, *dataflow.settings(beam_flags)]
-    store = opened(own)
-    planned = not own.abandon_plan and _goes_on(store, sources)
-    if not planned:
-        check(sources)
-    encoder = None if own.vectors else _load_encoder(own, in_process=runner is None)
-    dim = encoder.dim if encoder else _dimension(store, sources, planned=planned)
-    # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
-    unfinished, published = beginning.unfinished(store), generations.current(store)
-    own.encoder_threads = own.encoder_threads or _threads(unfinished, published, own.workers or 1)
-    request = request_of(own, sources, encoder) if encoder else request_of_vectors(own, sources, dim)
-    store.sweep_scratch()
-    if unfinished is not None and published is not None and own.abandon_plan:
-        beginning.abandon(unfinished)
-    if published is not None and _claims(store, published, request):
-        console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
-        if dataflow.is_template(beam_flags):
-            runners.run_to_end(runner, dataflow.nothing, argv)
-        console.show_json(summary(store, published, {}) | {"embedded": 0})
-        return console.DONE
-    run = begin(store, request, unfinished, abandon=own.abandon_plan)
-    if not own.no_progress:
-        where = encoder.device if encoder and runner is None else f"the workers' {own.device} device"
-        made = f"encoder {own.encoder} on {where}" if encoder else "ready embeddings, which workers will count"
-        console.say(f"{made}, {dim} dimensions")
-    outcome, seconds = carry_out(run, last, own, runner, argv)
-    if outcome != "done":
-        return console.DONE
-    if last != "publish":
-        console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
-        return console.DONE
-    generation = generations.current(store)
-    if generation is None:
-        raise PixdexError(f"{store.url}: the job ended without a generation; run the same command again")
-    _say_other_key(request, generation)
-    if not own.no_progress:
-        console.say(totals(store, generation))
-    console.show_json(summary(store, generation, seconds))
-    return console.DONE
-
-
-def carry_out(
-    run: Run, last: Stage, own: Namespace, runner: "PipelineRunner | None", argv: Sequence[str]
-) -> tuple[runners.Outcome, dict[str, float]]:
-    """Runs a run's graph up to a stage and shows how it goes.
-
-    Returns:
-        What became of the graph, which the last line says where it did not run to its end; and the seconds of each
-        stage.
-    """
-    started = progress.now()
-    with progress.shown(run, wanted=not own.no_progress, last=last):
-        on_dataflow = dataflow.is_asked(runner)
-        workers = workers_for(run.request, own.worker_memory, own.accelerator) if on_dataflow else Workers()
-        limits = RunLimits(own.max_reject_ratio, workers.task_memory or own.worker_memory or _share(own.workers))
-        outcome = runners.run_to_end(runner, lambda pipeline: wire(pipeline, run, last, limits, workers), argv)
-    if outcome != "done":
-        console.show_json({"generation": run.generation, outcome: last})
-    return outcome, progress.stage_seconds(run, started)
-
 
 @dataclass(frozen=True)
 class RunLimits:
@@ -140,6 +48,97 @@ class RunLimits:
 
     max_reject_ratio: float = 0.5
     worker_memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a graph goes, as the flags of Beam say.
+
+    Attributes:
+        options: of Beam, parsed once; the command's own are among them, so that consoles show them.
+        runner: what runs the graph; None: this process.
+    """
+
+    options: PipelineOptions
+    runner: "PipelineRunner | None"
+
+    @classmethod
+    def of(cls, line: CommandLine) -> "Destination":
+        """Reads Beam's flags of a command.
+
+        Raises:
+            UsageError: a flag that nobody has, no such runner, or something that it needs is missing.
+        """
+        options = beam_options.of(line)
+        runner = runners.chosen(options, line.words)
+        runners.share_this_machine(options, line.options.workers, runner)
+        return cls(options, runner)
+
+    @property
+    def is_dataflow(self) -> bool:
+        """Tells whether the graph goes to Dataflow."""
+        return dataflow.is_asked(self.runner)
+
+    def prepare(self, root: str | None, sources: Sequence[Source]) -> None:
+        """Refuses what Dataflow could not do, before anything is written, and says how it is to work.
+
+        Raises:
+            UsageError: names what is missing and the way out.
+        """
+        if self.is_dataflow:
+            dataflow.check(root, sources, self.options)
+            dataflow.one_task_a_machine(self.options)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a command brings along for its run.
+
+    Attributes:
+        store: the root.
+        destination: where the graph goes.
+        limits: what the run refuses to exceed.
+        accelerator: GPU of the workers that embed, on Dataflow; None: the usual one.
+        quiet: nothing is said on the way.
+    """
+
+    store: Store
+    destination: Destination
+    limits: RunLimits
+    accelerator: str | None
+    quiet: bool
+
+    @classmethod
+    def of(cls, options: Namespace, destination: Destination) -> "Launch":
+        """Collects it from the options of a job.
+
+        Raises:
+            UsageError: no root is named, or it cannot be read.
+        """
+        limits = RunLimits(options.max_reject_ratio, options.worker_memory or _share(options.workers))
+        return cls(_opened(options.root), destination, limits, options.accelerator, options.no_progress)
+
+    def carry_out(self, run: Run, last: Stage) -> tuple[runners.Outcome, dict[str, float]]:
+        """Runs a run's graph up to a stage and shows how it goes.
+
+        Returns:
+            What became of the graph, which the last line says where it did not run to its end; and the seconds of each
+            stage.
+        """
+        started = time.time()  # the clock that stage markers use
+        limits, workers = self.limits, Workers()
+        with progress.shown(run, wanted=not self.quiet, last=last):
+            if self.destination.is_dataflow:
+                workers = workers_for(run.request, limits.worker_memory, self.accelerator)
+                limits = replace(limits, worker_memory=workers.task_memory or limits.worker_memory)
+            outcome = runners.run_to_end(
+                self.destination.runner,
+                lambda pipeline: wire(pipeline, run, last, limits, workers),
+                self.destination.options,
+            )
+        if outcome != "done":
+            console.show_json({"generation": run.generation, outcome: last})
+        return outcome, progress.stage_seconds(run, started)
 
 
 def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, workers: Workers | None = None) -> None:
@@ -167,111 +166,27 @@ def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, work
             return
 
 
-def summary(store: Store, generation: Generation, seconds: dict[str, float]) -> dict[str, object]:
-    """Returns the last line of a build."""
-    totals = generation.totals
-    return {
-        "generation": generation.generation,
-        "items": totals.items,
-        "embedded": totals.embedded,
-        "rejected": totals.rejected,
-        "vectors": totals.vectors,
-        "tombstones": totals.tombstones,
-        "index_key": generation.trained.key,
-        "trained": generation.trained.fingerprint,
-        "index": store.full(generation.index.path),
-        "seconds": seconds,
-    }
-
-
-def totals(store: Store, generation: Generation) -> str:
-    """Says in a line what a generation holds and, when something was rejected, how to see why."""
-    found = generation.totals
-    why = f" (pixdex inspect --root {shlex.quote(str(store.local or store.url))} says why)" if found.rejected else ""
-    return (
-        f"{found.items:,} items: {found.embedded:,} embedded, {found.rejected:,} rejected{why}; "
-        f"{found.vectors:,} vectors, index {generation.trained.key}"
-    )
-
-
-def _load_encoder(own: Namespace, *, in_process: bool) -> "Encoder":
-    from transforms import encoders  # noqa: PLC0415 - ready embeddings need no Pillow
-
-    own.encoder = own.encoder or options.DEFAULT_ENCODER
-    # A launcher of workers elsewhere need not have their device.
-    return encoders.load(own.encoder, device=own.device if in_process else "cpu")
-
-
-def _dimension(store: Store, sources: tuple[Source, ...], *, planned: bool) -> int:
-    """The dimension of ready embeddings.
-
-    Of sources that are planned or published it is known: what happened to their files since is seen where they are
-    read, or does not matter any more. Of others the first file with vectors says it, and workers look at the rest.
-    """
-    for stands in (beginning.unfinished(store) if planned else None, generations.current(store)):
-        if stands is not None and stands.request.sources == sources:
-            return stands.request.encoder.dim
-    return vectors.dimension(sources)
-
-
-def _threads(unfinished: Run | None, published: Generation | None, workers: int) -> int:
-    """The threads of what the root already has, so that the same command is the same request on any machine."""
-    stands = unfinished or published
-    return stands.request.encoder.threads if stands else options.default_threads(workers)
-
-
-def _share(workers: int | None) -> int | None:
-    """The memory of each of several processes of this machine, in bytes; None for one, which has all of it."""
-    return None if workers in (None, 1) else machine_memory() // workers
-
-
-def _say_other_key(request: Request, generation: Generation) -> None:
-    asked, made = request.index.key, generation.trained.key
-    if asked != "auto" and IndexKey.parse(asked).nlist not in (0, IndexKey.parse(made).nlist):
-        console.say(f"--index-key {asked} became {made}: too few vectors for more lists")
-
-
-def opened(own: Namespace) -> Store:
-    """Returns the root that the options name.
+def _opened(root: str | None) -> Store:
+    """Returns the root of this name.
 
     Raises:
         UsageError: none is named, or it cannot be read.
     """
-    if not own.root:
+    if not root:
         raise UsageError("--root is missing: name the folder that will hold the index")
-    store = Store.at(own.root)
+    store = Store.at(root)
     if store.local is None:
         try:
             store.names(layout.GENERATIONS)
         except Exception as error:  # every object store raises its own
             raise UsageError(
-                f"--root {own.root} cannot be read ({normalised_message(error)}): see to its address and credentials"
+                f"--root {root} cannot be read ({normalised_message(error)}): see to its address and credentials"
             ) from error
     return store
 
 
-def _claims(store: Store, published: Generation, request: Request) -> bool:
-    """Tells whether the root holds this very request.
-
-    Raises:
-        UsageError: it holds another one.
-    """
-    if published.request == request:
-        return True
-    stands = published.request
-    raise UsageError(
-        f"{store.url} already has generation {published.generation} of another request "
-        f"({difference(stands, request)}): use 'pixdex reindex' for new items, or a new root"
-    )
-
-
-def _goes_on(store: Store, sources: tuple[Source, ...]) -> bool:
-    """Tells whether these sources are planned already: what changed in them since then waits for the next run."""
-    unfinished = beginning.unfinished(store)
-    return unfinished is not None and _is_planned(unfinished) and unfinished.request.sources == sources
-
-
-def _is_planned(run: Run) -> bool:
+def is_planned(run: Run) -> bool:
+    """Tells whether the sources of a run were listed."""
     return run.store.exists(layout.plan(run.generation))
 
 
@@ -287,7 +202,7 @@ def begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bo
         console.say(f"going on with the unfinished run of generation {unfinished.generation}")
         return unfinished
     if unfinished is not None:
-        if _is_planned(unfinished) and not abandon:
+        if is_planned(unfinished) and not abandon:
             raise UsageError(
                 f"{store.url} has an unfinished run of another request ({difference(unfinished.request, request)}): "
                 "finish it with its own command, or give it up with --abandon-plan"
@@ -297,3 +212,8 @@ def begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bo
     if not beginning.runs(store):
         store.probe()
     return beginning.begin(store, request)
+
+
+def _share(workers: int | None) -> int | None:
+    """The memory of each of several processes of this machine, in bytes; None for one, which has all of it."""
+    return None if workers in (None, 1) else machine_memory() // workers

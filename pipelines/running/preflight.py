@@ -36,15 +36,19 @@ _KINDS: Final = ("EXTERNAL", "DOCKER", "PROCESS", "LOOPBACK")
 _CLUSTER: Final = "deploy/flink/cluster.py starts one on this machine"
 
 
-def check(runner: PipelineRunner, beam_flags: Sequence[str]) -> None:
+def check(runner: PipelineRunner, options: PipelineOptions, words: Sequence[str]) -> None:
     """Looks for everything that a runner of Beam's portability needs; of other runners nothing is known.
+
+    Args:
+        runner: that the job goes to.
+        options: of Beam.
+        words: of the command line: what was not said has a default of Beam, which need not fit.
 
     Raises:
         UsageError: something is missing, or cannot be reached.
     """
-    options = PipelineOptions(list(beam_flags))
     if isinstance(runner, flink_runner.FlinkRunner):
-        _check_flink(options, beam_flags)
+        _check_flink(options, words)
     elif isinstance(runner, prism_runner.PrismRunner):
         _check_prism(options)
     elif type(runner) is portable_runner.PortableRunner:
@@ -61,18 +65,18 @@ def outlives_launcher(runner: PipelineRunner | None, options: PipelineOptions) -
     return isinstance(runner, portable_runner.PortableRunner) and portable.job_endpoint not in (None, EMBEDDED)
 
 
-def explained(error: Exception, beam_flags: Sequence[str]) -> PixdexError | None:
+def explained(error: Exception, options: PipelineOptions) -> PixdexError | None:
     """Returns what became of a job that a runner gave up for another reason than an error of a worker; None: unknown.
 
     Args:
         error: what Beam raised.
-        beam_flags: of the job.
+        options: of Beam, for this job.
     """
     text = " ".join(str(error).split())
     given_up = re.search(r"failed in state \w+: (?:[\w.]+Exception: )*(.+)", text)
     if given_up is None or "Traceback (most recent call last)" in text:
         return None
-    why, pool = given_up[1], _pool(PipelineOptions(list(beam_flags)).view_as(PortableOptions))
+    why, pool = given_up[1], _pool(options.view_as(PortableOptions))
     if pool and re.match(r"(finishConnect\(\.\.\) failed: )?Connection refused|UNAVAILABLE: io exception", why):
         return PixdexError(f"no worker pool at {pool}, seen from a TaskManager ({_short(why)}): {_start_pool(pool)}")
     if "CANCELLED: client cancelled" in why:
@@ -96,9 +100,9 @@ def explained(error: Exception, beam_flags: Sequence[str]) -> PixdexError | None
 # --- runners -------------------------------------------------------------------------------------------------------
 
 
-def _check_flink(options: PipelineOptions, beam_flags: Sequence[str]) -> None:
+def _check_flink(options: PipelineOptions, words: Sequence[str]) -> None:
     flink = options.view_as(FlinkRunnerOptions)
-    if not any(re.match(r"--flink[-_]version(=|$)", word) for word in beam_flags):
+    if not any(re.match(r"--flink[-_]version(=|$)", word) for word in words):
         raise UsageError(
             "--flink_version is missing: name the cluster's, one of " + ", ".join(flink.PUBLISHED_FLINK_VERSIONS)
         )

@@ -1,18 +1,90 @@
 """From the options of a command line to the request of a run, and what two requests differ in."""
 
 import hashlib
+import itertools
+import os
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pipelines.terminal import options
 from transforms.errors import UsageError
 from transforms.index.choose import check_key
 from transforms.records import NO_ENCODER, EncoderSettings, IndexSettings, Request, Source
 from transforms.sources import csv_rows
+from transforms.sources.vectors import DEFAULT_COLUMN
+from transforms.storage import uris
 
 if TYPE_CHECKING:
     from transforms.encoders import Encoder
+
+
+DEFAULT_ENCODER: Final = "demo"
+
+
+def default_threads(workers: int = 1) -> int:
+    """Returns the CPU threads of a request that names none, where so many processes share the cores."""
+    return max(1, min(4, (os.cpu_count() or 1) // workers))
+
+
+def sources_of(options: Namespace) -> tuple[Source, ...]:
+    """Returns the sources that the options name, each once, in the order of kinds and flags.
+
+    Raises:
+        UsageError: none is named, kinds that do not go together, or options of a kind that is not there.
+    """
+    columns = {
+        "image_column": options.image_column,
+        "text_column": options.text_column,
+        "keyword_column": options.keyword_column,
+        "key_column": options.key_column,
+    }
+    lonely = [name for name, value in columns.items() if value is not None and not options.csv]
+    if lonely:
+        raise UsageError(f"--{lonely[0].replace('_', '-')} names a column of a CSV: give the file with --csv")
+    ready = _ready_sources(options)
+    pictures = [
+        Source("images", uris.absolute(pattern), key_pattern=options.key_pattern) for pattern in options.images or ()
+    ]
+    rows = [
+        Source("csv", uris.absolute(file), keyword_separator=options.keyword_separator, **columns)
+        for file in options.csv or ()
+    ]
+    if ready and (pictures or rows):
+        raise UsageError(
+            f"--vectors does not go with {'--images' if pictures else '--csv'}: a root has one encoder, and ready "
+            "embeddings were made elsewhere; build two roots"
+        )
+    if not (pictures or rows or ready):
+        raise UsageError("name what to index: --images GLOB or FOLDER, --csv FILE, --vectors GLOB or FOLDER")
+    return tuple(dict.fromkeys([*pictures, *rows, *ready]))
+
+
+def _ready_sources(options: Namespace) -> list[Source]:
+    patterns, metadata = options.vectors or [], options.metadata or []
+    alone = [name for name in ("vector_column", "metadata", "modality") if getattr(options, name) and not patterns]
+    if alone:
+        raise UsageError(f"--{alone[0].replace('_', '-')} is about ready embeddings: give them with --vectors")
+    if metadata and len(metadata) != len(patterns):
+        raise UsageError(
+            f"--metadata is given {len(metadata)} times, --vectors {len(patterns)} times: give one for each, in order"
+        )
+    if patterns and options.encoder is not None:
+        raise UsageError(f"--encoder {options.encoder} has nothing to encode: the embeddings of --vectors are ready")
+    return [
+        Source(
+            "vectors",
+            uris.absolute(pattern),
+            vector_column=options.vector_column or DEFAULT_COLUMN,
+            metadata=uris.absolute(beside) if beside else None,
+            modality=options.modality or "image",
+        )
+        for pattern, beside in itertools.zip_longest(patterns, metadata)
+    ]
+
+
+def _index_settings(options: Namespace) -> IndexSettings:
+    """Returns the index that the options ask for."""
+    return IndexSettings(options.index_key, options.metric_type, options.max_index_memory, options.code_size)
 
 
 def check(sources: Sequence[Source]) -> None:
@@ -32,7 +104,7 @@ def check(sources: Sequence[Source]) -> None:
             pictures.check(source)
 
 
-def request_of(own: Namespace, sources: tuple[Source, ...], encoder: "Encoder") -> Request:
+def request_of(options: Namespace, sources: tuple[Source, ...], encoder: "Encoder", threads: int) -> Request:
     """Makes the request of the options and refuses an encoder or index that cannot work.
 
     Raises:
@@ -41,24 +113,25 @@ def request_of(own: Namespace, sources: tuple[Source, ...], encoder: "Encoder") 
     from transforms import encoders  # noqa: PLC0415 - ready embeddings need no Pillow
     from transforms.tasks.embed.open_encoder import fingerprint_of  # noqa: PLC0415 - likewise
 
-    _check_modalities(own.encoder, encoder.modalities, sources)
+    spec = options.encoder or DEFAULT_ENCODER
+    _check_modalities(spec, encoder.modalities, sources)
     settings = EncoderSettings(
-        spec=encoders.absolute_spec(own.encoder),
-        fingerprint=fingerprint_of(encoder, own.image_fit),
+        spec=encoders.absolute_spec(spec),
+        fingerprint=fingerprint_of(encoder, options.image_fit),
         dim=encoder.dim,
         modalities=tuple(sorted(encoder.modalities)),
-        image_fit=own.image_fit,
-        device=own.device,
-        batch=own.encoder_batch,
-        threads=own.encoder_threads,
-        pixel_limit=own.pixel_limit,
-        normalize=not own.no_normalize,
-        precision=own.precision,
+        image_fit=options.image_fit,
+        device=options.device,
+        batch=options.encoder_batch,
+        threads=threads,
+        pixel_limit=options.pixel_limit,
+        normalize=not options.no_normalize,
+        precision=options.precision,
     )
-    return _request(own, sources, settings)
+    return _request(options, sources, settings)
 
 
-def request_of_vectors(own: Namespace, sources: tuple[Source, ...], dim: int) -> Request:
+def request_of_vectors(options: Namespace, sources: tuple[Source, ...], dim: int, threads: int) -> Request:
     """Makes the request of an index of ready embeddings of `dim` components, which has no encoder.
 
     What only an encoder asks for (`--device`, `--image-fit` and the like) changes nothing, so it is no part of it.
@@ -71,44 +144,44 @@ def request_of_vectors(own: Namespace, sources: tuple[Source, ...], dim: int) ->
         fingerprint=hashlib.sha256(f"{NO_ENCODER}:{dim}".encode()).hexdigest(),
         dim=dim,
         modalities=(),
-        threads=own.encoder_threads,
-        normalize=not own.no_normalize,
+        threads=threads,
+        normalize=not options.no_normalize,
     )
-    return _request(own, sources, settings)
+    return _request(options, sources, settings)
 
 
-def _request(own: Namespace, sources: tuple[Source, ...], encoder: EncoderSettings) -> Request:
-    asked = options.index_settings(own)
-    check_key(asked, encoder.dim)
-    return Request(sources=sources, encoder=encoder, index=_without_unused(asked), seed=own.seed)
+def _request(options: Namespace, sources: tuple[Source, ...], encoder: EncoderSettings) -> Request:
+    index = _index_settings(options)
+    check_key(index, encoder.dim)
+    return Request(sources=sources, encoder=encoder, index=_without_unused(index), seed=options.seed)
 
 
-def difference(stands: Request, asked: Request) -> str:
+def difference(there: Request, asked: Request) -> str:
     """Says in a few words in what two requests differ."""
-    if (stands.is_ready or asked.is_ready) and stands.encoder != asked.encoder:
-        made, wanted = (_made_of(request) for request in (stands, asked))
-        if made != wanted:
-            return f"{made}, not {wanted}"
-    elif stands.encoder.fingerprint != asked.encoder.fingerprint:
+    if (there.is_ready or asked.is_ready) and there.encoder != asked.encoder:
+        source, wanted = (_made_of(request) for request in (there, asked))
+        if source != wanted:
+            return f"{source}, not {wanted}"
+    elif there.encoder.fingerprint != asked.encoder.fingerprint:
         return (
-            f"encoder {stands.encoder.spec} with fingerprint {stands.encoder.fingerprint[:12]}…, "
+            f"encoder {there.encoder.spec} with fingerprint {there.encoder.fingerprint[:12]}…, "
             f"not {asked.encoder.spec} with {asked.encoder.fingerprint[:12]}…"
         )
-    if stands.reindex != asked.reindex:
-        return _reindex_difference(stands, asked)
-    if stands.sources != asked.sources:
+    if there.reindex != asked.reindex:
+        return _reindex_difference(there, asked)
+    if there.sources != asked.sources:
         return "other sources"
     names = [
         f"{name} {getattr(one, name)!r}, not {getattr(other, name)!r}"
-        for one, other in ((stands.encoder, asked.encoder), (stands.index, asked.index))
+        for one, other in ((there.encoder, asked.encoder), (there.index, asked.index))
         for name in type(one).__dataclass_fields__
         if getattr(one, name) != getattr(other, name)
     ]
-    return "; ".join(names) or f"seed {stands.seed}, not {asked.seed}"
+    return "; ".join(names) or f"seed {there.seed}, not {asked.seed}"
 
 
-def _reindex_difference(stands: Request, asked: Request) -> str:
-    one, other = stands.reindex, asked.reindex
+def _reindex_difference(there: Request, asked: Request) -> str:
+    one, other = there.reindex, asked.reindex
     if one is None or other is None:
         return "a build, not a reindex" if one is None else "a reindex, not a build"
     names = [name for name in type(one).__dataclass_fields__ if getattr(one, name) != getattr(other, name)]

@@ -27,16 +27,19 @@ Outcome = Literal["done", "handed_over", "graph_built"]
 """What became of a graph: it ran to its end, something else runs it, or nothing does."""
 
 
-def chosen(beam_flags: Sequence[str]) -> PipelineRunner | None:
-    """Returns the runner that the flags name, or None for the in-process one.
+def chosen(options: PipelineOptions, words: Sequence[str]) -> PipelineRunner | None:
+    """Returns the runner that Beam's options name, or None for the in-process one.
+
+    Args:
+        options: of Beam.
+        words: of the command line that they were read from.
 
     Raises:
         UsageError: Beam has none of that name, cannot make it here, or something that it needs is missing.
     """
-    flags = PipelineOptions(list(beam_flags))
-    name: str | None = flags.view_as(StandardOptions).runner
+    name: str | None = options.view_as(StandardOptions).runner
     if name is None or name.lower().removesuffix("runner") in IN_PROCESS:
-        _check_waiting(None, flags)
+        _check_waiting(None, options)
         return None
     try:
         runner = create_runner(name)
@@ -44,13 +47,13 @@ def chosen(beam_flags: Sequence[str]) -> PipelineRunner | None:
         raise UsageError(f"--runner {name} cannot be had: {error}") from error
     if not isinstance(runner, PipelineRunner):
         raise UsageError(f"--runner {name} is no runner of Beam: name one, or the class of one")
-    _check_waiting(runner, flags)
-    preflight.check(runner, beam_flags)
+    _check_waiting(runner, options)
+    preflight.check(runner, options, words)
     return runner
 
 
-def on_this_machine(workers: int | None, runner: PipelineRunner | None) -> list[str]:
-    """Returns Beam's flags for so many processes of this machine; none for one, which is the job's own.
+def share_this_machine(options: PipelineOptions, workers: int | None, runner: PipelineRunner | None) -> None:
+    """Has Beam start so many processes of this machine; for one there is nothing to do, since it is the job's own.
 
     Raises:
         UsageError: the job goes elsewhere.
@@ -60,8 +63,9 @@ def on_this_machine(workers: int | None, runner: PipelineRunner | None) -> list[
             "--workers is about processes of this machine: leave it out, and use the runner's own flag "
             "(--parallelism of Flink, --max_num_workers of Dataflow)"
         )
-    many = workers is not None and workers > 1
-    return ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"] if many else []
+    if workers is not None and workers > 1:
+        direct = options.view_as(DirectOptions)
+        direct.direct_running_mode, direct.direct_num_workers = "multi_processing", workers
 
 
 def in_process(options: PipelineOptions) -> FnApiRunner:
@@ -76,18 +80,19 @@ def in_process(options: PipelineOptions) -> FnApiRunner:
     return FnApiRunner(default_environment=ProcessEnvironment())
 
 
-def run_to_end(runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], None], argv: Sequence[str]) -> Outcome:
+def run_to_end(
+    runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], None], options: PipelineOptions
+) -> Outcome:
     """Runs a graph and waits for it, unless a flag of Beam says not to.
 
     Args:
         runner: what `chosen` returned.
         wire: puts the steps into a pipeline.
-        argv: the job's command line: its own flags go along, so that they show in the consoles of Flink and Dataflow.
+        options: of Beam, with the job's own among them, so that they show in the consoles of Flink and Dataflow.
 
     Raises:
         PixdexError: what a worker raised, or that the runner gave up.
     """
-    options = PipelineOptions(list(argv), save_main_session=False)
     pipeline = beam.Pipeline(runner=runner or in_process(options), options=options)
     wire(pipeline)
     try:
@@ -104,7 +109,7 @@ def run_to_end(runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], No
             return "handed_over"
         result.wait_until_finish()
     except Exception as error:
-        raised = console.from_worker(error) or (preflight.explained(error, argv) if runner is not None else None)
+        raised = console.from_worker(error) or (preflight.explained(error, options) if runner is not None else None)
         if raised is None:
             raise
         raise raised from error
@@ -113,17 +118,17 @@ def run_to_end(runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], No
     return "done"
 
 
-def _check_waiting(runner: PipelineRunner | None, flags: PipelineOptions) -> None:
+def _check_waiting(runner: PipelineRunner | None, options: PipelineOptions) -> None:
     """Refuses flags that say not to wait, where a runner ignores them or ends with the command."""
     if dataflow.is_asked(runner):
         return
     for flag, asked in (
-        ("--dry_run", flags.view_as(TestOptions).dry_run),
-        ("--template_location", flags.view_as(GoogleCloudOptions).template_location),
+        ("--dry_run", options.view_as(TestOptions).dry_run),
+        ("--template_location", options.view_as(GoogleCloudOptions).template_location),
     ):
         if asked:
             raise UsageError(f"{flag} is known to --runner DataflowRunner only: leave it out")
-    if flags.view_as(StandardOptions).no_wait_until_finish and not preflight.outlives_launcher(runner, flags):
+    if options.view_as(StandardOptions).no_wait_until_finish and not preflight.outlives_launcher(runner, options):
         raise UsageError(
             "--no_wait_until_finish needs a job server (--job_endpoint HOST:PORT) or Dataflow: this runner, or its "
             "workers, would end with this command; leave it out"

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
 from pipelines.terminal import quantities
 from transforms.records import Metric
@@ -34,7 +34,18 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def add(parser: argparse.ArgumentParser, flag: str, **kwargs: object) -> None:
+def ratio(text: str) -> float:
+    """Reads a share from 0 to 1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def add(parser: argparse._ActionsContainer, flag: str, **kwargs: object) -> None:
     """Adds a flag under both spellings, `--index-key` and `--index_key`."""
     other = "--" + flag.removeprefix("--").replace("-", "_")
     spellings = dict.fromkeys([flag, other]) if flag.startswith("--") else [flag]
@@ -43,18 +54,70 @@ def add(parser: argparse.ArgumentParser, flag: str, **kwargs: object) -> None:
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag with a value; commands choose its default, None unless they do."""
+    """A flag of a command, or its bare words where the name begins with no dash; no flag is ever required.
+
+    Attributes:
+        name: with dashes, `--index-key`; it is read with underscores too.
+        metavar: what stands for the value in the help; None: the choices, or the name.
+        help: what it says, beginning with a small letter and ending without a stop.
+        type: reads the value; raises `argparse.ArgumentTypeError`.
+        choices: the values that there are, if not any.
+        default: the value without the flag.
+        action: `append` where the flag is repeated for a list, `store_true` where it has no value.
+        nargs: `?` where the value may be left out, `*` for any number of words.
+        const: the value of a flag whose value was left out.
+        dashes_only: it is not read with underscores, since a flag of Beam is spelled so.
+    """
 
     name: str
-    metavar: str
+    metavar: str | None
     help: str
     type: Callable[[str], object] = str
     choices: tuple[str, ...] | None = None
+    default: object = None
+    action: Literal["store", "append", "store_true"] = "store"
+    nargs: Literal["?", "*"] | None = None
+    const: object = None
+    dashes_only: bool = False
 
-    def add_to(self, parser: argparse.ArgumentParser, default: object = None) -> None:
-        """Declares it."""
-        metavar = None if self.choices else self.metavar
-        add(parser, self.name, metavar=metavar, help=self.help, type=self.type, choices=self.choices, default=default)
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        """Declares it to a parser of argparse, or of Beam, which is one."""
+        told: dict[str, object] = {"help": self.help, "default": self.default, "action": self.action}
+        if self.action != "store_true":
+            told |= {"type": self.type, "choices": self.choices, "metavar": self.metavar}
+        if self.nargs is not None:
+            told["nargs"] = self.nargs
+        if self.const is not None:
+            told["const"] = self.const
+        if self.dashes_only:
+            parser.add_argument(self.name, **told)  # type: ignore[arg-type]  # argparse's own overloads are wider
+        else:
+            add(parser, self.name, **told)
+
+
+def switch(name: str, help: str, *, dashes_only: bool = False) -> Flag:
+    """Returns a flag without a value, which is off unless it is given."""
+    return Flag(name, None, help, default=False, action="store_true", dashes_only=dashes_only)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Flags that belong together.
+
+    Attributes:
+        name: what Beam calls them, in CamelCase.
+        title: what they are about, for `--help`.
+        flags: in the order in which the help shows them.
+    """
+
+    name: str
+    title: str
+    flags: tuple[Flag, ...]
+
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        """Declares all of them."""
+        for flag in self.flags:
+            flag.add_to(parser)
 
 
 ROOT: Final = Flag("--root", "ROOT", "folder or fsspec URL that holds everything a search needs")
@@ -64,7 +127,7 @@ INDEX_KEY: Final = Flag(
     "auto, Flat, or a faiss factory string such as IVF1024,Flat or OPQ16_64,IVF1024,PQ16 (default auto)",
 )
 METRIC_TYPE: Final = Flag(
-    "--metric-type", "METRIC", "inner product, squared L2, or L1 (Flat only); default ip", choices=METRICS
+    "--metric-type", None, "inner product, squared L2, or L1 (Flat only); default ip", choices=METRICS
 )
 MAX_INDEX_MEMORY: Final = Flag("--max-index-memory", "SIZE", "the index auto chooses fits it (default 16G)", size)
 CODE_SIZE: Final = Flag(

@@ -99,8 +99,3 @@ _UNITS: dict[Stage, tuple[str, str]] = {
     "merge": ("piece", "pieces"),
     "publish": ("generation", "generations"),
 }
-
-
-def now() -> float:
-    """Seconds since the epoch, the clock that stage markers use."""
-    return time.time()

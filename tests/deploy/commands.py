@@ -2,20 +2,20 @@
 
 import importlib
 import shlex
-from argparse import Namespace
 from collections.abc import Sequence
-from typing import cast
-
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli import COMMANDS
-from pipelines.running import launch
-from pipelines.terminal import options
+from pipelines.jobs import OPTIONS as JOBS
+from pipelines.running import beam_options
+from pipelines.running.request import sources_of
+from pipelines.terminal import command_line
+from pipelines.terminal.command_line import CommandLine
+from pipelines.terminal.flags import Group
 from transforms.errors import UsageError
 
 
-def parsed(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
-    """Returns the job's own options and the flags left for Beam.
+def parsed(argv: Sequence[str]) -> CommandLine:
+    """Returns what the job reads.
 
     Args:
         argv: the words of the command, `pixdex` first.
@@ -26,20 +26,20 @@ def parsed(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
     program, command, *rest = argv
     if program != "pixdex" or command not in COMMANDS:
         raise UsageError(f"{shlex.join(argv)} is no command of pixdex: they are {', '.join(COMMANDS)}")
-    own, beam_flags = options.parse(command, "", rest, groups(command))
-    if not own.root:
+    line = command_line.read(command, "", rest, groups(command))
+    if command in JOBS:
+        beam_options.of(line)
+    elif line.others:
+        line.refuse(line.others[0])
+    if not line.options.root:
         raise UsageError(f"{shlex.join(argv)} names no --root")
-    if hasattr(own, "images"):
-        options.sources(own)
-    return own, beam_flags
+    if hasattr(line.options, "images"):
+        sources_of(line.options)
+    return line
 
 
-def groups(command: str) -> Sequence[type[PipelineOptions]]:
-    """Returns the options of a job: its OPTIONS, those of a build, or the classes that it declares."""
+def groups(command: str) -> Sequence[Group]:
+    """Returns the options of a command."""
     job = importlib.import_module(f"pipelines.{command.replace('-', '_')}")
-    if hasattr(job, "OPTIONS"):
-        return cast(Sequence[type[PipelineOptions]], job.OPTIONS)
-    if getattr(job, "launch", None) is launch.launch:
-        return launch.OPTIONS
-    declared = [each for each in vars(job).values() if isinstance(each, type) and issubclass(each, PipelineOptions)]
-    return [options.RootOptions, *declared]
+    declared: Sequence[Group] = job.OPTIONS
+    return declared

@@ -61,7 +61,7 @@ def test_the_dag_does_what_the_cron_job_does() -> None:
 
 
 def test_the_dag_reports_on_the_root_that_it_writes() -> None:
-    assert commands.parsed(COMMANDS["REPORT"])[0].root == commands.parsed(COMMANDS["NIGHTLY"])[0].root
+    assert commands.parsed(COMMANDS["REPORT"]).options.root == commands.parsed(COMMANDS["NIGHTLY"]).options.root
 
 
 def test_an_unknown_flag_in_the_dag_would_be_found() -> None:

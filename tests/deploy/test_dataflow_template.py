@@ -13,7 +13,8 @@ from typing import Any, Final
 import pytest
 
 from pipelines.jobs import OPTIONS
-from pipelines.terminal import options
+from pipelines.running import beam_options
+from pipelines.terminal import command_line
 from tests.conftest import REPOSITORY
 from tests.jobs import JOBS
 from transforms.errors import UsageError
@@ -52,7 +53,7 @@ def known_to(job: str, name: str) -> bool:
     """Whether a parameter is for a job."""
     parser = argparse.ArgumentParser(add_help=False)
     for group in OPTIONS[job]:
-        group._add_argparse_args(parser)  # type: ignore[arg-type]  # only Beam's own class of parser is declared
+        group.add_to(parser)
     return f"--{name}" in parser._option_string_actions or name == "job" or name in metadata.BEAM_FLAGS
 
 
@@ -80,12 +81,15 @@ def test_every_parameter_of_a_job_becomes_a_flag_that_it_takes(job: str) -> None
         assert all(re.fullmatch(pattern, value) for pattern in each.get("regexes", ()))
         given.append(f"--{name}={value}")
     found, *words = launch.words_of(given)
-    own, beam_flags = options.parse(job, "", words, OPTIONS[job])
+    line = command_line.read(job, "", words, OPTIONS[job])
+    options = line.options
+    assert found == job
     if job == "embed":
-        assert (found, own.no_normalize, own.seed, own.metric_type) == (job, True, 1, "l2")
+        assert (options.no_normalize, options.seed, options.metric_type) == (True, 1, "l2")
     else:
-        assert (found, own.repair, own.max_deltas, own.retrain, own.retry_rejects) == (job, True, 1, "never", ["16G"])
-    assert beam_flags == [
+        assert (options.repair, options.max_deltas, options.retrain) == (True, 1, "never")
+        assert options.retry_rejects == ["16G"]
+    assert list(line.others) == [
         "--sdk_container_image=16G",
         "--number_of_worker_harness_threads=1",
         "--runner=DataflowRunner",
@@ -104,8 +108,8 @@ def test_several_values_of_one_parameter_are_several_flags() -> None:
 @pytest.mark.parametrize(("value", "types"), [("all", ["all"]), ("OSError|ValueError", ["OSError", "ValueError"])])
 def test_rejects_are_retried_all_or_by_type(value: str, types: list[str]) -> None:
     job, *words = launch.words_of(["--job=reindex", f"--retry_rejects={value}"])
-    own, _ = options.parse(job, "", words, OPTIONS[job])
-    assert own.retry_rejects == types
+    line = command_line.read(job, "", words, OPTIONS[job])
+    assert line.options.retry_rejects == types
 
 
 @pytest.mark.parametrize("job", ["build", "reindex"])
@@ -120,7 +124,7 @@ def test_a_parameter_that_only_other_jobs_have_is_refused(job: str) -> None:
 def test_a_parameter_that_no_job_has_is_left_to_the_job_which_refuses_it() -> None:
     job, *words = launch.words_of(["--job=reindex", "--retrian=never"])
     with pytest.raises(UsageError, match="unknown flag --retrian, did you mean --retrain"):
-        options.parse(job, "", words, OPTIONS[job])
+        beam_options.of(command_line.read(job, "", words, OPTIONS[job]))
 
 
 @pytest.mark.parametrize(("value", "words"), [("true", ["--abandon_plan"]), ("false", [])])

@@ -43,8 +43,7 @@ def pool_options() -> Any:
 
 
 def beam_options(container: Container) -> PipelineOptions:
-    _, beam_flags = commands.parsed(container.command)
-    return PipelineOptions(beam_flags)
+    return PipelineOptions(list(commands.parsed(container.command).others))
 
 
 # What Kubernetes and the Flink operator accept.
@@ -237,22 +236,23 @@ def test_a_job_uses_every_slot_and_a_worker_for_each(container: Container) -> No
 
 @of_every_submitter
 def test_a_job_asks_for_no_more_than_its_workers_have(container: Container) -> None:
-    own, _ = commands.parsed(container.command)
+    options = commands.parsed(container.command).options
     limits, workers = the_pool().content["resources"]["limits"], pool_options().workers
-    if hasattr(own, "worker_memory"):
-        assert own.worker_memory is not None, "a worker sees the machine's memory, not its container's"
-        assert own.worker_memory * workers <= manifests.size_in_bytes(limits["memory"])
-    if hasattr(own, "encoder_threads"):
-        assert own.encoder_threads is not None, "the launcher would count the cores of its machine"
-        assert own.encoder_threads * workers <= int(limits["cpu"])
+    if hasattr(options, "worker_memory"):
+        assert options.worker_memory is not None, "a worker sees the machine's memory, not its container's"
+        assert options.worker_memory * workers <= manifests.size_in_bytes(limits["memory"])
+    if hasattr(options, "encoder_threads"):
+        assert options.encoder_threads is not None, "the launcher would count the cores of its machine"
+        assert options.encoder_threads * workers <= int(limits["cpu"])
 
 
 def test_every_night_reindexes_the_root_of_the_first_build() -> None:
     (nightly,) = [one.command for one in SUBMITTERS if one.manifest.kind == "CronJob"]
     (first,) = [one.command for one in SUBMITTERS if one.manifest.kind == "Job"]
     assert (nightly[1], first[1]) == ("reindex", "build")
-    (night, night_flags), (build, build_flags) = commands.parsed(nightly), commands.parsed(first)
-    assert (night.root, night.worker_memory, night_flags) == (build.root, build.worker_memory, build_flags)
+    night, build = commands.parsed(nightly), commands.parsed(first)
+    assert (night.options.root, night.options.worker_memory) == (build.options.root, build.options.worker_memory)
+    assert night.others == build.others
 
 
 # What watches over the commands.

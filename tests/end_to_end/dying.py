@@ -19,7 +19,7 @@ import pytest
 When = Literal["before", "after"]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.end_to_end.builds", "tests.encoders", "pipelines.reindex"])
+_CONTEXT.set_forkserver_preload(["tests.end_to_end.builds", "tests.encoders", "pipelines.running.reindex"])
 
 PRIMITIVES = ("link", "replace", "fsync", "truncate", "unlink")
 """Everything of `os` through which a job changes a root so that others see it."""

@@ -16,6 +16,7 @@ import pytest
 from pipelines import build, gc, inspect, reindex, search, verify
 from tests import gcs, s3
 from tests.end_to_end.builds import TINY, make_work_small, run_here, write_corpus
+from tests.jobs import JOBS
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
@@ -127,10 +128,8 @@ def test_pictures_and_rows_are_read_where_the_root_is(
 def test_an_interrupted_build_goes_on_where_it_was(
     bucket: str, csv: Path, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipelines.running.launch import launch  # noqa: PLC0415 - beside its one use
-
     argv = [str(word) for word in argv_of(f"{bucket}/root", csv)]
-    assert launch(stage, "", argv, stage) == 0  # type: ignore[arg-type]  # a stage by its name
+    assert JOBS[stage](argv) == 0
     store = Store.at(f"{bucket}/root")
     before = {path: changed(store, path) for path in store.filesystem.find(store.full("plans"))}
     capsys.readouterr()

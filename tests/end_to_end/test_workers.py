@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.terminal import options
+from pipelines.running.request import default_threads
 from tests import corpora
 from tests.end_to_end.builds import generation_of, run_here
 from tests.end_to_end.recording_encoder import FOLDER, rows_by_process
@@ -31,7 +31,7 @@ def test_every_worker_embeds_with_its_share_of_the_cores(
     rows = rows_by_process(encoded)
     assert len(rows) == 2 and os.getpid() not in rows
     assert sum(rows.values()) >= ROWS
-    assert generation_of(tmp_path / "root").request.encoder.threads == options.default_threads(2)
+    assert generation_of(tmp_path / "root").request.encoder.threads == default_threads(2)
 
 
 def test_several_workers_share_the_memory(

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipelines.running import launch, runners
-from pipelines.running.request import difference, request_of, request_of_vectors
-from pipelines.terminal import options
+from pipelines.running import runners
+from pipelines.running.build import build
+from pipelines.running.request import default_threads, difference, request_of, request_of_vectors, sources_of
+from pipelines.terminal import command_line, options
 from tests.transforms.small_runs import TINY
 from transforms import encoders
 from transforms.errors import UsageError
@@ -19,8 +21,8 @@ REQUEST = Request((Source("images", "file:///p"),), TINY, IndexSettings())
 
 
 def request(*argv: str) -> Request:
-    own, _ = options.parse("build", "", ["--encoder", "tests.encoders:TinyEncoder", *argv], launch.OPTIONS)
-    return request_of(own, options.sources(own), encoders.load(own.encoder))
+    asked = command_line.parse("build", "", ["--encoder", "tests.encoders:TinyEncoder", *argv], options.BUILD)
+    return request_of(asked, sources_of(asked), encoders.load(asked.encoder), asked.encoder_threads or 4)
 
 
 def test_a_request_is_made_of_everything_that_changes_a_byte() -> None:
@@ -67,8 +69,8 @@ def test_the_difference_of_two_requests_is_said_in_a_few_words(changed: Request,
 
 
 def ready_request(dim: int, *argv: str) -> Request:
-    own, _ = options.parse("build", "", ["--vectors", "/v", *argv], launch.OPTIONS)
-    return request_of_vectors(own, options.sources(own), dim)
+    asked = command_line.parse("build", "", ["--vectors", "/v", *argv], options.BUILD)
+    return request_of_vectors(asked, sources_of(asked), dim, asked.encoder_threads or 4)
 
 
 def test_a_request_of_ready_embeddings_names_no_encoder() -> None:
@@ -85,12 +87,9 @@ def test_a_request_of_ready_embeddings_names_no_encoder() -> None:
     ],
 )  # fmt: skip
 def test_what_only_an_encoder_asks_for_is_no_part_of_a_request_without_one(flags: list[str]) -> None:
-    def made(*argv: str) -> Request:
-        own, _ = options.parse("build", "", ["--vectors", "/v", "--encoder-threads", "2", *argv], launch.OPTIONS)
-        return request_of_vectors(own, options.sources(own), 16)
-
-    assert made(*flags) == made()
-    assert made("--no-normalize") != made()
+    threads = ("--encoder-threads", "2")
+    assert ready_request(16, *threads, *flags) == ready_request(16, *threads)
+    assert ready_request(16, *threads, "--no-normalize") != ready_request(16, *threads)
 
 
 def test_another_dimension_is_what_requests_of_ready_embeddings_differ_in() -> None:
@@ -106,16 +105,24 @@ def test_another_dimension_is_what_requests_of_ready_embeddings_differ_in() -> N
 def test_an_unknown_runner_is_named_before_anything_is_written(tmp_path: Path, runner: str) -> None:
     argv = ["--root", str(tmp_path / "root"), "--images", "/p", f"--runner={runner}"]
     with pytest.raises(UsageError, match=f"--runner {runner} "):
-        launch.launch("build", "", argv, "publish")
+        build(command_line.read("build", "", argv, options.BUILD), "publish")
     assert not (tmp_path / "root").exists()
 
 
 def test_several_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert [options.default_threads(workers) for workers in (1, 2, 3, 8, 100)] == [4, 4, 2, 1, 1]
+    assert [default_threads(workers) for workers in (1, 2, 3, 8, 100)] == [4, 4, 2, 1, 1]
 
 
 def test_workers_are_of_this_machine_and_of_no_cluster() -> None:
-    assert runners.on_this_machine(None, FnApiRunner()) == runners.on_this_machine(1, None) == []
+    for workers, runner in ((None, FnApiRunner()), (1, None)):
+        runners.share_this_machine(PipelineOptions([]), workers, runner)
     with pytest.raises(UsageError, match="--workers is about processes of this machine"):
-        runners.on_this_machine(2, FnApiRunner())
+        runners.share_this_machine(PipelineOptions([]), 2, FnApiRunner())
+
+
+def test_several_workers_are_processes_for_beam() -> None:
+    shared = PipelineOptions([])
+    runners.share_this_machine(shared, 3, None)
+    direct = shared.view_as(DirectOptions)
+    assert (direct.direct_running_mode, direct.direct_num_workers) == ("multi_processing", 3)

@@ -8,7 +8,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from pipelines.running import dataflow
-from pipelines.terminal import options
+from pipelines.running.request import sources_of
 from tests.deploy import commands
 from tests.jobs import JOBS
 
@@ -39,8 +39,8 @@ def test_every_command_is_one_of_the_job_and_would_be_taken(job: str) -> None:
 
 def test_dataflow_would_get_all_that_it_asks_for(job: str) -> None:
     (words,) = [words for words in commands_of(job) if runner_of(words) == "DataflowRunner"]
-    own, beam_flags = commands.parsed(words)
+    line = commands.parsed(words)
     cloud = "apache_beam.runners.dataflow.internal.apiclient"
     pytest.importorskip(cloud, reason="needs pixdex[gcp]", exc_type=ImportError)
-    sources = options.sources(own) if hasattr(own, "images") else ()
-    dataflow.check(own.root, sources, [*beam_flags, "--no_auth"])
+    sources = sources_of(line.options) if hasattr(line.options, "images") else ()
+    dataflow.check(line.options.root, sources, PipelineOptions([*line.others, "--no_auth"]))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pipelines import build, plan
-from pipelines.terminal import flags, options, plan_report
+from pipelines.running.request import default_threads
+from pipelines.terminal import flags, plan_report
 from transforms.forecast import rates
 from transforms.forecast.hours import forecast
 from transforms.forecast.workload import THREADS_A_TASK, Machines, Workload
@@ -239,7 +240,7 @@ def test_damaged_rates_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_threads_of_a_task_are_those_of_a_request() -> None:
-    assert options.default_threads() <= THREADS_A_TASK
+    assert default_threads() <= THREADS_A_TASK
     assert Machines(3, 32).slots == 3 * 8
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, SetupOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.portability.common_urns import resource_hints
@@ -290,7 +290,11 @@ def test_worker_memory_is_asked_for_where_the_plan_holds_it_against_the_index(bu
 
 
 def test_threads_that_a_person_names_are_kept() -> None:
-    assert dataflow.settings(["--number_of_worker_harness_threads=2"]) == []
+    options = PipelineOptions(["--number_of_worker_harness_threads=2"])
+    dataflow.one_task_a_machine(options)
+    debug = options.view_as(DebugOptions)
+    assert debug.number_of_worker_harness_threads == 2
+    assert not debug.experiments
 
 
 # --- who waits ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.running import preflight, runners
 from pipelines.terminal import console
@@ -48,7 +49,7 @@ def cluster() -> Iterator[str]:
 
 def refused(*flags: str) -> str:
     with pytest.raises(UsageError) as caught:
-        runners.chosen(flags)
+        runners.chosen(PipelineOptions(list(flags)), flags)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -199,10 +200,10 @@ JOB = "Pipeline job-1 failed in state FAILED: "
     ],
 )
 def test_why_a_runner_gave_a_job_up_is_one_line(why: str, words: str) -> None:
-    found = preflight.explained(RuntimeError(JOB + why), POOL)
+    found = preflight.explained(RuntimeError(JOB + why), PipelineOptions(list(POOL)))
     assert found is not None and words in str(found) and "\n" not in str(found)
 
 
 @pytest.mark.parametrize("text", [JOB + "Traceback (most recent call last):\nValueError: a bug", "something else"])
 def test_a_bug_keeps_its_traceback(text: str) -> None:
-    assert preflight.explained(RuntimeError(text), POOL) is None
+    assert preflight.explained(RuntimeError(text), PipelineOptions(list(POOL))) is None

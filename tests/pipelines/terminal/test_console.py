@@ -56,7 +56,10 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback(error: Exception) -> N
 
 
 def test_a_reader_that_stops_reading_is_no_error() -> None:
-    code = "from pipelines import console\nconsole.run(lambda: [console.show('x' * 1000) for _ in range(1000)] and 0)"
+    code = (
+        "from pipelines.terminal import console\n"
+        "console.run(lambda: [console.show('x' * 1000) for _ in range(1000)] and 0)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.read(10)

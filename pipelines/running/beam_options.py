@@ -1,0 +1,51 @@
+"""Beam's options of a command: its own flags as classes of Beam, and the flags that only Beam knows.
+
+So each flag shows in Flink's and Dataflow's consoles, and Beam's own pass through. Every class is a direct subclass of
+`PipelineOptions`, which is how Beam finds it, and none of its flags is required, since Beam would then refuse every
+other pipeline of the process.
+"""
+
+import argparse
+from typing import Final
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.terminal import options
+from pipelines.terminal.command_line import CommandLine, Parser
+from pipelines.terminal.flags import Group
+
+
+def _class_of(group: Group) -> type[PipelineOptions]:
+    def add(cls: type[PipelineOptions], parser: argparse.ArgumentParser) -> None:
+        group.add_to(parser)
+
+    return type(
+        group.name,
+        (PipelineOptions,),
+        {"__doc__": f"{group.title}.", "__module__": __name__, "_add_argparse_args": classmethod(add)},
+    )
+
+
+CLASSES: Final = tuple(_class_of(group) for group in options.BUILD)
+"""They are known to Beam for as long as they are held here."""
+
+
+def of(line: CommandLine) -> PipelineOptions:
+    """Returns Beam's options of a command: the one place where they are parsed.
+
+    Raises:
+        UsageError: a flag that neither the job nor Beam has, with the nearest of the job's own.
+    """
+    unknown = _unknown_to_beam(line)
+    if unknown:
+        line.refuse(unknown[0])
+    return PipelineOptions(list(line.words), save_main_session=False)
+
+
+def _unknown_to_beam(line: CommandLine) -> list[str]:
+    beam = Parser(allow_abbrev=False, add_help=False, prog=f"pixdex {line.job}")
+    for group in PipelineOptions.__subclasses__():
+        if group.__module__.startswith("apache_beam."):
+            group._add_argparse_args(beam)  # type: ignore[arg-type]  # only its own class of parser is declared
+    _, unknown = beam.parse_known_args(list(line.others))
+    return unknown

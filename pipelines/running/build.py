@@ -1,0 +1,185 @@
+"""From a command line to a generation: what `build` and the commands for its single stages share."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipelines.running import dataflow, runners
+from pipelines.running.launch import Destination, Launch, begin, is_planned
+from pipelines.running.request import (
+    DEFAULT_ENCODER,
+    check,
+    default_threads,
+    difference,
+    request_of,
+    request_of_vectors,
+    sources_of,
+)
+from pipelines.terminal import console, run_report
+from pipelines.terminal.command_line import CommandLine
+from transforms.errors import PixdexError, UsageError
+from transforms.generations import published as generations
+from transforms.generations.manifest import Generation
+from transforms.index.index_key import IndexKey
+from transforms.records import Request, Source
+from transforms.runs import beginning
+from transforms.runs.run import Run, Stage
+from transforms.sources import vectors
+from transforms.storage.store import Store
+
+if TYPE_CHECKING:
+    from transforms.encoders import Encoder
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of a root, and what the root has.
+
+    Attributes:
+        request: made of the options.
+        encoder: loaded; None for ready embeddings.
+        unfinished: the run that was begun and is not done, if any.
+        published: the current generation, if any.
+    """
+
+    request: Request
+    encoder: "Encoder | None"
+    unfinished: Run | None
+    published: Generation | None
+
+
+def build(line: CommandLine, last: Stage) -> int:
+    """Checks, runs every stage up to `last` that is not done, and reports.
+
+    Args:
+        line: the command.
+        last: the stage to end with.
+
+    Returns:
+        The exit code of success; everything else is an error that says what to do.
+    """
+    options = line.options
+    destination = Destination.of(line)
+    sources = sources_of(options)
+    destination.prepare(options.root, sources)
+    launch = Launch.of(options, destination)
+    asked = _asked(launch, options, sources)
+    launch.store.sweep_scratch()
+    if asked.unfinished is not None and asked.published is not None and options.abandon_plan:
+        beginning.abandon(asked.unfinished)
+    if asked.published is not None and _claims(launch.store, asked.published, asked.request):
+        return _nothing_to_do(launch, asked.published)
+    run = begin(launch.store, asked.request, asked.unfinished, abandon=options.abandon_plan)
+    if not launch.quiet:
+        console.say(_what_is_built(asked, options, in_process=destination.runner is None))
+    outcome, seconds = launch.carry_out(run, last)
+    if outcome != "done":
+        return console.DONE
+    if last != "publish":
+        console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
+        return console.DONE
+    return _report(launch, asked.request, seconds)
+
+
+def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _Asked:
+    """Makes the request, of an encoder that is loaded here or of the dimension of ready embeddings.
+
+    Raises:
+        UsageError: sources, encoder or index cannot work.
+    """
+    store = launch.store
+    planned = not options.abandon_plan and _goes_on(store, sources)
+    if not planned:
+        check(sources)
+    in_process = launch.destination.runner is None
+    encoder = None if options.vectors else _load_encoder(options, in_process=in_process)
+    dim = 0 if encoder else _dimension(store, sources, planned=planned)
+    # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
+    unfinished, published = beginning.unfinished(store), generations.current(store)
+    threads = options.encoder_threads or _threads(unfinished, published, options.workers or 1)
+    request = (
+        request_of(options, sources, encoder, threads)
+        if encoder
+        else request_of_vectors(options, sources, dim, threads)
+    )
+    return _Asked(request, encoder, unfinished, published)
+
+
+def _nothing_to_do(launch: Launch, published: Generation) -> int:
+    store, destination = launch.store, launch.destination
+    console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
+    if dataflow.is_template(destination.options):
+        runners.run_to_end(destination.runner, dataflow.nothing, destination.options)
+    console.show_json(run_report.summary(store, published, {}) | {"embedded": 0})
+    return console.DONE
+
+
+def _what_is_built(asked: _Asked, options: Namespace, *, in_process: bool) -> str:
+    dim = asked.request.encoder.dim
+    if asked.encoder is None:
+        return f"ready embeddings, which workers will count, {dim} dimensions"
+    where = asked.encoder.device if in_process else f"the workers' {options.device} device"
+    return f"encoder {options.encoder or DEFAULT_ENCODER} on {where}, {dim} dimensions"
+
+
+def _report(launch: Launch, request: Request, seconds: dict[str, float]) -> int:
+    store = launch.store
+    generation = generations.current(store)
+    if generation is None:
+        raise PixdexError(f"{store.url}: the job ended without a generation; run the same command again")
+    _say_other_key(request, generation)
+    if not launch.quiet:
+        console.say(run_report.totals_text(store, generation))
+    console.show_json(run_report.summary(store, generation, seconds))
+    return console.DONE
+
+
+def _load_encoder(options: Namespace, *, in_process: bool) -> "Encoder":
+    from transforms import encoders  # noqa: PLC0415 - ready embeddings need no Pillow
+
+    # A launcher of workers elsewhere need not have their device.
+    return encoders.load(options.encoder or DEFAULT_ENCODER, device=options.device if in_process else "cpu")
+
+
+def _dimension(store: Store, sources: tuple[Source, ...], *, planned: bool) -> int:
+    """The dimension of ready embeddings.
+
+    Of sources that are planned or published it is known: what happened to their files since is seen where they are
+    read, or does not matter any more. Of others the first file with vectors says it, and workers look at the rest.
+    """
+    for known in (beginning.unfinished(store) if planned else None, generations.current(store)):
+        if known is not None and known.request.sources == sources:
+            return known.request.encoder.dim
+    return vectors.dimension(sources)
+
+
+def _threads(unfinished: Run | None, published: Generation | None, workers: int) -> int:
+    """The threads of what the root already has, so that the same command is the same request on any machine."""
+    known = unfinished or published
+    return known.request.encoder.threads if known else default_threads(workers)
+
+
+def _say_other_key(request: Request, generation: Generation) -> None:
+    asked, key = request.index.key, generation.trained.key
+    if asked != "auto" and IndexKey.parse(asked).nlist not in (0, IndexKey.parse(key).nlist):
+        console.say(f"--index-key {asked} became {key}: too few vectors for more lists")
+
+
+def _claims(store: Store, published: Generation, request: Request) -> bool:
+    """Tells whether the root holds this very request.
+
+    Raises:
+        UsageError: it holds another one.
+    """
+    if published.request == request:
+        return True
+    raise UsageError(
+        f"{store.url} already has generation {published.generation} of another request "
+        f"({difference(published.request, request)}): use 'pixdex reindex' for new items, or a new root"
+    )
+
+
+def _goes_on(store: Store, sources: tuple[Source, ...]) -> bool:
+    """Tells whether these sources are planned already: what changed in them since then waits for the next run."""
+    unfinished = beginning.unfinished(store)
+    return unfinished is not None and is_planned(unfinished) and unfinished.request.sources == sources

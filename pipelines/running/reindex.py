@@ -1,0 +1,107 @@
+"""From a command line to the next generation of a root: what `reindex` does once its words are read."""
+
+import shlex
+import tempfile
+from argparse import Namespace
+from dataclasses import replace
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.running import runners
+from pipelines.running.launch import Destination, Launch, begin, is_planned
+from pipelines.running.request import check
+from pipelines.terminal import console, run_report
+from pipelines.terminal.command_line import CommandLine
+from pipelines.terminal.options import ALL_REJECTS
+from transforms.errors import PixdexError, UsageError
+from transforms.generations import published as generations
+from transforms.generations.manifest import Generation
+from transforms.records import Reindex, Request
+from transforms.runs import beginning, inventory
+from transforms.runs.run import Run
+from transforms.stages.plan import PlanItems
+from transforms.storage.store import Store
+from transforms.upkeep import lease
+
+
+def reindex(line: CommandLine) -> int:
+    """Compares, runs what is to be done, and reports; returns the exit code of success."""
+    options = line.options
+    destination = Destination.of(line)
+    launch = Launch.of(options, destination)
+    store = launch.store
+    published = _published(store)
+    destination.prepare(options.root, published.request.sources)
+    if options.dry_run:
+        return _show_changes(launch, published, options)
+    with lease.held(store, "reindex") as held:
+        store.sweep_scratch()
+        # In this order, and under the lease: a run that another launcher finished is seen as the one or as the other.
+        unfinished, published = beginning.unfinished(store), _published(store)
+        request = _request(published, options)
+        if unfinished is None or options.abandon_plan or not is_planned(unfinished):
+            check(published.request.sources)
+        run = begin(store, request, unfinished, abandon=options.abandon_plan)
+        held.of_run(run.generation)
+        outcome, seconds = launch.carry_out(run, "publish")
+        if outcome == "handed_over":
+            held.keep()
+        return _report(launch, run, seconds) if outcome == "done" else console.DONE
+
+
+def _published(store: Store) -> Generation:
+    published = generations.current(store)
+    if published is None and store.local is not None and not store.local.is_dir():
+        raise UsageError(f"--root {store.local}: there is no such folder; check its spelling")
+    if published is None:
+        root = shlex.quote(str(store.local or store.url))
+        raise UsageError(f"{store.url} has no generation yet: make one with: pixdex build --root {root} …")
+    if published.tables.keys is None and not published.request.is_ready:
+        raise UsageError(
+            f"{store.url} was built by a pixdex that kept no key tables, so that nothing can be compared with it: "
+            "build into a new root"
+        )
+    return published
+
+
+def _request(published: Generation, options: Namespace) -> Request:
+    asked: list[str] | None = options.retry_rejects
+    retry = None if asked is None else () if ALL_REJECTS in asked else tuple(sorted(set(asked)))
+    goes_on = Reindex(
+        published.generation, options.retrain, retry, options.max_deltas, options.max_tombstones, options.repair
+    )
+    return replace(published.request, reindex=goes_on)
+
+
+def _show_changes(launch: Launch, published: Generation, options: Namespace) -> int:
+    """Plans in a folder that is thrown away."""
+    if launch.destination.runner is not None:
+        raise UsageError("--dry-run lists the sources with this machine: leave --runner out")
+    check(published.request.sources)
+    with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
+        run = replace(beginning.begin(Store.at(folder), _request(published, options)), base_root=launch.store)
+        runners.run_to_end(None, lambda pipeline: pipeline | "Plan" >> PlanItems(run, 0), PipelineOptions([]))
+        plan = run.plan
+    console.say(run_report.changes_text(plan))
+    console.show_json({"generation": published.generation, **run_report.changes(plan), "dry_run": True})
+    return console.DONE
+
+
+def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
+    store = launch.store
+    idle = inventory.is_idle(run)
+    generation = generations.current(store)
+    if generation is None or (generation.generation != run.generation and not idle):
+        raise PixdexError(f"{store.url}: the job ended without generation {run.generation}; run the same command again")
+    embedded = sum(marker.items - marker.rejected for marker in run.shards())
+    why = "" if idle else run.drift.why
+    if not launch.quiet:
+        console.say(run_report.changes_text(run.plan))
+        if idle:
+            console.say(f"{store.url}: generation {generation.generation} is up to date: nothing to do")
+        else:
+            console.say(f"trained anew: {why}" if why else "the trained index stays")
+            console.say(run_report.totals_text(store, generation))
+    summary = run_report.summary(store, generation, seconds) | {"embedded": embedded}
+    console.show_json({**summary, **run_report.changes(run.plan), "retrained": why or None})
+    return console.DONE

@@ -1,0 +1,66 @@
+"""From options to a request: its sources, and the index that is asked for."""
+
+from argparse import Namespace
+
+import pytest
+
+from pipelines.running.request import request_of_vectors, sources_of
+from pipelines.terminal import command_line, options
+from transforms.errors import UsageError
+from transforms.records import IndexSettings, Source
+from transforms.sources.vectors import DEFAULT_COLUMN
+
+
+def parse(*argv: str) -> Namespace:
+    return command_line.parse("build", "manual", argv, options.BUILD)
+
+
+def test_sources_are_named_once_in_the_order_of_kinds_and_flags() -> None:
+    asked = parse("--csv", "/r.csv", "--images", "/b", "--images", "/a", "--images", "/b", "--text-column", "t",
+                   "--key-pattern", "(?P<x>.)")  # fmt: skip
+    assert sources_of(asked) == (
+        Source("images", "file:///b", key_pattern="(?P<x>.)"),
+        Source("images", "file:///a", key_pattern="(?P<x>.)"),
+        Source("csv", "file:///r.csv", text_column="t"),
+    )
+
+
+def test_ready_embeddings_are_sources_of_their_own_kind() -> None:
+    asked = parse("--vectors", "/b/*.npy", "--vectors", "s3://x/a", "--metadata", "/m", "--metadata", "/n",
+                   "--vector-column", "v", "--modality", "text")  # fmt: skip
+    assert sources_of(asked) == (
+        Source("vectors", "file:///b/*.npy", vector_column="v", metadata="file:///m", modality="text"),
+        Source("vectors", "s3://x/a", vector_column="v", metadata="file:///n", modality="text"),
+    )
+    asked = parse("--vectors", "/b")
+    assert sources_of(asked) == (Source("vectors", "file:///b", vector_column="embedding"),)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--vectors", "/v", "--images", "/p"], "--vectors does not go with --images: a root has one encoder"),
+        (["--vectors", "/v", "--csv", "/r", "--text-column", "t"], "--vectors does not go with --csv"),
+        (["--vectors", "/v", "--encoder", "demo"], "--encoder demo has nothing to encode"),
+        (["--images", "/p", "--vector-column", "v"], "--vector-column is about ready embeddings: .* --vectors"),
+        (["--images", "/p", "--metadata", "/m"], "--metadata is about ready embeddings"),
+        (["--images", "/p", "--modality", "image"], "--modality is about ready embeddings"),
+        (["--vectors", "/v", "--vectors", "/w", "--metadata", "/m"], "given 1 times, --vectors 2 times: give one for"),
+    ],
+)
+def test_options_of_ready_embeddings_that_do_not_go_together_are_refused(argv: list[str], words: str) -> None:
+    asked = parse(*argv)
+    with pytest.raises(UsageError, match=words):
+        sources_of(asked)
+
+
+def test_the_help_names_the_column_that_is_read_unless_another_is_named() -> None:
+    (flag,) = [flag for flag in options.SOURCES.flags if flag.name == "--vector-column"]
+    assert flag.help.endswith(f"(default {DEFAULT_COLUMN})")
+
+
+def test_index_settings_are_those_of_the_flags() -> None:
+    asked = parse("--vectors", "/v", "--index-key", "IVF4,Flat", "--metric-type", "l2", "--max-index-memory", "1G")
+    assert request_of_vectors(asked, sources_of(asked), 16, 1).index == IndexSettings("IVF4,Flat", "l2")
+    asked = parse("--vectors", "/v", "--max-index-memory", "1G", "--code-size", "8")
+    assert request_of_vectors(asked, sources_of(asked), 16, 1).index == IndexSettings("auto", "ip", 1 << 30, 8)
