@@ -73,7 +73,7 @@ def start(*argv: object, cwd: Path = REPOSITORY) -> "subprocess.Popen[str]":
     )
 
 
-def wait(process: "subprocess.Popen[str]", timeout: float = 120) -> Finished:
+def wait(process: "subprocess.Popen[str]", timeout: float = 600) -> Finished:
     """Waits for a job that `start` began."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -83,7 +83,7 @@ def wait(process: "subprocess.Popen[str]", timeout: float = 120) -> Finished:
     return Finished(process.returncode, out.splitlines(), err.splitlines())
 
 
-def run_apart(*argv: object, cwd: Path = REPOSITORY, timeout: float = 120) -> Finished:
+def run_apart(*argv: object, cwd: Path = REPOSITORY, timeout: float = 600) -> Finished:
     """Runs the job in another process."""
     return wait(start(*argv, cwd=cwd), timeout)
 

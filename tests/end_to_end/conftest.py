@@ -12,6 +12,14 @@ from tests.deploy import versions
 from tests.end_to_end.flink import FlinkCluster, running_cluster
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes a service that a machine must be prepared for is left to the gate."""
+    for item in items:
+        if {"flink", "prism"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.gate)
+
+
 @pytest.fixture(scope="session")
 def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlinkCluster]:
     """A Flink cluster of one TaskManager with two slots; skipped where `deploy/flink/install.sh` has not been run."""

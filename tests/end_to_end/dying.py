@@ -19,7 +19,9 @@ import pytest
 When = Literal["before", "after"]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.end_to_end.builds", "tests.encoders", "pipelines.running.reindex"])
+_CONTEXT.set_forkserver_preload(
+    ["tests.end_to_end.builds", "tests.beam_that_remembers", "tests.encoders", "pipelines.running.reindex"]
+)
 
 PRIMITIVES = ("link", "replace", "fsync", "truncate", "unlink")
 """Everything of `os` through which a job changes a root so that others see it."""
@@ -27,7 +29,8 @@ PRIMITIVES = ("link", "replace", "fsync", "truncate", "unlink")
 
 def work(job: str, argv: Sequence[str], log: Path, calls: Path, kill_at: int, when: When) -> None:
     """Runs a small job; dies before or after the `kill_at`-th call of a primitive, or never when it is 0."""
-    from tests.end_to_end.builds import make_work_small  # noqa: PLC0415 - the parent needs none of it
+    from tests.beam_that_remembers import remember  # noqa: PLC0415 - the parent needs none of it
+    from tests.end_to_end.builds import make_work_small  # noqa: PLC0415 - nor of this
 
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -35,6 +38,7 @@ def work(job: str, argv: Sequence[str], log: Path, calls: Path, kill_at: int, wh
     sys.stdout = sys.stderr = os.fdopen(descriptor, "w", encoding="utf-8")
     patch = pytest.MonkeyPatch()
     make_work_small(patch)
+    remember(patch)
     lock, made = threading.Lock(), [0]
 
     def deadly(primitive: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,7 +84,7 @@ def run(
     if after_seconds is not None:
         time.sleep(after_seconds)
         process.kill()
-    process.join(120)
+    process.join(600)
     if process.exitcode is None:
         process.kill()
         process.join()

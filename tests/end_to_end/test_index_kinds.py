@@ -30,6 +30,9 @@ KINDS = [
 ]
 """Flat, SQ8 and PQ by themselves are compared bit for bit in test_index_equality."""
 
+EVERY_TIME = [("IVF4,SQ6", "l2"), ("IVF4,RaBitQ", "ip"), ("RR,IVF8_HNSW8,SQ8", "ip")]
+"""What the quick tests build; the gate builds all."""
+
 COARSE = ("RaBitQ", "PQ", "SQ4")
 """Codes so short that another vector may look nearer than the vector itself."""
 
@@ -60,7 +63,10 @@ def in_memory(root: Path, generation: Generation, ids: NDArray[np.int64], vector
     return index
 
 
-@pytest.mark.parametrize(("key", "metric"), KINDS)
+@pytest.mark.parametrize(
+    ("key", "metric"),
+    [pytest.param(*kind, marks=() if kind in EVERY_TIME else pytest.mark.gate) for kind in KINDS],
+)
 def test_it_finds_what_one_index_in_memory_finds(tmp_path: Path, csv: Path, key: str, metric: str) -> None:
     generation = built(tmp_path / "root", csv, key, metric)
     ids, vectors = stored(tmp_path / "root")

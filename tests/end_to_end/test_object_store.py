@@ -124,7 +124,7 @@ def test_pictures_and_rows_are_read_where_the_root_is(
     assert (totals.images, totals.texts, totals.rejected) == (27, 20, 0)
 
 
-@pytest.mark.parametrize("stage", ["embed", "add"])
+@pytest.mark.parametrize("stage", [pytest.param("embed", marks=pytest.mark.gate), "add"])
 def test_an_interrupted_build_goes_on_where_it_was(
     bucket: str, csv: Path, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +214,7 @@ def test_only_the_lists_asked_for_are_read(bucket: str, monkeypatch: pytest.Monk
     assert bodies + sizes <= sum(requested) < 2 * bodies < seal.bytes / 8
 
 
+@pytest.mark.gate
 def test_nights_on_a_bucket_find_what_nights_on_a_folder_find(
     bucket: str, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

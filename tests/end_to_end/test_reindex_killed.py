@@ -1,6 +1,6 @@
 """A reindex that is killed at any moment and run again ends with the bytes of one that was never stopped.
 
-The quick rounds take a sample of the moments. Two hundred, at random moments of every phase, take half an hour:
+The quick rounds take one moment, the gate a sample. Two hundred, at random moments of every phase, take half an hour:
 
     pytest -m slow tests/end_to_end/test_reindex_killed.py
 """
@@ -88,7 +88,13 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Night]:
     return made
 
 
-@pytest.mark.parametrize(("name", "share", "when"), [("delta", 0.5, "after"), ("compaction", 0.9, "before")])
+@pytest.mark.parametrize(
+    ("name", "share", "when"),
+    [
+        ("delta", 0.5, "after"),
+        pytest.param("compaction", 0.9, "before", marks=pytest.mark.gate),
+    ],
+)
 def test_killed_at_a_change_of_the_root(
     nights: dict[str, Night], tmp_path: Path, name: str, share: float, when: When
 ) -> None:
@@ -99,6 +105,7 @@ def test_killed_at_a_change_of_the_root(
     night.finish(tmp_path)
 
 
+@pytest.mark.gate
 def test_killed_again_and_again(nights: dict[str, Night], tmp_path: Path) -> None:
     night = nights["retrain"]
     shutil.copytree(night.before, tmp_path / "root")

@@ -1,6 +1,6 @@
 """A build that is killed at any moment and run again gives the same bytes as one that was never stopped.
 
-The quick rounds take a sample of the moments. All of them, and random ones, take some minutes:
+The quick rounds take two of the moments, the gate a sample. All of them, and random ones, take some minutes:
 
     pytest -m slow tests/end_to_end/test_resume.py
 """
@@ -60,13 +60,17 @@ def spread(clean: Clean, rounds: int) -> list[int]:
     return [1 + number * (clean.calls - 1) // (rounds - 1) for number in range(rounds)]
 
 
-@pytest.mark.parametrize(("number", "when"), [(n, "before" if n % 2 else "after") for n in range(6)])
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [pytest.param(n, "before" if n % 2 else "after", marks=() if n in (2, 3) else pytest.mark.gate) for n in range(6)],
+)
 def test_killed_at_a_change_of_the_root(clean: Clean, tmp_path: Path, number: int, when: When) -> None:
     code, _ = dying.run(["--root", tmp_path / "root", *clean.argv], tmp_path, spread(clean, 6)[number], when)
     assert code in (0, -signal.SIGKILL)
     finish(clean, tmp_path)
 
 
+@pytest.mark.gate
 def test_killed_again_and_again(clean: Clean, tmp_path: Path) -> None:
     deaths = 0
     for _ in range(4):
@@ -76,6 +80,7 @@ def test_killed_again_and_again(clean: Clean, tmp_path: Path) -> None:
     finish(clean, tmp_path)
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("share", [0.4, 0.8])
 def test_killed_after_some_time(clean: Clean, tmp_path: Path, share: float) -> None:
     dying.run(["--root", tmp_path / "root", *clean.argv], tmp_path, after_seconds=share * clean.seconds)

@@ -1,7 +1,7 @@
 """Every job makes the same bytes on every runner.
 
-A job is what `tests/jobs.py` lists, a runner what `RUNNERS` lists; a job that is listed there joins by itself. Single
-stages by Flink's jar take some minutes more:
+A job is what `tests/jobs.py` lists, a runner what `RUNNERS` lists; a job that is listed there joins by itself. Quick
+tests try what needs no service, the gate all but single stages by Flink's jar, which take some minutes more:
 
     pytest -m slow tests/end_to_end/test_runners.py
 """
@@ -117,17 +117,19 @@ def made(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-ALL = [
-    # Flink by its jar is Flink once more: the whole jobs there are enough for every day.
-    pytest.param(runner, job, marks=pytest.mark.slow)
-    if runner == "flink-uber-jar" and job not in ("build", "reindex")
-    else pytest.param(runner, job)
-    for runner in RUNNERS
-    for job in JOBS
-]
+EVERY_TIME = [("processes", "build"), ("processes", "reindex"), ("worker-pool", "build")]
 
 
-@pytest.mark.parametrize(("runner", "job"), ALL)
+def combined(runner: str, job: str) -> object:
+    """A test, which is quick, or of the gate, or slow."""
+    if (runner, job) in EVERY_TIME:
+        return pytest.param(runner, job)
+    # Flink by its jar is Flink once more: the whole jobs there are enough for every change.
+    is_slow = runner == "flink-uber-jar" and job not in ("build", "reindex")
+    return pytest.param(runner, job, marks=pytest.mark.slow if is_slow else pytest.mark.gate)
+
+
+@pytest.mark.parametrize(("runner", "job"), [combined(runner, job) for runner in RUNNERS for job in JOBS])
 def test_a_job_makes_the_same_bytes_on_every_runner(
     tmp_path: Path, reference: Reference, runner: str, job: str, request: pytest.FixtureRequest
 ) -> None:

@@ -183,6 +183,7 @@ def test_a_zombie_whose_lease_expired_publishes_nothing_wrong(night: Night, root
     assert generation_of(root).generation == 2
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(
     "collect", [pytest.param(False, id="kept", marks=pytest.mark.slow), pytest.param(True, id="collected")]
 )

@@ -130,7 +130,10 @@ def graph_of(job: str, words: list[str]) -> Graph:
     return only
 
 
-@pytest.fixture(params=JOBS, scope="module")
+@pytest.fixture(
+    params=[pytest.param(job, marks=() if job in ("build", "reindex") else pytest.mark.gate) for job in JOBS],
+    scope="module",
+)
 def job(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
