@@ -1,111 +1,31 @@
 """`pixdex gc`: what no kept generation needs goes, and everything else works as before."""
 
 import json
-import os
-import shutil
-import time
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from pipelines import build, gc, rollback, verify
+from pipelines import rollback
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
-from tests.end_to_end.reindexing import Collection, assert_same, collection, found, generation_of
+from tests.end_to_end.reindexing import Collection, assert_same, found, generation_of
+from tests.pipelines.gc.collected import (
+    DAY,
+    Capture,
+    collect,
+    files_of,
+    make_old,
+    make_older,
+    said,
+    stop_before_publishing,
+    verified,
+)
 from tests.roots import Row, make_root, unit
 from transforms.generations import published
-from transforms.generations.manifest import Generation
 from transforms.records import EncoderSettings, IndexSettings, Request, Source
 from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.search.searcher import Searcher
 from transforms.storage import layout
 from transforms.storage.store import Store
-from transforms.tasks import publish
-from transforms.upkeep import garbage, lease
-
-Capture = pytest.CaptureFixture[str]
-DAY = 24 * 3600
-
-
-@pytest.fixture(scope="module")
-def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a collection and a root of three generations: a build, a delta with tombstones, and a merge."""
-    folder = tmp_path_factory.mktemp("nights")
-    made = collection(folder / "sources", pictures=60, rows=10)
-    made.pictures["bad"] = -1
-    made.write()
-    root = folder / "root"
-    assert build.main(["--root", str(root), *made.arguments, "--index-key", "IVF1,Flat"]) == 0
-    _second_night(made)
-    assert reindexing.run(root, "--max-tombstones", "1") == 0
-    made.pictures["third"] = 503
-    made.write()
-    assert reindexing.run(root, "--max-deltas", "0", "--max-tombstones", "0") == 0
-    assert generation_of(root).index.path == layout.merged_index(3)
-    return folder
-
-
-def _second_night(items: Collection) -> None:
-    items.pictures |= {"second": 502, "worse": -2}
-    del items.pictures["p003"], items.rows["k003"]
-    items.write()
-
-
-@pytest.fixture
-def root(nights: Path, tmp_path: Path) -> Path:
-    """A copy of that root, whose files are as old as they are."""
-    shutil.copytree(nights / "root", tmp_path / "root")
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def items(nights: Path) -> Collection:
-    """The collection as the third night left it."""
-    made = collection(nights / "sources", pictures=60, rows=10)
-    made.pictures["bad"] = -1
-    _second_night(made)
-    made.pictures["third"] = 503
-    made.write()
-    return made
-
-
-def said(capsys: Capture) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return record
-
-
-def collect(root: Path, *flags: str) -> int:
-    return gc.main(["--root", str(root), *flags])
-
-
-def verified(root: Path, capsys: Capture, *flags: str) -> dict[str, Any]:
-    """What verify says of a root that must be whole."""
-    capsys.readouterr()
-    assert verify.main(["--root", str(root), *flags]) == 0, capsys.readouterr().err
-    return said(capsys)
-
-
-def manifest(root: Path, number: int) -> Generation:
-    return Store.at(str(root)).read_record(layout.generation(number), Generation)
-
-
-def files_of(root: Path, *numbers: int) -> set[str]:
-    store = Store.at(str(root))
-    return {path for number in numbers for path in published.files(store, manifest(root, number))}
-
-
-def make_old(root: Path, seconds: float = 30 * DAY) -> None:
-    """Makes every file of a root older."""
-    for file in root.rglob("*"):
-        make_older(file, seconds)
-
-
-def make_older(file: Path, seconds: float) -> None:
-    then = time.time() - seconds
-    os.utime(file, (then, then))
-
 
 # --- what stays ---
 
@@ -311,136 +231,3 @@ def test_a_generation_that_is_gone_cannot_be_gone_back_to(root: Path, capsys: Ca
     capsys.readouterr()
     assert rollback.main(["--root", str(root), "--to", "1"]) == 2
     assert "generation" in capsys.readouterr().err
-
-
-# --- unfinished runs ---
-
-
-def stop_before_publishing(root: Path, *flags: str) -> None:
-    """Runs a reindex that fails at its last step."""
-
-    def fail(_: Run) -> Generation:
-        raise OSError(28, "No space left on device")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publish, "publish", fail)
-        assert reindexing.run(root, *flags) == 1
-
-
-@pytest.mark.parametrize("flags", [(), ("--max-deltas", "0"), ("--retrain", "always")], ids=["delta", "merge", "train"])
-def test_an_unfinished_run_is_spared_and_can_be_finished(
-    items: Collection, root: Path, capsys: Capture, flags: tuple[str, ...]
-) -> None:
-    items.pictures["fourth"] = 504
-    items.write()
-    stop_before_publishing(root, *flags)
-    own = ("plans/000004/", "index/000004/")
-    before = {path: stat for path, stat in every_file(root).items() if path.startswith(own)}
-    assert collect(root, "--keep", "1", "--older-than", "0s") == 0
-    assert {path: stat for path, stat in every_file(root).items() if path.startswith(own)} == before
-
-    verified(root, capsys)
-    capsys.readouterr()
-    assert reindexing.run(root, *flags) == 0, capsys.readouterr().err
-    last = said(capsys)
-    assert (last["generation"], last["new"], last["embedded"]) == (4, 1, 1)
-    verified(root, capsys)
-
-
-def test_the_base_of_an_unfinished_run_is_spared_however_old(items: Collection, root: Path, capsys: Capture) -> None:
-    items.pictures["fourth"] = 504
-    items.write()
-    stop_before_publishing(root)
-    make_old(root)
-    assert collect(root, "--keep", "1") == 0
-    assert reindexing.run(root) == 0
-    verified(root, capsys)
-
-
-# --- what goes wrong ---
-
-
-@pytest.mark.parametrize("removals", [pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, 5)] + [2, 20])
-def test_whoever_is_interrupted_leaves_a_root_that_works_and_the_next_one_finishes(
-    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, removals: int
-) -> None:
-    needed, remove, left = files_of(root, 3), Store.remove, list(range(removals))
-
-    def remove_some(store: Store, path: str) -> None:
-        if path.startswith(layout.LEASE):
-            return remove(store, path)
-        if not left:
-            raise OSError(5, "connection lost")
-        left.pop()
-        return remove(store, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "remove", remove_some)
-        assert collect(root, "--keep", "1", "--older-than", "0s") == 1
-    for number in published.numbers(Store.at(str(root))):
-        verified(root, capsys, "--generation", str(number))
-
-    assert collect(root, "--keep", "1", "--older-than", "0s") == 0
-    verified(root, capsys)
-    numbers = {f"plans/{number:06d}/{name}.json" for number in (1, 2, 3) for name in ("request", "plan")}
-    assert set(every_file(root)) == needed | numbers
-
-
-def test_manifests_go_before_their_files_the_oldest_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, remove = [], Store.remove
-
-    def note(store: Store, path: str) -> None:
-        gone.append(path)
-        remove(store, path)
-
-    monkeypatch.setattr(Store, "remove", note)
-    assert collect(root, "--keep", "1", "--older-than", "0s") == 0
-    assert gone[:2] == [layout.generation(1), layout.generation(2)]
-
-
-@pytest.mark.parametrize("number", [2, 3])
-@pytest.mark.parametrize("damage", ["removed", "cut"])
-def test_a_damaged_table_of_a_kept_generation_removes_nothing(
-    root: Path, capsys: Capture, number: int, damage: str
-) -> None:
-    table = root / manifest(root, number).tables.shards.path
-    if damage == "removed":
-        table.unlink()
-    else:
-        table.write_bytes(table.read_bytes()[:-20])
-    before = every_file(root)
-    capsys.readouterr()
-    assert collect(root, "--keep", "2", "--older-than", "0s") == 1
-    assert table.name in capsys.readouterr().err
-    assert every_file(root) == before
-
-
-def test_a_root_that_is_being_written_is_left_alone(root: Path, capsys: Capture) -> None:
-    before = every_file(root)
-    with lease.held(Store.at(str(root)), "reindex"):
-        capsys.readouterr()
-        assert collect(root, "--keep", "1", "--older-than", "0s") == 1
-        assert "pixdex reindex" in capsys.readouterr().err
-    assert every_file(root) == before
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ((), "no generation"),
-        (("--keep", "0"), "--keep"),
-        (("--older-than", "soon"), "24h"),
-        (("--nonsense", "1"), "--nonsense"),
-    ],
-)
-def test_what_cannot_be_is_said_in_one_line(
-    tmp_path: Path, capsys: Capture, flags: tuple[str, ...], words: str
-) -> None:
-    (tmp_path / "empty").mkdir()
-    assert collect(tmp_path / "empty", *flags) == 2
-    error = capsys.readouterr().err
-    assert words in error
-
-
-def test_every_folder_of_a_root_is_looked_at(root: Path) -> None:
-    assert {path.name for path in root.iterdir() if not path.name.startswith(".")} <= set(garbage.FOLDERS)
