@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from itertools import islice
+from typing import BinaryIO
 
 import numpy as np
 
 from transforms.errors import PixdexError
 from transforms.index.batches import batches_a_thread
 from transforms.index.encode import Encoded, encode_batches
-from transforms.index.lists.writer import write_lists
+from transforms.index.lists.format import Seal
+from transforms.index.lists.writer import write_lists, write_lists_file
 from transforms.index.open_trained import OpenTrained
 from transforms.index.threads import each_with_one_thread
 from transforms.markers import ListsMarker
@@ -65,19 +67,19 @@ def write_block(run: Run, block: Block, members: BlockShards, opened: OpenTraine
             f"block {block.number} has not the {rows} rows that the markers of its shards ({counted}) count: "
             "put their files back, or build anew with --abandon-plan"
         )
-    with run.store.scratch() as scratch:
-        file = scratch / "block.ivf"
-        with file.open("wb") as stream:
-            seal = write_lists(
-                stream,
-                list_nos=entries.list_nos,
-                codes=entries.codes,
-                ids=entries.ids,
-                nlist=trained.nlist,
-                fingerprint=trained.fingerprint,
-            )
-        folder, stem = layout.lists_folder(trained.fingerprint), layout.block_stem(block.number)
-        lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
+
+    def write(out: BinaryIO) -> tuple[int, Seal]:
+        return rows, write_lists(
+            out,
+            list_nos=entries.list_nos,
+            codes=entries.codes,
+            ids=entries.ids,
+            nlist=trained.nlist,
+            fingerprint=trained.fingerprint,
+        )
+
+    folder, stem = layout.lists_folder(trained.fingerprint), layout.block_stem(block.number)
+    _, lists = write_lists_file(run.store, folder, stem, write)
     return ListsMarker(block.number, task_digest, rows, lists)
 
 

@@ -1,8 +1,11 @@
 """Compacts one shard index of the base: what lives of it, without its dead rows."""
 
+from typing import BinaryIO
+
 from transforms.generations.tables import BlockMember
+from transforms.index.lists.format import Seal
 from transforms.index.lists.opened import opened_lists
-from transforms.index.lists.writer import write_lists
+from transforms.index.lists.writer import write_lists, write_lists_file
 from transforms.markers import ListsMarker
 from transforms.records import digest
 from transforms.runs import inventory
@@ -24,17 +27,17 @@ def _compacted(run: Run, number: int, block: BlockMember, task_digest: str, fold
     with opened_lists(run.store, block.lists) as file:
         list_nos, codes, ids = file.read(range(trained.nlist)).unpack()
     alive = inventory.dead_rows(run, folders).are_alive(ids)
-    with run.store.scratch() as scratch:
-        compacted = scratch / "block.ivf"
-        with compacted.open("wb") as stream:
-            seal = write_lists(
-                stream,
-                list_nos=list_nos[alive],
-                codes=codes[alive],
-                ids=ids[alive],
-                nlist=trained.nlist,
-                fingerprint=trained.fingerprint,
-            )
-        folder, stem = layout.lists_folder(trained.fingerprint), layout.block_stem(number)
-        lists = run.store.upload(compacted, folder, stem, f"xxh3:{seal.checksum}")
-    return ListsMarker(number, task_digest, int(alive.sum()), lists)
+
+    def write(out: BinaryIO) -> tuple[int, Seal]:
+        return int(alive.sum()), write_lists(
+            out,
+            list_nos=list_nos[alive],
+            codes=codes[alive],
+            ids=ids[alive],
+            nlist=trained.nlist,
+            fingerprint=trained.fingerprint,
+        )
+
+    folder, stem = layout.lists_folder(trained.fingerprint), layout.block_stem(number)
+    rows, lists = write_lists_file(run.store, folder, stem, write)
+    return ListsMarker(number, task_digest, rows, lists)

@@ -5,10 +5,12 @@ Each reads what it needs from the store, gives the same bytes in any order, and 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from transforms.errors import PixdexError
 from transforms.index import canaries
+from transforms.index.lists.writer import write_lists_file
 from transforms.index.open_trained import open_trained
 from transforms.index.training import assemble, routing, sampling, save
 from transforms.index.training.passes import Moved
@@ -48,20 +50,17 @@ def sample_block(run: Run, task: SampleTask) -> None:
     content = [(marker.shard, marker.embeddings, marker.ready) for marker in members.shards]
     task_digest = digest(request.seed, task.shares, content, members.rows)
     if run.marker("sample", number, ListsMarker, task_digest) is None:
-        with run.store.scratch() as scratch:
-            file = scratch / "sample.ivf"
-            with file.open("wb") as out:
-                rows, seal = sampling.write_sample(
-                    out,
-                    run.store,
-                    members.shards,
-                    request.encoder,
-                    seed=request.seed,
-                    shares=task.shares,
-                    alive=members.alive,
-                )
-            folder, stem = layout.sample_folder(run.generation), layout.block_stem(number)
-            lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
+        write = partial(
+            sampling.write_sample,
+            store=run.store,
+            shards=members.shards,
+            encoder=request.encoder,
+            seed=request.seed,
+            shares=task.shares,
+            alive=members.alive,
+        )
+        folder, stem = layout.sample_folder(run.generation), layout.block_stem(number)
+        rows, lists = write_lists_file(run.store, folder, stem, write)
         run.commit("sample", number, ListsMarker(number, task_digest, rows, lists))
 
 
@@ -92,13 +91,10 @@ def route_block(run: Run, block: int) -> None:
     if run.marker("route", block, ListsMarker, task_digest) is None:
         router = Router.of(read_tensors(run, "parents"), spherical=request.index.metric == "ip")
         parts = [sampling.read_part(run.store, sample.lists, part) for part in (PILOT_PART, REST_PART)]
-        with run.store.scratch() as scratch:
-            file = scratch / "routed.ivf"
-            with file.open("wb") as out:
-                half, workers = request.encoder.normalize, request.encoder.threads
-                rows, seal = routing.write_routed(out, router, parts, half=half, workers=workers)
-            folder, stem = layout.training_folder(run.generation), layout.group_stem("routed", block)
-            lists = run.store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
+        half, workers = request.encoder.normalize, request.encoder.threads
+        write = partial(routing.write_routed, router=router, parts=parts, half=half, workers=workers)
+        folder, stem = layout.training_folder(run.generation), layout.group_stem("routed", block)
+        rows, lists = write_lists_file(run.store, folder, stem, write)
         run.commit("route", block, ListsMarker(block, task_digest, rows, lists))
 
 

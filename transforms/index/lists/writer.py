@@ -1,6 +1,6 @@
-"""Writes `.ivf` files (see `list_format`): from entries in any order, or from runs of lists as a merge makes them."""
+"""Writes `.ivf` files (see `format`): from entries in any order, or from runs of lists as a merge makes them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -24,8 +24,29 @@ from transforms.index.lists.format import (
     fence_spacing,
 )
 from transforms.index.lists.gather import gather
+from transforms.records import FileReference
+from transforms.storage.store import Store
 
 _SORTED_AT_ONCE: Final = 64 << 20
+
+
+def write_lists_file(
+    store: Store, folder: str, stem: str, write: Callable[[BinaryIO], tuple[int, Seal]]
+) -> tuple[int, FileReference]:
+    """Puts a new list file below a root, under a name with its checksum. Returns its rows, and where it is.
+
+    Needs room for the file where `store.scratch()` is: in the root, or where this machine keeps temporary files.
+
+    Args:
+        store: the root.
+        folder, stem: where, and the first part of the name.
+        write: writes the file and returns its rows and its seal.
+    """
+    with store.scratch() as scratch:
+        file = scratch / "lists.ivf"
+        with file.open("wb") as out:
+            rows, seal = write(out)
+        return rows, store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
 
 
 class ListWriter:

@@ -7,7 +7,9 @@ name with its checksum. A file is a function of what is merged: whoever repeats 
 import contextlib
 import math
 from dataclasses import dataclass
+from typing import BinaryIO
 
+from transforms.index.lists.format import Seal
 from transforms.index.lists.merge import (
     FAN_IN,
     FILE_BYTES,
@@ -17,6 +19,7 @@ from transforms.index.lists.merge import (
     mergeable,
     plan_pieces,
 )
+from transforms.index.lists.writer import write_lists_file
 from transforms.markers import ListsMarker, SegmentMarker
 from transforms.records import digest
 from transforms.runs.run import Run, Stage
@@ -105,14 +108,15 @@ def _write(
     run: Run, stage: Stage, task: RangeTask, inputs: MergeInputs, step_bytes: int, folder: str, stem: str
 ) -> None:
     lists, fingerprint = range(task.first_list, task.last_list), run.trained().trained.fingerprint
-    with run.store.scratch() as scratch:
-        file = scratch / "lists.ivf"
-        with file.open("wb") as out:
-            merged = merge_segment(
-                inputs.over(lists), lists, out, fingerprint=fingerprint, step_bytes=step_bytes, buffers=inputs.buffers
-            )
-        uploaded = run.store.upload(file, folder, stem, f"xxh3:{merged.seal.checksum}")
-    marker = SegmentMarker(task.number, task.answers, task.first_list, task.last_list, merged.rows, uploaded)
+
+    def write(out: BinaryIO) -> tuple[int, Seal]:
+        merged = merge_segment(
+            inputs.over(lists), lists, out, fingerprint=fingerprint, step_bytes=step_bytes, buffers=inputs.buffers
+        )
+        return merged.rows, merged.seal
+
+    rows, file = write_lists_file(run.store, folder, stem, write)
+    marker = SegmentMarker(task.number, task.answers, task.first_list, task.last_list, rows, file)
     run.commit(stage, task.number, marker)
 
 
