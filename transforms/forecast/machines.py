@@ -11,6 +11,7 @@ from transforms.errors import UsageError
 from transforms.forecast.memory import PROCESS_BYTES, stage_memory
 from transforms.forecast.workload import Workload
 from transforms.index.choose import choose
+from transforms.pictures.budget import BATCHES_AHEAD, DECODED_BYTES
 from transforms.records import ROWS_PER_SHARD, EncoderSettings, Request
 
 SMALL_BYTES: Final = 4 << 30
@@ -34,13 +35,12 @@ POSSIBLE_ROWS: Final = (10**9, 10**8, 10**7, 10**6, 10**5)
 ROWS_A_LIST: Final = 10**4
 """The most that a list should hold (`transforms.index.choose`): few lists are not asked for with many vectors."""
 
-_DECODED_BYTES = 768 << 20
-"""Of pictures while they are decoded (`transforms.pictures.budget`)."""
-
 _PREPARED_BYTES = 4 * 3 * 448 * 448
 """A picture as an encoder takes it: three colours of float32."""
 
-_BATCHES_AHEAD = 4
+_BATCHES = 2 + BATCHES_AHEAD
+"""Of preprocessed pictures: the one that is filled, the one that is encoded, and those ahead."""
+
 _VECTOR_COPIES = 2
 _ROW_BYTES = 2048
 """Key, URI, caption and other columns of a row while its shard is made."""
@@ -110,7 +110,7 @@ def workers_for(request: Request, memory: int | None = None, gpu: str | None = N
 
 def _embedding_bytes(encoder: EncoderSettings) -> int:
     shard = ROWS_PER_SHARD * (_VECTOR_COPIES * 4 * encoder.dim + _ROW_BYTES)
-    return PROCESS_BYTES + ENCODER_BYTES + shard + _BATCHES_AHEAD * encoder.batch * _PREPARED_BYTES + _DECODED_BYTES
+    return PROCESS_BYTES + ENCODER_BYTES + shard + _BATCHES * encoder.batch * _PREPARED_BYTES + DECODED_BYTES
 
 
 def _indexing_bytes(request: Request) -> int:

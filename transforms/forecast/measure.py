@@ -26,9 +26,10 @@ from transforms.index.lists.reader import ListFile
 from transforms.index.lists.vector_codes import to_codes
 from transforms.index.lists.writer import write_lists
 from transforms.index.threads import each_with_one_thread
-from transforms.index.training import clustering, codebooks
+from transforms.index.training import clustering, codebooks, figures
 from transforms.index.training.cells import CellGroup, CellRows, cluster_cells, read_cells
-from transforms.index.training.sampling import POINTS_PER_LIST, in_sample
+from transforms.index.training.figures import POINTS_PER_LIST
+from transforms.index.training.sampling import in_sample
 from transforms.markers import ShardMarker, StageMarker
 from transforms.records import EncoderSettings, FileReference, VectorRange
 from transforms.shards import files, ready_files, ready_vectors
@@ -119,7 +120,7 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
         "parquet_bytes": _parquet(Store.at(str(folder)), wide, encoder),
         "matrix_flops": _side_by_side(threads, 2 * _BATCH * _DIM * _INNER, lambda: wide[:_BATCH] @ rotation),
         "kmeans_flops": (
-            2 * len(rows.vectors) * a_cell * _INNER * clustering.ITERATIONS,
+            2 * len(rows.vectors) * a_cell * _INNER * figures.ITERATIONS,
             lambda: cluster_cells(rows, group, spherical=True, seed=0, workers=threads),
         ),
         "flat_flops": _side_by_side(threads, 2 * _BATCH * _FLAT_LISTS * _INNER, lambda: flat.assign(narrow[:_BATCH])),
@@ -129,7 +130,7 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
             lambda: assigner.assign(narrow, _PROBES),
         ),
         "codebook_flops": (
-            2 * parts.size * _CODES * codebooks.iterations(len(parts)),
+            2 * parts.size * _CODES * figures.codebook_iterations(len(parts)),
             lambda: codebooks.train_codebooks(parts, 8, 8, 0, threads),
         ),
         "encode_flops": _side_by_side(

@@ -16,7 +16,8 @@ from transforms.index.batches import READ_AHEAD, batches_a_thread, batches_in_fl
 from transforms.index.choose import graph_bytes
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import STEP_BYTES
-from transforms.index.training.cells import GROUP_ROWS
+from transforms.index.lists.writer import SORTED_AT_ONCE
+from transforms.index.training.figures import GROUP_ROWS
 from transforms.shards.vectors import BATCH_ROWS
 
 PROCESS_BYTES: Final = 400 << 20
@@ -46,7 +47,6 @@ _WORKING_COPIES = 4
 _SORTING_BYTES = 32
 """Of numpy, an entry, while entries are brought into the order of the lists."""
 
-_SORTED_AT_ONCE = 128 << 20
 _RANKING_BYTES = 12
 """A score and a number, for each vector and each parent that it is ranked against."""
 
@@ -245,7 +245,7 @@ def _merging(load: Workload) -> TaskMemory:
 def _entries(what: str, rows: int, entry: int) -> tuple[Term, Term]:
     """Entries of lists, and what sorting them takes."""
     held = Term(what, rows * (entry + _SORTING_BYTES), f"{rows:,} vectors x ({entry:,} + {_SORTING_BYTES}) bytes")
-    return held, Term("sorting", min(_SORTED_AT_ONCE, 2 * rows * entry))
+    return held, Term("sorting", 2 * min(SORTED_AT_ONCE, rows * entry))
 
 
 def _ranking(load: Workload) -> tuple[Term, ...]:

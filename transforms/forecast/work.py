@@ -12,11 +12,8 @@ from typing import Final
 from transforms.forecast.rates import RateName, Rates
 from transforms.forecast.workload import COLUMN_BYTES, SCORE_COMPONENTS, Machines, Workload, formula
 from transforms.generations import key_tables
-from transforms.index import canaries
-from transforms.index.training import assemble, codebooks, passes
-from transforms.index.training.audit import QUERIES
-from transforms.index.training.clustering import ITERATIONS, PILOT_PER_PARENT
-from transforms.index.training.sampling import HELD_OUT
+from transforms.index.training import figures
+from transforms.index.training.figures import ITERATIONS, PILOT_PER_PARENT
 from transforms.runs.run import STAGES, Stage
 
 _PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")
@@ -129,7 +126,7 @@ def _parents(load: Workload) -> StageCost:
     some = min(pilot, PILOT_PER_PARENT * load.cells)
     works: tuple[Work, ...] = (_take("pilot", pilot, dim), *_kmeans("parents", some, load))
     if load.key.transforms:
-        rotated = min(pilot, assemble.ROTATION_ROWS)
+        rotated = min(pilot, figures.ROTATION_ROWS)
         rotation = 2 * rotated * dim**2 + _EIGEN_FLOPS * dim**3
         works += (
             Work("rotation", rotation, f"2 x {rotated:,} x {dim}² + {_EIGEN_FLOPS} x {dim}³", "matrix_flops"),
@@ -168,7 +165,7 @@ def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
         sums = 4 * inner * min(rows, load.groups * load.key.nlist)
         works = (
             _take("routed sample", rows, inner),
-            _grouped(rows, passes.PASS_CELLS, load),
+            _grouped(rows, figures.PASS_CELLS, load),
             Work("sums", 4 * rows * inner, formula(4, rows, inner), "merge_bytes"),
             Work("sums written", sums, formula(4, sums // (4 * inner), inner), "write_bytes"),
         )
@@ -193,7 +190,7 @@ def _move(stage: Stage) -> Callable[[Workload], StageCost]:
 def _train(load: Workload) -> StageCost:
     """`transforms.index.training.assemble.assemble`, `transforms.index.canaries.make`."""
     lists, inner, match = load.key.nlist, load.inner, _PRODUCT_QUANTIZER.match(load.key.storage)
-    some = min(load.pilot, codebooks.rows_wanted(inner // int(match[1])) if match else assemble.CODE_ROWS)
+    some = min(load.pilot, figures.codebook_rows(inner // int(match[1])) if match else figures.CODE_ROWS)
     works = [
         _take("pilot", load.pilot, load.dim),
         *([_transform(some, load)] if load.key.transforms else []),
@@ -201,18 +198,18 @@ def _train(load: Workload) -> StageCost:
         Work("index written", load.centroids, formula(4, lists, inner), "write_bytes"),
     ]
     if match:
-        codes, iterations = 1 << int(match[2] or 8), codebooks.iterations(some)
+        codes, iterations = 1 << int(match[2] or 8), figures.codebook_iterations(some)
         flops = 2 * some * codes * inner * iterations
         text = formula(2, some, codes, inner, iterations)
         works.append(Work("codebooks", flops, text, "codebook_flops"))
     if not load.assigned_flat:
-        rows = HELD_OUT + QUERIES
+        rows = figures.HELD_OUT + figures.AUDIT_QUERIES
         works.append(Work("audit", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops"))
     if load.key.coarse:
         flops = 2 * lists * GRAPH_LOOKS * inner
         works.append(Work("graph", flops, formula(2, lists, GRAPH_LOOKS, inner), "link_flops"))
-    watched = min(load.pilot, canaries.UNIVERSE)
-    factors = (2, canaries.QUERIES, watched, load.dim)
+    watched = min(load.pilot, figures.CANARY_ROWS)
+    factors = (2, figures.CANARY_QUERIES, watched, load.dim)
     works.append(Work("canaries", math.prod(factors), formula(*factors), "matrix_flops"))
     works.append(_assigned(watched, load))
     return StageCost(

@@ -13,11 +13,7 @@ from typing import Final
 from transforms.index.index_key import IndexKey, code_size, reduced_dim
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import FAN_IN, FILE_BYTES, PIECE_BYTES, READ_BYTES, STEP_BYTES
-from transforms.index.training import passes as refining
-from transforms.index.training import sampling
-from transforms.index.training.audit import LISTS_ASSIGNED_FLAT
-from transforms.index.training.cells import GROUP_ROWS
-from transforms.index.training.clustering import parents_of
+from transforms.index.training.figures import GROUP_ROWS, LISTS_ASSIGNED_FLAT, PASSES, Shares, parents_of, sample_shares
 from transforms.records import ROWS_PER_SHARD, Metric
 from transforms.runs import partitions
 
@@ -104,9 +100,9 @@ class Workload:
         return min(ASSUMED_PROBES, self.cells)
 
     @cached_property
-    def shares(self) -> sampling.Shares:
+    def shares(self) -> Shares:
         """Shares of the rows in the parts of the sample."""
-        return sampling.sample_shares(self.key, self.rows)
+        return sample_shares(self.key, self.rows)
 
     @property
     def pilot(self) -> int:
@@ -231,7 +227,7 @@ class Workload:
         """Bytes by kind that a build leaves; ready embeddings lie where they were."""
         half, rows = self.sample_component, self.trained
         own = 0 if self.item_bytes is None else self.stored + self.rows * COLUMN_BYTES
-        passes = refining.PASSES * 4 * self.inner * min(rows, self.key.nlist * self.groups) + 3 * self.centroids
+        passes = PASSES * 4 * self.inner * min(rows, self.key.nlist * self.groups) + 3 * self.centroids
         sample = self.sampled * (half * self.dim + ID_BYTES) + rows * (half * self.inner + ID_BYTES)
         return {
             "embeddings": own,

@@ -23,15 +23,12 @@ from transforms.index.encode import encode_batches
 from transforms.index.open_trained import OpenTrained
 from transforms.index.scan import search_lists
 from transforms.index.threads import limited
+from transforms.index.training.figures import CANARY_QUERIES
 from transforms.index.vector_transforms import behind_transforms
 from transforms.records import FileReference, Metric
 from transforms.shards.vectors import BATCH_ROWS, VectorBatch
 from transforms.storage import layout
 from transforms.storage.store import Store
-
-QUERIES: Final = 1000
-UNIVERSE: Final = 32_768
-"""Rows; to code them, and to multiply them with the queries, takes a training some seconds of CPU time."""
 
 NEAR: Final = 100
 """Exact neighbours kept of every query: so many may die until it has fewer than ten."""
@@ -93,14 +90,14 @@ def make(
 
     Cost: 1,000 inner products of every row of the universe, and coding it.
     """
-    queries = asked.vectors[:QUERIES]
+    queries = asked.vectors[:CANARY_QUERIES]
     empty = Canaries(
         seed=seed,
         share=share,
         nprobe=nprobe,
         recall_trained=0.0,
         queries=queries,
-        query_ids=asked.ids[:QUERIES],
+        query_ids=asked.ids[:CANARY_QUERIES],
         ids=np.empty(0, np.int64),
         list_nos=np.empty(0, np.int64),
         codes=np.empty((0, faiss.extract_index_ivf(opened.index).code_size), np.uint8),

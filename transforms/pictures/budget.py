@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+DECODED_BYTES = 768 << 20
+"""Of the pictures that all threads of a process decode at one time."""
+
+BATCHES_AHEAD = 2
+"""Batches of pictures being fetched and decoded while one is encoded: more hides slower storage, and holds more."""
+
 _TRIM_FROM = 16 << 20
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only; elsewhere freed memory goes back by itself
 
@@ -28,7 +34,7 @@ class DecodeBudget:
             or eight photographs of 24 Mpixel. Smaller saves memory and makes threads wait.
     """
 
-    def __init__(self, max_bytes: int = 768 << 20) -> None:
+    def __init__(self, max_bytes: int = DECODED_BYTES) -> None:
         """Makes an empty budget; share one object among all threads of a process."""
         self._max_bytes = max_bytes
         self._in_flight = 0

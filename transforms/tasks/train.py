@@ -13,9 +13,10 @@ from transforms.index import canaries
 from transforms.index.lists.writer import write_lists_file
 from transforms.index.open_trained import open_trained
 from transforms.index.training import assemble, routing, sampling, save
+from transforms.index.training.figures import CANARY_ROWS, Shares, sample_shares
 from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
-from transforms.index.training.sampling import HELD_OUT_PART, PILOT_PART, REST_PART, Shares
+from transforms.index.training.sampling import HELD_OUT_PART, PILOT_PART, REST_PART
 from transforms.markers import ListsMarker, TrainedIndex, TrainMarker
 from transforms.records import Block, FileReference, digest
 from transforms.runs import inventory
@@ -39,7 +40,7 @@ class SampleTask:
 def blocks_to_sample(run: Run) -> Iterator[SampleTask]:
     """Yields every block of a run that trains an index."""
     if inventory.retrains(run):
-        shares = sampling.sample_shares(*key_of(run))
+        shares = sample_shares(*key_of(run))
         yield from (SampleTask(block, shares) for block in inventory.blocks_to_add(run))
 
 
@@ -139,7 +140,7 @@ def _canaries(run: Run, trained: TrainedIndex, pilot: VectorBatch, held_out: Vec
     """Queries that later runs ask again: rows that nothing was trained on, where there are any."""
     # Thresholds of one hash: a smaller share of the rows is part of the pilot.
     key, rows = key_of(run)
-    share = min(sampling.sample_shares(key, rows).pilot, canaries.UNIVERSE / max(rows, 1))
+    share = min(sample_shares(key, rows).pilot, CANARY_ROWS / max(rows, 1))
     watched = sampling.in_sample(pilot.ids, run.request.seed, share)
     queries = canaries.make(
         open_trained(run.store, trained),

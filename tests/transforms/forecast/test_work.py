@@ -1,6 +1,8 @@
 """What stages cost: every figure is what its formula says, for any build."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -55,3 +57,13 @@ def test_half_of_the_components_do_not_halve_what_a_score_takes() -> None:
         return sum(work.amount for work in works(load, "add") if work.rate == "grouped_flops")
 
     assert 0.6 < scores(128) / scores(256) < 0.65
+
+
+def test_a_forecast_is_arithmetic_and_loads_none_of_what_does_the_work() -> None:
+    code = """
+import sys
+from transforms.forecast import hours, machines, memory, rates, work, workload
+print({"torch", "apache_beam", "faiss", "PIL", "fsspec"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.index_key import IndexKey
 from transforms.index.lists.vector_codes import to_codes
-from transforms.index.training import assemble, cells, passes, routing, save
+from transforms.index.training import assemble, cells, figures, passes, routing, save
 from transforms.index.training.assemble import Assembled
 from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
@@ -38,7 +38,7 @@ def train(
     *,
     seed: int = 0,
     cuts: Sequence[int] = (),
-    group_rows: int = cells.GROUP_ROWS,
+    group_rows: int = figures.GROUP_ROWS,
     held_out: int = 16,
 ) -> SmallTraining:
     """Trains on all of a sample but its last rows, which are held out; it comes in blocks that are cut at `cuts`."""
@@ -59,7 +59,7 @@ def train_lists(
     *,
     seed: int = 0,
     cuts: Sequence[int] = (),
-    group_rows: int = cells.GROUP_ROWS,
+    group_rows: int = figures.GROUP_ROWS,
 ) -> Moved:
     """Routes a sample, clusters its cells and passes over all lists."""
     files = route(store, router, sample, cuts)
@@ -74,7 +74,7 @@ def train_lists(
     )
     counts = [count for group in groups for count in group.centroids]
     bounds = np.append(0, np.cumsum(counts))
-    for _ in range(passes.PASSES):
+    for _ in range(figures.PASSES):
         assigner = TwoLevelAssigner(router.parents, centroids, bounds, spherical)
         moved = passes.move((passes.look(assigner, part.vectors) for part in rows), centroids, spherical=spherical)
         centroids = moved.centroids

@@ -13,7 +13,7 @@ from tests.transforms.small_runs import go, tasks
 from transforms.errors import PixdexError
 from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
-from transforms.index.training import cells, clustering
+from transforms.index.training import cells, figures
 from transforms.markers import ListsMarker
 from transforms.runs.run import Run, Stage
 from transforms.stages.train import TrainIndex
@@ -48,7 +48,7 @@ def test_every_block_is_sampled_and_routed_and_one_index_is_trained(run: Run) ->
 
 
 def test_many_groups_of_cells_train_like_one(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clustering, "FLAT_BELOW", 4)
+    monkeypatch.setattr(figures, "FLAT_BELOW", 4)
     go(TrainIndex(run))
     monkeypatch.setattr(cells, "group_cells", functools.partial(cells.group_cells, group_rows=100))
     (tmp_path / "groups").mkdir()
@@ -108,7 +108,7 @@ def test_tensors_that_are_not_those_referred_to_are_refused(run: Run) -> None:
 
 
 def test_markers_are_read_once_a_process_and_not_once_a_group(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clustering, "FLAT_BELOW", 4)
+    monkeypatch.setattr(figures, "FLAT_BELOW", 4)
     monkeypatch.setattr(cells, "group_cells", functools.partial(cells.group_cells, group_rows=1))
     stages: list[str] = []
     read = Run.markers

@@ -27,7 +27,8 @@ from transforms.index.lists.gather import gather
 from transforms.records import FileReference
 from transforms.storage.store import Store
 
-_SORTED_AT_ONCE: Final = 64 << 20
+SORTED_AT_ONCE: Final = 64 << 20
+"""Bytes of entries that are brought into the order of the lists at a time; they are held twice meanwhile."""
 
 
 def write_lists_file(
@@ -160,7 +161,7 @@ def write_lists(
     )
     first = done = 0
     while first < len(sizes):
-        stop = max(first + 1, int(np.searchsorted(ends, done + _SORTED_AT_ONCE // entry, side="right")))
+        stop = max(first + 1, int(np.searchsorted(ends, done + SORTED_AT_ONCE // entry, side="right")))
         rows = order[done : int(ends[stop - 1])]
         run = ListSizes(list_of[first:stop], sizes[first:stop])
         _append_rows(writer, run, codes[rows], ids[rows])

@@ -16,18 +16,20 @@ from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.index_key import IndexKey
 from transforms.index.threads import limited, limited_here
 from transforms.index.trained import AssignmentAudit
-from transforms.index.training.audit import LISTS_ASSIGNED_FLAT, audit
-from transforms.index.training.clustering import PILOT_PER_PARENT, kmeans, nearest, parents_of
-from transforms.index.training.codebooks import rows_wanted, train_codebooks
+from transforms.index.training.audit import audit
+from transforms.index.training.clustering import kmeans, nearest
+from transforms.index.training.codebooks import train_codebooks
+from transforms.index.training.figures import (
+    CODE_ROWS,
+    LISTS_ASSIGNED_FLAT,
+    PILOT_PER_PARENT,
+    ROTATION_ROWS,
+    codebook_rows,
+    parents_of,
+)
 from transforms.index.training.rotation import principal_rotation
 from transforms.index.training.routing import Router
 from transforms.index.vector_transforms import behind_transforms
-
-ROTATION_ROWS = 32_768
-"""Vectors that a covariance is taken from: 64 times its side at 512 components."""
-
-CODE_ROWS = 65_536
-"""Vectors that other codes than those of a product quantizer are trained on."""
 
 _CELLS_FOR_RESIDUALS = 4
 _HARDLY_MORE = 1.05
@@ -100,7 +102,7 @@ def assemble(
     with limited(workers):
         assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
         _fill_quantizer(inner, assigner.centroids)
-        wanted = rows_wanted(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else CODE_ROWS
+        wanted = codebook_rows(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else CODE_ROWS
         vectors = behind_transforms(router.index, _some(pilot, wanted, seed))
         assigned = assigner.assign(vectors, _CELLS_FOR_RESIDUALS)
     _train_codes(inner, vectors, assigned, seed, workers)

@@ -7,15 +7,12 @@ from numpy.typing import NDArray
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.trained import AssignmentAudit
 from transforms.index.training.clustering import nearest
-
-LISTS_ASSIGNED_FLAT = 8192
-"""Up to so many lists, vectors are assigned flat."""
+from transforms.index.training.figures import AUDIT_QUERIES
 
 AGREEMENT = 0.99
 RECALL_COST = 0.003
 """What the chosen number of cells must keep: the share of rows in the same list, and the recall that may be lost."""
 
-QUERIES = 512
 NEIGHBOURS = 10
 
 _PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -50,7 +47,7 @@ class _Ranks:
     """For some queries: which rank each list has, up to twice `nprobe`, and which rows are their true neighbours."""
 
     def __init__(self, assigner: TwoLevelAssigner, rows: NDArray[np.float32], nprobe: int) -> None:
-        queries = rows[:QUERIES]
+        queries = rows[:AUDIT_QUERIES]
         self._depth = min(2 * nprobe, len(assigner.centroids))
         self._lists = len(assigner.centroids)
         self._order = _best(queries, assigner.centroids, self._depth, spherical=assigner.spherical)

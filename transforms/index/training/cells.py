@@ -13,11 +13,9 @@ from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.vector_codes import from_codes
 from transforms.index.threads import each_limited
 from transforms.index.training.clustering import kmeans, share_out
+from transforms.index.training.figures import GROUP_ROWS
 from transforms.records import FileReference
 from transforms.storage.store import Store
-
-GROUP_ROWS = 65_536
-"""Rows of a group of cells, at least: small trainings have few tasks, and a task holds little more than these."""
 
 _READERS: Final = 8
 """Files that are read at once: of a block each a task needs some small ranges of bytes, often from far away."""

@@ -4,30 +4,15 @@ One flat k-means of K centroids costs n·K distances an iteration; two levels co
 in parallel on machines that hold a few cells each.
 """
 
-import math
-
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-ITERATIONS = 10
-"""Of Lloyd's algorithm, at either level: the time of both goes with it. With 5 in the cells, recall after two passes
-was 0.1 to 0.8 points lower (see `transforms.index.training.passes.PASSES`)."""
-
-FLAT_BELOW = 256
-"""Lists below which there is one cell: one flat k-means is as fast."""
-
-PILOT_PER_PARENT = 256
-"""Vectors that parents are clustered from, for each of them."""
+from transforms.index.training.figures import ITERATIONS
 
 _SEED = 1234
 
 Vectors = NDArray[np.float32]
-
-
-def parents_of(nlist: int) -> int:
-    """Returns how many parents `nlist` centroids get: the square root of their number; one for few."""
-    return round(math.sqrt(nlist)) if nlist >= FLAT_BELOW else 1
 
 
 def kmeans(vectors: Vectors, k: int, *, spherical: bool, seed: int) -> Vectors:

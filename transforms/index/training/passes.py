@@ -16,18 +16,7 @@ from numpy.typing import NDArray
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.threads import each_with_one_thread
 from transforms.index.training.clustering import on_sphere
-
-PASSES = 2
-"""Passes over all lists.
-
-On 50,000 picture embeddings, 256 components and 1,024 lists, the share of the ten nearest vectors in the probed lists
-(1, 2, 4 … 64 of them, at equal codes scanned) was behind flat k-means of 10 iterations by 0.5 to 1.3 points without a
-pass, 0.2 to 0.6 with one, and between 0.2 behind and 0.4 ahead with two; a third moved it by less than 0.2. Flat
-k-means of another seed was 0.3 behind on average.
-"""
-
-PASS_CELLS = 4
-"""Cells that a row looks into in a pass; with 8 the recall changed by less than 0.2 points."""
+from transforms.index.training.figures import PASS_CELLS
 
 _SUMMED_AT_ONCE: Final = 4096
 

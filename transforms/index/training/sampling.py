@@ -9,67 +9,26 @@ part, with the vector for a code, so that each part is one range of bytes.
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.index_key import IndexKey
 from transforms.index.lists.format import Seal
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.threads import each_with_one_thread
-from transforms.index.training.clustering import PILOT_PER_PARENT, parents_of
+from transforms.index.training.figures import Shares
 from transforms.markers import ShardMarker
 from transforms.records import EncoderSettings, FileReference, row_ids
 from transforms.shards.vectors import Choose, read_batches
 from transforms.storage.store import Store
-
-POINTS_PER_LIST = 40
-"""Training vectors a list; faiss asks for 39 to 256. The sample, and the time of training, go with it.
-
-On a million clustered vectors of 512 components with 16,384 lists, 50 took a quarter longer, and recall@10 at equal
-codes scanned was 0.2 to 0.7 points higher.
-"""
-
-MIN_SAMPLE = 65_536
-"""Enough for the codebooks of a product quantizer (256 points for each of 256 centroids)."""
-
-HELD_OUT = 4096
-"""Rows that nothing is trained on: of an agreement of 0.99 they tell ±0.0016."""
-
-HELD_OUT_SHARE = 32
-"""Of so many rows one is held out where there are fewer than the sample wants."""
 
 PILOT_PART, REST_PART, HELD_OUT_PART = range(3)
 
 _PARTS = 3
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Shares of the rows, 0 to 1 and ascending: in the pilot, in all that is trained on, and with those held out."""
-
-    pilot: float
-    trained: float
-    sampled: float
-
-
-def sample_shares(key: IndexKey, rows: int) -> Shares:
-    """Returns the shares of the rows that training needs.
-
-    No row is held out where twice the rows that the key needs would not be left.
-    """
-    held_out = min(HELD_OUT, rows // HELD_OUT_SHARE)
-    if rows - held_out < 2 * key.rows_needed:
-        held_out = 0
-    trained = min(max(POINTS_PER_LIST * key.nlist, MIN_SAMPLE), rows - held_out)
-    pilot = min(max(MIN_SAMPLE, PILOT_PER_PARENT * parents_of(key.nlist)), trained)
-    total = max(rows, 1)
-    return Shares(pilot / total, trained / total, (trained + held_out) / total)
 
 
 def in_sample(ids: NDArray[np.int64], seed: int, share: float) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from transforms.encoders import Encoder
 from transforms.markers import ShardMarker
+from transforms.pictures.budget import BATCHES_AHEAD
 from transforms.records import EncoderSettings, Partition
 from transforms.rejects import Failure
 from transforms.runs.partitions import partition_digest
@@ -28,9 +29,6 @@ from transforms.tasks.embed.shard_rows import ShardRows
 
 FETCH_THREADS = 8
 """Pictures fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""
-
-BATCHES_AHEAD = 2
-"""Batches being fetched while one is encoded: more hides slower storage and holds more pictures in memory."""
 
 
 def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMarker:

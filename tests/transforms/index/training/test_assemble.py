@@ -18,7 +18,7 @@ from tests.transforms.index import small_training
 from transforms.index.index_key import IndexKey
 from transforms.index.open_trained import open_trained
 from transforms.index.trained import read_training
-from transforms.index.training import assemble, clustering
+from transforms.index.training import assemble, clustering, figures
 from transforms.markers import TrainedIndex
 from transforms.records import Metric
 from transforms.storage.store import Store
@@ -198,7 +198,7 @@ def test_above_8192_lists_an_assignment_file_belongs_to_the_fingerprint(
     store: Store, sample: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assemble, "LISTS_ASSIGNED_FLAT", 7)
-    monkeypatch.setattr(clustering, "FLAT_BELOW", 4)
+    monkeypatch.setattr(figures, "FLAT_BELOW", 4)
     trained = train(store, "IVF8,Flat", "ip", sample)
     assert trained.assignment is not None
     files = (trained.index, trained.training, trained.assignment)

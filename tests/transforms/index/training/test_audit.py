@@ -8,6 +8,7 @@ from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.training import audit as audits
 from transforms.index.training.audit import audit
 from transforms.index.training.clustering import kmeans, nearest
+from transforms.index.training.figures import AUDIT_QUERIES
 
 
 def lists_of(spherical: bool, *, shuffled: bool = False) -> tuple[TwoLevelAssigner, NDArray[np.float32]]:
@@ -48,7 +49,7 @@ def test_recall_of_flat_assignment_is_that_of_the_probed_lists() -> None:
     flat = nearest(rows, assigner.centroids, spherical=True)
     found = audit(assigner, rows, 20)
     hits = []
-    for query in range(audits.QUERIES):
+    for query in range(AUDIT_QUERIES):
         near = np.argsort(-(rows @ rows[query]), kind="stable")
         near = near[near != query][: audits.NEIGHBOURS]
         probed = np.argsort(-(assigner.centroids @ rows[query]), kind="stable")[:20]

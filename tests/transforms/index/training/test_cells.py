@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tests.transforms.index.small_training import route, train_lists
 from transforms.errors import PixdexError
 from transforms.index.index_key import IndexKey
-from transforms.index.training import assemble, cells
+from transforms.index.training import assemble, cells, figures
 from transforms.index.training.cells import (
     CellGroup,
     CellRows,
@@ -146,4 +146,4 @@ def test_few_cells_are_clustered_by_all_threads(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_group_holds_at_least_65536_rows() -> None:
     assert len(group_cells(np.full(64, 3200), 4096)) == 4
-    assert cells.GROUP_ROWS == 65_536
+    assert figures.GROUP_ROWS == 65_536

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
-from transforms.index.training.clustering import kmeans, nearest, parents_of, share_out
+from transforms.index.training.clustering import kmeans, nearest, share_out
+from transforms.index.training.figures import parents_of
 
 METRICS = pytest.mark.parametrize("spherical", [True, False], ids=["ip", "l2"])
 
@@ -32,11 +33,6 @@ def test_spherical_centroids_have_length_one(vectors: NDArray[np.float32]) -> No
     for lists in (1, 20):
         centroids = kmeans(vectors, lists, spherical=True, seed=0)
         np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize(("nlist", "parents"), [(1, 1), (255, 1), (256, 16), (4096, 64), (2**20, 1024)])
-def test_many_lists_have_the_square_root_of_their_number_as_parents(nlist: int, parents: int) -> None:
-    assert parents_of(nlist) == parents
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30).filter(any), st.data())

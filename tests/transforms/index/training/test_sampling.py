@@ -12,20 +12,18 @@ from hypothesis import strategies as st
 
 from tests.transforms.ready import random_vectors, range_of, save_npy
 from transforms.errors import PixdexError
-from transforms.index.index_key import IndexKey
 from transforms.index.lists.reader import ListFile
 from transforms.index.lists.vector_codes import from_codes, to_codes
 from transforms.index.training import sampling
+from transforms.index.training.figures import Shares
 from transforms.index.training.sampling import (
     HELD_OUT_PART,
     PILOT_PART,
     REST_PART,
-    Shares,
     in_sample,
     part_of,
     read_part,
     read_parts,
-    sample_shares,
 )
 from transforms.markers import ShardMarker
 from transforms.records import EncoderSettings, FileReference, row_ids
@@ -94,26 +92,6 @@ def test_the_parts_are_cut_by_lower_thresholds_of_the_same_hash(
     assert np.array_equal(part <= REST_PART, in_sample(sampled, seed, shares.trained))
     assert np.array_equal(part == PILOT_PART, in_sample(sampled, seed, shares.pilot))
     assert set(part.tolist()) <= {PILOT_PART, REST_PART, HELD_OUT_PART}
-
-
-def test_training_gets_40_rows_a_list_enough_for_codebooks_and_4096_to_check_with() -> None:
-    shares = sample_shares(IndexKey.parse("IVF4096,Flat"), 10**7)
-    assert shares == Shares(65_536 / 10**7, 4096 * 40 / 10**7, (4096 * 40 + 4096) / 10**7)
-    assert sample_shares(IndexKey.parse("Flat"), 10**6).trained == 65_536 / 10**6
-
-
-def test_the_pilot_grows_with_the_parents() -> None:
-    assert sample_shares(IndexKey.parse("IVF1048576,Flat"), 10**9).pilot == 256 * 1024 / 10**9
-
-
-def test_of_few_rows_a_32nd_is_held_out_and_all_others_are_trained_on() -> None:
-    assert sample_shares(IndexKey.parse("IVF4,Flat"), 3200) == Shares(3100 / 3200, 3100 / 3200, 1.0)
-
-
-def test_no_row_is_held_out_where_training_needs_it() -> None:
-    assert sample_shares(IndexKey.parse("IVF4,PQ4"), 500) == Shares(1.0, 1.0, 1.0)
-    assert sample_shares(IndexKey.parse("Flat"), 1) == Shares(1.0, 1.0, 1.0)
-    assert sample_shares(IndexKey.parse("Flat"), 0).sampled == 0.0
 
 
 @pytest.fixture
