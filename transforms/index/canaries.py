@@ -104,8 +104,8 @@ def make(
         near_ids=np.full((len(queries), NEAR), _NO_ROW),
         near_distances=np.full((len(queries), NEAR), np.inf, np.float32),
     )
-    made = grown(empty, opened, [universe], Tombstones(), metric, workers)
-    return replace(made, recall_trained=recall(made, opened) or 0.0)
+    canaries = grown(empty, opened, [universe], Tombstones(), metric, workers)
+    return replace(canaries, recall_trained=recall(canaries, opened) or 0.0)
 
 
 def grown(
@@ -135,17 +135,17 @@ def grown(
     queries = canaries.queries.astype(np.float32)
     with limited(workers):
         for batch in _cut(some):
-            made = encode_batches(opened.index, [batch], opened.assign)
-            ids.append(made.ids)
-            lists.append(made.list_nos.astype(np.int64))
-            codes.append(made.codes)
-            found = _distances(queries, batch.vectors, metric)
-            found[canaries.query_ids[:, None] == batch.ids] = np.inf
+            encoded = encode_batches(opened.index, [batch], opened.assign)
+            ids.append(encoded.ids)
+            lists.append(encoded.list_nos.astype(np.int64))
+            codes.append(encoded.codes)
+            joining = _distances(queries, batch.vectors, metric)
+            joining[canaries.query_ids[:, None] == batch.ids] = np.inf
             # Behind the first rows few are near enough to be looked at.
             limit = np.minimum(exact_to, distances.max(axis=1, keepdims=True))
-            ids_near, found_near = _dense(batch.ids, found, found <= limit)
+            joining_ids, joining = _dense(batch.ids, joining, joining <= limit)
             near_ids, distances = _nearest(
-                np.concatenate([near_ids, ids_near], axis=1), np.concatenate([distances, found_near], axis=1)
+                np.concatenate([near_ids, joining_ids], axis=1), np.concatenate([distances, joining], axis=1)
             )
     order = np.argsort(np.concatenate(ids), kind="stable")
     near_ids, distances = _nearest(near_ids, distances)
@@ -191,14 +191,14 @@ def recall(canaries: Canaries, opened: OpenTrained) -> float | None:
         for level in levels:
             level.ntotal = len(canaries.ids)
         queries = np.ascontiguousarray(canaries.queries[whole].astype(np.float32))
-        _, found = search_lists(opened.index, queries, RECALL_AT + 1, canaries.nprobe)
+        _, neighbours = search_lists(opened.index, queries, RECALL_AT + 1, canaries.nprobe)
     finally:
         for level, count in zip(levels, counts, strict=True):
             level.ntotal = count
         inner.replace_invlists(before, False)
         inner.own_invlists = owned
     hits = 0
-    for place, row in zip(whole.tolist(), found, strict=True):
+    for place, row in zip(whole.tolist(), neighbours, strict=True):
         others = row[row != canaries.query_ids[place]][:RECALL_AT]
         hits += int(np.isin(others, canaries.near_ids[place, :RECALL_AT]).sum())
     return hits / (RECALL_AT * len(whole))
@@ -211,9 +211,9 @@ def residual(opened: OpenTrained, vectors: NDArray[np.float32]) -> float:
     """
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(opened.index))  # what it has depends on the key
     ids = np.arange(len(vectors))
-    made = encode_batches(opened.index, _cut([VectorBatch(ids, vectors)]), opened.assign)
+    encoded = encode_batches(opened.index, _cut([VectorBatch(ids, vectors)]), opened.assign)
     known = behind_transforms(opened.index, vectors)
-    lists, codes = np.ascontiguousarray(made.list_nos.astype(np.int64)), np.ascontiguousarray(made.codes)
+    lists, codes = np.ascontiguousarray(encoded.list_nos.astype(np.int64)), np.ascontiguousarray(encoded.codes)
     decoded = np.empty_like(known)
     inner.decode_vectors(len(known), faiss.swig_ptr(codes), faiss.swig_ptr(lists), faiss.swig_ptr(decoded))
     norm = float(np.einsum("ij,ij->", known, known, dtype=np.float64))
@@ -284,8 +284,8 @@ def _distances(queries: NDArray[np.float32], vectors: NDArray[np.float32], metri
     if metric == "ip":
         return -products
     norms = np.einsum("ij,ij->i", vectors, vectors)
-    own = np.einsum("ij,ij->i", queries, queries)
-    return np.asarray(norms + own[:, None] - 2 * products, np.float32)
+    query_norms = np.einsum("ij,ij->i", queries, queries)
+    return np.asarray(norms + query_norms[:, None] - 2 * products, np.float32)
 
 
 def _dense(

@@ -63,10 +63,10 @@ def describe_trained(index: "faiss.Index") -> TrainedLayout:
     def receive(part: bytes) -> int:
         # faiss writes a field at a time, so a sentinel is never cut in two.
         nonlocal length, tail
-        found = part.find(sentinel)
-        while found >= 0:
-            offsets.append(length + found)
-            found = part.find(sentinel, found + 1)
+        place = part.find(sentinel)
+        while place >= 0:
+            offsets.append(length + place)
+            place = part.find(sentinel, place + 1)
         length, tail = length + len(part), (tail + part)[-_LISTS.size :]
         return len(part)
 

@@ -79,9 +79,9 @@ def _search_given_lists(
         # A mapped index is read ahead, as faiss's own search does; deltas were read when they were opened.
         scanned[0].invlists.prefetch_lists(faiss.swig_ptr(lists), lists.size)
         most = [rows, *(min(rows, index.ntotal) for index in scanned[1:])]
-        found = [_scan(index, asked, k, nearness, lists, parameters) for index, k in zip(scanned, most, strict=True)]
+        hits = [_scan(index, asked, k, nearness, lists, parameters) for index, k in zip(scanned, most, strict=True)]
         similar = faiss.is_similarity_metric(scanned[0].metric_type)
-        distances[part], ids[part] = found[0] if len(found) == 1 else _nearest(found, rows, similar=similar)
+        distances[part], ids[part] = hits[0] if len(hits) == 1 else _nearest(hits, rows, similar=similar)
     return distances, ids
 
 
@@ -89,15 +89,15 @@ def _nearest_lists(
     inner: Any, asked: NDArray[np.float32], nprobe: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     quantizer = faiss.downcast_index(inner.quantizer)
-    found: tuple[NDArray[np.float32], NDArray[np.int64]]
+    nearest: tuple[NDArray[np.float32], NDArray[np.int64]]
     if not isinstance(quantizer, faiss.IndexHNSW):
-        found = quantizer.search(asked, nprobe)
+        nearest = quantizer.search(asked, nprobe)
     elif nprobe >= inner.nlist:  # some nodes of a graph cannot be reached, so its centroids are asked instead
-        found = quantizer.storage.search(asked, nprobe)
+        nearest = quantizer.storage.search(asked, nprobe)
     else:
         effort = faiss.SearchParametersHNSW(efSearch=graph_effort(nprobe))
-        found = quantizer.search(asked, nprobe, params=effort)
-    return found
+        nearest = quantizer.search(asked, nprobe, params=effort)
+    return nearest
 
 
 def _scan(
@@ -117,10 +117,10 @@ def _scan(
 
 
 def _nearest(
-    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], rows: int, *, similar: bool
+    hits: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], rows: int, *, similar: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The nearest of what several indexes found: what none of them found comes last."""
-    distances = np.concatenate([one for one, _ in found], axis=1)
-    ids = np.concatenate([one for _, one in found], axis=1)
+    distances = np.concatenate([near for near, _ in hits], axis=1)
+    ids = np.concatenate([rows_near for _, rows_near in hits], axis=1)
     order = np.lexsort((ids, -distances if similar else distances, ids < 0), axis=1)[:, :rows]
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)

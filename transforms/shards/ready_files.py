@@ -67,10 +67,10 @@ def stat(uri: str) -> tuple[int, str]:
     """
     path = local_path(uri)
     if path is not None:
-        found = os.stat(path)  # noqa: PTH116 - the path may hold undecodable bytes
-        if not S_ISREG(found.st_mode):  # a pipe would block for ever
+        status = os.stat(path)  # noqa: PTH116 - the path may hold undecodable bytes
+        if not S_ISREG(status.st_mode):  # a pipe would block for ever
             raise OSError("not a regular file")
-        return found.st_size, uris.version({"size": found.st_size, "mtime": found.st_mtime})
+        return status.st_size, uris.version({"size": status.st_size, "mtime": status.st_mtime})
     filesystem, name = uris.filesystem_of(uri)
     filesystem.invalidate_cache()
     info = filesystem.info(name)
@@ -102,14 +102,14 @@ def npy_head(uri: str, size: int) -> NpyHead:
         raise UsageError(f"{uri} holds {shown}, vectors are <f2 or <f4: save array.astype('<f4') instead")
     if by_columns and min(shape) > 1:
         raise UsageError(f"{uri} is stored column by column: save numpy.ascontiguousarray(array) instead")
-    found = NpyHead(shape[0], shape[1], dtype, offset)
-    needed = offset + found.rows * found.row_bytes
+    vectors = NpyHead(shape[0], shape[1], dtype, offset)
+    needed = offset + vectors.rows * vectors.row_bytes
     if size < needed:
         raise UsageError(
-            f"{uri} is cut short: {found.rows} vectors of {found.dim} {dtype} take {needed} bytes, it has {size}: "
+            f"{uri} is cut short: {vectors.rows} vectors of {vectors.dim} {dtype} take {needed} bytes, it has {size}: "
             "copy it again"
         )
-    return found
+    return vectors
 
 
 def read_range(uri: str, start: int, stop: int) -> bytes:

@@ -63,16 +63,16 @@ def _ready_batches(
     ids = row_ids(shard.shard, ready.stop - ready.start)
     first = 0
     for stored in ready_vectors.pieces(ready, encoder.dim):
-        found, vectors = ids[first : first + len(stored)], stored
+        kept, vectors = ids[first : first + len(stored)], stored
         first += len(stored)
         if choose is not None:
-            wanted = choose(found)
-            found, vectors = found[wanted], vectors[wanted]
+            wanted = choose(kept)
+            kept, vectors = kept[wanted], vectors[wanted]
         if shard.rejected:
             _, sound = ready_vectors.soundness(vectors, nonzero=encoder.normalize)
-            found, vectors = found[sound], vectors[sound]
-        if len(found):
-            yield VectorBatch(found, ready_vectors.as_indexed(vectors, normalize=encoder.normalize))
+            kept, vectors = kept[sound], vectors[sound]
+        if len(kept):
+            yield VectorBatch(kept, ready_vectors.as_indexed(vectors, normalize=encoder.normalize))
 
 
 def _own_batches(

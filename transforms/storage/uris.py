@@ -111,14 +111,14 @@ def existing_path(path: str) -> str:
     """
     if os.path.lexists(path):
         return path
-    found = ""
+    existing = ""
     for name in path.split("/"):
-        spelled = (f"{found}{spelling}" for spelling in _spellings(name))
-        existing = next((spelling for spelling in spelled if os.path.lexists(spelling or "/")), None)
-        if existing is None:
+        spelled = (f"{existing}{spelling}" for spelling in _spellings(name))
+        whole = next((spelling for spelling in spelled if os.path.lexists(spelling or "/")), None)
+        if whole is None:
             return path
-        found = existing + "/"
-    return found.removesuffix("/")
+        existing = whole + "/"
+    return existing.removesuffix("/")
 
 
 def _spellings(name: str) -> Iterator[str]:

@@ -88,9 +88,9 @@ def plan_pieces(inputs: Sequence[ListFile], piece_bytes: int, lists: range | Non
     fences = [_between(source.fence_lists, lists) for source in inputs]
     cuts = np.concatenate([[lists.start], np.unique(np.concatenate(fences)), [lists.stop]])
     common = np.ones(len(cuts), bool)
-    for source, own in zip(inputs, fences, strict=True):
+    for source, fenced in zip(inputs, fences, strict=True):
         inside = (cuts > source.lists.start) & (cuts < source.lists.stop)
-        common &= ~inside | np.isin(cuts, own, assume_unique=True)
+        common &= ~inside | np.isin(cuts, fenced, assume_unique=True)
     common[[0, -1]] = True
     cuts = cuts[common]
     before = np.zeros(len(cuts), np.int64)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import REPOSITORY
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference
 from transforms.storage.store import Store
@@ -59,7 +60,7 @@ def test_more_inputs_than_the_hard_limit_say_so(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "root")],
-        capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False,
+        capture_output=True, text=True, cwd=REPOSITORY, check=False,
     )  # fmt: skip
     last = done.stderr.strip().splitlines()[-1]
     assert "PixdexError: 150 files must be open at once, and this process may open 100 in all" in last
