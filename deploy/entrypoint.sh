@@ -2,7 +2,7 @@
 # Finds the role of a container by its first word:
 #
 #     build …, search …      a command of pixdex
-#     worker-pool …          the worker pool of a Flink TaskManager: python -m pipelines.worker_pool
+#     worker-pool …          the worker pool of a Flink TaskManager: python -P -m pipelines.worker_pool
 #     python …, sh …, /…     that program
 #     --id=… and the like    a worker: Beam's boot program, as a runner starts it
 #     nothing, other flags   the launcher of a Flex Template, as Dataflow starts it
@@ -20,7 +20,7 @@ case "${1-}" in
     ;;
 worker-pool)
     shift
-    exec python -m pipelines.worker_pool "$@"
+    exec python -P -m pipelines.worker_pool "$@"
     ;;
 pixdex | python | python3 | sh | bash | /*)
     exec "$@"

@@ -1,6 +1,28 @@
 """What a person runs: one file a job, with its options, the wiring of its graph and `main(argv)`."""
 
+import importlib.util
 import logging
+import sys
+from pathlib import Path
 
 # Importing Beam without its Google Cloud extra logs a warning that means nothing here, before a job can configure logs.
 logging.getLogger().addFilter(lambda record: "apitools not found" not in str(record.msg))
+
+
+def _in_the_way() -> str | None:
+    """The file or folder that Python takes for our `transforms`; None: it takes ours."""
+    package = Path(__file__).resolve().parents[1] / "transforms"
+    spec = importlib.util.find_spec("transforms")
+    place = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+    return place if place and Path(place).resolve() not in (package, package / "__init__.py") else None
+
+
+# `pixdex` has looked before it imports this. `python -m pipelines…` has not, and it has put the working directory where
+# packages are looked for, which is where one may happen to have a `transforms.py`.
+if sys.argv[:1] == ["-m"] and _in_the_way():
+    if not sys.flags.safe_path:
+        del sys.path[0]
+    if _other := _in_the_way():
+        _line = f"{_other} hides the package transforms of pixdex: rename it, or take its folder off PYTHONPATH"
+        print(f"pixdex: {_line}", file=sys.stderr)  # noqa: T201 - the console that prints needs that package
+        raise SystemExit(2)

@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.combiners import Count
 
+from pipelines.running import interpreter
 from pipelines.terminal import console
 from pipelines.terminal.quantities import rate_text
 from transforms.forecast import measure, rates
@@ -74,7 +74,7 @@ def _touch(element: int, file: str) -> int:
 
 def _start_seconds() -> float:
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", _START], check=True)
+    subprocess.run(interpreter.command("-c", _START), env=interpreter.environment(), check=True)
     return time.perf_counter() - started
 
 

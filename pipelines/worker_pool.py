@@ -2,7 +2,7 @@
 
 One beside each TaskManager, before the first job:
 
-    python -m pipelines.worker_pool --port 50000
+    python -P -m pipelines.worker_pool --port 50000
 
 and jobs find it with
 
@@ -22,134 +22,25 @@ import socket
 import subprocess
 import sys
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import IO, NoReturn
+from typing import NoReturn
 
 import grpc
-from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc, endpoints_pb2
-from google.protobuf import text_format
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
-from pipelines.running import worker
+from pipelines.running import interpreter, worker
+from pipelines.running.worker_process import Worker, how_it_ended, spelled
 from pipelines.terminal import console, flags
 from transforms.errors import PixdexError, UsageError
 
 _HOST = "localhost"
 """Where the TaskManager is too: no flag opens the port to a network."""
 
-_SECONDS_TO_IMPORT = 120.0
-"""Longer than a cold start from a slow disk takes; a worker that hangs is as bad as one that died."""
-
 _SECONDS_TO_REACH = 10.0
-_SECONDS_TO_END = 10.0
-_LAST_LINES = 20
 _STARTS_AT_ONCE = 64
-
-
-class Worker:
-    """A worker's process and what it last said."""
-
-    def __init__(self, worker_id: str, control: str, logging: str = "", options: str = "") -> None:
-        """Starts it.
-
-        Args:
-            worker_id: the runner's name of it.
-            control: the runner's address for its work.
-            logging: and that for its log; "": its log is what it says on standard error.
-            options: of the pipeline, as JSON.
-        """
-        self.worker_id = worker_id
-        self.control = control
-        variables = {
-            "WORKER_ID": worker_id,
-            "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(control),
-            **({"LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(logging)} if logging else {}),
-            **({"PIPELINE_OPTIONS": options} if options else {}),
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.running.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **variables},
-        )
-        self._lingered = False
-        self._said: deque[str] = deque(maxlen=_LAST_LINES)
-        self._relay = threading.Thread(target=self._relay_stderr, name=f"worker {worker_id}", daemon=True)
-        self._relay.start()
-
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        """Tells whether it runs."""
-        return self._process.poll() is None
-
-    def wait_until_ready(self, seconds: float = _SECONDS_TO_IMPORT) -> None:
-        """Waits until it has imported what it needs.
-
-        Raises:
-            PixdexError: it died before, or took too long.
-        """
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(seconds, give_up)
-        timer.start()
-        try:
-            with _pipe(self._process.stdout) as stdout:
-                said = stdout.read()
-        finally:
-            timer.cancel()
-        if said == worker.READY and not late.is_set():
-            return
-        code = self._process.wait()
-        self._relay.join(_SECONDS_TO_END)
-        last = next((line for line in reversed(self._said) if line.strip()), "it said nothing")
-        how = f"was not ready after {seconds:g} s" if late.is_set() else f"{_ended(code)} before it was ready"
-        raise PixdexError(
-            f"no worker can be started on {socket.gethostname()}: {sys.executable} {how} ({last.strip()}); "
-            "mend that Python, or use another"
-        )
-
-    def end(self) -> None:
-        """Ends it, by force if it does not obey, and lets go of what an ended one still holds."""
-        if self.alive:
-            self._process.terminate()
-            try:
-                self._process.wait(_SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        _pipe(self._process.stdin).close()
-
-    def wait(self) -> str:
-        """Waits for its end and returns how it ended."""
-        return _ended(self._process.wait())
-
-    def lost(self, seconds: float = _SECONDS_TO_END) -> str:
-        """Returns how it ended, when the connection to it has ended; one that lingers is ended."""
-        try:
-            self._process.wait(seconds)  # a connection ends a little before its process
-        except subprocess.TimeoutExpired:
-            self._lingered = True
-            self.end()
-        return "lost the connection to its runner, and was ended" if self._lingered else self.wait()
-
-    def _relay_stderr(self) -> None:
-        with _pipe(self._process.stderr) as stderr:
-            for line in stderr:
-                text = line.decode(errors="replace").rstrip()
-                self._said.append(text)
-                console.say(text)
 
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
@@ -181,16 +72,16 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     ) -> beam_fn_api_pb2.StopWorkerResponse:
         """Ends the worker of this id."""
         with self._changed:
-            found = list(self._workers[request.worker_id])
-        gone = [each for each in found if not each.alive or not _reachable(each.control)]
-        if len(found) == 1:
-            gone = found
+            namesakes = list(self._workers[request.worker_id])
+        gone = [each for each in namesakes if not each.alive or not _reachable(each.control)]
+        if len(namesakes) == 1:
+            gone = namesakes
         for each in gone:
             each.end()
         with self._changed:
-            those = self._workers[request.worker_id]
-            if meant := [each for each in gone if each in those]:
-                those.remove(meant[0])  # the others are for the requests that will come for them
+            kept = self._workers[request.worker_id]
+            if meant := [each for each in gone if each in kept]:
+                kept.remove(meant[0])  # the others are for the requests that will come for them
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def end(self) -> None:
@@ -227,11 +118,6 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
                 those.remove(ended)
 
 
-def spelled(error: object) -> str:
-    """Spells an error as a worker's Python does, which is what a job looks for in what its runner says."""
-    return f"{PixdexError.__module__}.{PixdexError.__name__}: {error}"
-
-
 @contextlib.contextmanager
 def serving(port: int) -> Iterator[int]:
     """A pool that serves while the block runs; gives its port, which is a free one for port 0.
@@ -266,9 +152,10 @@ def check_python() -> None:
         UsageError: with what cannot be imported.
     """
     code = "import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in worker.NEEDED)
-    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    command, variables = interpreter.command("-c", code), interpreter.environment()
+    tried = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", check=False)
     if tried.returncode:
-        last = (tried.stderr.strip().splitlines() or [f"it {_ended(tried.returncode)}"])[-1]
+        last = (tried.stderr.strip().splitlines() or [f"it {how_it_ended(tried.returncode)}"])[-1]
         raise UsageError(
             f"{sys.executable} cannot import what workers need ({last}): start the pool with the Python that pixdex is "
             "installed for"
@@ -295,12 +182,12 @@ def _serve(argv: Sequence[str]) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see python -m pipelines.worker_pool --help")
+        raise UsageError(f"{message}; see python -P -m pipelines.worker_pool --help")
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
-        prog="python -m pipelines.worker_pool",
+        prog="python -P -m pipelines.worker_pool",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -334,24 +221,6 @@ def _reachable(url: str) -> bool:
     except PixdexError:
         return False
     return True
-
-
-def _descriptor(url: str) -> str:
-    text: str = text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url))
-    return text
-
-
-def _ended(code: int) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        memory = ", which is how a machine without memory ends a process" if -code == signal.SIGKILL else ""
-        return f"was killed ({name}{memory})"
-    return f"ended with exit code {code}"
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None  # each is one, by how the process is started
-    return stream
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -56,8 +56,9 @@ def test_a_command_would_be_taken(words: tuple[str, ...], monkeypatch: pytest.Mo
         pixdex_takes(words)
     elif program == "bash":
         assert (REPOSITORY / rest[0]).is_file()
-    elif rest[0] == "-m":
-        module_takes(rest[1], rest[2:], monkeypatch)
+    elif "-m" in rest[:2]:
+        _, module, *argv = rest[rest.index("-m") :]
+        module_takes(module, argv, monkeypatch)
     else:
         script_takes(REPOSITORY / rest[0], rest[1:], monkeypatch)
 

@@ -132,7 +132,7 @@ def start_task_managers(run: Path, cluster: Cluster) -> None:
     """Starts TaskManagers, each with its worker pool, and waits until the JobManager knows all of them."""
     names = []
     for number in cluster.task_managers:
-        pool = [sys.executable, "-m", "pipelines.worker_pool", "--port", str(cluster.pool_port)]
+        pool = [sys.executable, "-P", "-m", "pipelines.worker_pool", "--port", str(cluster.pool_port)]
         path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
         spawn(run, f"worker-pool-{number}", [*cluster.inside(number), *pool], {"PYTHONPATH": path})
         address = cluster.address(number)

@@ -246,12 +246,12 @@ def _pool(portable: PortableOptions) -> str | None:
 def _use_pools() -> str:
     return (
         "--environment_type EXTERNAL --environment_config localhost:50000 with a worker pool beside each TaskManager "
-        "(python -m pipelines.worker_pool --port 50000)"
+        "(python -P -m pipelines.worker_pool --port 50000)"
     )
 
 
 def _start_pool(pool: str) -> str:
-    return f"start one beside each TaskManager, python -m pipelines.worker_pool --port {pool.rpartition(':')[2]}"
+    return f"start one beside each TaskManager, python -P -m pipelines.worker_pool --port {pool.rpartition(':')[2]}"
 
 
 def _reason(error: Exception) -> str:

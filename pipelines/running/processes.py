@@ -16,7 +16,7 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.transforms import environments
 from google.protobuf import json_format
 
-from pipelines.worker_pool import Worker, spelled
+from pipelines.running.worker_process import Worker, spelled
 from transforms.errors import PixdexError
 
 _URN: Final = "pixdex:env:process:v1"

@@ -167,7 +167,7 @@ def programs(tmp_path: Path) -> Path:
         (["--id=1-1", "--provision_endpoint=localhost:1"], "boot --id=1-1 --provision_endpoint=localhost:1"),
         (["--worker_pool"], "boot --worker_pool"),
         ([], "python_template_launcher"),
-        (["worker-pool", "--port", "50000"], "python -m pipelines.worker_pool --port 50000"),
+        (["worker-pool", "--port", "50000"], "python -P -m pipelines.worker_pool --port 50000"),
         (["build", "--root", "a b"], "pixdex build --root a b"),
         (["pixdex", "build"], "pixdex build"),
         (["--version"], "pixdex --version"),

@@ -37,8 +37,9 @@ def the_pool() -> Container:
 
 
 def pool_options() -> Any:
-    _, _, module, *argv = the_pool().command
-    assert module == "pipelines.worker_pool"
+    python, *flags, module = the_pool().command[:4]
+    argv = the_pool().command[4:]
+    assert (python, flags) == ("python", ["-P", "-m"]) and module == "pipelines.worker_pool"
     return worker_pool._options(argv)
 
 

@@ -221,4 +221,4 @@ def test_a_pool_that_is_not_there_fails_a_job_on_flink_in_seconds(
     began = time.monotonic()
     done = run_apart("--root", tmp_path / "root", *arguments, *runner, *pool, timeout=PATIENCE)
     assert time.monotonic() - began < SOON_ON_FLINK
-    assert done.code == 1 and "python -m pipelines.worker_pool --port 9" in one_line(done)
+    assert done.code == 1 and "python -P -m pipelines.worker_pool --port 9" in one_line(done)

@@ -20,6 +20,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import Contro
 
 from pipelines import worker_pool
 from pipelines.running import processes
+from pipelines.running.worker_process import Worker
 from pipelines.terminal import console
 from tests.conftest import REPOSITORY
 from transforms.errors import PixdexError
@@ -45,9 +46,11 @@ def start_request(control: str, worker_id: str = "1-1") -> beam_fn_api_pb2.Start
 
 
 def workers(of: int | None = None) -> list[psutil.Process]:
-    found = psutil.Process(of).children()
+    children = psutil.Process(of).children()
     return [
-        each for each in found if each.status() != psutil.STATUS_ZOMBIE and "pipelines.running.worker" in each.cmdline()
+        child
+        for child in children
+        if child.status() != psutil.STATUS_ZOMBIE and "pipelines.running.worker" in child.cmdline()
     ]
 
 
@@ -81,8 +84,8 @@ def test_a_worker_that_dies_at_its_start_is_an_error_in_seconds(
     began = time.monotonic()
     error = pool.StartWorker(start_request(runner)).error
     assert time.monotonic() - began < 30
-    found = console.from_worker(RuntimeError(error))
-    assert sys.executable in str(found) and "no such library" in str(found)
+    raised = console.from_worker(RuntimeError(error))
+    assert sys.executable in str(raised) and "no such library" in str(raised)
     assert workers() == []
 
 
@@ -145,7 +148,7 @@ def test_workers_end_with_their_pool(runner: str) -> None:
 
 
 def test_a_worker_that_lingers_without_its_connection_is_ended_and_that_is_said(runner: str) -> None:
-    lingers = worker_pool.Worker("1-1", runner)
+    lingers = Worker("1-1", runner)
     lingers.wait_until_ready()
     said = "lost the connection to its runner, and was ended"
     assert lingers.lost(seconds=0.5) == said
@@ -154,7 +157,7 @@ def test_a_worker_that_lingers_without_its_connection_is_ended_and_that_is_said(
 
 
 def test_a_worker_that_died_with_its_connection_says_how(runner: str) -> None:
-    dies = worker_pool.Worker("1-1", runner)
+    dies = Worker("1-1", runner)
     dies.wait_until_ready()
     os.kill(dies.pid, signal.SIGKILL)
     assert "was killed (SIGKILL" in dies.lost()
@@ -180,7 +183,7 @@ def test_what_another_thread_has_answered_is_not_answered_again() -> None:
 
 
 def test_a_worker_that_takes_too_long_is_not_said_to_lack_memory(runner: str) -> None:
-    hangs = worker_pool.Worker("1-1", runner)
+    hangs = Worker("1-1", runner)
     os.kill(hangs.pid, signal.SIGSTOP)
     with pytest.raises(PixdexError, match=r"was not ready after 0\.5 s") as raised:
         hangs.wait_until_ready(0.5)
@@ -189,7 +192,7 @@ def test_a_worker_that_takes_too_long_is_not_said_to_lack_memory(runner: str) ->
 
 
 def test_an_interrupt_is_the_pools_to_handle(runner: str, capfd: pytest.CaptureFixture[str]) -> None:
-    started = worker_pool.Worker("1-1", runner)
+    started = Worker("1-1", runner)
     started.wait_until_ready()
     os.kill(started.pid, signal.SIGINT)
     time.sleep(1)
@@ -199,22 +202,27 @@ def test_an_interrupt_is_the_pools_to_handle(runner: str, capfd: pytest.CaptureF
     assert "Traceback" not in capfd.readouterr().err
 
 
-def start_pool(*words: str, **variables: str) -> "subprocess.Popen[str]":
+def start_pool(
+    *words: str, cwd: Path = REPOSITORY, flags: tuple[str, ...] = (), **variables: str
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.worker_pool", *words],
+        [sys.executable, *flags, "-m", "pipelines.worker_pool", *words],
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        cwd=REPOSITORY,
+        cwd=cwd,
         env={**os.environ, **variables},
     )
+
+
+def port_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stderr is not None
+    return process.stderr.readline().split(" with ")[0].rpartition(":")[2]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_a_pool_that_is_killed(runner: str, how: signal.Signals) -> None:
     process = start_pool("--port", "0")
-    assert process.stderr is not None
-    port = process.stderr.readline().split(" with ")[0].rpartition(":")[2]
-    with grpc.insecure_channel(f"localhost:{port}") as channel:
+    with grpc.insecure_channel(f"localhost:{port_of(process)}") as channel:
         stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
         assert stub.StartWorker(start_request(runner)).error == ""
     started = workers(process.pid)
@@ -222,6 +230,22 @@ def test_workers_end_with_a_pool_that_is_killed(runner: str, how: signal.Signals
     process.send_signal(how)
     assert process.wait(20) == (-how if how == signal.SIGKILL else 0)
     wait_until_none(started)
+
+
+@pytest.mark.parametrize(
+    ("flags", "theirs"), [(("-P",), ("transforms.py", "pipelines.py")), ((), ("transforms.py",))], ids=["-P", "-m"]
+)
+def test_what_the_working_directory_holds_is_taken_for_no_package(
+    tmp_path: Path, runner: str, flags: tuple[str, ...], theirs: tuple[str, ...]
+) -> None:
+    for name in theirs:
+        (tmp_path / name).write_text("raise ImportError('theirs')\n")
+    process = start_pool("--port", "0", cwd=tmp_path, flags=flags, PYTHONPATH=str(REPOSITORY))
+    with grpc.insecure_channel(f"localhost:{port_of(process)}") as channel:
+        stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
+        assert stub.StartWorker(start_request(runner)).error == ""
+    process.terminate()
+    assert process.wait(20) == 0
 
 
 def test_a_python_that_lacks_something_is_refused_at_the_start(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_workers_that_are_half_said_are_refused(flags: tuple[str, ...], words: s
 def test_a_pool_that_is_not_there_is_named(nobody: str) -> None:
     flags = ("--environment_type", "external", "--environment_config", nobody)
     said = refused("--runner", "PortableRunner", "--job_endpoint", "embed", *flags)
-    assert nobody in said and f"python -m pipelines.worker_pool --port {nobody.rpartition(':')[2]}" in said
+    assert nobody in said and f"python -P -m pipelines.worker_pool --port {nobody.rpartition(':')[2]}" in said
 
 
 def test_docker_that_does_not_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
