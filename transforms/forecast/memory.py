@@ -68,15 +68,15 @@ class Term:
 
     def __str__(self) -> str:
         """Writes it as a person would on paper."""
-        made = f"{self.arithmetic} = " if self.arithmetic else ""
-        return f"{self.what} {made}{gibibytes(self.bytes)}"
+        arithmetic = f"{self.arithmetic} = " if self.arithmetic else ""
+        return f"{self.what} {arithmetic}{gibibytes(self.bytes)}"
 
     def times(self, count: int) -> "Term":
         """Returns what so many tasks of one worker hold."""
         if self.shared or count == 1:
             return self
-        made = f"{count} tasks x {self.arithmetic or gibibytes(self.bytes)}"
-        return Term(self.what, count * self.bytes, made)
+        arithmetic = f"{count} tasks x {self.arithmetic or gibibytes(self.bytes)}"
+        return Term(self.what, count * self.bytes, arithmetic)
 
 
 @dataclass(frozen=True)
@@ -252,22 +252,24 @@ def _ranking(load: Workload) -> tuple[Term, ...]:
     """What two-level assignment holds of the parents, in every thread."""
     if load.assigned_flat:
         return ()
-    threads, made = THREADS_A_TASK, f"{RANKED_ROWS:,} vectors x {load.cells:,} parents x {_RANKING_BYTES} bytes"
+    threads, product = THREADS_A_TASK, f"{RANKED_ROWS:,} vectors x {load.cells:,} parents x {_RANKING_BYTES} bytes"
     size = threads * RANKED_ROWS * load.cells * _RANKING_BYTES
-    return (Term("nearest parents", size, f"{threads} threads x {made}"),)
+    return (Term("nearest parents", size, f"{threads} threads x {product}"),)
 
 
 def _centroids(load: Workload, copies: int = 1, *, shared: bool = False) -> Term:
-    made = f"{load.key.nlist:,} lists x {load.inner} dimensions x 4 bytes"
-    return Term("centroids", copies * load.centroids, f"{copies} copies of {made}" if copies > 1 else made, shared)
+    product = f"{load.key.nlist:,} lists x {load.inner} dimensions x 4 bytes"
+    return Term(
+        "centroids", copies * load.centroids, f"{copies} copies of {product}" if copies > 1 else product, shared
+    )
 
 
 def _graph(load: Workload, copies: int, *, shared: bool = False) -> tuple[Term, ...]:
     size = graph_bytes(load.key)
     if not size:
         return ()
-    made = f"{load.key.nlist:,} lists x {size // load.key.nlist} bytes"
-    return (Term("HNSW graph", copies * size, f"{copies} copies of {made}" if copies > 1 else made, shared),)
+    product = f"{load.key.nlist:,} lists x {size // load.key.nlist} bytes"
+    return (Term("HNSW graph", copies * size, f"{copies} copies of {product}" if copies > 1 else product, shared),)
 
 
 def _way_out(load: Workload, needed: TaskMemory) -> str:

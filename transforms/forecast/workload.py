@@ -226,11 +226,11 @@ class Workload:
     def storage(self) -> dict[str, int]:
         """Bytes by kind that a build leaves; ready embeddings lie where they were."""
         half, rows = self.sample_component, self.trained
-        own = 0 if self.item_bytes is None else self.stored + self.rows * COLUMN_BYTES
+        embeddings = 0 if self.item_bytes is None else self.stored + self.rows * COLUMN_BYTES
         passes = PASSES * 4 * self.inner * min(rows, self.key.nlist * self.groups) + 3 * self.centroids
         sample = self.sampled * (half * self.dim + ID_BYTES) + rows * (half * self.inner + ID_BYTES)
         return {
-            "embeddings": own,
+            "embeddings": embeddings,
             "training": sample + passes,
             "trained": self.centroids + 4 * self.dim * self.inner,
             "lists": self.listed * (1 + self.tiers),

@@ -132,9 +132,9 @@ class CsvListing:
                 for batch in reader:
                     rows = pa.Table.from_batches([batch]).slice(skip)
                     skip = max(0, skip - len(batch))
-                    found, problems[:] = list(problems), []
-                    self._refuse_open_quotes(found)
-                    yield rows, found
+                    of_batch, problems[:] = list(problems), []
+                    self._refuse_open_quotes(of_batch)
+                    yield rows, of_batch
                 if problems:
                     self._refuse_open_quotes(problems)
                     yield pa.Table.from_batches([], reader.schema), problems
@@ -195,8 +195,8 @@ class CsvListing:
             uris.join(self.source.pattern, cell.strip()) if cell and cell.strip() else None
             for cell in cells.to_pylist()
         ]
-        found = versions.of(uri for uri in image if uri)
-        return pa.array(image, pa.string()), pa.array([found.get(uri or "") for uri in image], pa.string())
+        version_of = versions.of(uri for uri in image if uri)
+        return pa.array(image, pa.string()), pa.array([version_of.get(uri or "") for uri in image], pa.string())
 
     def _refuse_open_quotes(self, problems: Sequence[tuple[str, str]]) -> None:
         """Refuses a row that runs over lines with a quotation mark that nothing closes: it has swallowed other rows."""

@@ -164,5 +164,5 @@ def key_at(store: Store, table: str, position: int) -> tuple[str, str]:
     """Returns the key and the URI of one item, for a message that names it."""
     group, row = divmod(position, ITEMS_PER_GROUP)
     with store.open(table) as stream:
-        found = pq.ParquetFile(stream).read_row_group(group, columns=["key", "uri"])
-    return found["key"][row].as_py(), found["uri"][row].as_py()
+        rows = pq.ParquetFile(stream).read_row_group(group, columns=["key", "uri"])
+    return rows["key"][row].as_py(), rows["uri"][row].as_py()

@@ -51,10 +51,10 @@ class PictureVersions:
     def _folder(self, folder: str, named: int) -> dict[str, str]:
         """Returns the versions of a folder's files, or nothing where listing it would cost more than asking."""
         if folder not in self._listed and named >= _LIST_FROM:
-            self._listed[folder] = found = _folder_versions(folder)
+            self._listed[folder] = versions = _folder_versions(folder)
             while len(self._listed) > 1 and sum(map(len, self._listed.values())) > _FILES_KEPT:
                 del self._listed[next(iter(self._listed))]
-            return found
+            return versions
         return self._listed.get(folder, {})
 
 

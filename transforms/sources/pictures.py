@@ -99,8 +99,8 @@ class PictureListing:
         What one of the `others` lists too is left to it.
         """
         for files in self._files(container):
-            if own := [file for file in files if not any(other.accepts(file["name"]) for other in others)]:
-                yield self._table(own)
+            if left := [file for file in files if not any(other.accepts(file["name"]) for other in others)]:
+                yield self._table(left)
 
     def accepts(self, path: str) -> bool:
         """Tells whether a file of this path belongs to the source, whether or not it is there."""
@@ -151,7 +151,7 @@ class PictureListing:
         filesystem, _ = self._filesystem
         filesystem.invalidate_cache()
         try:
-            found = filesystem.ls(folder, detail=True)
+            entries = filesystem.ls(folder, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return [], []
         except PermissionError as error:
@@ -159,7 +159,7 @@ class PictureListing:
                 f"--images {self.source.pattern}: {folder} may not be read: mend its permissions"
             ) from error
         folders, files = [], []
-        for entry in sorted(found, key=lambda entry: str(entry["name"])):
+        for entry in sorted(entries, key=lambda entry: str(entry["name"])):
             if entry.get("islink"):
                 try:
                     entry = {**filesystem.info(entry["name"]), "name": entry["name"], "linked": True}  # noqa: PLW2901
@@ -186,9 +186,9 @@ class PictureListing:
         if not self.source.key_pattern:
             return {}
         stem = pc.replace_substring_regex(pc.replace_substring_regex(uri, "(?s)^.*/", ""), r"(?s)(.)\.[^.]*$", r"\1")
-        found = pc.extract_regex(stem, f"^(?:{self.source.key_pattern})$")
-        names = [field.name for field in found.type]
-        return dict(zip(items.column_names(names), found.flatten(), strict=True))
+        groups = pc.extract_regex(stem, f"^(?:{self.source.key_pattern})$")
+        names = [field.name for field in groups.type]
+        return dict(zip(items.column_names(names), groups.flatten(), strict=True))
 
 
 def check(source: Source) -> None:
@@ -206,10 +206,10 @@ def check(source: Source) -> None:
         if not groups:
             raise UsageError(f"--key-pattern {pattern} names no group: write (?P<name>…) for each column")
     try:
-        found = PictureListing(source).first()
+        picture = PictureListing(source).first()
     except (ImportError, ValueError) as error:
         raise UsageError(f"--images {source.pattern}: {error}") from error
-    if found is None:
+    if picture is None:
         raise UsageError(
             f"--images {source.pattern} matches no file: a glob means exactly what it matches, "
             "a folder every picture below it"

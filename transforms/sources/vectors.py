@@ -54,7 +54,7 @@ def files_of(sources: Sequence[Source]) -> list[VectorFile]:
     Raises:
         UsageError: nothing matches, a file is neither `.npy` nor parquet, or the metadata are not as many files.
     """
-    found: dict[str, VectorFile] = {}
+    files: dict[str, VectorFile] = {}
     for number, source in enumerate(sources):
         if source.kind != "vectors":
             continue
@@ -62,8 +62,8 @@ def files_of(sources: Sequence[Source]) -> list[VectorFile]:
         metadata = _metadata_of(source, names)
         for place, (uri, beside) in enumerate(zip(names, metadata, strict=True)):
             # A file that two globs match is one file: the earlier glob has it.
-            found.setdefault(uri, VectorFile(number, place, uri, beside))
-    return list(found.values())
+            files.setdefault(uri, VectorFile(number, place, uri, beside))
+    return list(files.values())
 
 
 def read_heads(
@@ -161,14 +161,15 @@ def _metadata_version(uri: str, metadata: str, rows: int) -> str:
     try:
         _, version = ready_files.stat(metadata)
         with ready_files.opened(metadata) as table:
-            found = table.metadata.num_rows
+            metadata_rows = table.metadata.num_rows
     except OSError as error:
         raise UsageError(f"--metadata {metadata} cannot be read ({error.strerror or error}): mend it") from error
     except PixdexError as error:
         raise UsageError(f"--metadata {error}") from error
-    if found != rows:
+    if metadata_rows != rows:
         raise UsageError(
-            f"--metadata {metadata} has {found} rows, {uri} has {rows} vectors: they must be as many, row for row"
+            f"--metadata {metadata} has {metadata_rows} rows, {uri} has {rows} vectors: "
+            "they must be as many, row for row"
         )
     return version
 
@@ -182,13 +183,13 @@ def _metadata_of(source: Source, names: Sequence[str]) -> Sequence[str | None]:
         raise UsageError(
             f"--metadata {source.metadata} goes with .npy files, {parquet} is none: a parquet file has its own columns"
         )
-    found = _listed("--metadata", source.metadata, (".parquet",))
-    if len(found) != len(names):
+    metadata = _listed("--metadata", source.metadata, (".parquet",))
+    if len(metadata) != len(names):
         raise UsageError(
-            f"--metadata {source.metadata} matches {len(found)} files, --vectors {source.pattern} {len(names)}: "
+            f"--metadata {source.metadata} matches {len(metadata)} files, --vectors {source.pattern} {len(names)}: "
             "they must be as many, file for file in the order of their names"
         )
-    return found
+    return metadata
 
 
 def _listed(flag: str, pattern: str, endings: tuple[str, ...]) -> list[str]:

@@ -68,8 +68,8 @@ class EmbedPartition(RunTask):
         digest = partitions.partition_digest(self._run.plan, partition)
         marker = self._run.marker("embed", partition.shard, ShardMarker, digest)
         if marker is None:
-            made = self._embed(partition) if partition.ready is None else register.register(self._run, partition)
-            marker = self._run.commit("embed", partition.shard, made)
+            new = self._embed(partition) if partition.ready is None else register.register(self._run, partition)
+            marker = self._run.commit("embed", partition.shard, new)
             self._embedded.inc(marker.rows)
             self._rejected.inc(marker.rejected)
         else:

@@ -56,15 +56,15 @@ class _Ranks:
 
     def _curves(self, lists: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean rows scanned, and share of the neighbours found, for 0 … depth lists probed."""
-        scanned, found = np.zeros(self._depth + 1), np.zeros(self._depth + 1)
+        scanned, seen = np.zeros(self._depth + 1), np.zeros(self._depth + 1)
         rank = np.full(self._lists, self._depth)
         for order, near in zip(self._order, self._near, strict=True):
             rank[order] = np.arange(self._depth)
             scanned += np.bincount(rank[lists], minlength=self._depth + 1)
-            found += np.bincount(rank[lists[near]], minlength=self._depth + 1)
+            seen += np.bincount(rank[lists[near]], minlength=self._depth + 1)
             rank[order] = self._depth
-        neighbours = max(found.sum(), 1)
-        curves = (np.append(0, np.cumsum(curve[:-1])) for curve in (scanned / len(self._order), found / neighbours))
+        neighbours = max(seen.sum(), 1)
+        curves = (np.append(0, np.cumsum(curve[:-1])) for curve in (scanned / len(self._order), seen / neighbours))
         return next(curves), next(curves)
 
     def recall(self, lists: NDArray[np.int64], nprobe: int) -> tuple[float, float]:
@@ -82,5 +82,5 @@ def _best(queries: NDArray[np.float32], rows: NDArray[np.float32], count: int, *
     """The `count` best rows of every query, best first: int64 `(queries, count)`."""
     index = faiss.IndexFlatIP(rows.shape[1]) if spherical else faiss.IndexFlatL2(rows.shape[1])
     index.add(np.ascontiguousarray(rows))
-    found: NDArray[np.int64] = index.search(np.ascontiguousarray(queries), count)[1]
-    return found
+    nearest_rows: NDArray[np.int64] = index.search(np.ascontiguousarray(queries), count)[1]
+    return nearest_rows

@@ -45,8 +45,8 @@ def nearest(vectors: Vectors, centroids: Vectors, *, spherical: bool) -> NDArray
     """Returns the nearest centroid of every vector: int64 `(n,)`."""
     index = _flat(vectors.shape[1], spherical)
     index.add(np.ascontiguousarray(centroids))
-    found: NDArray[np.int64] = index.search(np.ascontiguousarray(vectors), 1)[1][:, 0]
-    return found
+    numbers: NDArray[np.int64] = index.search(np.ascontiguousarray(vectors), 1)[1][:, 0]
+    return numbers
 
 
 def share_out(rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:

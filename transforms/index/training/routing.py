@@ -120,6 +120,6 @@ def write_routed(
     behind the transforms.
     """
     routed = router.route([codes for _, codes in parts], half=half and router.bounded, workers=workers)
-    ids = np.concatenate([found for found, _ in parts])
+    ids = np.concatenate([of_part for of_part, _ in parts])
     seal = write_vectors(out, list_nos=routed.cells, codes=routed.codes, ids=ids, nlist=len(router.parents))
     return len(ids), seal

@@ -104,10 +104,10 @@ def write_sample(
 def read_part(store: Store, file: FileReference, part: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Reads a part of a block's stored sample: ids int64 `(n,)` ascending, and codes uint8 `(n, …)`; both once."""
     with opened_lists(store, file) as lists:
-        found = lists.read(range(part, part + 1))
-    ids_at = found.stored.rows * found.code_size
-    ids = np.frombuffer(found.body[ids_at:].tobytes(), "<i8").astype(np.int64, copy=False)
-    return ids, found.body[:ids_at].reshape(-1, found.code_size)
+        sampled = lists.read(range(part, part + 1))
+    ids_at = sampled.stored.rows * sampled.code_size
+    ids = np.frombuffer(sampled.body[ids_at:].tobytes(), "<i8").astype(np.int64, copy=False)
+    return ids, sampled.body[:ids_at].reshape(-1, sampled.code_size)
 
 
 def read_parts(
@@ -120,12 +120,12 @@ def read_parts(
     ids, codes = [], []
     for file in files:
         with opened_lists(store, file) as lists:
-            _, found_codes, found_ids = lists.read(parts).unpack()
-        ids.append(found_ids)
-        codes.append(found_codes)
-    found, stored = np.concatenate(ids), np.concatenate(codes)
-    del codes, found_codes
-    if (np.diff(found) < 0).any():  # their order must not tell how they were cut into blocks
-        order = np.argsort(found)
-        found, stored = found[order], stored[order]
-    return found, from_codes(stored, dim, workers)
+            _, some_codes, some_ids = lists.read(parts).unpack()
+        ids.append(some_ids)
+        codes.append(some_codes)
+    all_ids, stored = np.concatenate(ids), np.concatenate(codes)
+    del codes, some_codes
+    if (np.diff(all_ids) < 0).any():  # their order must not tell how they were cut into blocks
+        order = np.argsort(all_ids)
+        all_ids, stored = all_ids[order], stored[order]
+    return all_ids, from_codes(stored, dim, workers)

@@ -35,10 +35,10 @@ def open_encoder(settings: EncoderSettings) -> OpenedEncoder:
         PixdexError: it is another one than the request names, for example because the checkpoint was replaced.
     """
     encoder = encoders.load(settings.spec, device=settings.device)
-    found = fingerprint_of(encoder, settings.image_fit)
-    if found != settings.fingerprint:
+    fingerprint = fingerprint_of(encoder, settings.image_fit)
+    if fingerprint != settings.fingerprint:
         raise PixdexError(
-            f"encoder {settings.spec} has fingerprint {found[:12]}…, the root was made with "
+            f"encoder {settings.spec} has fingerprint {fingerprint[:12]}…, the root was made with "
             f"{settings.fingerprint[:12]}…: restore the weights it was made with, or build into a new root"
         )
     _use_threads(settings.threads)

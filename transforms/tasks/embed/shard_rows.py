@@ -66,8 +66,8 @@ class ShardRows:
     def pictures(self) -> list[str]:
         """Returns the URI of every picture; they are the first rows."""
         uris = self.table[items.IMAGE].take(pa.array(self.item[: self.counts["image"]]))
-        found: list[str] = uris.to_pylist()
-        return found
+        pictures: list[str] = uris.to_pylist()
+        return pictures
 
     def captions(self) -> pa.Array:
         """Returns the text of every row: an item's text for its picture and itself, the keyword for a keyword."""
@@ -131,8 +131,8 @@ class ShardRows:
             "width": pa.array(sizes[:, 0], mask=~picture),
             "height": pa.array(sizes[:, 1], mask=~picture),
         }
-        own = [name for name in table.column_names if name not in items.CORE_SCHEMA.names]
-        return pa.table({**columns, **{name: table[name].take(item) for name in own}})
+        extra = [name for name in table.column_names if name not in items.CORE_SCHEMA.names]
+        return pa.table({**columns, **{name: table[name].take(item) for name in extra}})
 
     def _modalities(self, rows: int | NDArray[np.int64]) -> NDArray[np.int8]:
         """The place of each row's modality in `counts`."""

@@ -22,7 +22,7 @@ from transforms.markers import PieceMarker
 from transforms.records import digest
 from transforms.runs.run import Run
 from transforms.storage import atomic, layout
-from transforms.tasks.merge.inputs import MergeInputs, answers, blocks, merge_inputs
+from transforms.tasks.merge.inputs import MergeInputs, blocks, merge_digest, merge_inputs
 
 _READ_BYTES = 1 << 20
 
@@ -31,7 +31,7 @@ _READ_BYTES = 1 << 20
 class Piece:
     """A range of lists of the merged index and where it goes; number 0 is the head of the file.
 
-    `answers` is the digest of what is merged and of this range of it.
+    `digest` is that of what is merged and of this range of it.
     """
 
     number: int
@@ -39,7 +39,7 @@ class Piece:
     last_list: int
     offset: int
     bytes: int
-    answers: str
+    digest: str
 
 
 def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
@@ -47,8 +47,8 @@ def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
 
     Memory: 8 bytes a list, and the fences of every shard index.
     """
-    found = blocks(run)
-    if not found or _final(run).exists():
+    merged_blocks = blocks(run)
+    if not merged_blocks or _final(run).exists():
         return []
     described = _layout(run)
     with contextlib.closing(merge_inputs(run)) as inputs:
@@ -58,12 +58,12 @@ def plan_merge(run: Run, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     _make_room(run, body_offset(described, sizes, described.nlist))
     before = np.concatenate(([0], np.cumsum(sizes))) * (described.code_size + ID_BYTES)
     start = body_offset(described, sizes)
-    merged = answers(run, found)
+    merged = merge_digest(run, merged_blocks)
     pieces = []
     for number, lists in enumerate(ranges, start=1):
         offset, size = start + int(before[lists.start]), int(before[lists.stop] - before[lists.start])
-        answered = digest(merged, lists.start, lists.stop, offset)
-        pieces.append(Piece(number, lists.start, lists.stop, offset, size, answered))
+        piece_digest = digest(merged, lists.start, lists.stop, offset)
+        pieces.append(Piece(number, lists.start, lists.stop, offset, size, piece_digest))
     return pieces
 
 
@@ -76,7 +76,7 @@ def merge_piece(run: Run, piece: Piece, inputs: MergeInputs, step_bytes: int = S
     with _opened_temporary(run) as out:
         if out is None:
             return
-        done = run.marker("merge", piece.number, PieceMarker, piece.answers)
+        done = run.marker("merge", piece.number, PieceMarker, piece.digest)
         if done is not None and done.checksum == f"xxh3:{_checksum(out, piece.offset, piece.bytes)}":
             return
         out.seek(piece.offset)
@@ -88,13 +88,13 @@ def merge_piece(run: Run, piece: Piece, inputs: MergeInputs, step_bytes: int = S
         raise PixdexError(
             f"piece {piece.number} of the merged index has {merged.bytes} bytes, {piece.bytes} were planned"
         )
-    _commit(run, piece.number, piece.answers, lists, piece.offset, piece.bytes, merged.checksum)
+    _commit(run, piece.number, piece.digest, lists, piece.offset, piece.bytes, merged.checksum)
 
 
 def finish_merge(run: Run) -> None:
     """Writes the head of the file, which no piece has, and gives the whole file its name."""
-    found = blocks(run)
-    if not found:
+    merged_blocks = blocks(run)
+    if not merged_blocks:
         return
     final, temporary, described = _final(run), _temporary(run), _layout(run)
     if not final.exists():
@@ -105,7 +105,8 @@ def finish_merge(run: Run) -> None:
                 with run.store.local_path(run.trained().trained.index.path).open("rb") as trained:
                     size = write_head(trained, out, described, sizes)
                 atomic.flush(out)
-                _commit(run, 0, digest(answers(run, found), 0, 0, 0), range(0), 0, size, _checksum(out, 0, size))
+                head_digest = digest(merge_digest(run, merged_blocks), 0, 0, 0)
+                _commit(run, 0, head_digest, range(0), 0, size, _checksum(out, 0, size))
                 # Whoever came first linked the same bytes, and may have taken the temporary name away.
                 with contextlib.suppress(FileExistsError, FileNotFoundError):
                     atomic.link(temporary, final)
@@ -113,12 +114,12 @@ def finish_merge(run: Run) -> None:
     temporary.unlink(missing_ok=True)
 
 
-def _commit(run: Run, number: int, answers: str, lists: range, offset: int, size: int, checksum: str) -> None:
-    marker = PieceMarker(number, answers, lists.start, lists.stop, offset, size, f"xxh3:{checksum}")
-    stands = run.commit("merge", number, marker)
-    if stands != marker:
+def _commit(run: Run, number: int, piece_digest: str, lists: range, offset: int, size: int, checksum: str) -> None:
+    marker = PieceMarker(number, piece_digest, lists.start, lists.stop, offset, size, f"xxh3:{checksum}")
+    committed = run.commit("merge", number, marker)
+    if committed != marker:
         raise PixdexError(
-            f"piece {number} of the merged index came out as {checksum}, the first time as {stands.checksum}: "
+            f"piece {number} of the merged index came out as {checksum}, the first time as {committed.checksum}: "
             "a shard index changed in between; start again with --abandon-plan"
         )
 

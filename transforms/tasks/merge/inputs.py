@@ -102,9 +102,9 @@ def blocks(run: Run) -> list[ListsMarker]:
     return [block.marker for block in inventory.lists(run).merged]
 
 
-def answers(run: Run, found: Sequence[ListsMarker]) -> str:
-    """What a merge answers: the trained index and these shard indexes, in order."""
-    return digest(run.trained().trained.fingerprint, [marker.lists for marker in found])
+def merge_digest(run: Run, merged: Sequence[ListsMarker]) -> str:
+    """The digest of a merge: of the trained index and these shard indexes, in order."""
+    return digest(run.trained().trained.fingerprint, [marker.lists for marker in merged])
 
 
 def _overlap(one: range, other: range) -> bool:

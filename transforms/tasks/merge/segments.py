@@ -24,14 +24,14 @@ from transforms.markers import ListsMarker, SegmentMarker
 from transforms.records import digest
 from transforms.runs.run import Run, Stage
 from transforms.storage import layout
-from transforms.tasks.merge.inputs import ListsReference, MergeInputs, answers, blocks, merge_inputs
+from transforms.tasks.merge.inputs import ListsReference, MergeInputs, blocks, merge_digest, merge_inputs
 
 
 @dataclass(frozen=True)
 class RangeTask:
     """A range of lists of the merged index, or, in the tier, of the merge of some blocks, that becomes one file.
 
-    `answers` is the digest of what is merged and of this range of it.
+    `digest` is that of what is merged and of this range of it.
     """
 
     number: int
@@ -39,7 +39,7 @@ class RangeTask:
     last_block: int
     first_list: int
     last_list: int
-    answers: str
+    digest: str
 
 
 def plan_tier(run: Run, fan_in: int | None = None, file_bytes: int = FILE_BYTES) -> list[RangeTask]:
@@ -51,26 +51,26 @@ def plan_tier(run: Run, fan_in: int | None = None, file_bytes: int = FILE_BYTES)
             from each. One tier serves fan_in² blocks well; of more, larger groups are merged.
         file_bytes: about the size of a file, at most one list more. Smaller ones spread over more workers.
     """
-    found, lists = blocks(run), range(run.trained().trained.nlist)
+    merged_blocks, lists = blocks(run), range(run.trained().trained.nlist)
     most = fan_in or (FAN_IN if run.store.local is not None else STEP_BYTES // READ_BYTES)
-    if len(found) <= most:
+    if len(merged_blocks) <= most:
         return []
-    size = max(most, math.isqrt(len(found) - 1) + 1)
+    size = max(most, math.isqrt(len(merged_blocks) - 1) + 1)
     tasks: list[RangeTask] = []
-    for first in range(0, len(found), size):
-        group = found[first : first + size]
+    for first in range(0, len(merged_blocks), size):
+        group = merged_blocks[first : first + size]
         with contextlib.closing(_inputs_of(run, group)) as inputs:
             ranges = plan_pieces(mergeable(inputs.over(lists), run.trained().trained.fingerprint), file_bytes)
-        merged = answers(run, group)
-        for own in ranges:
-            answered = digest("tier", merged, own.start, own.stop)
-            tasks.append(RangeTask(len(tasks), first, first + len(group), own.start, own.stop, answered))
+        merged = merge_digest(run, group)
+        for part in ranges:
+            task_digest = digest("tier", merged, part.start, part.stop)
+            tasks.append(RangeTask(len(tasks), first, first + len(group), part.start, part.stop, task_digest))
     return tasks
 
 
 def merge_tier(run: Run, task: RangeTask) -> None:
     """Writes, uploads and commits one file of the tier; one that stands is left alone. Memory: two steps."""
-    if run.marker("tier", task.number, SegmentMarker, task.answers) is None:
+    if run.marker("tier", task.number, SegmentMarker, task.digest) is None:
         group = blocks(run)[task.first_block : task.last_block]
         with contextlib.closing(_inputs_of(run, group)) as inputs:
             folder, stem = layout.tier_folder(run.generation), layout.tier_stem(task.number)
@@ -82,15 +82,17 @@ def plan_segments(run: Run, segment_bytes: int = FILE_BYTES) -> list[RangeTask]:
 
     Smaller ones spread over more workers, need less room on the disk of each, and are more objects to open.
     """
-    found = blocks(run)
-    if not found:
+    merged_blocks = blocks(run)
+    if not merged_blocks:
         return []
-    lists, merged = range(run.trained().trained.nlist), answers(run, found)
+    lists, merged = range(run.trained().trained.nlist), merge_digest(run, merged_blocks)
     with contextlib.closing(merge_inputs(run)) as inputs:
         ranges = plan_pieces(mergeable(inputs.over(lists), run.trained().trained.fingerprint), segment_bytes)
     return [
-        RangeTask(number, 0, len(found), own.start, own.stop, digest("segment", merged, own.start, own.stop))
-        for number, own in enumerate(ranges)
+        RangeTask(
+            number, 0, len(merged_blocks), part.start, part.stop, digest("segment", merged, part.start, part.stop)
+        )
+        for number, part in enumerate(ranges)
     ]
 
 
@@ -99,7 +101,7 @@ def merge_into_segment(run: Run, task: RangeTask, inputs: MergeInputs, step_byte
 
     Needs room for the segment where the machine keeps temporary files (`TMPDIR`).
     """
-    if run.marker("merge", task.number, SegmentMarker, task.answers) is None:
+    if run.marker("merge", task.number, SegmentMarker, task.digest) is None:
         folder, stem = layout.index_folder(run.generation), layout.segment_stem(task.number)
         _write(run, "merge", task, inputs, step_bytes, folder, stem)
 
@@ -116,7 +118,7 @@ def _write(
         return merged.rows, merged.seal
 
     rows, file = write_lists_file(run.store, folder, stem, write)
-    marker = SegmentMarker(task.number, task.answers, task.first_list, task.last_list, rows, file)
+    marker = SegmentMarker(task.number, task.digest, task.first_list, task.last_list, rows, file)
     run.commit(stage, task.number, marker)
 
 
