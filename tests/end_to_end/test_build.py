@@ -34,7 +34,18 @@ SAID = {
 }  # fmt: skip
 Capture = pytest.CaptureFixture[str]
 
-once_and_twice = pytest.mark.parametrize("beam", [(), TWICE], ids=["bundles once", "bundles twice"])
+once_and_twice = pytest.mark.parametrize(
+    "beam", [pytest.param((), id="bundles once"), pytest.param(TWICE, id="bundles twice", marks=pytest.mark.gate)]
+)
+
+
+@pytest.fixture(scope="module")
+def pictures_of_six(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[object]]:
+    """A root of six pictures that no test changes, and the command that made it."""
+    folder = tmp_path_factory.mktemp("six")
+    argv: list[object] = ["--root", folder / "root", "--csv", write_corpus(folder, 6), "--image-column", "image", *TINY]
+    assert build.main([str(word) for word in argv]) == 0
+    return folder / "root", argv
 
 
 @once_and_twice
@@ -137,16 +148,14 @@ def test_the_same_request_again_does_nothing_and_says_so(tmp_path: Path, capsys:
     ],
 )
 def test_another_request_on_the_root_is_refused_with_the_difference(
-    tmp_path: Path, capsys: Capture, change: tuple[str, ...], reason: str
+    pictures_of_six: tuple[Path, list[object]], capsys: Capture, change: tuple[str, ...], reason: str
 ) -> None:
-    csv = write_corpus(tmp_path, 6)
-    argv = ["--root", tmp_path / "root", "--csv", csv, "--image-column", "image", *TINY]
-    assert run_here(capsys, *argv).code == 0
-    before = every_file(tmp_path / "root")
+    root, argv = pictures_of_six
+    before = every_file(root)
     refused = run_here(capsys, *argv, *change)
     assert refused.code == 2 and refused.out == [] and len(refused.err) == 1
     assert reason in refused.err[0] and "'pixdex reindex'" in refused.err[0] and "new root" in refused.err[0]
-    assert every_file(tmp_path / "root") == before
+    assert every_file(root) == before
 
 
 def stop_after_plan(monkeypatch: pytest.MonkeyPatch) -> None:

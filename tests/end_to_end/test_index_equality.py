@@ -31,6 +31,8 @@ KEYS = [
     ("OPQ4_8,IVF8,PQ4", "ip"),
 ]
 
+FOR_THE_GATE = [("IVF8,Flat", "ip"), ("IVF16,SQ8", "l2")]
+
 
 @dataclass(frozen=True)
 class Built:
@@ -65,7 +67,11 @@ def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(scope="module", params=KEYS, ids=[f"{key}-{metric}" for key, metric in KEYS])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(each, marks=pytest.mark.gate if each in FOR_THE_GATE else ()) for each in KEYS],
+    ids="-".join,
+)
 def built(request: pytest.FixtureRequest, csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     from pipelines import build  # noqa: PLC0415 - with the patch in place
 

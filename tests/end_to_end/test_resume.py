@@ -87,6 +87,7 @@ def test_killed_after_some_time(clean: Clean, tmp_path: Path, share: float) -> N
     finish(clean, tmp_path)
 
 
+@pytest.mark.gate
 def test_a_process_group_killed_from_outside(tmp_path: Path) -> None:
     csv = write_corpus(tmp_path, 20)
     argv = ("--csv", csv, *EVERYTHING, *TINY)
