@@ -11,13 +11,17 @@ from tests.conftest import skip_or_fail
 from tests.deploy import versions
 from tests.end_to_end.flink import FlinkCluster, running_cluster
 
+SERVICES = ("flink", "prism")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes a service that a machine must be prepared for is left to the gate."""
     for item in items:
-        if {"flink", "prism"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.gate)
+        if isinstance(item, pytest.Function) and item.path.is_relative_to(Path(__file__).parent):
+            arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
+            if any(str(name).startswith(SERVICES) for name in [*item.fixturenames, *arguments]):
+                item.add_marker(pytest.mark.gate)
 
 
 @pytest.fixture(scope="session")
