@@ -50,6 +50,12 @@ def test_a_command_that_is_started_as_a_module_names_it_too(tmp_path: Path, modu
     assert line.startswith(f"pixdex: {theirs} hides the package transforms of pixdex: ")
 
 
+def test_a_module_of_the_working_directory_is_taken_for_no_package(tmp_path: Path) -> None:
+    write(tmp_path / "transforms.py")
+    (tmp_path / "theirs").mkdir()
+    assert run(tmp_path / "theirs", "-m", "pipelines.worker_pool", "--help").returncode == 0
+
+
 def test_a_folder_of_that_name_that_is_no_package_hides_none(tmp_path: Path) -> None:
     (tmp_path / "theirs" / "transforms").mkdir(parents=True)
     assert run(tmp_path / "theirs", *SCRIPT, "--help").returncode == 0

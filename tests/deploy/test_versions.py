@@ -27,13 +27,13 @@ def lower_bound(specifiers: SpecifierSet) -> str:
 
 
 def requirement(name: str) -> Requirement:
-    (found,) = [each for each in map(Requirement, PROJECT["dependencies"]) if each.name == name]
-    return found
+    (named,) = [each for each in map(Requirement, PROJECT["dependencies"]) if each.name == name]
+    return named
 
 
 def copy_with(tmp_path: Path, name: str, text: str) -> Path:
     copy = tmp_path / "deploy"
-    copy.mkdir()
+    (copy / name).parent.mkdir(parents=True)
     shutil.copy(versions.DEPLOY / "versions.env", copy)
     (copy / name).write_text(text)
     return copy
@@ -44,16 +44,13 @@ def test_every_version_in_deploy_is_the_one_in_versions_env() -> None:
 
 
 def test_every_version_in_deploy_would_be_missed_if_it_were_another(tmp_path: Path) -> None:
-    copy = tmp_path / "deploy"
-    shutil.copytree(versions.DEPLOY, copy)
-    found = list(versions.mentions())
-    assert {each.product for each in found} >= {"BEAM", "FLINK", "PIXDEX", "AIRFLOW"}
-    for each in found:
-        original = (copy / each.path).read_text()
-        end = each.start + len(each.version)
-        (copy / each.path).write_text(f"{original[:end]}9{original[end:]}")
-        assert any(str(each.path) in line for line in versions.disagreements(copy)), each
-        (copy / each.path).write_text(original)
+    mentions = list(versions.mentions())
+    assert {each.product for each in mentions} >= {"BEAM", "FLINK", "PIXDEX", "AIRFLOW"}
+    for number, mention in enumerate(mentions):
+        original = (versions.DEPLOY / mention.path).read_text()
+        end = mention.start + len(mention.version)
+        alone = copy_with(tmp_path / str(number), str(mention.path), f"{original[:end]}9{original[end:]}")
+        assert any(str(mention.path) in line for line in versions.disagreements(alone)), mention
 
 
 @pytest.mark.parametrize(

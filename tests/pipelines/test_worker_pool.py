@@ -39,6 +39,21 @@ def pool() -> Iterator[beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub]:
         yield beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
 
 
+@pytest.fixture
+def idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where workers, not the pool, find a Beam that does nothing: a real one takes seconds to import, and as little."""
+    folder = tmp_path / "idle"
+    package = folder / "apache_beam" / "runners" / "worker"
+    package.mkdir(parents=True)
+    for each in (package, *package.parents[:2]):
+        (each / "__init__.py").touch()  # without, the installed package would come first
+    (package / "sdk_worker_main.py").write_text(
+        "import threading\n\ndef main(argv: list[str]) -> None:\n    threading.Event().wait()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(REPOSITORY)]))
+    return folder
+
+
 def start_request(control: str, worker_id: str = "1-1") -> beam_fn_api_pb2.StartWorkerRequest:
     request = beam_fn_api_pb2.StartWorkerRequest(worker_id=worker_id)
     request.control_endpoint.url = request.logging_endpoint.url = control
@@ -97,6 +112,7 @@ def test_a_runner_that_cannot_be_reached_is_an_error(
     assert f"cannot reach the runner at {nobody}" in pool.StartWorker(start_request(nobody)).error
 
 
+@pytest.mark.usefixtures("idle")
 def test_of_two_workers_of_one_id_the_one_whose_runner_has_gone_is_stopped(
     runner: str, pool: beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub
 ) -> None:
@@ -109,6 +125,7 @@ def test_of_two_workers_of_one_id_the_one_whose_runner_has_gone_is_stopped(
     assert stays != goes
 
 
+@pytest.mark.usefixtures("idle")
 def test_a_worker_that_ended_before_its_stop_came_costs_no_other_of_its_id(
     runner: str, pool: beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub
 ) -> None:
@@ -125,6 +142,7 @@ def test_a_worker_that_ended_before_its_stop_came_costs_no_other_of_its_id(
     assert workers() == []
 
 
+@pytest.mark.usefixtures("idle")
 def test_every_stop_is_for_one_of_the_workers_whose_runners_have_gone(
     runner: str, pool: beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub
 ) -> None:
@@ -138,6 +156,7 @@ def test_every_stop_is_for_one_of_the_workers_whose_runners_have_gone(
         assert workers() == [stays]
 
 
+@pytest.mark.usefixtures("idle")
 def test_workers_end_with_their_pool(runner: str) -> None:
     with worker_pool.serving(0) as port, grpc.insecure_channel(f"localhost:{port}") as channel:
         stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
@@ -147,6 +166,7 @@ def test_workers_end_with_their_pool(runner: str) -> None:
     wait_until_none(started)
 
 
+@pytest.mark.usefixtures("idle")
 def test_a_worker_that_lingers_without_its_connection_is_ended_and_that_is_said(runner: str) -> None:
     lingers = Worker("1-1", runner)
     lingers.wait_until_ready()
@@ -156,6 +176,7 @@ def test_a_worker_that_lingers_without_its_connection_is_ended_and_that_is_said(
     assert lingers.lost() == said  # whoever asks
 
 
+@pytest.mark.usefixtures("idle")
 def test_a_worker_that_died_with_its_connection_says_how(runner: str) -> None:
     dies = Worker("1-1", runner)
     dies.wait_until_ready()
@@ -191,6 +212,7 @@ def test_a_worker_that_takes_too_long_is_not_said_to_lack_memory(runner: str) ->
     hangs.end()
 
 
+@pytest.mark.usefixtures("idle")
 def test_an_interrupt_is_the_pools_to_handle(runner: str, capfd: pytest.CaptureFixture[str]) -> None:
     started = Worker("1-1", runner)
     started.wait_until_ready()
@@ -202,16 +224,7 @@ def test_an_interrupt_is_the_pools_to_handle(runner: str, capfd: pytest.CaptureF
     assert "Traceback" not in capfd.readouterr().err
 
 
-def start_pool(
-    *words: str, cwd: Path = REPOSITORY, flags: tuple[str, ...] = (), **variables: str
-) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, *flags, "-m", "pipelines.worker_pool", *words],
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        cwd=cwd,
-        env={**os.environ, **variables},
-    )
+# --- as a process of its own -----------------------------------------------------------------------------------------
 
 
 def port_of(process: "subprocess.Popen[str]") -> str:
@@ -219,9 +232,23 @@ def port_of(process: "subprocess.Popen[str]") -> str:
     return process.stderr.readline().split(" with ")[0].rpartition(":")[2]
 
 
+OF_IDLE_WORKERS = """
+import os, sys
+from pipelines import worker_pool
+os.environ["PYTHONPATH"] = sys.argv[1]
+worker_pool.check_python = lambda: None
+sys.exit(worker_pool.main(["--port", "0"]))
+"""
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_a_pool_that_is_killed(runner: str, how: signal.Signals) -> None:
-    process = start_pool("--port", "0")
+def test_workers_end_with_a_pool_that_is_killed(
+    runner: str, idle: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    of_workers = os.environ["PYTHONPATH"]
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    command = [sys.executable, "-c", OF_IDLE_WORKERS, of_workers]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")
     with grpc.insecure_channel(f"localhost:{port_of(process)}") as channel:
         stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
         assert stub.StartWorker(start_request(runner)).error == ""
@@ -232,15 +259,12 @@ def test_workers_end_with_a_pool_that_is_killed(runner: str, how: signal.Signals
     wait_until_none(started)
 
 
-@pytest.mark.parametrize(
-    ("flags", "theirs"), [(("-P",), ("transforms.py", "pipelines.py")), ((), ("transforms.py",))], ids=["-P", "-m"]
-)
-def test_what_the_working_directory_holds_is_taken_for_no_package(
-    tmp_path: Path, runner: str, flags: tuple[str, ...], theirs: tuple[str, ...]
-) -> None:
-    for name in theirs:
+def test_what_the_working_directory_holds_is_taken_for_no_package(tmp_path: Path, runner: str) -> None:
+    for name in ("transforms.py", "pipelines.py"):
         (tmp_path / name).write_text("raise ImportError('theirs')\n")
-    process = start_pool("--port", "0", cwd=tmp_path, flags=flags, PYTHONPATH=str(REPOSITORY))
+    command = [sys.executable, "-P", "-m", "pipelines.worker_pool", "--port", "0"]
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", cwd=tmp_path, env=variables)
     with grpc.insecure_channel(f"localhost:{port_of(process)}") as channel:
         stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
         assert stub.StartWorker(start_request(runner)).error == ""
@@ -248,27 +272,38 @@ def test_what_the_working_directory_holds_is_taken_for_no_package(
     assert process.wait(20) == 0
 
 
-def test_a_python_that_lacks_something_is_refused_at_the_start(tmp_path: Path) -> None:
+# --- what a pool refuses ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a pool changes in its process is as it was before, when the test ends."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_python_that_lacks_something_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')\n")
-    process = start_pool("--port", "0", PYTHONPATH=str(tmp_path))
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == console.BAD_USAGE
-    (line,) = said.splitlines()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(REPOSITORY)]))
+    assert worker_pool.main(["--port", "0"]) == console.BAD_USAGE
+    (line,) = capsys.readouterr().err.splitlines()
     assert sys.executable in line and "no torch here" in line
 
 
+@pytest.mark.usefixtures("here")
 def test_a_pool_cannot_be_told_to_listen_to_a_network() -> None:
-    process = start_pool("--port", "0", "--host", "127.0.0.1")
-    try:
-        assert process.wait(60) == console.BAD_USAGE
-    finally:
-        process.kill()
+    assert worker_pool.main(["--port", "0", "--host", "127.0.0.1"]) == console.BAD_USAGE
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+@pytest.mark.usefixtures("here")
+def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(worker_pool, "check_python", lambda: None)  # which the test above is about
     with worker_pool.serving(0) as port:
-        process = start_pool("--port", str(port))
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == console.BAD_USAGE
-    (line,) = said.splitlines()
+        assert worker_pool.main(["--port", str(port)]) == console.BAD_USAGE
+    (line,) = capsys.readouterr().err.splitlines()
     assert f"localhost:{port} cannot be had" in line and "--port names another" in line
