@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -72,9 +71,11 @@ def usage() -> str:
 
 def version() -> str:
     """Returns the version that is installed."""
+    from importlib import metadata  # noqa: PLC0415 - imports a tenth of what --help may take, and only this needs it
+
     try:
-        return importlib.metadata.version("pixdex")
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version("pixdex")
+    except metadata.PackageNotFoundError:
         return "(not installed: run from a checkout)"
 
 

@@ -24,12 +24,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.terminal import command_line, console, result_page, text_table
+from pipelines.terminal import command_line, console, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch
 from pipelines.terminal.options import DEVICE, ROOT, root_of
 from pipelines.terminal.text_table import Column
@@ -39,7 +39,9 @@ from transforms.rejects import Failure, normalised_message
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.storage import uris
-from transforms.tasks.embed.load_picture import load_picture, target_side
+
+if TYPE_CHECKING:
+    from pipelines.terminal.result_page import Answer
 
 _SCORES: Final = {"ip": "inner product", "l2": "squared distance", "l1": "L1 distance"}
 
@@ -111,9 +113,9 @@ def search(argv: Sequence[str]) -> int:
     hits = searcher.search(vector[None], options.k, options.nprobe, modality)[0]
     generation = searcher.generation
     if options.html:
-        answer = result_page.Answer(
-            text or (options.image or options.vector), hits, options.image and uris.absolute(options.image)
-        )
+        from pipelines.terminal.result_page import Answer  # noqa: PLC0415 - reads pictures, and only pages show any
+
+        answer = Answer(text or options.image or options.vector, hits, options.image and uris.absolute(options.image))
         write_page(_path("--html", options.html), searcher, [answer])
     if options.json:
         console.show_json({"generation": generation.generation, "results": [asdict(hit) for hit in hits]})
@@ -157,6 +159,7 @@ def encode_picture(settings: EncoderSettings, location: str) -> NDArray[np.float
     """
     if "image" not in settings.modalities:
         raise UsageError(f"encoder {settings.spec} of this index takes no pictures, only texts: search with a text")
+    from transforms.tasks.embed.load_picture import load_picture, target_side  # noqa: PLC0415 - reads pictures
     from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
 
     encoder = open_encoder(settings).encoder
@@ -220,8 +223,10 @@ def table(hits: Sequence[Hit], width: int | None = None) -> str:
     return text_table.render(columns, list(zip(*cells, strict=True)), width or text_table.terminal_width())
 
 
-def write_page(file: Path, searcher: Searcher, answers: Sequence[result_page.Answer]) -> None:
+def write_page(file: Path, searcher: Searcher, answers: Sequence["Answer"]) -> None:
     """Writes results as a page of pictures."""
+    from pipelines.terminal import result_page  # noqa: PLC0415 - likewise
+
     generation = searcher.generation
     totals, trained = generation.totals, generation.trained
     normalised = generation.request.encoder.normalize

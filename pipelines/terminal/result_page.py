@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import html
 import io
 import os
 import re
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, quote_from_bytes
 
+import jinja2
 import PIL.Image
 
 from transforms.errors import UsageError
@@ -23,6 +23,7 @@ from transforms.storage import uris
 _SIDE = 320
 """Pixels of a thumbnail's longer side: sharp at the size shown, also on dense screens."""
 
+_PAGE = "result_page.html.jinja"
 _READERS = 8
 _LINKED = ("file", "http", "https")
 _NO_TEXT = re.compile("[\ud800-\udfff]")
@@ -81,9 +82,14 @@ def page(answers: Sequence[Answer], *, title: str, note: str, nearest: str = "co
     )
     with ThreadPoolExecutor(_READERS) as pool:
         thumbnails = dict(zip(wanted, pool.map(_thumbnail, wanted), strict=True))
-    sections = "\n".join(_section(answer, thumbnails, nearest) for answer in answers)
-    text = _PAGE.format(title=html.escape(title), note=html.escape(note), style=_STYLE, sections=sections)
+    sections = [_Section.of(answer, thumbnails) for answer in answers]
+    text = _template().render(title=title, note=note, nearest=nearest, sections=sections)
     return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("pipelines.terminal", ".")
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(_PAGE)
 
 
 def link(uri: str) -> str | None:
@@ -121,45 +127,42 @@ def _saved(picture: PIL.Image.Image, kind: str) -> bytes:
     return stream.getvalue()
 
 
-def _section(answer: Answer, thumbnails: dict[str, str | None], nearest: str) -> str:
-    count = len(answer.hits)
-    query = ""
-    if answer.picture is not None:
-        query = f'<figure class="query">{_image(thumbnails[answer.picture], answer.query)}</figure>'
-    kind = "Picture" if answer.picture is not None else "Text"
-    found = "nothing found" if not count else f"{count} nearest by {html.escape(nearest)}"
-    cards = "\n".join(_card(hit, thumbnails[hit.uri]) for hit in answer.hits)
-    return (
-        f'<section>\n<header class="asked">{query}<div><p class="kind">{kind}</p>'
-        f'<h2 dir="auto">{html.escape(answer.query)}</h2><p class="found">{found}</p></div></header>\n'
-        f'<ol class="grid">\n{cards}\n</ol>\n</section>'
-    )
+@dataclass(frozen=True)
+class _Card:
+    """What the page shows of a hit: a tile, which is a picture or words, and lines below it, each of a kind."""
+
+    hit: Hit
+    words: str
+    is_worded: bool
+    thumbnail: str | None
+    address: str | None
+    lines: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, hit: Hit, thumbnail: str | None) -> "_Card":
+        name, caption = label(hit), hit.caption or ""
+        is_worded = thumbnail is None and hit.modality != "image"
+        lines = [] if is_worded and name == caption else [("name", name)]
+        if caption not in ("", name) and not is_worded:
+            lines.append(("caption", caption))
+        address = link(hit.uri) if not is_worded else None
+        return cls(hit, caption or name, is_worded, thumbnail, address, tuple(lines))
 
 
-def _card(hit: Hit, thumbnail: str | None) -> str:
-    name = label(hit)
-    caption = hit.caption or ""
-    worded = thumbnail is None and hit.modality != "image"
-    shown = _text("words", caption or name) if worded else _image(thumbnail, caption or name)
-    address = link(hit.uri)
-    if address is not None and (thumbnail is not None or hit.modality == "image"):
-        shown = f'<a class="tile" href="{html.escape(address)}">{shown}</a>'
-    else:
-        shown = f'<span class="tile">{shown}</span>'
-    lines = [] if worded and name == caption else [("name", name)]
-    if caption not in ("", name) and not worded:
-        lines.append(("caption", caption))
-    below = "".join(_text(kind, text) for kind, text in lines)
-    return (
-        f'<li title="{html.escape(hit.uri)}">{shown}{below}<span class="line"><span>{hit.rank}</span>'
-        f'<span>{html.escape(hit.modality)}</span><span class="score">{hit.score:.3f}</span></span></li>'
-    )
+@dataclass(frozen=True)
+class _Section:
+    """What the page shows of a query."""
 
+    query: str
+    is_picture: bool
+    thumbnail: str | None
+    cards: tuple[_Card, ...]
 
-def _text(kind: str, text: str) -> str:
-    """A text that the page cuts where it is long; it is whole in the tip."""
-    whole = html.escape(text)
-    return f'<span class="{kind}" dir="auto" title="{whole}">{whole}</span>'
+    @classmethod
+    def of(cls, answer: Answer, thumbnails: dict[str, str | None]) -> "_Section":
+        picture = None if answer.picture is None else thumbnails[answer.picture]
+        cards = tuple(_Card.of(hit, thumbnails[hit.uri]) for hit in answer.hits)
+        return cls(answer.query, answer.picture is not None, picture, cards)
 
 
 def label(hit: Hit) -> str:
@@ -168,100 +171,3 @@ def label(hit: Hit) -> str:
         if hit.columns["name"]:
             return str(hit.columns["name"])
     return hit.caption or hit.place.rstrip("/").rpartition("/")[2]
-
-
-def _image(thumbnail: str | None, text: str) -> str:
-    if thumbnail is None:
-        return '<span class="missing" role="img" aria-label="picture not readable">picture not readable</span>'
-    return f'<img src="{thumbnail}" alt="{html.escape(text)}" loading="lazy">'
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<header class="top"><h1>{title}</h1><p>{note}</p></header>
-{sections}
-</main>
-</body>
-</html>
-"""
-
-_STYLE = """
-:root {
-  color-scheme: light dark;
-  --page: #f6f5f2; --card: #ffffff; --ink: #1d1c1a; --soft: #6d6a64; --line: #e5e2dc;
-  --tint: #ece9ff; --tint-ink: #4331b8; --shadow: 0 1px 2px rgb(30 25 15 / .06), 0 6px 18px rgb(30 25 15 / .06);
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #131316; --card: #1d1d22; --ink: #ecebe8; --soft: #9c9aa3; --line: #2e2e36;
-    --tint: #2c2850; --tint-ink: #c3baff; --shadow: 0 1px 2px rgb(0 0 0 / .4);
-  }
-}
-* { box-sizing: border-box; margin: 0; }
-body {
-  background: var(--page); color: var(--ink); line-height: 1.45; -webkit-text-size-adjust: 100%;
-  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Noto Sans CJK KR", sans-serif;
-}
-main { max-width: 1240px; margin: 0 auto; padding: clamp(20px, 4vw, 56px) clamp(16px, 4vw, 40px) 72px; }
-h1 { font-size: clamp(1.5rem, 3.4vw, 2.1rem); font-weight: 680; letter-spacing: -.02em; }
-.top p { color: var(--soft); margin-top: 4px; overflow-wrap: anywhere; }
-section { margin-top: clamp(32px, 5vw, 56px); }
-.asked { display: flex; align-items: center; gap: 18px; padding-bottom: 14px; border-bottom: 1px solid var(--line); }
-.asked > div { min-width: 0; }
-.kind { font-size: .72rem; font-weight: 650; letter-spacing: .09em; text-transform: uppercase; color: var(--tint-ink); }
-h2 { font-size: clamp(1.15rem, 2.4vw, 1.5rem); font-weight: 640; letter-spacing: -.01em; overflow-wrap: anywhere; }
-.found { color: var(--soft); font-size: .88rem; }
-.query {
-  flex: none; width: 92px; height: 92px; border-radius: 14px; overflow: hidden; background: #fff;
-  outline: 3px solid var(--tint-ink); outline-offset: 2px; margin: 5px;
-}
-.query img { width: 100%; height: 100%; object-fit: contain; display: block; }
-.grid {
-  list-style: none; padding: 0; margin-top: 20px; display: grid; gap: 16px;
-  grid-template-columns: repeat(auto-fill, minmax(168px, 1fr));
-}
-li {
-  background: var(--card); border: 1px solid var(--line); border-radius: 14px; overflow: hidden;
-  box-shadow: var(--shadow); display: flex; flex-direction: column; transition: transform .15s ease;
-}
-li:has(a:hover) { transform: translateY(-2px); }
-.tile { display: block; position: relative; aspect-ratio: 1; background: #fff; color: inherit; text-decoration: none; }
-.tile:focus-visible { outline: 3px solid var(--tint-ink); outline-offset: -3px; }
-.tile img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; display: block; }
-.tile:has(.words), .tile:has(.missing) { background: var(--tint); color: var(--tint-ink); }
-.words, .missing {
-  display: grid; align-content: safe center; justify-items: center; height: 100%; padding: 14px; text-align: center;
-}
-.words { position: absolute; inset: 0; overflow: hidden; font-size: .95rem; overflow-wrap: anywhere; }
-.missing { font-size: .8rem; opacity: .75; }
-.query .missing { background: var(--tint); color: var(--tint-ink); padding: 4px; font-size: .68rem; }
-.name {
-  font-weight: 580; font-size: .92rem; line-height: 1.3; margin: 10px 12px 0; overflow-wrap: anywhere;
-  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden;
-}
-.line {
-  display: flex; align-items: center; justify-content: space-between; margin-top: auto; padding: 8px 12px 10px;
-  color: var(--soft); font-size: .76rem; font-variant-numeric: tabular-nums;
-}
-.score { color: var(--tint-ink); background: var(--tint); padding: 1px 7px; border-radius: 99px; }
-.caption {
-  color: var(--soft); font-size: .82rem; margin: 2px 12px 0; overflow-wrap: anywhere;
-  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden;
-}
-@media (max-width: 520px) {
-  .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 10px; margin-top: 14px; }
-  .query { width: 68px; height: 68px; }
-  .name { font-size: .86rem; margin: 8px 10px 0; }
-  .caption { margin: 2px 10px 0; font-size: .78rem; } .line { padding: 6px 10px 8px; }
-}
-@media (prefers-reduced-motion: reduce) { li { transition: none; } }
-"""

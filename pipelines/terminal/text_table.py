@@ -1,7 +1,6 @@
 """Tables for a terminal: columns aligned by the cells that characters take, and cut to the width there is."""
 
 import shutil
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -9,7 +8,7 @@ from typing import Final, Literal
 _GAP: Final = "  "
 _LEAST = 6
 _ELLIPSIS = "…"
-_JOINER, _EMOJI_STYLE = "\u200d", "\ufe0f"
+_JOINER = "\u200d"
 
 
 @dataclass(frozen=True)
@@ -63,33 +62,14 @@ def cells_of(text: str) -> int:
     >>> cells_of("circle"), cells_of("동그라미"), cells_of("😀"), cells_of("❤️"), cells_of("👨\u200d👩\u200d👧")
     (6, 8, 2, 2, 2)
     """
-    return sum(_character_cells(text))
+    return sum(cells for _, cells in _clusters(text))
 
 
-def _character_cells(text: str) -> list[int]:
-    """The cells that each character adds: 0 for what combines with the one before, 2 for wide ones."""
-    cells: list[int] = []
-    base = 0  # cells of the character that others combine with
-    joined = False
-    for character in text:
-        if joined or character == _JOINER or _combines(character):
-            cells.append(0)
-        elif character == _EMOJI_STYLE:
-            cells.append(1 if base == 1 else 0)
-        elif "\U0001f3fb" <= character <= "\U0001f3ff" and base == 2:
-            cells.append(0)  # a skin tone colours the emoji before it
-        else:
-            base = 2 if unicodedata.east_asian_width(character) in "WF" else 1
-            cells.append(base)
-        joined = character == _JOINER
-    return cells
+def _clusters(text: str) -> list[tuple[str, int]]:
+    """The characters as a person sees them, each with all that combines with it, and the cells that each takes."""
+    import wcwidth  # noqa: PLC0415 - a command that shows no table has no use for its data
 
-
-def _combines(character: str) -> bool:
-    if character == _EMOJI_STYLE:
-        return False
-    # Vowels and finals of decomposed Hangul stand inside the cell of the initial.
-    return unicodedata.category(character) in ("Mn", "Me", "Cf") or "\u1160" <= character <= "\u11ff"
+    return [(cluster, max(0, wcwidth.wcswidth(cluster))) for cluster in wcwidth.iter_graphemes(text)]
 
 
 def _fit(text: str, column: Column, room: int) -> str:
@@ -101,14 +81,7 @@ def _fit(text: str, column: Column, room: int) -> str:
 
 def _shorten(text: str, room: int, *, from_start: bool) -> str:
     """Cuts whole characters, with all that combines with them, until the rest and an ellipsis fit."""
-    cells = _character_cells(text)
-    clusters: list[tuple[str, int]] = []
-    for character, count in zip(text, cells, strict=True):
-        if clusters and (count == 0 or character == _EMOJI_STYLE):
-            before, taken = clusters.pop()
-            clusters.append((before + character, taken + count))
-        else:
-            clusters.append((character, count))
+    clusters = _clusters(text)
     kept: list[str] = []
     left = room - 1
     for cluster, count in reversed(clusters) if from_start else clusters:

@@ -16,7 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from transforms.records import ROW_BITS, Changes, FileReference
-from transforms.storage import layout, parquet_files
+from transforms.storage import arrow_numbers, layout, parquet_files
 from transforms.storage.store import Store
 
 ENTRY: Final = np.dtype(
@@ -267,7 +267,7 @@ def read_entries(store: Store, file: FileReference, number: int = 0, bits: int =
         table = opened.read_row_groups(groups) if groups else opened.schema_arrow.empty_table()
     entries = np.empty(len(table), ENTRY)
     for name in ENTRY.names or ():
-        entries[name] = table[name].to_numpy()
+        entries[name] = arrow_numbers.numbers_of(table[name])
     if not bits:
         return entries
     return entries[(entries["high"] >= np.uint64(low)) & (entries["high"] <= np.uint64(high))]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.records import ROWS_PER_SHARD, FileReference, split_ids
-from transforms.storage import parquet_files
+from transforms.storage import arrow_numbers, parquet_files
 from transforms.storage.store import Store
 
 _BYTES = ROWS_PER_SHARD // 8
@@ -94,7 +94,9 @@ def read(store: Store, file: FileReference) -> Tombstones:
     """Reads tombstones back."""
     table = parquet_files.read(store, file)
     whole = b"".join(bits.ljust(_BYTES, b"\0") for bits in table["bits"].to_pylist())
-    return Tombstones(table["shard"].to_numpy().astype(np.int64), np.frombuffer(whole, np.uint8).reshape(-1, _BYTES))
+    return Tombstones(
+        arrow_numbers.numbers_of(table["shard"]).astype(np.int64), np.frombuffer(whole, np.uint8).reshape(-1, _BYTES)
+    )
 
 
 def read_all(store: Store, table: FileReference | None) -> Tombstones:

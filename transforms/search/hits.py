@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.records import FileReference, VectorRange, split_ids
-from transforms.search import ready_metadata
 from transforms.shards import files
 from transforms.storage.store import Store
 
@@ -95,6 +94,8 @@ class RowMetadata:
                 "hold: restore the index from a backup, or build into a new root"
             )
         if ready is not None:
+            from transforms.search import ready_metadata  # noqa: PLC0415 - imports all of pyarrow's functions
+
             return ready_metadata.read_metadata(number, ready, rows)
         reference = FileReference(shard["path"], shard["bytes"], shard["checksum"])
         found: list[dict[str, Any]] = files.read_metadata(self._store, reference, rows).to_pylist()

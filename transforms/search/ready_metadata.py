@@ -1,11 +1,11 @@
 """What is known of rows of ready embeddings: the columns beside an `.npy` file, or beside the vectors in a parquet."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -13,6 +13,7 @@ from transforms.errors import PixdexError
 from transforms.records import VectorRange, row_ids, row_key
 from transforms.shards import ready_files
 from transforms.sources import items
+from transforms.storage import arrow_numbers
 
 CAPTION: Final = "caption"
 
@@ -90,7 +91,7 @@ def _rows_of(file: pq.ParquetFile, names: Sequence[str], rows: NDArray[np.int64]
     in_file = (ends - counts)[groups]
     in_table = np.concatenate(([0], np.cumsum(np.asarray(counts, np.int64)[groups])))[:-1]
     place = np.searchsorted(groups, owners)
-    return table.take(pa.array(rows - in_file[place] + in_table[place]))
+    return table.take(arrow_numbers.array_of(rows - in_file[place] + in_table[place]))
 
 
 def _is_left_out(field: pa.Field) -> bool:
@@ -104,10 +105,9 @@ def _plain(column: pa.ChunkedArray) -> list[Any]:
     """Returns the values of a column as JSON can hold them."""
     kind = column.type
     if pa.types.is_floating(kind):
-        column = column.cast(pa.float64())
-        values: list[Any] = pc.if_else(pc.is_finite(column), column, None).to_pylist()
-        return values
-    values = column.to_pylist()
+        numbers: list[float | None] = column.cast(pa.float64()).to_pylist()
+        return [number if number is None or math.isfinite(number) else None for number in numbers]
+    values: list[Any] = column.to_pylist()
     inner = kind.value_type if _is_list(kind) else kind
     if pa.types.is_integer(inner) or pa.types.is_boolean(inner) or _is_string(inner):
         return values

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
@@ -175,6 +174,8 @@ def _parquet_vectors(ready: VectorRange, dim: int) -> Iterator[Vectors]:
 
 def _from_lists(column: pa.Array, dim: int) -> Vectors:
     """Returns lists of numbers as an array; what is no list of `dim` numbers becomes NaN."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - a tenth of a second, which those who only name vectors need not wait
+
     fits = pc.fill_null(pc.equal(pc.list_value_length(column), dim), False).to_numpy(zero_copy_only=False)
     whole = column if fits.all() else column.filter(pa.array(fits))
     values: Vectors = whole.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)

@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _CHUNK: Final = 2 << 20  # small enough to stay in the CPU's cache between gather, checksum and write
@@ -31,6 +30,8 @@ def gather(buffer: NDArray[np.uint8], bounds: NDArray[np.int64], order: NDArray[
             start = int(bounds[order[first]])
             yield buffer.data[start : start + length]
         else:
+            import pyarrow.compute as pc  # noqa: PLC0415 - a tenth of a second, for nothing where lists are long
+
             taken = pc.take(segments, pa.array(order[first:stop]), boundscheck=False)
             yield memoryview(taken.buffers()[2])[:length]
         done, first = done + length, stop

@@ -1,0 +1,86 @@
+"""What a command does not import: half a second is all that one without a pipeline or a model may take to start."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pytest
+
+from pipelines.jobs import OPTIONS as JOBS
+from tests.roots import Row, make_root, unit
+
+BEAM: Final = frozenset({"apache_beam", "grpc"})
+MODELS: Final = frozenset({"torch", "torchvision", "open_clip", "timm", "transformers", "safetensors", "PIL"})
+FAISS: Final = frozenset({"faiss"})
+TABLES: Final = frozenset({"pandas", "scipy", "pyarrow.dataset", "pyarrow.compute"})
+STORES: Final = frozenset({"s3fs", "gcsfs", "aiohttp", "botocore", "fsspec.implementations.http"})
+PAGES: Final = frozenset({"jinja2", "tqdm"})
+HEAVY: Final = BEAM | MODELS | FAISS | TABLES | STORES | PAGES
+
+CASES: Final[dict[str, tuple[tuple[str, ...], frozenset[str]]]] = {
+    "search --vector": (("search", "--root", "{root}", "--vector", "{vector}"), FAISS),
+    "search --vector --html": (
+        ("search", "--root", "{root}", "--vector", "{vector}", "--html", "{page}"), FAISS | {"PIL", "jinja2"},
+    ),
+    "inspect": (("inspect", "--root", "{root}"), frozenset()),
+    "inspect --files": (("inspect", "--root", "{root}", "--files"), frozenset()),
+    "verify": (("verify", "--root", "{root}"), frozenset()),
+    "gc": (("gc", "--root", "{root}"), frozenset()),
+    "rollback": (("rollback", "--root", "{root}", "--to", "1"), frozenset()),
+    "plan": (("plan", "--num-vectors", "1e9", "--dim", "512"), FAISS | {"safetensors"}),
+}  # fmt: skip
+"""Each command, and which of the heavy modules it may load."""
+
+CODE: Final = """
+import json, sys
+from pipelines import cli
+try:
+    code = cli.main(sys.argv[1:])
+except SystemExit as ended:
+    code = ended.code
+sys.stderr.write("\\n" + json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A root, a vector to look for, and where a page may go."""
+    folder = tmp_path_factory.mktemp("imports")
+    make_root(folder / "root", [Row("a", unit(0)), Row("b", unit(90))])
+    np.save(folder / "vector.npy", np.array(unit(1), np.float32))
+    return {"root": str(folder / "root"), "vector": str(folder / "vector.npy"), "page": str(folder / "page.html")}
+
+
+def loaded_by(argv: list[str], folder: Path) -> set[str]:
+    """The modules that a command has loaded when it ends; it ends well, or finds fault with a root made by hand."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *argv],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code in (0, 1 if argv[0] == "verify" else 0), done.stderr
+    return set(modules)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_without_a_pipeline_loads_nothing_heavy(name: str, files: dict[str, str], tmp_path: Path) -> None:
+    words, allowed = CASES[name]
+    assert loaded_by([word.format(**files) for word in words], tmp_path) & HEAVY <= allowed
+
+
+@pytest.mark.parametrize("command", sorted(JOBS))
+def test_the_help_of_a_job_needs_no_beam(command: str, tmp_path: Path) -> None:
+    assert not loaded_by([command, "--help"], tmp_path) & HEAVY
+
+
+def test_the_help_of_pixdex_needs_not_even_numbers(tmp_path: Path) -> None:
+    light = {"numpy", "pyarrow", "msgspec", "importlib.metadata"}
+    assert not loaded_by(["--help"], tmp_path) & (HEAVY | light)
