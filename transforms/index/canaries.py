@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.generations.tombstones import Tombstones
+from transforms.index.assignment import padded
 from transforms.index.encode import encode_batches
 from transforms.index.open_trained import OpenTrained
 from transforms.index.scan import search_lists
@@ -278,9 +279,8 @@ def _distances(queries: NDArray[np.float32], vectors: NDArray[np.float32], metri
     if metric == "l1":
         one_by_one: NDArray[np.float32] = faiss.pairwise_distances(queries, vectors, faiss.METRIC_L1)
         return one_by_one
-    # In float64, of which rounding leaves nothing that tells how many rows came together, and where a row stood among
-    # them: the kernels of some processors (OpenBLAS's for Haswell) sum the edges of a tile in another order.
-    products = (queries.astype(np.float64) @ vectors.astype(np.float64).T).astype(np.float32)
+    # In a slot of one shape, as in the code: the last bits do not tell how many rows came together.
+    products = (queries @ padded(vectors, BATCH_ROWS).T)[:, : len(vectors)]
     if metric == "ip":
         return -products
     norms = np.einsum("ij,ij->i", vectors, vectors)

@@ -56,7 +56,8 @@ def encode_batches(
     Vector transform, nearest list, then the code that faiss would store in it. Every product has `batch_rows` rows,
     padded with zeros: in the transform these are a batch, in the code any consecutive ones of all that were given, so
     that behind a batch which lost rows a row's two places differ. With numpy's own BLAS a row's bytes depend on
-    neither place. Several batches at a time are faster, because assignment groups their rows.
+    neither place where the processor has AVX-512, and by a last bit elsewhere. Several batches at a time are faster,
+    because assignment groups their rows.
 
     Memory: the vectors of all of these batches behind the transforms, twice; before them, of one.
 
