@@ -116,11 +116,11 @@ def check_shape(cluster: Cluster, options: argparse.Namespace) -> None:
     Raises:
         ClusterError: it has another number of TaskManagers, or of slots.
     """
-    stands = {"--task-managers": len(cluster.task_managers), "--slots": cluster.slots}
+    has = {"--task-managers": len(cluster.task_managers), "--slots": cluster.slots}
     asked = {"--task-managers": options.task_managers, "--slots": options.slots}
     for flag, number in asked.items():
-        if number not in (None, stands[flag]):
-            raise ClusterError(f"this cluster was started with {flag} {stands[flag]}: python {__file__} stop, first")
+        if number not in (None, has[flag]):
+            raise ClusterError(f"this cluster was started with {flag} {has[flag]}: python {__file__} stop, first")
 
 
 def planned(options: argparse.Namespace) -> Cluster:

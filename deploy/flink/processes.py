@@ -1,4 +1,8 @@
-"""Processes that belong to a run folder: a file with the id and a log for each, and nothing else is ever stopped."""
+"""Processes that belong to a run folder: a file with the id and a log for each, and nothing else is ever stopped.
+
+When a process started is read from /proc, in ticks since the machine did: psutil gives the time of day, which a clock
+that is put right moves, and a process would be taken for another.
+"""
 
 import contextlib
 import os

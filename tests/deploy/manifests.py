@@ -82,8 +82,8 @@ def read() -> list[Manifest]:
 
 def one(kind: str, name: str | None = None) -> Manifest:
     """Returns the only manifest of a kind, and of a name if one is given."""
-    (found,) = [each for each in read() if each.kind == kind and name in (None, each.name)]
-    return found
+    (manifest,) = [each for each in read() if each.kind == kind and name in (None, each.name)]
+    return manifest
 
 
 def flink_pod_templates(flink: Manifest) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -27,7 +27,7 @@ PROBE = Path(__file__).with_name("airflow_probe.py")
 
 def commands_in(source: str) -> dict[str, list[str]]:
     """Returns the commands of pixdex that a Python file holds as constants."""
-    found = {}
+    constants = {}
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             try:
@@ -35,8 +35,8 @@ def commands_in(source: str) -> dict[str, list[str]]:
             except ValueError:
                 continue
             if isinstance(value, tuple) and value[0] == "pixdex":
-                found[statement.targets[0].id] = [str(word) for word in value]
-    return found
+                constants[statement.targets[0].id] = [str(word) for word in value]
+    return constants
 
 
 COMMANDS = commands_in(DAG.read_text())
@@ -147,10 +147,10 @@ def test_a_task_starts_the_pod_that_the_cron_job_starts(seen_by_airflow: Any, ta
     pod = seen_by_airflow["dags"]["pixdex_nightly"]["tasks"][task]["pod"]
     kubernetes_validate.validate(pod, versions.read()["KUBERNETES"], strict=True)
     (container,) = pod["spec"]["containers"]
-    made = manifests.Container(manifests.one("CronJob"), pod["spec"], container)
+    of_the_task = manifests.Container(manifests.one("CronJob"), pod["spec"], container)
     expected = of_the_cron_job()
-    assert made.command == COMMANDS[command]
-    assert (made.image, made.security) == (expected.image, expected.security)
+    assert of_the_task.command == COMMANDS[command]
+    assert (of_the_task.image, of_the_task.security) == (expected.image, expected.security)
     assert (pod["metadata"]["namespace"], pod["spec"]["automountServiceAccountToken"]) == ("pixdex", False)
     for field in ("resources", "volumeMounts"):
         assert container[field] == expected.content[field]

@@ -80,10 +80,10 @@ def test_every_parameter_of_a_job_becomes_a_flag_that_it_takes(job: str) -> None
         value = "true" if flag else job if name == "job" else values.get(name, other)
         assert all(re.fullmatch(pattern, value) for pattern in each.get("regexes", ()))
         given.append(f"--{name}={value}")
-    found, *words = launch.words_of(given)
+    named, *words = launch.words_of(given)
     line = command_line.read(job, "", words, OPTIONS[job])
     options = line.options
-    assert found == job
+    assert named == job
     if job == "embed":
         assert (options.no_normalize, options.seed, options.metric_type) == (True, 1, "l2")
     else:
@@ -165,8 +165,8 @@ def make(folder: Path, settings: dict[str, str], *tools: str) -> "subprocess.Com
 
 
 def test_the_template_is_of_the_image_and_tells_its_parameters(tmp_path: Path) -> None:
-    made = make(tmp_path, {**SETTINGS, "ENCODERS": "demo timm:x"}, "docker", "gcloud")
-    assert made.returncode == 0, made.stderr
+    done = make(tmp_path, {**SETTINGS, "ENCODERS": "demo timm:x"}, "docker", "gcloud")
+    assert done.returncode == 0, done.stderr
     spec = "--image=some-registry/pixdex:1 --sdk-language=PYTHON --metadata-file=deploy/dataflow/metadata.json"
     assert (tmp_path / "asked").read_text().splitlines() == [
         "docker build --file deploy/Dockerfile --tag some-registry/pixdex:1 --build-arg ENCODERS=demo timm:x .",
@@ -177,13 +177,13 @@ def test_the_template_is_of_the_image_and_tells_its_parameters(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_missing_setting_is_named(tmp_path: Path, name: str) -> None:
-    made = make(tmp_path, {key: value for key, value in SETTINGS.items() if key != name}, "docker", "gcloud")
-    assert made.returncode == 2
-    assert made.stderr.startswith(f"template.sh: {name} is missing")
+    done = make(tmp_path, {key: value for key, value in SETTINGS.items() if key != name}, "docker", "gcloud")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"template.sh: {name} is missing")
 
 
 @pytest.mark.parametrize("tool", ["docker", "gcloud"])
 def test_a_missing_tool_is_named(tmp_path: Path, tool: str) -> None:
-    made = make(tmp_path, SETTINGS, *{"docker", "gcloud"} - {tool})
-    assert made.returncode == 1
-    assert made.stderr.startswith(f"template.sh: {tool} is missing")
+    done = make(tmp_path, SETTINGS, *{"docker", "gcloud"} - {tool})
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"template.sh: {tool} is missing")

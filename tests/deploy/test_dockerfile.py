@@ -35,15 +35,15 @@ class Instruction:
 
 def read_instructions() -> list[Instruction]:
     lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.lstrip().startswith("#")]
-    found = []
+    instructions = []
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
         if not line.strip():
             continue
         name, *words = line.split()
         flags = [word for word in words if word.startswith("--") and name in ("COPY", "FROM")]
         pairs = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
-        found.append(Instruction(name, pairs, [word for word in words if word not in flags]))
-    return found
+        instructions.append(Instruction(name, pairs, [word for word in words if word not in flags]))
+    return instructions
 
 
 INSTRUCTIONS: Final = read_instructions()

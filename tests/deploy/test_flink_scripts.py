@@ -22,9 +22,9 @@ def commands(tmp_path: Path) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("bash", "dirname", "mkdir", "mktemp", "rm", "mv", "tail", "grep", "tar", "cat"):
-        found = shutil.which(name)
-        assert found is not None
-        (folder / name).symlink_to(found)
+        program = shutil.which(name)
+        assert program is not None
+        (folder / name).symlink_to(program)
     return folder
 
 
@@ -159,9 +159,9 @@ def test_a_process_with_an_id_that_was_used_before_is_left_alone(tmp_path: Path)
 
 @pytest.mark.parametrize("words", [("--task-managers", "2"), ("--slots", "4")])
 def test_a_cluster_that_stands_is_not_started_in_another_shape(tmp_path: Path, words: tuple[str, str]) -> None:
-    stands = {"flink": "f", "java": "j", "slots": 2, "namespaces": [], "subnet": ""}
+    shape = {"flink": "f", "java": "j", "slots": 2, "namespaces": [], "subnet": ""}
     ports = dict.fromkeys(("rest_port", "job_port", "pool_port", "rpc_port"), 1)
-    (tmp_path / "cluster.json").write_text(json.dumps(stands | ports))
+    (tmp_path / "cluster.json").write_text(json.dumps(shape | ports))
     said = refused(sys.executable, FLINK / "cluster.py", "start", "--run-dir", tmp_path, *words)
     assert f"started with {words[0]}" in said and "stop" in said
     assert (tmp_path / "cluster.json").exists()

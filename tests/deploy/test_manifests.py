@@ -123,10 +123,10 @@ def test_the_kustomization_renames_the_image_everywhere(tmp_path: Path) -> None:
     shutil.copytree(manifests.KUBERNETES, tmp_path / "kubernetes")
     kustomization = tmp_path / "kubernetes" / "kustomization.yaml"
     kustomization.write_text(kustomization.read_text().replace("newName: pixdex", "newName: team/pixdex"))
-    made = subprocess.run(
+    rendered = subprocess.run(
         ["kubectl", "kustomize", str(kustomization.parent)], capture_output=True, check=True, encoding="utf-8"
     )
-    images = set(re.findall(r"image: (.*pixdex.*)", made.stdout))
+    images = set(re.findall(r"image: (.*pixdex.*)", rendered.stdout))
     assert images == {f"team/pixdex:{versions.of_pixdex()}"}
 
 

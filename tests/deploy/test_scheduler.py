@@ -145,8 +145,8 @@ def test_a_missing_setting_is_named(tmp_path: Path, name: str) -> None:
 
 def test_a_missing_gcloud_is_named(tmp_path: Path) -> None:
     for tool in ("bash", "dirname"):
-        found = subprocess.run(["sh", "-c", f"command -v {shlex.quote(tool)}"], capture_output=True, check=True)
-        (tmp_path / tool).symlink_to(found.stdout.decode().strip())
+        where = subprocess.run(["sh", "-c", f"command -v {shlex.quote(tool)}"], capture_output=True, check=True)
+        (tmp_path / tool).symlink_to(where.stdout.decode().strip())
     said = subprocess.run(
         [str(tmp_path / "bash"), str(SCHEDULER / "schedule.sh")],
         env={"PATH": str(tmp_path), **SETTINGS},

@@ -83,21 +83,21 @@ def mentions(deploy: Path = DEPLOY) -> Iterator[Mention]:
             continue
         text = path.read_text(encoding="utf-8")
         for product, pattern in _BEHIND_A_NAME.items():
-            for found in pattern.finditer(text):
-                yield Mention(relative, found.start(1), found[1], product)
-        for found in _ARGUMENT.finditer(text):
-            yield Mention(relative, found.start(2), found[2], found[1])
-        pinned = {found.start(2) for found in _PIN.finditer(text) if path.name == "requirements.txt"}
-        for found in _OF_THREE_PARTS.finditer(text):
-            if found[0] not in NO_PRODUCT and found.start() not in pinned:
-                yield Mention(relative, found.start(), found[0], None)
+            for match in pattern.finditer(text):
+                yield Mention(relative, match.start(1), match[1], product)
+        for match in _ARGUMENT.finditer(text):
+            yield Mention(relative, match.start(2), match[2], match[1])
+        pinned = {match.start(2) for match in _PIN.finditer(text) if path.name == "requirements.txt"}
+        for match in _OF_THREE_PARTS.finditer(text):
+            if match[0] not in NO_PRODUCT and match.start() not in pinned:
+                yield Mention(relative, match.start(), match[0], None)
 
 
 def pins(deploy: Path = DEPLOY) -> Iterator[tuple[Path, NormalizedName, str]]:
     """Yields file, package and version of every pin of every `requirements.txt`."""
     for path in sorted(deploy.rglob("requirements.txt")):
-        for found in _PIN.finditer(path.read_text(encoding="utf-8")):
-            yield path.relative_to(deploy), canonicalize_name(found[1]), found[2]
+        for match in _PIN.finditer(path.read_text(encoding="utf-8")):
+            yield path.relative_to(deploy), canonicalize_name(match[1]), match[2]
 
 
 def disagreements(deploy: Path = DEPLOY) -> list[str]:

@@ -1,7 +1,6 @@
 """What a job says when what it works with dies or is broken, and that the same command ends with the same bytes."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -173,21 +172,27 @@ def test_every_one_of_two_task_managers_embeds(
 # --- pools that are broken -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def broken_pool(tmp_path: Path) -> Iterator[str]:
+POOL = """
+import os, sys
+from pipelines import worker_pool
+os.environ["PYTHONPATH"] = sys.argv[1]
+with worker_pool.serving(0) as port:
+    print(port, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def broken_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A pool whose Python breaks once the pool has started."""
-    later = tmp_path / "later"
-    later.mkdir()
-    environment = {**os.environ, "PYTHONPATH": f"{later}{os.pathsep}{REPOSITORY}"}
-    command = [sys.executable, "-m", "pipelines.worker_pool", "--port", "0"]
-    pool = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", env=environment)
-    assert pool.stderr is not None
-    said = re.search(r"localhost:\d+", pool.stderr.readline())
-    assert said is not None
-    (later / "sitecustomize.py").write_text("raise SystemExit('no such library')\n")
-    yield said[0]
-    pool.terminate()
-    pool.wait(20)
+    folder = tmp_path_factory.mktemp("later")
+    (folder / "sitecustomize.py").write_text("raise SystemExit('no such library')\n")
+    command = [sys.executable, "-c", POOL, str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", cwd=REPOSITORY
+    ) as pool:
+        assert pool.stdout is not None
+        yield f"localhost:{pool.stdout.readline().strip()}"
 
 
 @pytest.mark.parametrize("runner", ["embed", "flink"])
