@@ -179,8 +179,8 @@ def _bytes(store: Store, generation: Generation) -> dict[str, int]:
 
 def _deltas(store: Store, generation: Generation) -> dict[str, int]:
     """How many shard indexes a search scans beside the merged one, and how many codes they have."""
-    found = [block for block in tables.blocks_of(store, generation) if not block.merged and block.rows]
-    return {"files": len(found), "rows": sum(block.rows for block in found)}
+    deltas = [block for block in tables.blocks_of(store, generation) if not block.merged and block.rows]
+    return {"files": len(deltas), "rows": sum(block.rows for block in deltas)}
 
 
 def _summary(store: Store, number: int) -> dict[str, Any]:

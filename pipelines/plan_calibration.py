@@ -26,15 +26,15 @@ _START = "import apache_beam, faiss, pyarrow.parquet, transforms.runs.run"
 def calibrate() -> Rates:
     """Measures everything in about a minute, telling each figure, and keeps it for later plans."""
     console.say("measuring this machine; whatever else runs on it makes the rates lower")
-    found = {}
+    figures = {}
     with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
         for measured in measure.measure(Path(folder)):
-            found[measured.name] = _told(measured.name, measured.value)
+            figures[measured.name] = _told(measured.name, measured.value)
     graph, stage = _graph_seconds()
-    found["graph_seconds"], found["stage_seconds"] = _told("graph_seconds", graph), _told("stage_seconds", stage)
-    found["start_seconds"] = _told("start_seconds", _start_seconds())
-    found |= {name: _told(name, getattr(rates.DEFAULT, name), assumed=True) for name in sorted(rates.ASSUMED)}
-    measured_here = msgspec.convert({"machine": _machine(), "measured": measure.today(), **found}, Rates)
+    figures["graph_seconds"], figures["stage_seconds"] = _told("graph_seconds", graph), _told("stage_seconds", stage)
+    figures["start_seconds"] = _told("start_seconds", _start_seconds())
+    figures |= {name: _told(name, getattr(rates.DEFAULT, name), assumed=True) for name in sorted(rates.ASSUMED)}
+    measured_here = msgspec.convert({"machine": _machine(), "measured": measure.today(), **figures}, Rates)
     console.say(f"kept in {rates.save(measured_here)}")
     return measured_here
 

@@ -99,8 +99,8 @@ def from_worker(error: BaseException) -> PixdexError | KeyboardInterrupt | None:
     """
     if isinstance(error, PixdexError):
         return type(error)(re.sub(_STEP, "", str(error), flags=re.MULTILINE))
-    if found := _WORKER_ERROR.findall(str(error)):
-        kind, message = found[-1]
+    if raised := _WORKER_ERROR.findall(str(error)):
+        kind, message = raised[-1]
         return UsageError(message) if kind == "UsageError" else PixdexError(message)
     if _WORKER_INTERRUPTED.search(str(error)):
         return KeyboardInterrupt()

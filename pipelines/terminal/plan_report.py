@@ -13,12 +13,12 @@ _SMALL: Final = 0.001
 """Stages below this share of the whole are left out of the formulas."""
 
 
-def as_json(found: Forecast, notes: Sequence[str]) -> dict[str, Any]:
+def as_json(forecast: Forecast, notes: Sequence[str]) -> dict[str, Any]:
     """Returns all of a plan; sizes are bytes, durations seconds (null: not known) and hours.
 
     Where `embedding` is null, the rate of the encoder is not known: `seconds`, `hours` and `bottleneck` leave it out.
     """
-    load, machines, rates = found.load, found.machines, found.rates
+    load, machines, rates = forecast.load, forecast.machines, forecast.rates
     files, storage = load.files, load.storage
     return {
         "vectors": load.rows,
@@ -40,21 +40,21 @@ def as_json(found: Forecast, notes: Sequence[str]) -> dict[str, Any]:
         "cores": machines.cores,
         "bandwidth_bytes": machines.bandwidth,
         "object_store": load.object_store,
-        "worker_memory_bytes": max(stage.memory.bytes for stage in found.stages if stage.memory),
+        "worker_memory_bytes": max(stage.memory.bytes for stage in forecast.stages if stage.memory),
         "worker_disk_bytes": load.scratch * machines.at_a_time,
-        "stages": [_stage_json(stage) for stage in found.stages],
-        "seconds": round(found.seconds, 3),
-        "hours": round(found.seconds / 3600, 6),
-        "embedding": None if found.embedding is None else round(found.embedding, 3),
-        "bottleneck": found.bottleneck,
+        "stages": [_stage_json(stage) for stage in forecast.stages],
+        "seconds": round(forecast.seconds, 3),
+        "hours": round(forecast.seconds / 3600, 6),
+        "embedding": None if forecast.embedding is None else round(forecast.embedding, 3),
+        "bottleneck": forecast.bottleneck,
         "rates": {"machine": rates.machine, "measured": rates.measured, "assumed": sorted(ASSUMED), **rates.values()},
         "notes": list(notes),
     }
 
 
-def text_of(found: Forecast, notes: Sequence[str]) -> str:
+def text_of(forecast: Forecast, notes: Sequence[str]) -> str:
     """Returns the same for people, with every formula."""
-    parts = [_facts(found), _stages(found), _formulas(found), _memory(found), _rates(found)]
+    parts = [_facts(forecast), _stages(forecast), _formulas(forecast), _memory(forecast), _rates(forecast)]
     return "\n\n".join([*parts, *(f"note: {note}" for note in notes)])
 
 
@@ -70,10 +70,10 @@ def _stage_json(stage: StageForecast) -> dict[str, Any]:
     }
 
 
-def _facts(found: Forecast) -> str:
-    load, machines = found.load, found.machines
+def _facts(forecast: Forecast) -> str:
+    load, machines = forecast.load, forecast.machines
     storage = {kind: size for kind, size in load.storage.items() if size}
-    unknown = any(stage.seconds is None for stage in found.stages)
+    unknown = any(stage.seconds is None for stage in forecast.stages)
     network = f", {bytes_text(machines.bandwidth)}/s to the storage" if machines.bandwidth else ""
     disk = f", {bytes_text(load.scratch * machines.at_a_time)} of disk each" if load.scratch else ""
     uncounted = ", embedding not counted: give --items-per-second" if unknown else ""
@@ -90,19 +90,19 @@ def _facts(found: Forecast) -> str:
         ("files", f"{sum(load.files.values()):,}, and {load.markers:,} markers"),
         ("storage", f"{bytes_text(sum(storage.values()))}: {kinds}"),
         ("workers", f"{machines.workers:,} of {machines.cores} cores{network}{disk}"),
-        ("time", f"{duration_text(found.seconds)}{uncounted}"),
-        ("bottleneck", f"{found.bottleneck}{' of the stages that are counted' if unknown else ''}"),
+        ("time", f"{duration_text(forecast.seconds)}{uncounted}"),
+        ("bottleneck", f"{forecast.bottleneck}{' of the stages that are counted' if unknown else ''}"),
     ]
     room = max(len(name) for name, _ in facts)
     return "\n".join(f"{name:<{room}}  {text}" for name, text in facts)
 
 
-def _stages(found: Forecast) -> str:
+def _stages(forecast: Forecast) -> str:
     columns = [Column("stage"), *(Column(name, "right") for name in ("tasks", "reads", "writes", "memory", "time", ""))]
     rows = []
-    for stage in (stage for stage in found.stages if stage.cost.tasks):
+    for stage in (stage for stage in forecast.stages if stage.cost.tasks):
         seconds = stage.seconds
-        share = "" if seconds is None else f"{100 * seconds / found.seconds:.0f} %"
+        share = "" if seconds is None else f"{100 * seconds / forecast.seconds:.0f} %"
         time = "not known" if seconds is None else duration_text(seconds)
         memory = bytes_text(stage.memory.bytes) if stage.memory else ""
         cost = stage.cost
@@ -112,38 +112,38 @@ def _stages(found: Forecast) -> str:
     return text_table.render(columns, rows)
 
 
-def _formulas(found: Forecast) -> str:
-    threads = found.machines.threads
-    each = found.rates.file_seconds
+def _formulas(forecast: Forecast) -> str:
+    threads = forecast.machines.threads
+    each = forecast.rates.file_seconds
     rows = []
-    for stage in found.stages:
-        if stage.seconds is None or stage.seconds < _SMALL * found.seconds:
+    for stage in forecast.stages:
+        if stage.seconds is None or stage.seconds < _SMALL * forecast.seconds:
             continue
         name, small = stage.cost.stage, stage.cost.small_reads
         for work in stage.cost.works:
-            rate = found.rates.of(work.rate, threads)
+            rate = forecast.rates.of(work.rate, threads)
             needs = duration_text(work.amount / rate)
             rows.append([name, work.what, work.formula, rate_text(work.rate, rate), needs])
         if small:
             rows.append([name, "small reads", f"{small:,}", f"{each:.4f} s each", duration_text(small * each)])
     columns = [Column("stage"), Column("work"), Column("formula"), Column("a task", "right"), Column("in all", "right")]
-    storage = found.machines.bandwidth
+    storage = forecast.machines.bandwidth
     head = (
-        f"A stage takes ⌈tasks / {found.machines.slots:,}⌉ x (work / tasks + {found.rates.marker_seconds:.3f} s) "
-        f"+ {found.rates.stage_seconds:.3f} s; a task has {threads} threads."
+        f"A stage takes ⌈tasks / {forecast.machines.slots:,}⌉ x (work / tasks + {forecast.rates.marker_seconds:.3f} s) "
+        f"+ {forecast.rates.stage_seconds:.3f} s; a task has {threads} threads."
         + (" It takes no less than its bytes take between workers and storage." if storage else "")
     )
     return f"{head}\n{text_table.render(columns, rows)}"
 
 
-def _memory(found: Forecast) -> str:
-    peaks = {stage.memory.stage: stage.memory for stage in found.stages if stage.memory}
+def _memory(forecast: Forecast) -> str:
+    peaks = {stage.memory.stage: stage.memory for stage in forecast.stages if stage.memory}
     lines = (f"  {task.stage:<6}  {bytes_text(task.bytes):>10}  {task.task}: {task}" for task in peaks.values())
     return "\n".join(["Memory of a worker:", *lines])
 
 
-def _rates(found: Forecast) -> str:
-    rates = found.rates
+def _rates(forecast: Forecast) -> str:
+    rates = forecast.rates
     rows = [[name, rate_text(name, value), _whose(name)] for name, value in rates.values().items()]
     head = f"Rates of {rates.machine}, {rates.measured} (pixdex plan --calibrate measures this machine):"
     return f"{head}\n{text_table.render([Column('rate'), Column('value', 'right'), Column('')], rows)}"

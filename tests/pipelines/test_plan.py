@@ -32,8 +32,8 @@ def _no_measured_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
     assert plan.main(["--json", *argv]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return figures
 
 
 def build_vectors(folder: Path, capsys: pytest.CaptureFixture[str], rows: int, *argv: str) -> Path:
@@ -48,11 +48,11 @@ def build_vectors(folder: Path, capsys: pytest.CaptureFixture[str], rows: int, *
 
 @pytest.mark.parametrize("vectors", SIZES)
 def test_every_size_has_a_plan_with_a_bottleneck(vectors: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = planned(capsys, "--num-vectors", vectors, "--dim", "512", "--workers", "100", "--cores", "8")
-    assert found["vectors"] == int(float(vectors))
-    assert found["bottleneck"] in STAGES
-    assert found["hours"] > 0
-    assert found["blocks"] <= found["shards"]
+    figures = planned(capsys, "--num-vectors", vectors, "--dim", "512", "--workers", "100", "--cores", "8")
+    assert figures["vectors"] == int(float(vectors))
+    assert figures["bottleneck"] in STAGES
+    assert figures["hours"] > 0
+    assert figures["blocks"] <= figures["shards"]
 
 
 def test_the_json_names_the_same_things_for_every_size(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,10 +67,10 @@ def test_the_json_names_the_same_things_for_every_size(capsys: pytest.CaptureFix
 
 
 def test_the_stages_are_those_of_a_build(capsys: pytest.CaptureFixture[str]) -> None:
-    found = planned(capsys, "--num-vectors", "1e9", "--dim", "512")
-    assert [stage["stage"] for stage in found["stages"]] == list(STAGES)
-    assert found["seconds"] == pytest.approx(
-        sum(stage["seconds"] for stage in found["stages"]) + found["rates"]["start_seconds"], abs=0.1
+    figures = planned(capsys, "--num-vectors", "1e9", "--dim", "512")
+    assert [stage["stage"] for stage in figures["stages"]] == list(STAGES)
+    assert figures["seconds"] == pytest.approx(
+        sum(stage["seconds"] for stage in figures["stages"]) + figures["rates"]["start_seconds"], abs=0.1
     )
 
 
@@ -157,8 +157,8 @@ def test_a_plan_says_that_embedding_is_not_in_it(capsys: pytest.CaptureFixture[s
 
 def test_embedding_waits_for_the_network_too(capsys: pytest.CaptureFixture[str]) -> None:
     pictures = ["--num-vectors", "1e8", "--dim", "512", "--item-bytes", "2M", "--items-per-second", "1e5"]
-    found = planned(capsys, *pictures, "--workers", "10", "--bandwidth", "1G")
-    embed = next(stage for stage in found["stages"] if stage["stage"] == "embed")
+    figures = planned(capsys, *pictures, "--workers", "10", "--bandwidth", "1G")
+    embed = next(stage for stage in figures["stages"] if stage["stage"] == "embed")
     assert embed["seconds"] == pytest.approx((embed["reads_bytes"] + embed["writes_bytes"]) / (10 << 30), rel=0.01)
 
 
@@ -270,22 +270,22 @@ def test_it_starts_without_beam_and_torch() -> None:
 def test_a_plan_is_what_a_build_does(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, dim = 70_000, 16
     root = build_vectors(tmp_path, capsys, rows, "--index-key", key)
-    found = planned(capsys, "--root", str(root))
+    figures = planned(capsys, "--root", str(root))
     store = Store.at(str(root))
     run, generation = Run(store, 1), published.current(store)
-    made = store.read_record("plans/000001/plan.json", Plan)
+    plan_of_build = store.read_record("plans/000001/plan.json", Plan)
     assert generation is not None
-    assert (found["vectors"], found["dim"]) == (rows, dim)
-    assert (found["index_key"], found["nlist"]) == (made.index_key, generation.trained.nlist)
-    assert (found["shards"], found["blocks"]) == (made.shards, made.blocks)
-    assert found["code_bytes"] == generation.trained.code_size
-    tasks = {stage["stage"]: stage["tasks"] for stage in found["stages"]}
+    assert (figures["vectors"], figures["dim"]) == (rows, dim)
+    assert (figures["index_key"], figures["nlist"]) == (plan_of_build.index_key, generation.trained.nlist)
+    assert (figures["shards"], figures["blocks"]) == (plan_of_build.shards, plan_of_build.blocks)
+    assert figures["code_bytes"] == generation.trained.code_size
+    tasks = {stage["stage"]: stage["tasks"] for stage in figures["stages"]}
     for stage in ("embed", "sample", "route", "cells", "pass1", "add"):
         marker = run.stage_marker(stage)
         assert marker is not None
         assert marker.tasks == tasks[stage], stage
-    assert found["storage_bytes"]["lists"] == pytest.approx(rows * (generation.trained.code_size + 8))
-    assert found["storage_bytes"]["index"] == pytest.approx(generation.index.bytes, rel=0.05)
+    assert figures["storage_bytes"]["lists"] == pytest.approx(rows * (generation.trained.code_size + 8))
+    assert figures["storage_bytes"]["index"] == pytest.approx(generation.index.bytes, rel=0.05)
 
 
 def test_a_root_without_an_index_says_what_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

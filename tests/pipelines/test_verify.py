@@ -31,14 +31,14 @@ Capture = pytest.CaptureFixture[str]
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a collection and a root of a build and a night: with a delta, tombstones and rejects."""
     folder = tmp_path_factory.mktemp("nights")
-    made = collection(folder / "sources", pictures=120, rows=40)
-    made.pictures["bad"] = -1
-    made.write()
+    sources = collection(folder / "sources", pictures=120, rows=40)
+    sources.pictures["bad"] = -1
+    sources.write()
     root = folder / "root"
-    assert build.main(["--root", str(root), *made.arguments, "--index-key", "IVF4,Flat"]) == 0
-    made.pictures |= {"second": 502, "worse": -2}
-    del made.pictures["p003"], made.rows["k003"]
-    made.write()
+    assert build.main(["--root", str(root), *sources.arguments, "--index-key", "IVF4,Flat"]) == 0
+    sources.pictures |= {"second": 502, "worse": -2}
+    del sources.pictures["p003"], sources.rows["k003"]
+    sources.write()
     assert reindexing.run(root, "--max-tombstones", "1") == 0
     totals = generation_of(root).totals
     assert (deltas(root), totals.tombstones, totals.rejected) == (1, 3, 2)
@@ -106,8 +106,8 @@ def test_a_root_that_was_copied_to_an_object_store_is_whole(root: Path, capsys: 
 def test_a_root_that_was_built_on_an_object_store_is_whole_and_every_segment_is_looked_at(
     tmp_path: Path, capsys: Capture
 ) -> None:
-    made, store = collection(tmp_path, pictures=60, rows=0), Store.at(f"memory://{uuid.uuid4().hex}")
-    assert build.main(["--root", store.url, *made.arguments, "--index-key", "IVF1,Flat"]) == 0
+    sources, store = collection(tmp_path, pictures=60, rows=0), Store.at(f"memory://{uuid.uuid4().hex}")
+    assert build.main(["--root", store.url, *sources.arguments, "--index-key", "IVF1,Flat"]) == 0
     try:
         assert look(store.url, capsys)["ok"]
         segments = [file.path for file in store.walk("index")]

@@ -186,11 +186,11 @@ def test_every_step_says_what_memory_its_worker_should_have(graph: Graph) -> Non
 
 
 def test_every_step_of_ours_has_a_label_of_ours(graph: Graph) -> None:
-    own = OwnSteps()
-    graph.pipeline.visit(own)
-    assert {"Plan", "ListContainer", "CommitPlan", "EmbedPartition", "EmbedDone"} <= own.labels
+    steps = OwnSteps()
+    graph.pipeline.visit(steps)
+    assert {"Plan", "ListContainer", "CommitPlan", "EmbedPartition", "EmbedDone"} <= steps.labels
     # What Beam makes of the names of classes and functions has brackets.
-    assert [label for label in own.labels if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", label)] == []
+    assert [label for label in steps.labels if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", label)] == []
 
 
 def test_a_worker_works_on_one_task_at_a_time(graph: Graph) -> None:

@@ -200,8 +200,8 @@ JOB = "Pipeline job-1 failed in state FAILED: "
     ],
 )
 def test_why_a_runner_gave_a_job_up_is_one_line(why: str, words: str) -> None:
-    found = preflight.explained(RuntimeError(JOB + why), PipelineOptions(list(POOL)))
-    assert found is not None and words in str(found) and "\n" not in str(found)
+    error = preflight.explained(RuntimeError(JOB + why), PipelineOptions(list(POOL)))
+    assert error is not None and words in str(error) and "\n" not in str(error)
 
 
 @pytest.mark.parametrize("text", [JOB + "Traceback (most recent call last):\nValueError: a bug", "something else"])

@@ -109,14 +109,14 @@ def worker_raises(error: BaseException) -> BaseException | None:
 @pytest.mark.parametrize("kind", [UsageError, PixdexError])
 @pytest.mark.parametrize("text", ["row 'x' [1]: mend it", "ends with a bracket [a]", '그림: "q"'])
 def test_a_workers_error_comes_back_as_it_was_raised(kind: type[PixdexError], text: str) -> None:
-    found = worker_raises(kind(text))
-    assert type(found) is kind and str(found) == text
+    error = worker_raises(kind(text))
+    assert type(error) is kind and str(error) == text
 
 
 def test_a_workers_full_disk_is_one_line() -> None:
-    found = worker_raises(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    assert type(found) is PixdexError and str(found).startswith(os.strerror(errno.ENOSPC))
-    assert "while running" not in str(found)
+    error = worker_raises(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert type(error) is PixdexError and str(error).startswith(os.strerror(errno.ENOSPC))
+    assert "while running" not in str(error)
 
 
 def test_an_interrupt_that_a_worker_was_hit_by_is_one() -> None:
@@ -144,5 +144,5 @@ def test_a_workers_bug_stays_one(error: Exception) -> None:
     ],
 )
 def test_text_of_a_remote_worker_is_enough(text: str) -> None:
-    found = console.from_worker(RuntimeError(text))
-    assert type(found) is UsageError and str(found) == "no such column: a, b"
+    error = console.from_worker(RuntimeError(text))
+    assert type(error) is UsageError and str(error) == "no such column: a, b"
