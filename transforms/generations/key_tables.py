@@ -49,8 +49,8 @@ def hashes(values: pa.Array) -> NDArray[np.uint64]:
 
 def short_hashes(values: pa.Array) -> NDArray[np.uint64]:
     """Returns the xxh3_64 of strings: uint64 `(n,)`; what is compared for equality only needs no more."""
-    found = [xxhash.xxh3_64_intdigest(value) for value in values.cast(pa.binary()).to_pylist()]
-    return np.array(found, np.uint64)
+    hashed = [xxhash.xxh3_64_intdigest(value) for value in values.cast(pa.binary()).to_pylist()]
+    return np.array(hashed, np.uint64)
 
 
 def origin_of(container: str) -> int:
@@ -65,11 +65,11 @@ def reject_of(kind: str) -> int:
 
 def listed(keys: pa.Array, versions: pa.Array, start: int) -> NDArray[np.void]:
     """Returns the records (`LISTED`) of items of a table from position `start` on."""
-    found = np.empty(len(keys), LISTED)
-    found["high"], found["low"] = hashes(keys).T
-    found["version"] = short_hashes(versions)
-    found["position"] = start + np.arange(len(keys))
-    return found
+    items = np.empty(len(keys), LISTED)
+    items["high"], items["low"] = hashes(keys).T
+    items["version"] = short_hashes(versions)
+    items["position"] = start + np.arange(len(keys))
+    return items
 
 
 def records_of(data: bytes) -> NDArray[np.void]:
@@ -149,7 +149,7 @@ class Difference:
 
 def compare(
     known: NDArray[np.void],
-    found: NDArray[np.void],
+    listing: NDArray[np.void],
     unopened: NDArray[np.uint64],
     retry: NDArray[np.uint32] | None,
     damaged: NDArray[np.int64] | None = None,
@@ -158,17 +158,17 @@ def compare(
 
     Args:
         known: entries (`ENTRY`) of the current generation.
-        found: items (`LISTED`) as they are now.
+        listing: items (`LISTED`) as they are now.
         unopened: origins whose items are all unchanged, and were not listed.
         retry: types of rejects to be tried again though they did not change; empty: all; None: none.
         damaged: shards whose items are to be embedded again though they did not change; None: none.
     """
-    place = place_among(found, known)
+    place = place_among(listing, known)
     is_known = place >= 0
     matched = place[is_known]
-    same = np.zeros(len(found), np.bool_)
-    same[is_known] = found["version"][is_known] == known["version"][matched]
-    again = np.zeros(len(found), np.bool_)
+    same = np.zeros(len(listing), np.bool_)
+    same[is_known] = listing["version"][is_known] == known["version"][matched]
+    again = np.zeros(len(listing), np.bool_)
     if retry is not None:
         kinds = known["reject"][matched]
         again[is_known] = (kinds != 0) & (np.isin(kinds, retry) if len(retry) else True)
@@ -193,7 +193,7 @@ def compare(
         rejected=int((stays & rejected).sum()),
         retried=int(again.sum()),
     )
-    clashes = np.zeros(len(found), np.bool_)
+    clashes = np.zeros(len(listing), np.bool_)
     clashes[is_known] = np.isin(known["origin"][matched], unopened)
     return Difference(~same | again, removed, clashes, counts)
 

@@ -55,8 +55,8 @@ class Tombstones:
             return np.zeros(ids.shape, np.bool_)
         numbers, rows = split_ids(ids)
         places = np.minimum(np.searchsorted(self.shards, numbers), len(self.shards) - 1)
-        found = (self.bits[places, rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
-        dead: NDArray[np.bool_] = (found != 0) & (self.shards[places] == numbers)
+        bits = (self.bits[places, rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
+        dead: NDArray[np.bool_] = (bits != 0) & (self.shards[places] == numbers)
         return dead
 
     def are_alive(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -66,8 +66,8 @@ class Tombstones:
     @property
     def counts(self) -> NDArray[np.int64]:
         """How many rows of each of the shards are dead, int64 `(n,)`."""
-        found: NDArray[np.int64] = np.bitwise_count(self.bits).sum(axis=1, dtype=np.int64)
-        return found
+        dead: NDArray[np.int64] = np.bitwise_count(self.bits).sum(axis=1, dtype=np.int64)
+        return dead
 
     @property
     def count_by_shard(self) -> dict[int, int]:

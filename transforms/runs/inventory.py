@@ -205,11 +205,11 @@ def _dead_shards(run: Run) -> list[int]:
 
 def _added(run: Run) -> list[BlockMember]:
     """The shard indexes that the add stage made."""
-    found = []
+    blocks = []
     cut = list(blocks_to_add(run))
     for block, marker in zip(cut, run.markers("add", range(len(cut)), ListsMarker), strict=True):
-        found.append(BlockMember(marker.lists, marker.rows, block.first_shard, block.stop_shard - 1, merged=False))
-    return found
+        blocks.append(BlockMember(marker.lists, marker.rows, block.first_shard, block.stop_shard - 1, merged=False))
+    return blocks
 
 
 def _compacted(run: Run) -> list[BlockMember]:

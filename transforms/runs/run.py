@@ -67,13 +67,13 @@ class Run:
         Raises:
             PixdexError: it is not, for this machine sees another folder under the name of the root.
         """
-        found = self.store.find_record(layout.request(self.generation), Request)
-        if found is None:
+        request = self.store.find_record(layout.request(self.generation), Request)
+        if request is None:
             raise PixdexError(
                 f"{self.store.url} on {socket.gethostname()} is not the root of this job: mount that on every worker, "
                 "and the sources, under the same paths, or use a bucket"
             )
-        return found
+        return request
 
     @cached_property
     def plan(self) -> Plan:
@@ -125,13 +125,13 @@ class Run:
             PixdexError: the marker answers another task: the root was written by something else.
         """
         path = layout.marker(self.generation, stage, task)
-        found = self.store.find_record(path, kind)
-        if found is not None and (stands := getattr(found, "digest", None)) != digest:
+        marker = self.store.find_record(path, kind)
+        if marker is not None and (answered_digest := getattr(marker, "digest", None)) != digest:
             raise PixdexError(
-                f"{self.store.url}/{path} answers {str(stands)[:12]}…, this run asks for {digest[:12]}…: "
+                f"{self.store.url}/{path} answers {str(answered_digest)[:12]}…, this run asks for {digest[:12]}…: "
                 "start again with --abandon-plan"
             )
-        return found if all(self.store.holds(file) for file in _files_of(found)) else None
+        return marker if all(self.store.holds(file) for file in _files_of(marker)) else None
 
     def commit(self, stage: Stage, task: int, marker: T) -> T:
         """Commits the marker of a task, or adopts the one that another worker committed first.
@@ -140,14 +140,14 @@ class Run:
             PixdexError: the files of the one that was first are gone, and what was made now has other names.
         """
         path = layout.marker(self.generation, stage, task)
-        stands = self.store.commit(path, marker)
-        gone = [file.path for file in _files_of(stands) if not self.store.holds(file)]
+        first = self.store.commit(path, marker)
+        gone = [file.path for file in _files_of(first) if not self.store.holds(file)]
         if gone:
             raise PixdexError(
                 f"{self.store.url}/{gone[0]} is missing or cut short, and {path} came out different this time: "
                 "start again with --abandon-plan"
             )
-        return stands
+        return first
 
     def markers(self, stage: Stage, tasks: Iterable[int], kind: type[T]) -> list[T]:
         """Reads the markers of tasks that are done, in the order of the tasks."""

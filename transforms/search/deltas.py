@@ -123,8 +123,8 @@ def _checked(store: Store, path: Path, file: FileReference, trained: TrainedInde
         opened = ListFile(stream, str(path), Seal(file.bytes, file.checksum.removeprefix("xxh3:")))
         opened.verify()
         stored = opened.sizes()
-    made = (opened.fingerprint, opened.nlist, opened.code_size)
-    if made != (trained.fingerprint, trained.nlist, trained.code_size):
+    built_with = (opened.fingerprint, opened.nlist, opened.code_size)
+    if built_with != (trained.fingerprint, trained.nlist, trained.code_size):
         raise PixdexError(
             f"{path} was made with trained index {opened.fingerprint}, of {opened.nlist} lists and {opened.code_size} "
             f"bytes a code; the generation uses {trained.fingerprint}: restore it from a backup"

@@ -71,17 +71,17 @@ class RowMetadata:
 
     def hit(self, rank: int, score: float, row: int) -> Hit:
         """Returns a result; the row must be loaded."""
-        found = self._rows[row]
+        metadata = self._rows[row]
         return Hit(
             rank=rank,
             score=score,
             id=row,
-            key=found["key"],
-            uri=found["uri"],
-            modality=found["modality"],
-            part=found["part"],
-            caption=found["caption"],
-            columns={name: value for name, value in found.items() if name not in _OWN},
+            key=metadata["key"],
+            uri=metadata["uri"],
+            modality=metadata["modality"],
+            part=metadata["part"],
+            caption=metadata["caption"],
+            columns={name: value for name, value in metadata.items() if name not in _OWN},
         )
 
     def _read(self, number: int, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -98,5 +98,5 @@ class RowMetadata:
 
             return ready_metadata.read_metadata(number, ready, rows)
         reference = FileReference(shard["path"], shard["bytes"], shard["checksum"])
-        found: list[dict[str, Any]] = files.read_metadata(self._store, reference, rows).to_pylist()
-        return found
+        metadata: list[dict[str, Any]] = files.read_metadata(self._store, reference, rows).to_pylist()
+        return metadata

@@ -82,9 +82,9 @@ def _local(store: Store, generation: Generation) -> Path:
     file, size = store.local_path(generation.index.path), generation.index.bytes
     if not file.is_file():
         raise missing(store, generation.index.path)
-    if (found := file.stat().st_size) != size:
+    if (actual_size := file.stat().st_size) != size:
         raise PixdexError(
-            f"{file} has {found} bytes, generation {generation.generation} names {size}: "
+            f"{file} has {actual_size} bytes, generation {generation.generation} names {size}: "
             "restore it from a backup, or build into a new root"
         )
     return file

@@ -73,11 +73,11 @@ def rank(look: Look, keys_of: KeysOf, k: int, first: Reach, most: Reach, are_ali
     reach = Reach(min(first.rows, most.rows), min(first.nprobe, most.nprobe))
     while True:
         distances, ids = look(reach)
-        found = ids != NO_ROW
+        is_row = ids != NO_ROW
         # What is left behind the cut is told by all that the index returned: the last of it may be dead.
-        counted = found if are_alive is None else found & are_alive(ids)
+        counted = is_row if are_alive is None else is_row & are_alive(ids)
         ranked, cut = _group(distances[counted], ids[counted], keys_of, k)
-        used_up = not found.all() or len(ids) < reach.rows or reach.rows >= most.rows
+        used_up = not is_row.all() or len(ids) < reach.rows or reach.rows >= most.rows
         if used_up:
             if len(ranked.ids) == k or reach.nprobe >= most.nprobe:
                 return ranked

@@ -111,8 +111,8 @@ class Searcher:
             def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
                 if reach == first:
                     return distances[place], ids[place]
-                wider, found = self._look(queries[place : place + 1], reach, selected)
-                return wider[0], found[0]
+                wider, wider_ids = self._look(queries[place : place + 1], reach, selected)
+                return wider[0], wider_ids[0]
 
             return ranking.rank(look, keys_of, k, first, most, self._dead.are_alive)
 

@@ -123,10 +123,10 @@ def needed_by(run: Run) -> Iterator[str]:
     if base is not None:
         yield from published.files(store, base)
     yield layout.merged_index(run.generation)  # markers of its pieces do not name it
-    own = [file.path for file in store.walk(layout.plan_folder(run.generation))]
-    yield from own
+    planned = [file.path for file in store.walk(layout.plan_folder(run.generation))]
+    yield from planned
     with ThreadPoolExecutor(_AT_ONCE, "read") as pool:
-        for content in pool.map(store.read, (path for path in own if path.endswith(".json"))):
+        for content in pool.map(store.read, (path for path in planned if path.endswith(".json"))):
             yield from _paths(msgspec.json.decode(content))
 
 
@@ -137,10 +137,10 @@ def _leftovers(store: Store, run: Run | None) -> Iterator[StoredFile]:
     """
     if store.local is None:
         return
-    own = None if run is None else layout.index_folder(run.generation)
+    unfinished_index = None if run is None else layout.index_folder(run.generation)
     for file in store.walk(_INDEX, hidden=True):
         folder, _, name = file.path.rpartition("/")
-        if folder != own and name.startswith(".") and name.endswith(_PARTIAL):
+        if folder != unfinished_index and name.startswith(".") and name.endswith(_PARTIAL):
             yield file
     if run is None:  # or its workers have them
         yield from store.scratch_of_others()

@@ -44,8 +44,8 @@ class ListsPart:
         """
         if self.stored is None:
             with opened_lists(store, self.file) as lists:
-                found = lists.read(self.lists)
-            return _ids_of(found.stored, found.code_size, found.body)
+                lists_read = lists.read(self.lists)
+            return _ids_of(lists_read.stored, lists_read.code_size, lists_read.body)
         length = self.stored.rows * (self.code_size + ID_BYTES)
         body = np.frombuffer(_read(store, self.file.path, self.offset, length), np.uint8)
         return _ids_of(self.stored, self.code_size, body)
@@ -53,11 +53,11 @@ class ListsPart:
 
 def list_files(store: Store, generation: Generation) -> list[FileReference]:
     """Returns the `.ivf` files that a search scans: segments, where the index is kept so, and deltas."""
-    found = []
+    merged = []
     if generation.is_segmented:
         rows = parquet_files.read(store, generation.tables.segments).to_pylist()
-        found = [tables.file_of(row) for row in rows]
-    return found + [block.lists for block in tables.blocks_of(store, generation) if not block.merged]
+        merged = [tables.file_of(row) for row in rows]
+    return merged + [block.lists for block in tables.blocks_of(store, generation) if not block.merged]
 
 
 def parts_of_lists(store: Store, file: FileReference) -> Iterator[ListsPart]:

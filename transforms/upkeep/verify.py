@@ -175,8 +175,8 @@ def _trained(store: Store, generation: Generation, report: Report) -> None:
         report.unreadable(trained.training, error)
         return
     for name in _DESCRIBED:
-        if (stands := getattr(described, name)) != (named := getattr(trained, name)):
-            report.found(trained.training.path, f"says {name} {stands}, the generation {named}", RESTORE)
+        if (described_value := getattr(described, name)) != (named := getattr(trained, name)):
+            report.found(trained.training.path, f"says {name} {described_value}, the generation {named}", RESTORE)
 
 
 def _ready(looked: Looked, pool: ThreadPoolExecutor) -> None:
@@ -197,11 +197,11 @@ def _registered(uri: str | None, version: str | None) -> Iterator[tuple[str, str
 
 def _look_elsewhere(report: Report, uri: str, version: str | None) -> None:
     try:
-        stands = ready_files.stat(uri)[1]
+        current_version = ready_files.stat(uri)[1]
     except (OSError, PixdexError) as error:
         why = getattr(error, "strerror", None) or error
         report.found(uri, f"cannot be read ({why})", "put it back, or run pixdex reindex to drop what it held")
         return
-    if version is not None and stands != version:
-        what = f"was changed since it was registered ({stands}, not {version})"
+    if version is not None and current_version != version:
+        what = f"was changed since it was registered ({current_version}, not {version})"
         report.found(uri, what, "pixdex reindex takes it as it is now")

@@ -70,10 +70,10 @@ class Looked:
             dead=_dead(store, report, list(map(tables.file_of, files))),
         )
 
-    def disagree(self, table: FileReference | None, what: str, stands: object, named: object) -> None:
+    def disagree(self, table: FileReference | None, what: str, counted: object, named: object) -> None:
         """Notes counts that differ."""
-        if stands != named and table is not None:
-            self.report.found(table.path, f"has {stands} {what}, the generation names {named}")
+        if counted != named and table is not None:
+            self.report.found(table.path, f"has {counted} {what}, the generation names {named}")
 
 
 def _dead(store: Store, report: Report, files: list[FileReference]) -> Tombstones | None:
@@ -106,23 +106,23 @@ def for_each(pool: ThreadPoolExecutor, things: Iterable[Any], look: Callable[[An
 
 def _shards(looked: Looked) -> None:
     """Compares the counts of each shard with each other, and with its tombstones."""
-    path, found = looked.generation.tables.shards.path, looked.report.found
+    path, report = looked.generation.tables.shards.path, looked.report.found
     numbers = [shard.shard for shard in looked.shards]
     if len(set(numbers)) != len(numbers):
-        found(path, "names a shard twice")
+        report(path, "names a shard twice")
     for shard in looked.shards:
         if shard.shard >= looked.generation.next_shard:
-            found(path, f"has shard {shard.shard}, the next one would be {looked.generation.next_shard}")
+            report(path, f"has shard {shard.shard}, the next one would be {looked.generation.next_shard}")
         if shard.rows != shard.images + shard.texts + shard.keywords or shard.rows > ROWS_PER_SHARD:
             kinds = f"{shard.images} pictures, {shard.texts} texts, {shard.keywords} keywords"
-            found(path, f"has shard {shard.shard} with {shard.rows} rows, of {kinds}")
+            report(path, f"has shard {shard.shard} with {shard.rows} rows, of {kinds}")
     if looked.dead is None:
         return
     for row in looked.tombstones:
         file = tables.file_of(row)
-        stands = tombstones.read(looked.store, file).rows
-        if stands != row["rows"]:
-            found(file.path, f"has {stands} dead rows, its table names {row['rows']}")
+        dead_rows = tombstones.read(looked.store, file).rows
+        if dead_rows != row["rows"]:
+            report(file.path, f"has {dead_rows} dead rows, its table names {row['rows']}")
     rows = {shard.shard: shard.numbered_rows for shard in looked.shards}
     for shard, bits in zip(looked.dead.shards.tolist(), looked.dead.bits, strict=True):
         # Of a shard whose rows are all dead and merged away, tombstones stay.
@@ -130,7 +130,7 @@ def _shards(looked: Looked) -> None:
         beyond = int(np.unpackbits(bits, bitorder="little")[most:].sum())
         if beyond:
             name = _tombstones_of(looked, shard)
-            found(name, f"names {beyond} dead rows of shard {shard}, which does not have these rows")
+            report(name, f"names {beyond} dead rows of shard {shard}, which does not have these rows")
 
 
 def _tombstones_of(looked: Looked, shard: int) -> str:
@@ -148,20 +148,20 @@ def _lists(looked: Looked) -> None:
         named = f"{totals.vectors} and {totals.tombstones} dead ones"
         looked.report.found(generation.tables.blocks.path, f"has {codes} codes, the generation names {named}")
     if generation.is_segmented:
-        stands = 0
+        codes_held = 0
         for row in looked.segments:
             file = tables.file_of(row)
             if not looked.report.is_whole(file):
                 return
-            stands += _rows_of_lists(looked, file) or 0
+            codes_held += _rows_of_lists(looked, file) or 0
     else:
-        stands, rest = divmod(
+        codes_held, rest = divmod(
             sum(row["bytes"] for row in looked.segments if row["last_list"]), generation.trained.code_size + ID_BYTES
         )
         if rest:
             looked.report.found(generation.tables.segments.path, f"has ranges of {rest} bytes more than whole codes")
-    if stands != merged:
-        looked.report.found(generation.index.path, f"holds {stands} codes, shard indexes of {merged} were merged")
+    if codes_held != merged:
+        looked.report.found(generation.index.path, f"holds {codes_held} codes, shard indexes of {merged} were merged")
 
 
 def _totals(looked: Looked) -> None:
@@ -242,11 +242,11 @@ def _rows_of_lists(looked: Looked, file: FileReference) -> int | None:
     """Returns how many codes a list file has, for the footer says it; notes one of another trained index."""
     try:
         with opened_lists(looked.store, file) as lists:
-            made, rows = (lists.fingerprint, lists.nlist, lists.code_size), lists.rows
+            built_with, rows = (lists.fingerprint, lists.nlist, lists.code_size), lists.rows
     except (PixdexError, OSError) as error:
         looked.report.unreadable(file, error)
         return None
     trained = looked.generation.trained
-    if made != (trained.fingerprint, trained.nlist, trained.code_size):
-        looked.report.found(file.path, f"was made with trained index {made[0]}, this is {trained.fingerprint}")
+    if built_with != (trained.fingerprint, trained.nlist, trained.code_size):
+        looked.report.found(file.path, f"was made with trained index {built_with[0]}, this is {trained.fingerprint}")
     return rows

@@ -76,7 +76,7 @@ def _keys(looked: Looked, unseen: RowSet, pool: ThreadPoolExecutor) -> None:
 
 def _entries(looked: Looked, row: dict[str, Any], unseen: RowSet) -> None:
     """Looks at the entries of a hash bucket."""
-    file, found = tables.file_of(row), looked.report.found
+    file, report = tables.file_of(row), looked.report.found
     if not looked.report.is_whole(file):
         return
     try:
@@ -87,9 +87,9 @@ def _entries(looked: Looked, row: dict[str, Any], unseen: RowSet) -> None:
     low, high = Bucket(row["bucket"], row["bits"], file).hash_range
     inside = (entries["high"] >= np.uint64(low)) & (entries["high"] <= np.uint64(high))
     if outside := int(np.count_nonzero(~inside)):
-        found(file.path, f"has {outside} entries that belong into another bucket")
+        report(file.path, f"has {outside} entries that belong into another bucket")
     if (key_tables.sort(entries) != entries).any() or key_tables.same_as_before(entries).any():
-        found(file.path, "has entries that are not in order, or one twice")
+        report(file.path, "has entries that are not in order, or one twice")
     rejected = entries["reject"] != 0
     counts = {
         "entries": len(entries),
@@ -100,19 +100,19 @@ def _entries(looked: Looked, row: dict[str, Any], unseen: RowSet) -> None:
     }
     for name in BUCKET_COUNTS:
         if counts[name] != row[name]:
-            found(file.path, f"has {counts[name]} {name}, its table names {row[name]}")
+            report(file.path, f"has {counts[name]} {name}, its table names {row[name]}")
     empty = (entries["image"] < 0) & (entries["text"] < 0) & (entries["keywords"] <= 0)
     if wrong := int(np.count_nonzero(empty != rejected)):
-        found(file.path, f"has {wrong} entries that are rejected and have rows, or neither")
+        report(file.path, f"has {wrong} entries that are rejected and have rows, or neither")
     last = np.maximum(entries["image"], entries["text"]).astype(np.int64)
     last = np.maximum(last, entries["keyword"].astype(np.int64) + np.maximum(entries["keywords"], 0) - 1)
     sound = (last < ROWS_PER_SHARD) & (entries["keywords"] >= 0)
     if not sound.all():
-        found(file.path, f"has {int((~sound).sum())} entries of rows that no shard can have")
+        report(file.path, f"has {int((~sound).sum())} entries of rows that no shard can have")
     strange = unseen.take(key_tables.dead_ids(entries[sound]))
     if len(strange):
         what = f"names {len(strange)} rows that are dead, named twice, or in no shard, such as {_row(strange[0])}"
-        found(file.path, what)
+        report(file.path, what)
 
 
 def _ids(looked: Looked, unseen: RowSet, pool: ThreadPoolExecutor) -> None:
@@ -138,8 +138,8 @@ def _ids(looked: Looked, unseen: RowSet, pool: ThreadPoolExecutor) -> None:
     if unseen.rows:
         what = f"lacks {unseen.rows} live rows, such as {_row(unseen.example)}, and the deltas do, too"
         report.found(generation.index.path, what)
-    if (stands := before - buried.rows) != generation.totals.tombstones:
-        what = f"and the deltas have {stands} dead codes, the generation names {generation.totals.tombstones}"
+    if (dead_codes := before - buried.rows) != generation.totals.tombstones:
+        what = f"and the deltas have {dead_codes} dead codes, the generation names {generation.totals.tombstones}"
         report.found(generation.index.path, what)
 
 

@@ -69,13 +69,13 @@ class _Ranks:
 
     def recall(self, lists: NDArray[np.int64], nprobe: int) -> tuple[float, float]:
         """Recall when `nprobe` lists are probed, and the mean number of rows that this scans."""
-        scanned, found = self._curves(lists)
-        return float(found[nprobe]), float(scanned[nprobe])
+        scanned, recalled = self._curves(lists)
+        return float(recalled[nprobe]), float(scanned[nprobe])
 
     def recall_at(self, lists: NDArray[np.int64], rows_scanned: float) -> float:
         """Recall when so many rows are scanned, between two numbers of lists in proportion."""
-        scanned, found = self._curves(lists)
-        return float(np.interp(rows_scanned, scanned, found))
+        scanned, recalled = self._curves(lists)
+        return float(np.interp(rows_scanned, scanned, recalled))
 
 
 def _best(queries: NDArray[np.float32], rows: NDArray[np.float32], count: int, *, spherical: bool) -> NDArray[np.int64]:
