@@ -141,14 +141,19 @@ def test_a_task_manager_that_is_killed_costs_only_what_was_not_done(
 def test_every_slot_of_a_task_manager_embeds(
     tmp_path: Path, arguments: tuple[str, ...], whole: dict[str, str], flink: FlinkCluster
 ) -> None:
-    slow(flink.encoded)
-    (flink.encoded / "slow").write_text("0.01")
     flags = (*flink.job_server, "--parallelism", "2", "--sdk_worker_parallelism", "2")
-    done = run_apart("--root", tmp_path / "root", *arguments, *flags, timeout=PATIENCE)
-    assert done.code == 0, done.err
-    rows = rows_by_process(flink.encoded)
+    rows: dict[str, int] = {}
+    # Beam gives a slot that opens late the worker of the one before it, now and then; it must not be the rule.
+    for attempt in range(3):
+        slow(flink.encoded)
+        (flink.encoded / "slow").write_text("0.01")
+        root = tmp_path / f"root-{attempt}"
+        done = run_apart("--root", root, *arguments, *flags, timeout=PATIENCE)
+        assert done.code == 0, done.err
+        assert content(root) == whole
+        if len(rows := rows_by_process(flink.encoded)) > 1:
+            break
     assert len(rows) == 2 and sum(rows.values()) >= ROWS and min(rows.values()) > ROWS / PARTITIONS / 2
-    assert content(tmp_path / "root") == whole
 
 
 @pytest.mark.slow
