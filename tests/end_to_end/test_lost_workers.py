@@ -142,7 +142,7 @@ def test_every_slot_of_a_task_manager_embeds(
     tmp_path: Path, arguments: tuple[str, ...], whole: dict[str, str], flink: FlinkCluster
 ) -> None:
     flags = (*flink.job_server, "--parallelism", "2", "--sdk_worker_parallelism", "2")
-    rows: dict[str, int] = {}
+    rows: dict[int, int] = {}
     # Beam gives a slot that opens late the worker of the one before it, now and then; it must not be the rule.
     for attempt in range(3):
         slow(flink.encoded)
