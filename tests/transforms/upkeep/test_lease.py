@@ -4,18 +4,12 @@ import contextlib
 import os
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from tests.transforms.upkeep.leases import (
@@ -34,32 +28,6 @@ from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.upkeep import lease
 from transforms.upkeep.lease import Clock, Lease
-
-
-@pytest.fixture(params=["folder", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "folder":
-        yield Store.at(str(tmp_path / "root"))
-        return
-    name = f"memory://{uuid.uuid4().hex}"
-    yield Store.at(name)
-    if (memory := fsspec.filesystem("memory")).exists(name):
-        memory.rm(name, recursive=True)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Store:
-    return Store.at(str(tmp_path / "root"))
-
-
-@pytest.fixture
-def sleeper() -> Iterator[int]:
-    """The number of a process that lives on this host."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield process.pid
-    process.kill()
-    process.wait()
-
 
 # --- one at a time ---
 

@@ -6,12 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import fsspec
 import psutil
 import pytest
 
@@ -33,32 +29,6 @@ from transforms.runs import beginning
 from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.upkeep import lease
-
-
-@pytest.fixture(params=["folder", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "folder":
-        yield Store.at(str(tmp_path / "root"))
-        return
-    name = f"memory://{uuid.uuid4().hex}"
-    yield Store.at(name)
-    if (memory := fsspec.filesystem("memory")).exists(name):
-        memory.rm(name, recursive=True)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Store:
-    return Store.at(str(tmp_path / "root"))
-
-
-@pytest.fixture
-def sleeper() -> Iterator[int]:
-    """The number of a process that lives on this host."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield process.pid
-    process.kill()
-    process.wait()
-
 
 # --- processes of this host ---
 
