@@ -4,18 +4,20 @@ It parses its flags anew for every step that looks at an option, and the signatu
 use of one. That is a second or two of a build, which only tests make by the hundred.
 """
 
+from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.transforms import core
+from apache_beam.transforms import core, userstate
 
 
 def remember(patch: pytest.MonkeyPatch) -> None:
-    """Makes Beam remember views of options and signatures of functions."""
+    """Makes Beam remember views of options, signatures of functions, and what state a `DoFn` keeps."""
     patch.setattr(PipelineOptions, "view_as", _remembered_view_as)
     patch.setattr(core, "get_function_args_defaults", _remembered_arguments)
+    patch.setattr(userstate, "get_dofn_specs", _remembered_specs)
 
 
 _view_as = PipelineOptions.view_as
@@ -42,3 +44,16 @@ def _remembered_arguments(function: Any) -> tuple[list[str], list[object]]:
         _signatures[key] = _arguments(function)
     names, defaults = _signatures[key]
     return list(names), list(defaults)
+
+
+_specs = userstate.get_dofn_specs
+_specs_of: dict[object, tuple[set[Any], set[Any]]] = {}
+
+
+def _remembered_specs(dofn: core.DoFn) -> tuple[set[Any], set[Any]]:
+    """A class's methods say what state it keeps, but where an object has a method of its own."""
+    if isinstance(vars(dofn).get("process"), MethodType):
+        return _specs(dofn)
+    if type(dofn) not in _specs_of:
+        _specs_of[type(dofn)] = _specs(dofn)
+    return _specs_of[type(dofn)]

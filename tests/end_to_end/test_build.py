@@ -109,6 +109,7 @@ def test_pictures_and_csv_rows_together_fill_several_shards_and_blocks(
     assert leftovers(tmp_path / "root") == []
 
 
+@pytest.mark.gate
 def test_bundles_that_run_twice_change_no_byte(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

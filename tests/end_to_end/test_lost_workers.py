@@ -72,6 +72,7 @@ def one_line(done: Finished) -> str:
 # --- workers that are killed ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.gate
 def test_a_process_of_the_in_process_runner_that_is_killed_is_one_line(
     tmp_path: Path, arguments: tuple[str, ...], whole: dict[str, str], encoded: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_task_manager_that_is_killed_costs_only_what_was_not_done(
 # --- every slot works ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_slot_of_a_task_manager_embeds(
     tmp_path: Path, arguments: tuple[str, ...], whole: dict[str, str], flink: FlinkCluster
 ) -> None:

@@ -124,7 +124,8 @@ def test_pictures_and_rows_are_read_where_the_root_is(
     assert (totals.images, totals.texts, totals.rejected) == (27, 20, 0)
 
 
-@pytest.mark.parametrize("stage", [pytest.param("embed", marks=pytest.mark.gate), "add"])
+@pytest.mark.gate
+@pytest.mark.parametrize("stage", ["embed", "add"])
 def test_an_interrupted_build_goes_on_where_it_was(
     bucket: str, csv: Path, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +142,7 @@ def test_an_interrupted_build_goes_on_where_it_was(
     assert generation_of(store.url)[1].totals.vectors == ROWS
 
 
+@pytest.mark.gate
 def test_two_builds_at_once_make_one_generation(bucket: str, csv: Path) -> None:
     from tests.end_to_end.builds import start, wait  # noqa: PLC0415 - beside its one use
 
@@ -215,6 +217,7 @@ def test_only_the_lists_asked_for_are_read(bucket: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.gate
+@pytest.mark.parametrize("bucket", ["gs", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
 def test_nights_on_a_bucket_find_what_nights_on_a_folder_find(
     bucket: str, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

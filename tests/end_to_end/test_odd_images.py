@@ -12,6 +12,8 @@ import pytest
 
 from tests.end_to_end.builds import Finished, rejects_of, rows_of, start, wait
 
+pytestmark = pytest.mark.gate
+
 PATIENCE = 600
 """Seconds, after which a build is taken to hang."""
 

@@ -117,6 +117,7 @@ def test_dead_codes_are_dropped_when_there_are_too_many(items: Collection, root:
     assert_same(found(root), before)
 
 
+@pytest.mark.gate
 def test_deltas_are_merged_when_there_are_too_many(items: Collection, root: Path) -> None:
     for night in range(6):
         items.pictures[f"night{night}"] = 700 + night
@@ -194,6 +195,7 @@ def test_a_picture_that_turns_bad_and_good_again_is_found_again(items: Collectio
     assert_same(found(root), before)
 
 
+@pytest.mark.gate
 def test_rejects_are_tried_again_when_that_is_asked_for(items: Collection, root: Path, capsys: Capture) -> None:
     items.pictures |= {"bad": -1, "worse": -2}
     items.write()
@@ -272,6 +274,7 @@ NIGHT = st.tuples(st.lists(EDIT, max_size=8), st.sampled_from([(), ("--max-delta
 NIGHTS = st.lists(NIGHT, min_size=1, max_size=3)
 
 
+@pytest.mark.gate
 @costly
 @given(nights=NIGHTS)
 def test_any_sequence_of_changes_ends_where_a_build_from_nothing_would(

@@ -133,9 +133,8 @@ A delta looks at the sizes of lists only; who merges them reads and checks all.
 """
 
 
-@pytest.mark.parametrize(
-    "night", [pytest.param(name, marks=() if name == "delta" else pytest.mark.gate) for name in SAMPLE]
-)
+@pytest.mark.gate
+@pytest.mark.parametrize("night", SAMPLE)
 def test_a_damaged_file_is_named_and_the_repaired_root_ends_as_if_nothing_had_been(
     root: Path, night: str, undisturbed: Undisturbed, capsys: Capture
 ) -> None:
@@ -287,7 +286,11 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 
 @pytest.mark.parametrize(
-    "room", [pytest.param(kib, marks=() if kib == 48 else pytest.mark.slow) for kib in (0, 4, 16, 32, 48, 64, 96, 128)]
+    "room",
+    [
+        pytest.param(kib, marks=pytest.mark.gate if kib == 48 else pytest.mark.slow)
+        for kib in (0, 4, 16, 32, 48, 64, 96, 128)
+    ],
 )
 def test_a_disk_that_is_full_indeed_is_said_in_a_line(
     root: Path, mounted: Callable[..., Path], undisturbed: Undisturbed, capsys: Capture, room: int

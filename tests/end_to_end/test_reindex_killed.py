@@ -88,13 +88,8 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Night]:
     return made
 
 
-@pytest.mark.parametrize(
-    ("name", "share", "when"),
-    [
-        ("delta", 0.5, "after"),
-        pytest.param("compaction", 0.9, "before", marks=pytest.mark.gate),
-    ],
-)
+@pytest.mark.gate
+@pytest.mark.parametrize(("name", "share", "when"), [("delta", 0.5, "after"), ("compaction", 0.9, "before")])
 def test_killed_at_a_change_of_the_root(
     nights: dict[str, Night], tmp_path: Path, name: str, share: float, when: When
 ) -> None:

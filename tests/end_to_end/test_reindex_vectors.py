@@ -119,6 +119,7 @@ def flat(rows: int, seed: int, components: slice) -> np.ndarray[tuple[int, int],
     return vectors
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(("components", "retrained"), [(slice(0, 4), False), (slice(12, 16), True)])
 def test_vectors_of_another_kind_are_trained_for(
     tmp_path: Path, capsys: Capture, components: slice, retrained: bool
@@ -139,6 +140,7 @@ def test_vectors_of_another_kind_are_trained_for(
     assert verify.main(["--root", str(tmp_path / "root")]) == 0
 
 
+@pytest.mark.gate
 def test_rejects_of_a_file_that_was_replaced_are_forgotten_also_by_a_merge(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     save(folder, "a.npy", 310, 6, bad=(3, 4))

@@ -1,7 +1,7 @@
 """Every job makes the same bytes on every runner.
 
 A job is what `tests/jobs.py` lists, a runner what `RUNNERS` lists; a job that is listed there joins by itself. Quick
-tests try what needs no service, the gate all but single stages by Flink's jar, which take some minutes more:
+tests try what needs no service, the gate all but single stages on Flink and nights by its jar, which take some minutes:
 
     pytest -m slow tests/end_to_end/test_runners.py
 """
@@ -124,8 +124,8 @@ def combined(runner: str, job: str) -> object:
     """A test, which is quick, or of the gate, or slow."""
     if (runner, job) in EVERY_TIME:
         return pytest.param(runner, job)
-    # Flink by its jar is Flink once more: the whole jobs there are enough for every change.
-    is_slow = runner == "flink-uber-jar" and job not in ("build", "reindex")
+    # A whole build has all stages, and Flink by its jar is Flink once more.
+    is_slow = runner.startswith("flink") and job != "build" and (runner, job) != ("flink-job-server", "reindex")
     return pytest.param(runner, job, marks=pytest.mark.slow if is_slow else pytest.mark.gate)
 
 

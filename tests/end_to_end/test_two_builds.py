@@ -33,7 +33,9 @@ def test_two_started_at_the_same_moment(argv: tuple[object, ...], alone: dict[st
     assert not list((root / "index").rglob(".*"))
 
 
-@pytest.mark.parametrize("stage", ["request", "plan", "train"])
+@pytest.mark.parametrize(
+    "stage", [pytest.param("request", marks=pytest.mark.gate), "plan", pytest.param("train", marks=pytest.mark.gate)]
+)
 def test_one_started_while_the_other_is_in_the_middle(
     argv: tuple[object, ...], alone: dict[str, str], tmp_path: Path, stage: str
 ) -> None:
@@ -49,6 +51,7 @@ def test_one_started_while_the_other_is_in_the_middle(
     assert content(root) == alone
 
 
+@pytest.mark.gate
 def test_two_of_different_requests_leave_one_of_them_whole(argv: tuple[object, ...], tmp_path: Path) -> None:
     root = tmp_path / "root"
     both = [wait(process) for process in [start("--root", root, *argv), start("--root", root, *argv, "--seed", "1")]]

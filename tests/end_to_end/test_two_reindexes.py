@@ -117,6 +117,7 @@ def assert_ended_well(one: Finished) -> None:
         assert one.err[-1].startswith("pixdex: "), one.err
 
 
+@pytest.mark.gate
 def test_of_two_started_together_one_works_and_one_says_who_does(night: Night, root: Path) -> None:
     both = [start(root), start(root)]
     pids = [process.pid for process in both]

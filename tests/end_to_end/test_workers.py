@@ -18,6 +18,7 @@ ROWS = 9_000
 """Three shards: the least that a shard has is 4,096 rows."""
 
 
+@pytest.mark.gate
 def test_every_worker_embeds_with_its_share_of_the_cores(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,6 +259,7 @@ def test_workers_end_with_a_pool_that_is_killed(
     wait_until_none(started)
 
 
+@pytest.mark.gate
 def test_what_the_working_directory_holds_is_taken_for_no_package(tmp_path: Path, runner: str) -> None:
     for name in ("transforms.py", "pipelines.py"):
         (tmp_path / name).write_text("raise ImportError('theirs')\n")

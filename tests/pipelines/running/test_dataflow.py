@@ -308,6 +308,7 @@ def described(bucket: str) -> dict[str, Any]:
     return job
 
 
+@pytest.mark.gate
 def test_the_launcher_of_a_template_describes_the_job_and_ends(bucket: str, tmp_path: Path) -> None:
     parameters = {
         "job": "embed",
