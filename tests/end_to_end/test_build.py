@@ -23,6 +23,7 @@ from tests.end_to_end.builds import (
     run_here,
     write_corpus,
 )
+from tests.tiers import mostly_gate
 from transforms.records import Plan
 from transforms.runs.run import STAGES
 from transforms.storage import layout
@@ -186,6 +187,7 @@ def test_an_unfinished_plan_of_another_request_is_kept_until_it_is_abandoned(
     assert [row[0] >> 16 for row in rows_of(tmp_path / "root", ["id"])] == [1] * 6
 
 
+@pytest.mark.gate
 def test_the_unfinished_run_of_this_request_can_be_abandoned_too(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +199,7 @@ def test_the_unfinished_run_of_this_request_can_be_abandoned_too(
     assert run_here(capsys, *argv, "--abandon-plan").said["generation"] == 2
 
 
+@pytest.mark.gate
 def test_a_plan_is_not_abandoned_for_a_command_that_cannot_work(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +279,7 @@ def test_when_all_items_are_rejected_nothing_is_published_whatever_the_limit(tmp
     assert not (tmp_path / "root" / "generations").exists()
 
 
-@pytest.mark.parametrize("syncs", [3, 12, 20, 30, 40])
+@pytest.mark.parametrize("syncs", mostly_gate([3, 12, 20, 30, 40], quick=[12]))
 def test_a_full_disk_is_one_clear_line_and_the_same_command_goes_on(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, syncs: int
 ) -> None:
@@ -300,7 +303,10 @@ def test_a_full_disk_is_one_clear_line_and_the_same_command_goes_on(
     assert (done.code, done.said["vectors"]) == (0, 6), done.err
 
 
-@pytest.mark.parametrize("name", ["a b", "그림 폴더", 'it\'s "quoted"', "a#b", "100%", "a%20b", "semi;colon", "ünï"])
+NAMES = ["a b", "그림 폴더", 'it\'s "quoted"', "a#b", "100%", "a%20b", "semi;colon", "ünï"]
+
+
+@pytest.mark.parametrize("name", mostly_gate(NAMES, quick=["그림 폴더", "a%20b"]))
 def test_paths_may_hold_any_character(tmp_path: Path, capsys: Capture, name: str) -> None:
     folder = tmp_path / name
     pictures = write_pictures(folder / "pictures", 4)

@@ -14,6 +14,8 @@ from transforms.runs.run import STAGES
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
 
+pytestmark = pytest.mark.gate
+
 SMILE = "emoji_u1f600.png"
 FAMILY = "emoji_u1f46a.png"
 

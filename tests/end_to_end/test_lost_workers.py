@@ -89,6 +89,7 @@ def test_a_process_of_the_in_process_runner_that_is_killed_is_one_line(
     assert content(tmp_path / "root") == whole
 
 
+@pytest.mark.gate
 def test_an_interrupt_that_reaches_the_processes_of_the_in_process_runner_too_is_one_line(
     tmp_path: Path, arguments: tuple[str, ...], encoded: Path
 ) -> None:

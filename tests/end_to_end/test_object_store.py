@@ -17,6 +17,7 @@ from pipelines import build, gc, inspect, reindex, search, verify
 from tests import gcs, s3
 from tests.end_to_end.builds import TINY, make_work_small, run_here, write_corpus
 from tests.jobs import JOBS
+from tests.tiers import mostly_gate
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
@@ -85,6 +86,7 @@ def found(root: object, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line.replace(str(root), "ROOT") for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.parametrize("bucket", mostly_gate(["s3", "gs"], quick=["gs"]), indirect=True)
 def test_a_build_on_a_bucket_finds_what_one_on_a_folder_finds(
     bucket: str, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_build_on_a_bucket_finds_what_one_on_a_folder_finds(
     assert copy.stat().st_mtime_ns == before, "the copy was made again"
 
 
+@pytest.mark.parametrize("bucket", mostly_gate(["s3", "gs"], quick=["gs"]), indirect=True)
 def test_pictures_and_rows_are_read_where_the_root_is(
     bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,8 +219,9 @@ def test_only_the_lists_asked_for_are_read(bucket: str, monkeypatch: pytest.Monk
     assert bodies + sizes <= sum(requested) < 2 * bodies < seal.bytes / 8
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("bucket", ["gs", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize(
+    "bucket", [pytest.param("gs", marks=pytest.mark.gate), pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)
 def test_nights_on_a_bucket_find_what_nights_on_a_folder_find(
     bucket: str, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

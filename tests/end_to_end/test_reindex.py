@@ -28,6 +28,7 @@ from tests.end_to_end.reindexing import (
     generation_of,
 )
 from tests.examples import costly
+from tests.tiers import mostly_gate
 from transforms.runs import beginning
 from transforms.storage.store import Store
 
@@ -163,7 +164,9 @@ EDITS: dict[Callable[[Collection], None], tuple[int, int, int]] = {
 }
 
 
-@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+@pytest.mark.parametrize(
+    "edit", mostly_gate(EDITS, quick=[renamed, only_the_text_of_a_row_changed]), ids=lambda edit: edit.__name__
+)
 def test_each_kind_of_change_is_seen_as_what_it_is(
     items: Collection, root: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch,
     edit: Callable[[Collection], None],

@@ -89,6 +89,7 @@ def test_a_file_that_did_not_change_is_not_opened(
     assert set(opened) == {"d.npy"}
 
 
+@pytest.mark.gate
 def test_a_retrain_adds_what_lives_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (folder / "b.npy").unlink()
@@ -101,6 +102,7 @@ def test_a_retrain_adds_what_lives_and_nothing_else(folder: Path, tmp_path: Path
     assert generation_of(root).generation == 2
 
 
+@pytest.mark.gate
 def test_a_file_that_came_back_is_found_again(folder: Path, tmp_path: Path) -> None:
     root, before = tmp_path / "root", found(tmp_path / "root")
     whole = (folder / "b.npy").read_bytes()

@@ -117,7 +117,7 @@ def made(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-EVERY_TIME = [("processes", "build"), ("processes", "reindex"), ("worker-pool", "build")]
+EVERY_TIME = [("processes", "build"), ("worker-pool", "build")]
 
 
 def combined(runner: str, job: str) -> object:

@@ -134,6 +134,7 @@ def test_of_two_started_together_one_works_and_one_says_who_does(night: Night, r
     assert verify.main(["--root", str(root)]) == 0
 
 
+@pytest.mark.gate
 def test_whoever_wants_to_write_meanwhile_leaves_and_says_who_does(night: Night, root: Path, capsys: Capture) -> None:
     jobs: dict[str, Callable[[], int]] = {
         "reindex": lambda: reindexing.run(root),

@@ -162,6 +162,7 @@ def test_a_finished_root_needs_its_embeddings_no_more(tmp_path: Path, capsys: Ca
     assert "nothing to do" in again.err[-1]
 
 
+@pytest.mark.gate
 def test_an_unfinished_run_goes_on_and_notices_a_file_that_changed(tmp_path: Path, capsys: Capture) -> None:
     file = save_npy(tmp_path / "v/a.npy", random_vectors(30, DIM))
     argv = ["embed", "--root", str(tmp_path / "root"), "--vectors", str(tmp_path / "v"), "--no-progress"]

@@ -13,6 +13,7 @@ import pytest
 from pipelines import build, plan
 from pipelines.running.request import default_threads
 from pipelines.terminal import flags, plan_report
+from tests.tiers import mostly_gate
 from transforms.forecast import rates
 from transforms.forecast.hours import forecast
 from transforms.forecast.workload import THREADS_A_TASK, Machines, Workload
@@ -266,7 +267,7 @@ def test_it_starts_without_beam_and_torch() -> None:
     assert done.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize("key", ["IVF64,Flat", "OPQ4_16,IVF512,PQ4"])
+@pytest.mark.parametrize("key", mostly_gate(["IVF64,Flat", "OPQ4_16,IVF512,PQ4"], quick=["IVF64,Flat"]))
 def test_a_plan_is_what_a_build_does(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, dim = 70_000, 16
     root = build_vectors(tmp_path, capsys, rows, "--index-key", key)

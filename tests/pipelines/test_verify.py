@@ -83,6 +83,7 @@ def test_an_earlier_one_and_a_quick_look_are_whole(root: Path, capsys: Capture, 
     assert look(root, capsys, *flags)["ok"]
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("flags", [("--max-deltas", "0"), ("--retrain", "always")], ids=["merged", "trained anew"])
 def test_what_later_nights_make_is_whole(root: Path, capsys: Capture, flags: tuple[str, ...]) -> None:
     assert reindexing.run(root, *flags) == 0
@@ -231,6 +232,7 @@ def test_a_manifest_that_was_deleted_is_published_anew_by_its_own_command(root: 
     assert look(root, capsys)["ok"]
 
 
+@pytest.mark.gate
 def test_what_is_lost_of_shards_and_of_lists_comes_back_together(root: Path, capsys: Capture) -> None:
     kinds = ("embeddings/", "rejects/", "lists/", "trained/", "index/")
     lost = [path for path in files_of(root) if path.startswith(kinds)]
@@ -301,6 +303,7 @@ def test_what_no_generation_needs_is_counted_and_no_fault(root: Path, capsys: Ca
     assert (said["ok"], said["orphans"]) == (True, {"files": 1, "bytes": 6})
 
 
+@pytest.mark.gate
 def test_an_unfinished_run_is_said_and_its_files_are_no_orphans(
     root: Path, nights: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +365,7 @@ def test_every_file_of_a_root_of_ready_embeddings_is_looked_at(ready: Path, caps
                 assert f"file://{root}/{path}" in named(look(root, capsys, code=1)), (path, how)
 
 
+@pytest.mark.gate
 def test_lost_rejects_of_ready_embeddings_come_back_with_the_file_of_the_vectors(ready: Path, capsys: Capture) -> None:
     root = ready / "root"
     (path,) = [path for path in files_of(root) if path.startswith("rejects/")]

@@ -25,14 +25,8 @@ from transforms.upkeep import garbage, lease
 # --- unfinished runs ---
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        pytest.param((), id="delta", marks=pytest.mark.gate),
-        pytest.param(("--max-deltas", "0"), id="merge", marks=pytest.mark.gate),
-        pytest.param(("--retrain", "always"), id="train"),
-    ],
-)
+@pytest.mark.gate
+@pytest.mark.parametrize("flags", [(), ("--max-deltas", "0"), ("--retrain", "always")], ids=["delta", "merge", "train"])
 def test_an_unfinished_run_is_spared_and_can_be_finished(
     items: Collection, root: Path, capsys: Capture, flags: tuple[str, ...]
 ) -> None:

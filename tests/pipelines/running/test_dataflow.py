@@ -342,6 +342,7 @@ def test_the_launcher_of_a_template_describes_the_job_and_ends(bucket: str, tmp_
     assert [path for path in staged if path.endswith("/pipeline.pb")]
 
 
+@pytest.mark.gate
 def test_a_template_with_nothing_to_do_is_a_job_that_does_nothing(
     bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

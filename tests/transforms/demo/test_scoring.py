@@ -21,12 +21,14 @@ def encoder() -> Encoder:
     return load("demo", device="cpu")
 
 
+@pytest.mark.gate
 def test_nine_of_ten_pictures_found_show_all_that_the_text_names(report: Report) -> None:
     assert report.overall.queries > 400
     assert report.overall.precision_at_10 >= 0.9
     assert report.varied_words.precision_at_10 >= 0.9
 
 
+@pytest.mark.gate
 def test_pairs_of_colour_and_shape_never_seen_in_training_are_found_as_well(report: Report) -> None:
     assert report.by_pair[UNSEEN_PAIR].queries >= 20
     assert report.by_pair[UNSEEN_PAIR].precision_at_10 >= 0.9

@@ -1,6 +1,7 @@
 """Searching a generation that went on: what was added is found beside the rest, and what was removed is not."""
 
 import gc
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from tests.examples import costly
 from tests.roots import METRICS, Row, make_root, unit
+from tests.tiers import mostly_gate
 from transforms.errors import PixdexError, UsageError
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
@@ -83,8 +85,10 @@ def nearest_living(store: Store, vectors: NDArray[np.float32], dead: set[int], m
 )
 @example(seed=0, places=[0, 1, 2, 2], share=0.1, k=10)
 @example(seed=1, places=[1, 1, 1, 1], share=0.0, k=3)
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize(
+    ("key", "metric"),
+    mostly_gate(itertools.product(KEYS, ("ip", "l2")), quick=[(KEYS[0], "ip"), (KEYS[0], "l2"), (KEYS[1], "ip")]),
+)
 def test_base_deltas_and_dead_rows_are_found_like_one_index_of_what_lives(
     key: str, metric: Metric, seed: int, places: list[int], share: float, k: int
 ) -> None:

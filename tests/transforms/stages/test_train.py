@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.tiers import mostly_gate
 from tests.transforms.built import ROWS, run_up_to
 from tests.transforms.small_runs import go, tasks
 from transforms.errors import PixdexError
@@ -68,7 +69,7 @@ def test_a_run_that_is_trained_is_left_alone(run: Run) -> None:
     assert (index.stat().st_ino, index.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-@pytest.mark.parametrize("first", ["sample", "route", "cells", "pass2"])
+@pytest.mark.parametrize("first", mostly_gate(["sample", "route", "cells", "pass2"], quick=["cells"]))
 def test_a_run_that_was_stopped_at_any_stage_ends_with_the_same_index(run: Run, first: Stage) -> None:
     go(TrainIndex(run))
     before = run.trained()
@@ -83,6 +84,7 @@ def test_a_run_that_was_stopped_at_any_stage_ends_with_the_same_index(run: Run, 
     assert run.trained() == before
 
 
+@pytest.mark.gate
 def test_lost_files_are_made_again(run: Run) -> None:
     go(TrainIndex(run))
     before = run.trained()
