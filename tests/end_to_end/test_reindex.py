@@ -181,6 +181,7 @@ def test_each_kind_of_change_is_seen_as_what_it_is(
     assert_same(found(root), found(tmp_path / "anew"))
 
 
+@pytest.mark.gate
 def test_a_picture_that_turns_bad_and_good_again_is_found_again(items: Collection, root: Path, capsys: Capture) -> None:
     before, seed = found(root), items.pictures["p001"]
     items.pictures["p001"] = -1

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from pipelines import rollback
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import every_file
@@ -216,6 +218,7 @@ def test_numbers_of_a_run_that_was_given_up_are_not_used_again(items: Collection
     assert beginning.unfinished(store) is None
 
 
+@pytest.mark.gate
 def test_the_next_night_goes_on_from_what_is_left(items: Collection, root: Path, capsys: Capture) -> None:
     assert collect(root, "--keep", "1", "--older-than", "0s") == 0
     capsys.readouterr()

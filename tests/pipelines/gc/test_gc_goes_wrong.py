@@ -46,6 +46,7 @@ def test_an_unfinished_run_is_spared_and_can_be_finished(
     verified(root, capsys)
 
 
+@pytest.mark.gate
 def test_the_base_of_an_unfinished_run_is_spared_however_old(items: Collection, root: Path, capsys: Capture) -> None:
     items.pictures["fourth"] = 504
     items.write()

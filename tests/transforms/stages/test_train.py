@@ -127,6 +127,7 @@ def test_markers_are_read_once_a_process_and_not_once_a_group(run: Run, monkeypa
     assert stages.count("cells") == 2  # in the first pass, and to move after it
 
 
+@pytest.mark.gate
 def test_bundles_that_run_twice_train_the_same_index(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go(TrainIndex(run))
     (tmp_path / "twice").mkdir()
