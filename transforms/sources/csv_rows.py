@@ -4,8 +4,6 @@ Cells are strings and stay as they are spelled (`007` stays `007`). The other co
 not fit the header is kept as an item that cannot be embedded, so that counts add up.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,26 +13,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import xxhash
 from fsspec.implementations.local import LocalFileSystem
 
 from transforms.errors import UsageError
 from transforms.records import Source
-from transforms.sources import items, keys
+from transforms.sources import csv_records, items, keys
 from transforms.sources.picture_versions import PictureVersions
 from transforms.storage import uris
 
-_BLOCK_BYTES = 16 << 20
 _SEPARATOR = "\x1f"
-_SHOWN = 60
 
 
 @dataclass(frozen=True)
 class CsvListing:
     """Lists the rows of one CSV file.
 
-    Cost: the file is read once, in blocks of 16 MiB; what is held of it in memory is a block, and about 150 bytes for
+    Cost: the file is read once; what is held of it in memory is a batch of `csv_records`, and about 150 bytes for
     every row that has no primary key. Pictures are asked for as `PictureVersions` says.
     """
 
@@ -44,32 +39,30 @@ class CsvListing:
     def _filesystem(self) -> tuple[Any, str]:  # fsspec is untyped
         return uris.filesystem_of(self.source.pattern)
 
-    @property
-    def _delimiter(self) -> str:
-        return "\t" if self.source.pattern.lower().endswith((".tsv", ".tab")) else ","
+    @cached_property
+    def _beginning(self) -> tuple[csv_records.Dialect, list[str]]:
+        """How the file is written, and its header."""
+        source = self.source
+        columns = (source.image_column, source.text_column, source.keyword_column, source.key_column)
+        try:
+            filesystem, path = self._filesystem
+            with filesystem.open(path, "rb") as stream:
+                asked = [column for column in columns if column]
+                dialect = csv_records.read_dialect(stream, source.pattern, asked)
+                return dialect, csv_records.header_of(stream, source.pattern, dialect)
+        except OSError as error:
+            reason = error.strerror or "cannot be opened"
+            raise UsageError(f"--csv {source.pattern}: {reason}; name a file that can be read") from error
+        except (ImportError, ValueError) as error:
+            raise UsageError(f"--csv {source.pattern}: {error}") from error
 
     def header(self) -> list[str]:
         """Returns the column names as the file spells them.
 
         Raises:
-            UsageError: the file is missing, empty or no UTF-8.
+            UsageError: the file is missing, empty, no CSV or no UTF-8.
         """
-        try:
-            filesystem, path = self._filesystem
-            with filesystem.open(path, "rb") as stream:
-                text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-                return next(filter(None, csv.reader(text, delimiter=self._delimiter, strict=True)), [])
-        except UnicodeDecodeError as error:
-            raise self._not_utf8() from error
-        except csv.Error as error:
-            raise UsageError(
-                f"--csv {self.source.pattern}: the header cannot be read ({error}): mend the file"
-            ) from error
-        except OSError as error:
-            reason = error.strerror or "cannot be opened"
-            raise UsageError(f"--csv {self.source.pattern}: {reason}; name a file that can be read") from error
-        except (ImportError, ValueError) as error:
-            raise UsageError(f"--csv {self.source.pattern}: {error}") from error
+        return self._beginning[1]
 
     def version(self) -> str:
         """Returns the version of the file as it is now.
@@ -87,66 +80,31 @@ class CsvListing:
             raise UsageError(f"--csv {self.source.pattern}: {reason}; name a file that can be read") from error
 
     def batches(self) -> Iterator[pa.Table]:
-        """Reads the rows as item batches, in the order of the file, but that a row that does not fit ends its block.
+        """Reads the rows as item batches, in the order of the file, but that rows that do not fit follow their batch.
 
         Raises:
             UsageError: the file is no CSV or no UTF-8.
         """
-        header = self.header()
+        dialect, header = self._beginning
+        names = _positions(header)
         seen: Counter[str] = Counter()
         versions = PictureVersions()
-        for rows, problems in self._blocks(header):
-            if len(rows):
-                yield self._table(header, rows, None, seen, versions)
-            if problems:
-                first = pa.array([text for text, _ in problems], pa.string())
-                cells = [first, *(pa.nulls(len(problems), pa.string()) for _ in header[1:])]
-                broken = pa.array([problem for _, problem in problems], pa.string())
-                table = pa.Table.from_arrays(cells, names=_positions(header))
-                yield self._table(header, table, broken, seen, versions)
-
-    def _blocks(self, header: Sequence[str]) -> Iterator[tuple[pa.Table, list[tuple[str, str]]]]:
-        """Reads blocks of rows with every cell a string, and the rows that do not fit, each with its problem."""
-        problems: list[tuple[str, str]] = []
-
-        def keep(row: pa_csv.InvalidRow) -> str:
-            problem = f"WrongNumberOfCells: the row has {row.actual_columns} cells, the header {row.expected_columns}"
-            problems.append((row.text, problem))
-            return "skip"
-
-        names = _positions(header)
         filesystem, path = self._filesystem
-        try:
-            with filesystem.open(path, "rb") as stream:
-                reader = pa_csv.open_csv(
-                    stream,
-                    read_options=pa_csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES, use_threads=False),
-                    parse_options=pa_csv.ParseOptions(
-                        delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=keep
-                    ),
-                    convert_options=pa_csv.ConvertOptions(
-                        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-                    ),
-                )
-                skip = 1  # the header is the first row that Arrow reads
-                for batch in reader:
-                    rows = pa.Table.from_batches([batch]).slice(skip)
-                    skip = max(0, skip - len(batch))
-                    of_batch, problems[:] = list(problems), []
-                    self._refuse_open_quotes(of_batch)
-                    yield rows, of_batch
-                if problems:
-                    self._refuse_open_quotes(problems)
-                    yield pa.Table.from_batches([], reader.schema), problems
-        except pa.ArrowInvalid as error:
-            if "UTF8" in str(error):
-                raise self._not_utf8() from error
-            if "straddl" in str(error):
-                raise UsageError(
-                    f"--csv {self.source.pattern} has a row of more than {_BLOCK_BYTES} bytes: "
-                    "shorten it, or close the quotation mark that is open"
-                ) from error
-            raise UsageError(f"--csv {self.source.pattern} cannot be read as CSV ({error}): mend the file") from error
+        with filesystem.open(path, "rb") as stream:
+            for batch in csv_records.batches(stream, self.source.pattern, dialect):
+                if len(batch.columns[0]):
+                    yield self._table(header, pa.table(batch.columns, names), None, seen, versions)
+                if batch.odd:
+                    texts = pa.array([text for _, _, text in batch.odd], pa.string())
+                    cells = [texts, *(pa.nulls(len(texts), pa.string()) for _ in header[1:])]
+                    problems = pa.array(
+                        [
+                            f"WrongNumberOfCells: line {line}: the row has {count} cells, the header {len(header)}"
+                            for line, count, _ in batch.odd
+                        ],
+                        pa.string(),
+                    )
+                    yield self._table(header, pa.table(cells, names), problems, seen, versions)
 
     def _table(
         self,
@@ -198,21 +156,6 @@ class CsvListing:
         version_of = versions.of(uri for uri in image if uri)
         return pa.array(image, pa.string()), pa.array([version_of.get(uri or "") for uri in image], pa.string())
 
-    def _refuse_open_quotes(self, problems: Sequence[tuple[str, str]]) -> None:
-        """Refuses a row that runs over lines with a quotation mark that nothing closes: it has swallowed other rows."""
-        for text, _ in problems:
-            if text.count('"') % 2 and "\n" in text.strip():
-                raise UsageError(
-                    f"--csv {self.source.pattern}: no quotation mark closes the one in the row that begins "
-                    f"{text.strip()[:_SHOWN]!r}: mend that row"
-                )
-
-    def _not_utf8(self) -> UsageError:
-        return UsageError(
-            f"--csv {self.source.pattern} is not UTF-8: convert it, for example with iconv -f CP949 -t UTF-8 (Korean), "
-            "iconv -f UTF-16 -t UTF-8 (Excel's Unicode text) or iconv -f LATIN1 -t UTF-8"
-        )
-
 
 def check(source: Source) -> None:
     """Refuses a CSV source that cannot work, before any work is done.
@@ -232,7 +175,7 @@ def check(source: Source) -> None:
     }
     for flag, column in named.items():
         if column is not None and column not in header:
-            there = ", ".join(header) + _separator_hint(header)
+            there = ", ".join(header)
             raise UsageError(f"{flag} {column}: {source.pattern} has no such column; it has {there}")
         if column is not None and header.count(column) > 1:
             raise UsageError(f"{flag} {column}: {source.pattern} has {header.count(column)} such columns: rename one")
@@ -243,12 +186,6 @@ def check(source: Source) -> None:
         )
     if source.keyword_separator == "":
         raise UsageError("--keyword-separator is empty: give the character between keywords")
-
-
-def _separator_hint(header: Sequence[str]) -> str:
-    if len(header) > 1 or ";" not in header[0]:
-        return ""
-    return " (it seems to be separated by semicolons: convert it to commas, or to tabs as .tsv)"
 
 
 def split_keywords(cells: pa.Array, separator: str) -> pa.Array:
