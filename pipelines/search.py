@@ -14,9 +14,12 @@ By a vector from elsewhere (float32, one row), as JSON for another program:
 
 A text or a picture finds pictures where the index has any, else texts; --modality says otherwise. Each item is found
 once, by its nearest row. Scores are cosines (inner products), higher is nearer, or distances, lower is nearer: squared
-L2, or L1. An index of ready embeddings knows no encoder, so it is searched with --vector. With --json, the last line on
-stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key", "uri", "modality", "part",
-"caption", "columns"}]}. A search runs on this machine; no Beam runner takes part.
+L2, or L1. An index of ready embeddings knows no encoder, so it is searched with --vector. Where the encoder of a root is
+a class of somebody's own (module:Class), texts and pictures are encoded only if --encoder, or
+$PIXDEX_TRUSTED_ENCODERS, names that class, since importing it runs its code.
+
+With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key",
+"uri", "modality", "part", "caption", "columns"}]}. A search runs on this machine; no Beam runner takes part.
 """
 
 import sys
@@ -31,8 +34,9 @@ from numpy.typing import NDArray
 
 from pipelines.terminal import command_line, console, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch
-from pipelines.terminal.options import DEVICE, ROOT, root_of
+from pipelines.terminal.options import DEVICE, ENCODER_SPEC, ROOT, root_of
 from pipelines.terminal.text_table import Column
+from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
 from transforms.records import EncoderSettings, Modality
 from transforms.rejects import Failure, normalised_message
@@ -56,6 +60,7 @@ OPTIONS: Final = (
             Flag("--vector", "FILE.npy", "its vector, in the space of the index's encoder"),
         ),
     ),
+    ENCODER_SPEC,
     DEVICE,
     Group(
         "ResultOptions",
@@ -293,6 +298,7 @@ def _query_vector(searcher: Searcher, options: Namespace, text: str) -> NDArray[
             "this index holds ready embeddings and knows no encoder: encode the query as they were made, and search "
             "with --vector FILE.npy"
         )
+    trusted.check(settings.spec, options.encoder)
     try:
         return encode_picture(settings, options.image) if options.image else encode_text(settings, text)
     except PixdexError:

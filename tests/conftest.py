@@ -13,6 +13,9 @@ from tests import examples  # noqa: F401 - it loads the profile of Hypothesis
 
 REPOSITORY = Path(__file__).parents[1]
 
+os.environ["PIXDEX_TRUSTED_ENCODERS"] = "tests.encoders,tests.end_to_end.recording_encoder,tests.pipelines.test_search"
+"""The classes of the tests' own; that of a stranger is a subject of tests/transforms/encoders/test_trusted.py."""
+
 CLUSTER = ("test_lost_workers.py", "test_runners.py")
 """Files whose tests work on a Flink cluster, of which a machine has room for one."""
 

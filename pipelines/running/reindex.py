@@ -13,6 +13,7 @@ from pipelines.running.request import check
 from pipelines.terminal import console, run_report
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.options import ALL_REJECTS
+from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published as generations
 from transforms.generations.manifest import Generation
@@ -31,6 +32,9 @@ def reindex(line: CommandLine) -> int:
     launch = Launch.of(options, destination)
     store = launch.store
     published = _published(store)
+    if published.request.is_ready and options.encoder:
+        raise UsageError("--encoder: this root holds ready embeddings, and has none: leave it out")
+    trusted.check(published.request.encoder.spec, options.encoder)
     destination.prepare(options.root, published.request.sources)
     if options.dry_run:
         return _show_changes(launch, published, options)

@@ -53,15 +53,23 @@ SOURCES: Final = Group(
     ),
 )
 
-ENCODER: Final = Group(
-    "EncoderOptions",
-    "How pictures and texts become vectors",
+ENCODER_SPEC: Final = Group(
+    "EncoderSpecOptions",
+    "What turns pictures and texts into vectors",
     (
         Flag(
             "--encoder",
             "SPEC",
-            "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo",
+            "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo, or "
+            "that of the root, whose module:Class is imported only if you name it",
         ),
+    ),
+)
+
+ENCODER: Final = Group(
+    "EncoderOptions",
+    "How pictures and texts become vectors",
+    (
         Flag("--encoder-batch", None, "pictures or texts encoded at once (default 64)", positive, default=64),
         Flag(
             "--encoder-threads",
@@ -175,10 +183,10 @@ CHANGES: Final = Group(
     ),
 )
 
-BUILD: Final = (ROOT, SOURCES, ENCODER, DEVICE, INDEX, RUN)
+BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, RUN)
 """Of `build` and the jobs for its single stages."""
 
-REINDEX: Final = (ROOT, CHANGES, RUN)
+REINDEX: Final = (ROOT, CHANGES, ENCODER_SPEC, RUN)
 
 
 def root_of(options: Namespace) -> Store:

@@ -46,9 +46,20 @@ def load(spec: str, *, device: str = "auto") -> Encoder:
         return _load_open_clip(spec, rest, device)
     if kind == _TIMM:
         return _load_timm(spec, rest, device)
-    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", spec) and not _nearest_kind(kind):
+    if is_class_of_ones_own(spec):
         return _load_own(spec, kind, rest, device)
     raise UsageError(f"unknown encoder {spec!r}: {_suggestion(kind, rest)}an encoder is {_FORMS}")
+
+
+def is_class_of_ones_own(spec: str) -> bool:
+    """Tells whether a spec is `module:Class`, whose module is imported to open it.
+
+    >>> [is_class_of_ones_own(spec) for spec in ("my.module:Encoder", "demo", "timm:resnet50", "open-clip:ViT")]
+    [True, False, False, False]
+    """
+    kind = spec.partition(":")[0]
+    named = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", spec) is not None
+    return named and kind not in _KINDS and not _nearest_kind(kind)
 
 
 def absolute_spec(spec: str) -> str:
