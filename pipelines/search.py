@@ -14,8 +14,8 @@ By a vector from elsewhere (float32, one row), as JSON for another program:
 
 A text or a picture finds pictures where the index has any, else texts; --modality says otherwise. Each item is found
 once, by its nearest row. Scores are cosines (inner products), higher is nearer, or distances, lower is nearer: squared
-L2, or L1. An index of ready embeddings knows no encoder, so it is searched with --vector. Where the encoder of a root is
-a class of somebody's own (module:Class), texts and pictures are encoded only if --encoder, or
+L2, or L1. An index of ready embeddings knows no encoder, so it is searched with --vector. Where the encoder of a root
+is a class of somebody's own (module:Class), texts and pictures are encoded only if --encoder, or
 $PIXDEX_TRUSTED_ENCODERS, names that class, since importing it runs its code.
 
 With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key",

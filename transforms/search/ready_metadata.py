@@ -1,8 +1,9 @@
 """What is known of rows of ready embeddings: the columns beside an `.npy` file, or beside the vectors in a parquet."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Final
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +18,16 @@ from transforms.storage import arrow_numbers
 
 CAPTION: Final = "caption"
 
+_NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
+
 
 def read_metadata(shard: int, ready: VectorRange, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Returns what is known of some rows of a range, as `shards.read_metadata` tells it of the rows of own shards.
 
     The key of a row is its file and its number in it. A column `caption` is its caption, a string or None whatever the
-    column's type: lists are joined by commas. All other columns follow, but for bytes and vectors, in values that JSON
-    can hold: dates and the like become strings, NaN becomes null.
+    column's type: lists are joined by commas. All other columns follow, but for bytes (also inside structs and lists)
+    and vectors, in values that JSON can hold: dates and the like become strings, NaN becomes null. Folders of the path
+    that are named `name=value` are columns, too, where the file has none of that name.
 
     Cost: one look at the file's version, and one read for each row group that holds one of the rows.
 
@@ -50,9 +54,10 @@ def read_metadata(shard: int, ready: VectorRange, rows: NDArray[np.int64]) -> li
 
 def _columns(ready: VectorRange, rows: NDArray[np.int64]) -> dict[str, list[Any]]:
     """Returns the columns of some rows, counted in the file, in the order asked for."""
+    folders = {name: [value] * len(rows) for name, value in folder_columns(ready.uri).items()}
     beside = ready.uri if ready.format == "parquet" else ready.metadata
     if beside is None:
-        return {}
+        return folders
     _check_version(ready, beside)
     with ready_files.opened(beside) as file:
         if len(rows) and rows.max() >= file.metadata.num_rows:
@@ -60,9 +65,32 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64]) -> dict[str, list[Any]
                 f"{beside} has {file.metadata.num_rows} rows and should have row {rows.max()}: it belongs to "
                 f"{ready.uri}, put it back"
             )
-        names = [field.name for field in file.schema_arrow if field.name != ready.column and not _is_left_out(field)]
-        table = _rows_of(file, names, rows)
-    return {name: _plain(table[name]) for name in names}
+        names = {field.name for field in file.schema_arrow if field.name != ready.column and not _is_vector(field)}
+        table = _rows_of(file, _leaves(file, names), rows)
+    return folders | {name: _plain(table[name]) for name in table.column_names}
+
+
+def folder_columns(uri: str) -> dict[str, str | None]:
+    """Returns what the folders of a path say of all its rows, as Hive, Spark and Arrow name them.
+
+    >>> folder_columns("file:///v/lang=ko/size=a%2Fb/part-0.parquet")
+    {'lang': 'ko', 'size': 'a/b'}
+    """
+    pairs = [folder.partition("=") for folder in uri.split("/")[3:-1]]
+    return {name: None if value == _NO_VALUE else unquote(value) for name, equals, value in pairs if name and equals}
+
+
+def _leaves(file: pq.ParquetFile, names: Set[str]) -> list[str]:
+    """Returns the paths of the primitive columns, also those inside others, of some columns; none that holds bytes."""
+    leaves = [file.schema.column(place) for place in range(len(file.schema))]
+    paths = [leaf.path for leaf in leaves if not _holds_bytes(leaf)]
+    return [path for path in paths if path in names or path.startswith(tuple(f"{name}." for name in names))]
+
+
+def _holds_bytes(leaf: pq.ColumnSchema) -> bool:
+    if leaf.physical_type not in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
+        return False
+    return leaf.logical_type.type in ("NONE", "BSON", "UUID")
 
 
 def _check_version(ready: VectorRange, beside: str) -> None:
@@ -94,11 +122,8 @@ def _rows_of(file: pq.ParquetFile, names: Sequence[str], rows: NDArray[np.int64]
     return table.take(arrow_numbers.array_of(rows - in_file[place] + in_table[place]))
 
 
-def _is_left_out(field: pa.Field) -> bool:
-    kind = field.type
-    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-    numbers = hasattr(kind, "value_type") and pa.types.is_floating(kind.value_type)
-    return bool(binary or numbers)
+def _is_vector(field: pa.Field) -> bool:
+    return hasattr(field.type, "value_type") and bool(pa.types.is_floating(field.type.value_type))
 
 
 def _plain(column: pa.ChunkedArray) -> list[Any]:

@@ -1,11 +1,12 @@
 """Files of ready embeddings, `.npy` and parquet: what their header or footer says, and which version they are.
 
-Nothing here reads a vector, but for the first row of a parquet file whose type does not say how long it is.
+Nothing here reads a vector, but for the first rows of a parquet file whose type does not say how long it is.
 """
 
 import ast
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from stat import S_ISREG
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.errors import PixdexError, UsageError
@@ -24,6 +26,8 @@ _HEAD_BYTES: Final = 4096
 
 _HEAD_LIMIT: Final = 1 << 20
 _DTYPES: Final = ("<f2", "<f4")
+
+_ROWS_AT_FIRST: Final = 64
 
 _BUFFER_BYTES: Final = 4 << 20
 """Read of a parquet column at once: without a limit Arrow holds a column of a row group, however large, in memory."""
@@ -81,7 +85,8 @@ def npy_head(uri: str, size: int) -> NpyHead:
     """Reads the header of a `.npy` file of `size` bytes; versions 1, 2 and 3 of the format.
 
     Raises:
-        UsageError: it is no such file, is cut short, or holds anything but vectors of float16 or float32 row by row.
+        UsageError: it is no such file, is cut short, has more bytes than the header accounts for, or holds anything but
+            vectors of float16 or float32 row by row.
     """
     data = read_range(uri, 0, min(size, _HEAD_BYTES))
     if data[:6] != _MAGIC or len(data) < 12 or data[6] not in (1, 2, 3):
@@ -108,6 +113,11 @@ def npy_head(uri: str, size: int) -> NpyHead:
         raise UsageError(
             f"{uri} is cut short: {vectors.rows} vectors of {vectors.dim} {dtype} take {needed} bytes, it has {size}: "
             "copy it again"
+        )
+    if size > needed:
+        raise UsageError(
+            f"{uri} has {size - needed} bytes behind the {vectors.rows} vectors that its header names: where arrays "
+            "were saved one behind the other, save numpy.concatenate of them instead"
         )
     return vectors
 
@@ -152,14 +162,18 @@ def opened(uri: str) -> Iterator[pq.ParquetFile]:
 
 
 def parquet_head(uri: str, column: str) -> ParquetHead:
-    """Reads the footer of a parquet file, and its first vector where the type of the column does not tell its length.
+    """Reads the footer of a parquet file, and its first rows where the type of the column does not tell their length.
+
+    Vectors are then as long as most of the first rows that hold any: one odd row is a reject, and decides nothing.
 
     Raises:
-        UsageError: it is no parquet file, or the column is not there or holds no lists of float16 or float32.
+        UsageError: it is no parquet file, two columns have one name, or the one that is asked for is not there or holds
+            no lists of float16 or float32.
     """
     try:
         with opened(uri) as file:
             schema = file.schema_arrow
+            check_names(uri, schema)
             if column not in schema.names:
                 raise UsageError(
                     f"{uri} has no column {column}; it has {', '.join(schema.names)}: name one with --vector-column"
@@ -177,6 +191,17 @@ def parquet_head(uri: str, column: str) -> ParquetHead:
         raise UsageError(str(error)) from error
 
 
+def check_names(uri: str, schema: pa.Schema) -> None:
+    """Refuses a table in which a name stands for several columns.
+
+    Raises:
+        UsageError: naming it.
+    """
+    double = next((name for name, count in Counter(schema.names).items() if count > 1), None)
+    if double is not None:
+        raise UsageError(f"{uri} has several columns {double}: give each a name of its own")
+
+
 def is_vector(kind: pa.DataType) -> bool:
     """Tells whether a column of this type holds vectors: lists, of any kind, of float16 or float32."""
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
@@ -187,8 +212,8 @@ def is_vector(kind: pa.DataType) -> bool:
 def _dim(file: pq.ParquetFile, column: str, kind: pa.DataType) -> int | None:
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size)
-    for batch in file.iter_batches(batch_size=64, columns=[column]):
-        for value in batch.column(0):
-            if value.is_valid and len(value):
-                return len(value)
+    for batch in file.iter_batches(batch_size=_ROWS_AT_FIRST, columns=[column]):
+        lengths: Counter[int] = Counter(filter(None, pc.list_value_length(batch.column(0)).to_pylist()))
+        if lengths:
+            return lengths.most_common(1)[0][0]
     return None

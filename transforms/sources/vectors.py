@@ -4,6 +4,7 @@ A glob means exactly the files it matches; a folder means every `.npy` and `.par
 out. Only headers and footers are read.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ DEFAULT_COLUMN: Final = "embedding"
 
 _FORMATS: Final[dict[str, Literal["npy", "parquet"]]] = {".npy": "npy", ".parquet": "parquet"}
 _GLOB: Final = re.compile(r"[*?\[]")
+
+_SHOWN: Final = 8
 
 _HEADS_AT_ONCE = 16
 """Headers are small and often far away: read this many at a time."""
@@ -52,7 +55,8 @@ def files_of(sources: Sequence[Source]) -> list[VectorFile]:
     Cost: one listing call for each source, and one for its metadata.
 
     Raises:
-        UsageError: nothing matches, a file is neither `.npy` nor parquet, or the metadata are not as many files.
+        UsageError: nothing matches, a file is neither `.npy` nor parquet, or the metadata are not as many files whose
+            names belong to those of the vectors.
     """
     files: dict[str, VectorFile] = {}
     for number, source in enumerate(sources):
@@ -161,10 +165,11 @@ def _metadata_version(uri: str, metadata: str, rows: int) -> str:
     try:
         _, version = ready_files.stat(metadata)
         with ready_files.opened(metadata) as table:
+            ready_files.check_names(metadata, table.schema_arrow)
             metadata_rows = table.metadata.num_rows
     except OSError as error:
         raise UsageError(f"--metadata {metadata} cannot be read ({error.strerror or error}): mend it") from error
-    except PixdexError as error:
+    except (PixdexError, UsageError) as error:
         raise UsageError(f"--metadata {error}") from error
     if metadata_rows != rows:
         raise UsageError(
@@ -175,7 +180,7 @@ def _metadata_version(uri: str, metadata: str, rows: int) -> str:
 
 
 def _metadata_of(source: Source, names: Sequence[str]) -> Sequence[str | None]:
-    """Returns the metadata beside each file, by order of paths."""
+    """Returns the metadata beside each file: those whose names differ from each other in the same part."""
     if source.metadata is None:
         return [None] * len(names)
     parquet = next((name for name in names if not name.lower().endswith(".npy")), None)
@@ -187,9 +192,38 @@ def _metadata_of(source: Source, names: Sequence[str]) -> Sequence[str | None]:
     if len(metadata) != len(names):
         raise UsageError(
             f"--metadata {source.metadata} matches {len(metadata)} files, --vectors {source.pattern} {len(names)}: "
-            "they must be as many, file for file in the order of their names"
+            "they must be as many, one for each"
         )
-    return metadata
+    if len(names) == 1:
+        return metadata
+    beside = dict(zip(_distinguishing(metadata), metadata, strict=True))
+    parts = _distinguishing(names)
+    if len(beside) < len(metadata) or set(parts) != set(beside):
+        raise UsageError(
+            f"--metadata {source.metadata} and --vectors {source.pattern} have no names that belong together, such as "
+            f"v_1.npy and m_1.parquet: rename them. Vectors: {_shown(names)}. Metadata: {_shown(metadata)}"
+        )
+    return [beside[part] for part in parts]
+
+
+def _distinguishing(names: Sequence[str]) -> list[str]:
+    """Returns what tells each name from the others, without leading zeros: `v_01.npy` and `v_10.npy` are 1 and 10."""
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
+    before = _alike(stems)
+    rest = [stem[before:] for stem in stems]
+    behind = _alike([stem[::-1] for stem in rest])
+    return [re.sub(r"0*(\d+)", r"\1", stem[: len(stem) - behind]) for stem in rest]
+
+
+def _alike(words: Sequence[str]) -> int:
+    """Returns how many characters all words begin with, but that a number is not cut."""
+    alike = itertools.takewhile(lambda characters: len(set(characters)) == 1, zip(*words, strict=False))
+    return len("".join(characters[0] for characters in alike).rstrip("0123456789"))
+
+
+def _shown(names: Sequence[str]) -> str:
+    shown = [PurePosixPath(name).name for name in names[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _listed(flag: str, pattern: str, endings: tuple[str, ...]) -> list[str]:

@@ -60,8 +60,10 @@ def test_a_guess_is_a_flag_of_the_job_or_none(job: str, wrong: str) -> None:
 
 
 def test_a_flag_that_another_job_has_says_so() -> None:
-    with pytest.raises(UsageError, match=r"^unknown flag --encoder, which is one of pixdex build; see pixdex reindex"):
-        parsed("--encoder", "demo", job="reindex")
+    with pytest.raises(
+        UsageError, match=r"^unknown flag --image-column, which is one of pixdex build"
+    ):
+        parsed("--image-column", "x", job="reindex")
 
 
 def test_a_value_that_beam_does_not_take_is_refused_in_a_line() -> None:

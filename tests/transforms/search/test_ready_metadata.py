@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import json
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,38 @@ def test_a_file_of_fewer_rows_is_named_also_where_no_version_was_kept(tmp_path: 
     ready = dataclasses.replace(beside(tmp_path, {"n": [1]}, 9), metadata_version=None)
     with pytest.raises(PixdexError, match=r"m\.parquet has 1 rows and should have row 8: it belongs to .*a\.npy"):
         read_metadata(0, ready, np.array([8]))
+
+
+NESTED = {
+    "struct": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    "list of structs": pa.list_(pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])),
+    "list": pa.list_(pa.binary()),
+    "dictionary": pa.dictionary(pa.int32(), pa.binary()),
+    "fixed": pa.binary(4),
+    "map": pa.map_(pa.string(), pa.binary()),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_bytes_are_left_out_wherever_they_are_nested(tmp_path: Path, kind: str) -> None:
+    large = b"\xff" * (4 if kind == "fixed" else 1 << 20)
+    value = {"bytes": large, "path": "a.jpg"}
+    values = {"struct": value, "list of structs": [value], "list": [large], "map": [("k", large)]}
+    column = pa.array([values.get(kind, large)] * 2, NESTED[kind] if kind != "dictionary" else pa.binary())
+    column = column.dictionary_encode() if kind == "dictionary" else column
+    pq.write_table(pa.table({"name": ["x", "y"], "image": column}), tmp_path / "m.parquet")
+    save_npy(tmp_path / "v.npy", random_vectors(2, 4))
+    (row,) = read_metadata(0, range_of(tmp_path / "v.npy", 0, 2, tmp_path / "m.parquet"), np.array([1]))
+    assert row["name"] == "y"
+    assert len(json.dumps(row)) < 1000
+    assert ("a.jpg" in json.dumps(row)) == ("struct" in kind)
+
+
+def test_folders_named_as_pairs_are_columns_where_the_file_has_none(tmp_path: Path) -> None:
+    folder = tmp_path / "lang=ko" / "kind=a%2Fb" / "note=__HIVE_DEFAULT_PARTITION__" / "name=of the folder"
+    save_npy(folder / "v.npy", random_vectors(2, 4))
+    pq.write_table(pa.table({"name": ["x", "y"]}), tmp_path / "m.parquet")
+    (row,) = read_metadata(0, range_of(folder / "v.npy", 0, 2, tmp_path / "m.parquet"), np.array([0]))
+    assert (row["lang"], row["kind"], row["note"], row["name"]) == ("ko", "a/b", None, "x")
+    (alone,) = read_metadata(0, range_of(folder / "v.npy", 0, 2), np.array([0]))
+    assert (alone["lang"], alone["name"]) == ("ko", "of the folder")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.corpora import write_csv, write_pictures
 from tests.transforms.sources.csv_files import rows, source, write
-from transforms.sources import csv_rows, items, picture_versions
+from transforms.sources import csv_records, items, picture_versions
 from transforms.sources.csv_rows import CsvListing
 from transforms.sources.picture_versions import PictureVersions
 
@@ -147,7 +147,7 @@ def test_a_few_pictures_of_a_folder_are_asked_for_side_by_side_and_the_folder_is
 
 def test_a_folder_that_many_blocks_name_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(300, monkeypatch)
-    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", 2000)
+    monkeypatch.setattr(csv_records, "BATCH_CHARACTERS", 2000)
     table = "".join(f"i/{number}.png\n" for number in range(300))
     fsspec.filesystem("memory").pipe_file(f"{store.url}/rows.csv", f"image\n{table}".encode())
 

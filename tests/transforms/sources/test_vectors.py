@@ -133,7 +133,7 @@ def test_objects_of_a_store_are_listed_and_read_too(tmp_path: Path) -> None:
         memory.rm("/ready", recursive=True)
 
 
-def test_metadata_follow_the_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_metadata_go_with_the_files_of_their_names(tmp_path: Path) -> None:
     for number in (0, 1):
         save_npy(tmp_path / f"v/{number}.npy", random_vectors(number + 1, 4))
         (tmp_path / "m").mkdir(exist_ok=True)
@@ -142,6 +142,52 @@ def test_metadata_follow_the_files_in_the_order_of_their_names(tmp_path: Path) -
     beside = [f"file://{tmp_path}/m/{number}.parquet" for number in (0, 1)]
     assert [file.vectors.metadata for file in found] == beside
     assert [file.vectors.metadata_version for file in found] == [ready_files.stat(uri)[1] for uri in beside]
+
+
+PAIRS = {
+    "padded on one side": ([f"img_emb_{n:02d}" for n in range(12)], [f"metadata_{n}" for n in range(12)]),
+    "words": (["cats_emb", "cows_emb"], ["meta-cats", "meta-cows"]),
+    "folders": (["a/v_0", "b/v_0"], ["a/m_0", "b/m_0"]),
+    "numbers that begin alike": (["v_100", "v_101"], ["m_101", "m_100"]),
+    "one of each": (["v_3"], ["anything"]),
+    "a name that is the beginning of another": (["v", "v_2"], ["m", "m_2"]),
+}
+NO_PAIRS = {
+    "other numbers": (["v_100", "v_101"], ["m_0", "m_1"]),
+    "numbers and words": (["v_0", "v_1"], ["m_a", "m_b"]),
+    "one number twice": (["v_1", "v_2"], ["m_1", "m_01"]),
+    "counted from another start": ([f"v_{n}" for n in range(3)], [f"m_{n}" for n in range(1, 4)]),
+    "no common part": (["x", "y"], ["m", "n"]),
+}
+
+
+def write_pairs(folder: Path, stems: tuple[list[str], list[str]]) -> Source:
+    for stem in stems[0]:
+        save_npy(folder / f"v/{stem}.npy", random_vectors(1, 4))
+    for stem in stems[1]:
+        (folder / f"m/{stem}").parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"caption": [stem]}), folder / f"m/{stem}.parquet")
+    return source(folder / "v", folder / "m")
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_files_are_paired_by_what_their_names_say_and_not_by_their_order(tmp_path: Path, case: str) -> None:
+    found = vectors.files_of([write_pairs(tmp_path, PAIRS[case])])
+    pairs = {(file.uri.rpartition("/v/")[2][:-4], str(file.metadata).rpartition("/m/")[2][:-8]) for file in found}
+    wanted = {"numbers that begin alike": {("v_100", "m_100"), ("v_101", "m_101")}}
+    assert pairs == wanted.get(case, set(zip(*PAIRS[case], strict=True)))
+
+
+@pytest.mark.parametrize("case", NO_PAIRS)
+def test_files_whose_names_do_not_agree_are_refused_with_both_lists(tmp_path: Path, case: str) -> None:
+    with pytest.raises(UsageError, match=r"no names that belong together.*Vectors: .*\.npy.*Metadata: .*\.parquet"):
+        vectors.files_of([write_pairs(tmp_path, NO_PAIRS[case])])
+
+
+def saved_three_times(file: Path) -> None:
+    with file.open("wb") as stream:
+        for _ in range(3):
+            np.save(stream, random_vectors(10, 4))
 
 
 def long_header(file: Path) -> None:
@@ -171,6 +217,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "objects": (lambda file: np.save(file, np.array([[None]]), allow_pickle=True), r"holds \|O"),
     "records": (lambda file: np.save(file, np.zeros((2, 2), [("a", "<f4")])), "holds records"),
     "columns first": (fortran, "column by column: save numpy.ascontiguousarray"),
+    "saved three times": (saved_three_times, "has 416 bytes behind the 10 vectors .* save numpy.concatenate"),
+    "one byte too many": (
+        lambda file: file.write_bytes(save_npy(file, random_vectors(2, 4)).read_bytes() + b"\0"),
+        "has 1 bytes behind the 2 vectors",
+    ),
     "cut short": (cut_short, "8 vectors of 4 <f2 take 192 bytes, it has 191: copy it again"),
 }
 
@@ -236,6 +287,25 @@ def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
         vectors.files_of([source(tmp_path / "a.*")])
     with pytest.raises(UsageError, match="nosuch"):
         vectors.files_of([Source("vectors", "nosuch://x")])
+
+
+@pytest.mark.parametrize("twice", ["url", "embedding"])
+def test_a_table_with_two_columns_of_one_name_is_refused_with_the_name(tmp_path: Path, twice: str) -> None:
+    column = {"url": pa.array(["a", "b"]), "embedding": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32()))}
+    table = pa.Table.from_arrays([*column.values(), column[twice]], [*column, twice])
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match=rf"t\.parquet has several columns {twice}"):
+        heads(source(tmp_path / "t.parquet"))
+    save_npy(tmp_path / "v.npy", random_vectors(2, 4))
+    with pytest.raises(UsageError, match=rf"--metadata .*t\.parquet has several columns {twice}"):
+        heads(source(tmp_path / "v.npy", tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize("odd", [[1.0], [1.0] * 9])
+def test_one_odd_row_at_the_beginning_does_not_decide_the_dimension(tmp_path: Path, odd: list[float]) -> None:
+    rows = pa.array([odd, None, *[[0.0, 1.0, 2.0]] * 5], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"embedding": rows}), tmp_path / "t.parquet")
+    assert vectors.dimension([source(tmp_path / "t.parquet")]) == 3
 
 
 def test_metadata_that_do_not_fit_are_refused_with_counts(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_every_folder_of_shards_has_a_file_of_its_own(
     run = night(root)
     expected = set(key_tables.dead_ids(removed_by(run)).tolist())
     monkeypatch.setattr(layout, "FOLDER_SIZE", 2)
-    monkeypatch.setattr("transforms.stages.tombstones._FOLDER_IDS", np.int64(2 << 16))
+    monkeypatch.setattr("transforms.tasks.tombstones._FOLDER_IDS", np.int64(2 << 16))
     go(BuryRows(run))
     markers = inventory.tombstone_markers(run)
     assert len(markers) > 1 and dead_of(run) == expected
