@@ -41,7 +41,6 @@ from transforms.index.choose import check_key, choose, index_bytes
 from transforms.records import IndexSettings, Request
 from transforms.rejects import normalised_message
 from transforms.runs import beginning
-from transforms.storage import layout
 from transforms.storage.store import Store
 
 MOST_VECTORS: Final = 10**15
@@ -190,7 +189,7 @@ def _content_of(store: Store, *, needed: bool) -> _Content | None:
         if published := generations.current(store):
             return _Content(published.request, published.totals.vectors)
         run = beginning.unfinished(store)
-        if run is not None and store.exists(layout.plan(run.generation)):
+        if run is not None and run.is_planned:
             return _Content(run.request, run.plan.rows)
     except PixdexError:
         raise

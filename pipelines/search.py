@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from pipelines.terminal import command_line, console, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch
-from pipelines.terminal.options import DEVICE, ENCODER_SPEC, ROOT, root_of
+from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, root_of
 from pipelines.terminal.text_table import Column
 from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
@@ -60,7 +60,7 @@ OPTIONS: Final = (
             Flag("--vector", "FILE.npy", "its vector, in the space of the index's encoder"),
         ),
     ),
-    ENCODER_SPEC,
+    ENCODER_OF_ROOT,
     DEVICE,
     Group(
         "ResultOptions",

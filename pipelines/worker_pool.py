@@ -26,14 +26,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import NoReturn
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
 from pipelines.running import interpreter, worker
 from pipelines.running.worker_process import Worker, how_it_ended, spelled
-from pipelines.terminal import console, flags
+from pipelines.terminal import command_line, console, flags
 from transforms.errors import PixdexError, UsageError
 
 _HOST = "localhost"
@@ -180,13 +179,8 @@ def _serve(argv: Sequence[str]) -> int:
     return console.DONE
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see python -P -m pipelines.worker_pool --help")
-
-
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = command_line.Parser(
         prog="python -P -m pipelines.worker_pool",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

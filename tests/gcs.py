@@ -87,7 +87,7 @@ class _Tokens(BaseHTTPRequestHandler):
 def account(key_file: Path) -> Iterator[None]:
     """Credentials that are found and give tokens: the key of a service account whose tokens are given out here."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - comes with the extra
-    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - likewise
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

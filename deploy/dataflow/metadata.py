@@ -7,6 +7,7 @@ import argparse
 import itertools
 import json
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 from pipelines.jobs import OPTIONS
@@ -33,8 +34,12 @@ _JOB: Final = {
 def parameters() -> list[dict[str, Any]]:
     """Returns one for the job, one for each of its flags, and those that are Beam's."""
     parser = argparse.ArgumentParser(add_help=False)
+    described: set[str] = set()
     for group in dict.fromkeys(itertools.chain.from_iterable(OPTIONS.values())):
-        group.add_to(parser)
+        # A flag that two jobs mean differently is described as the first of them does.
+        new = tuple(flag for flag in group.flags if flag.name not in described)
+        replace(group, flags=new).add_to(parser)
+        described.update(flag.name for flag in new)
     jobs = [_parameter(action) for action in parser._actions if action.dest not in _OF_THIS_MACHINE]
     beam = [
         {"name": name, "label": _label(name), "helpText": text, "isOptional": name != "sdk_container_image"}

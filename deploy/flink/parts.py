@@ -155,7 +155,7 @@ def start_task_managers(run: Path, cluster: Cluster) -> None:
     for number in cluster.task_managers:
         log, port = run / f"worker-pool-{number}.log", f":{cluster.pool_port} with "
         # mypy infers no type of a lambda whose arguments have defaults; they hold this turn's values.
-        wait(run, names, "a worker pool", lambda log=log, port=port: port in log.read_text(errors="replace"))  # type: ignore[misc]
+        wait(run, names, "a worker pool", lambda log=log, port=port: port in log.read_text(errors="replace"))  # type: ignore[misc]  # see above
 
 
 def start_job_server(run: Path, cluster: Cluster) -> None:

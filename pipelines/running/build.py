@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.running import dataflow, runners
-from pipelines.running.launch import Destination, Launch, begin, is_planned
+from pipelines.running.launch import Destination, Launch, begin
 from pipelines.running.request import (
     DEFAULT_ENCODER,
     check,
@@ -182,4 +182,4 @@ def _claims(store: Store, published: Generation, request: Request) -> bool:
 def _goes_on(store: Store, sources: tuple[Source, ...]) -> bool:
     """Tells whether these sources are planned already: what changed in them since then waits for the next run."""
     unfinished = beginning.unfinished(store)
-    return unfinished is not None and is_planned(unfinished) and unfinished.request.sources == sources
+    return unfinished is not None and unfinished.is_planned and unfinished.request.sources == sources

@@ -143,8 +143,6 @@ class Launch:
 
 def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, workers: Workers | None = None) -> None:
     """The graph up to a stage: each stage waits for the one before through the marker that it yields."""
-    # What the launcher has read of them does not travel.
-    run = replace(run, store=replace(run.store))
     workers = workers or Workers()
     other, indexing = workers.other, workers.indexing
     stages: dict[Stage, tuple[str, beam.PTransform[Any, Any], Worker]] = {
@@ -185,11 +183,6 @@ def _opened(root: str | None) -> Store:
     return store
 
 
-def is_planned(run: Run) -> bool:
-    """Tells whether the sources of a run were listed."""
-    return run.store.exists(layout.plan(run.generation))
-
-
 def begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bool) -> Run:
     """Adopts the unfinished run of this request, or begins a new one.
 
@@ -202,7 +195,7 @@ def begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bo
         console.say(f"going on with the unfinished run of generation {unfinished.generation}")
         return unfinished
     if unfinished is not None:
-        if is_planned(unfinished) and not abandon:
+        if unfinished.is_planned and not abandon:
             raise UsageError(
                 f"{store.url} has an unfinished run of another request ({difference(unfinished.request, request)}): "
                 "finish it with its own command, or give it up with --abandon-plan"

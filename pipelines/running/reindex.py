@@ -8,7 +8,7 @@ from dataclasses import replace
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.running import runners
-from pipelines.running.launch import Destination, Launch, begin, is_planned
+from pipelines.running.launch import Destination, Launch, begin
 from pipelines.running.request import check
 from pipelines.terminal import console, run_report
 from pipelines.terminal.command_line import CommandLine
@@ -43,7 +43,7 @@ def reindex(line: CommandLine) -> int:
         # In this order, and under the lease: a run that another launcher finished is seen as the one or as the other.
         unfinished, published = beginning.unfinished(store), _published(store)
         request = _request(published, options)
-        if unfinished is None or options.abandon_plan or not is_planned(unfinished):
+        if unfinished is None or options.abandon_plan or not unfinished.is_planned:
             check(published.request.sources)
         run = begin(store, request, unfinished, abandon=options.abandon_plan)
         held.of_run(run.generation)

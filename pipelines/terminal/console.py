@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -14,7 +14,6 @@ from transforms.errors import PixdexError, UsageError
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
-Main = Callable[[Sequence[str]], int]
 T = TypeVar("T")
 
 _STEP = r"(?: \[while running '.*)?$"

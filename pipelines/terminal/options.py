@@ -53,15 +53,21 @@ SOURCES: Final = Group(
     ),
 )
 
-ENCODER_SPEC: Final = Group(
-    "EncoderSpecOptions",
+_ENCODER_FLAG: Final = Flag(
+    "--encoder",
+    "SPEC",
+    "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo",
+)
+
+ENCODER_SPEC: Final = Group("EncoderSpecOptions", "What turns pictures and texts into vectors", (_ENCODER_FLAG,))
+
+ENCODER_OF_ROOT: Final = Group(
+    "RootEncoderOptions",
     "What turns pictures and texts into vectors",
     (
-        Flag(
-            "--encoder",
-            "SPEC",
-            "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo, or "
-            "that of the root, whose module:Class is imported only if you name it",
+        replace(
+            _ENCODER_FLAG,
+            help="the encoder of the root, which is taken anyhow: but a module:Class is imported only if you name it",
         ),
     ),
 )
@@ -186,7 +192,7 @@ CHANGES: Final = Group(
 BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, RUN)
 """Of `build` and the jobs for its single stages."""
 
-REINDEX: Final = (ROOT, CHANGES, ENCODER_SPEC, RUN)
+REINDEX: Final = (ROOT, CHANGES, ENCODER_OF_ROOT, RUN)
 
 
 def root_of(options: Namespace) -> Store:

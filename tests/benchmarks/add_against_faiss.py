@@ -21,11 +21,12 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks import faiss_peer, measuring, own_builds, recall, report, vector_folder
-from tests.benchmarks.arguments import parser_of
-from tests.benchmarks.measuring import Measured, say
-from tests.benchmarks.own_builds import OwnRun
-from tests.benchmarks.vector_folder import VectorFolder
+from tests.benchmarks import faiss_peer
+from tests.benchmarks.instruments import measuring, own_builds, recall, report, vector_folder
+from tests.benchmarks.instruments.arguments import parser_of
+from tests.benchmarks.instruments.measuring import Measured, say
+from tests.benchmarks.instruments.own_builds import OwnRun
+from tests.benchmarks.instruments.vector_folder import VectorFolder
 
 
 def run_peer(folder: VectorFolder, own: OwnRun, work: Path, agreement: float | None) -> Measured:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 import faiss
-from autofaiss.external import quantize  # type: ignore[import-not-found]
+from autofaiss.external import quantize  # type: ignore[import-not-found]  # it has an environment of its own
 
 
 def _only_write(index_path: str, **_of_tuning: object) -> Callable[[object, str], dict[str, str]]:

@@ -26,11 +26,11 @@ from typing import Any
 
 import faiss
 
-from tests.benchmarks import measuring, own_builds, recall, report, vector_folder
-from tests.benchmarks.arguments import parser_of
-from tests.benchmarks.measuring import Measured, say
-from tests.benchmarks.own_builds import OwnRun
-from tests.benchmarks.vector_folder import VectorFolder
+from tests.benchmarks.instruments import measuring, own_builds, recall, report, vector_folder
+from tests.benchmarks.instruments.arguments import parser_of
+from tests.benchmarks.instruments.measuring import Measured, say
+from tests.benchmarks.instruments.own_builds import OwnRun
+from tests.benchmarks.instruments.vector_folder import VectorFolder
 
 _REQUIREMENTS = ("autofaiss==2.18.0", "faiss-cpu==1.13.2", "numpy<2", "pyarrow<24")
 _PHASE = re.compile(r'>>> Finished "(?:-> )?(.*?)(?: \d.*)?" in ([\d.]+) secs')

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import clustered_vectors, measuring, own_builds, recall, report
-from tests.benchmarks.measuring import say
-from tests.benchmarks.own_builds import OwnRun
-from tests.benchmarks.vector_folder import VectorFolder
+from tests.benchmarks import clustered_vectors
+from tests.benchmarks.instruments import measuring, own_builds, recall, report
+from tests.benchmarks.instruments.measuring import say
+from tests.benchmarks.instruments.own_builds import OwnRun
+from tests.benchmarks.instruments.vector_folder import VectorFolder
 from transforms.runs.run import STAGES
 
 LIMIT_TIME, LIMIT_MEMORY = 1.2, 1.1

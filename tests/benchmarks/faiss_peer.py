@@ -22,9 +22,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks.measuring import say
-from tests.benchmarks.recall import transformed
-from tests.benchmarks.vector_folder import VectorFolder
+from tests.benchmarks.instruments.measuring import say
+from tests.benchmarks.instruments.recall import transformed
+from tests.benchmarks.instruments.vector_folder import VectorFolder
 
 METRICS = {"ip": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}
 CODEBOOK_ROWS = 65_536

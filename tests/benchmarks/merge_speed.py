@@ -24,8 +24,8 @@ from transforms.index.lists.writer import write_lists
 
 # Python looks for modules beside a script that is called by its path, and there only.
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.benchmarks import measuring, report
-from tests.benchmarks.measuring import Measured
+from tests.benchmarks.instruments import measuring, report
+from tests.benchmarks.instruments.measuring import Measured
 
 FINGERPRINT = "ab" * 32
 SAMPLE_SECONDS = 0.02

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks import clustered_vectors, measuring, own_builds, recall, report
-from tests.benchmarks.measuring import say
-from tests.benchmarks.recall import Curve
-from tests.benchmarks.vector_folder import ROWS_PER_FILE, VectorFolder
+from tests.benchmarks import clustered_vectors
+from tests.benchmarks.instruments import measuring, own_builds, recall, report
+from tests.benchmarks.instruments.measuring import say
+from tests.benchmarks.instruments.recall import Curve
+from tests.benchmarks.instruments.vector_folder import ROWS_PER_FILE, VectorFolder
 
 LIMIT_POINTS = 0.5
 SHUFFLED = "shuffled"

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.plan_calibration import calibrate
-from tests.benchmarks import own_builds, report
-from tests.benchmarks.measuring import machine, say, warm
-from tests.benchmarks.vector_folder import VectorFolder
+from tests.benchmarks.instruments import own_builds, report
+from tests.benchmarks.instruments.measuring import machine, say, warm
+from tests.benchmarks.instruments.vector_folder import VectorFolder
 from transforms.forecast import rates
 from transforms.forecast.hours import Forecast, forecast
 from transforms.forecast.rates import Rates

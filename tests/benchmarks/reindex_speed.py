@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import measuring
-from tests.benchmarks.measuring import Measured, say
+from tests.benchmarks.instruments import measuring
+from tests.benchmarks.instruments.measuring import Measured, say
 
 LIMIT_IDLE_SECONDS, LIMIT_SHARE, LIMIT_SECONDS = 30.0, 0.02, 20.0
 _ENCODER = ("--encoder", "tests.encoders:TinyEncoder", "--no-progress")

@@ -20,11 +20,11 @@ from typing import Any
 
 import faiss
 
-from tests.benchmarks import measuring, own_builds, recall, report, vector_folder
-from tests.benchmarks.arguments import parser_of
-from tests.benchmarks.measuring import Measured, say
-from tests.benchmarks.own_builds import OwnRun
-from tests.benchmarks.vector_folder import VectorFolder
+from tests.benchmarks.instruments import measuring, own_builds, recall, report, vector_folder
+from tests.benchmarks.instruments.arguments import parser_of
+from tests.benchmarks.instruments.measuring import Measured, say
+from tests.benchmarks.instruments.own_builds import OwnRun
+from tests.benchmarks.instruments.vector_folder import VectorFolder
 
 
 class Peer:

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import measuring, report
-from tests.benchmarks.measuring import Measured, say
+from tests.benchmarks.instruments import measuring, report
+from tests.benchmarks.instruments.measuring import Measured, say
 from transforms.demo.corpus import write_corpus
 
 LIMIT_FASTER, LIMIT_SLOWER = 1.6, 0.95

@@ -22,9 +22,9 @@ from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.index.lists.format import ID_BYTES
+from transforms.index.lists.opened import open_lists
 from transforms.index.lists.writer import write_lists
 from transforms.storage.store import Store
-from transforms.tasks.merge.inputs import open_lists
 
 ROWS = 200
 KEY = ("--index-key", "IVF4,Flat")
@@ -212,7 +212,7 @@ def test_only_the_lists_asked_for_are_read(bucket: str, monkeypatch: pytest.Monk
         data: bytes = fetch(start, end)
         return data
 
-    monkeypatch.setattr(stream.cache, "fetcher", counting)  # type: ignore[attr-defined]
+    monkeypatch.setattr(stream.cache, "fetcher", counting)  # type: ignore[attr-defined]  # fsspec is untyped
     with stream:
         assert lists.read(range(40, 44)).stored.rows == 4 * in_a_list
     bodies, sizes = 4 * in_a_list * entry, 4 * 16

@@ -1,6 +1,6 @@
 """A build that is killed at any moment and run again gives the same bytes as one that was never stopped.
 
-The quick rounds take two of the moments, the gate a sample. All of them, and random ones, take some minutes:
+The quick round takes one of the moments, the gate a sample. All of them, and random ones, take some minutes:
 
     pytest -m slow tests/end_to_end/test_resume.py
 """

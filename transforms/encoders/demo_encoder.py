@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from transforms.encoders.open_clip_encoder import OpenClipEncoder
 
 DEMO_MODEL: Final = "pixdex-demo"
-_FOLDER: Final = Path(__file__).parent.parent / "demo"
-_WEIGHTS: Final = _FOLDER / "weights.safetensors"
-_CONFIG: Final = _FOLDER / f"{DEMO_MODEL}.json"
+DEMO_FOLDER: Final = Path(__file__).parent.parent / "demo"
+_WEIGHTS: Final = DEMO_FOLDER / "weights.safetensors"
+_CONFIG: Final = DEMO_FOLDER / f"{DEMO_MODEL}.json"
 
 _PREPROCESS: Final = {
     "size": 64,

@@ -8,7 +8,6 @@ runs its code.
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import open_clip
@@ -16,14 +15,12 @@ import PIL.Image
 import torch
 from numpy.typing import NDArray
 
+from transforms.encoders.demo_encoder import DEMO_FOLDER, DEMO_MODEL
 from transforms.encoders.device import choose_device, inference, inference_dtype, to_array, to_tensor
 from transforms.encoders.library_errors import one_line
 from transforms.encoders.preprocessing import Preprocessing
 from transforms.encoders.weights import check_checkpoint, fingerprint
 from transforms.errors import UsageError
-
-_DEMO: Final = Path(__file__).parent.parent / "demo"
-_DEMO_MODEL: Final = "pixdex-demo"
 
 
 class OpenClipEncoder:
@@ -124,8 +121,8 @@ def open_pretrained(model: str, tag: str, device: str) -> OpenClipEncoder:
 
 
 def _check_model(model: str) -> None:
-    if _DEMO_MODEL not in open_clip.list_models():
-        open_clip.add_model_config(_DEMO / f"{_DEMO_MODEL}.json")
+    if DEMO_MODEL not in open_clip.list_models():
+        open_clip.add_model_config(DEMO_FOLDER / f"{DEMO_MODEL}.json")
     known = {name.lower(): name for name in open_clip.list_models()}
     if model not in known.values():
         nearest = [known[name] for name in difflib.get_close_matches(model.lower(), known, n=3, cutoff=0.4)]

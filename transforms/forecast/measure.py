@@ -23,13 +23,13 @@ from transforms.forecast.workload import OWN_SHARD_BYTES, SCORE_COMPONENTS, THRE
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 from transforms.index.lists.merge import merge_range
 from transforms.index.lists.reader import ListFile
-from transforms.index.lists.vector_codes import to_codes
 from transforms.index.lists.writer import write_lists
 from transforms.index.threads import each_with_one_thread
 from transforms.index.training import clustering, codebooks, figures
 from transforms.index.training.cells import CellGroup, CellRows, cluster_cells, read_cells
 from transforms.index.training.figures import POINTS_PER_LIST
 from transforms.index.training.sampling import in_sample
+from transforms.index.training.vector_codes import to_codes
 from transforms.markers import ShardMarker, StageMarker
 from transforms.records import EncoderSettings, FileReference, VectorRange
 from transforms.shards import files, ready_files, ready_vectors

@@ -210,7 +210,7 @@ def cut_blocks(shards: Iterable[tuple[int, int]], limit: int) -> list[Block]:
     numbering = _Blocks(limit)
     for shard, rows in shards:
         members.setdefault(numbering.take(rows), []).append(shard)
-    return [Block(number, found[0], found[-1] + 1) for number, found in members.items()]
+    return [Block(number, shards_of[0], shards_of[-1] + 1) for number, shards_of in members.items()]
 
 
 def read_blocks(store: Store, plan: Plan) -> Iterator[Block]:

@@ -60,6 +60,15 @@ class Run:
     generation: int
     base_root: Store | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        """What has been read of a run does not travel to workers: a plan may be large, and each reads its own."""
+        return {"store": self.store, "generation": self.generation, "base_root": self.base_root}
+
+    @property
+    def is_planned(self) -> bool:
+        """Tells whether the sources were listed: the plan is committed."""
+        return self.store.exists(layout.plan(self.generation))
+
     @cached_property
     def request(self) -> Request:
         """What was asked for, which is there before the first worker is.
@@ -106,7 +115,7 @@ class Run:
             return 1
         if stage in ("plan", "train", "publish"):
             return 1
-        if not self.store.exists(layout.plan(self.generation)):
+        if not self.is_planned:
             return None
         if stage == "embed":
             return self.plan.shards

@@ -12,7 +12,8 @@ import faiss
 
 from transforms.errors import PixdexError
 from transforms.generations.manifest import Generation
-from transforms.index.lists.format import HEAD, Seal, segment_starts
+from transforms.index.lists.format import HEAD, segment_starts
+from transforms.index.lists.opened import seal_of
 from transforms.index.lists.reader import ListFile
 from transforms.markers import TrainedIndex
 from transforms.records import FileReference
@@ -40,7 +41,7 @@ def open_deltas(store: Store, generation: Generation, merged: Any) -> Any | None
     """Opens the deltas of a generation as one index over their lists; None when there are none.
 
     Every byte is read and checked, so that a search meets no damage; then they are mapped. Of an object store, local
-    copies (`index_cache`).
+    copies (`local_copies`).
 
     Args:
         store: the root.
@@ -120,7 +121,7 @@ def _checked(store: Store, path: Path, file: FileReference, trained: TrainedInde
     except FileNotFoundError as error:
         raise missing(store, file.path) from error
     with stream:
-        opened = ListFile(stream, str(path), Seal(file.bytes, file.checksum.removeprefix("xxh3:")))
+        opened = ListFile(stream, str(path), seal_of(file))
         opened.verify()
         stored = opened.sizes()
     built_with = (opened.fingerprint, opened.nlist, opened.code_size)

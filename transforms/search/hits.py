@@ -61,8 +61,8 @@ class RowMetadata:
         numbers, rows = split_ids(wanted)
         by_shard = [(int(number), rows[numbers == number]) for number in np.unique(numbers)]
         with ThreadPoolExecutor(_READERS) as pool:
-            for found in pool.map(lambda task: self._read(*task), by_shard):
-                self._rows.update((row["id"], row) for row in found)
+            for rows_of_shard in pool.map(lambda task: self._read(*task), by_shard):
+                self._rows.update((row["id"], row) for row in rows_of_shard)
 
     def keys(self, ids: NDArray[np.int64]) -> Sequence[str]:
         """Returns the key of each of these rows."""

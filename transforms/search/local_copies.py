@@ -13,15 +13,15 @@ from typing import BinaryIO, cast
 from transforms.errors import PixdexError
 from transforms.generations.manifest import Generation
 from transforms.index.faiss_file import write_head
-from transforms.index.lists.format import Seal
+from transforms.index.lists.inputs import ListsReference, MergeInputs
 from transforms.index.lists.merge import merge_range, merged_sizes
+from transforms.index.lists.opened import seal_of
 from transforms.index.lists.reader import ListFile
 from transforms.index.trained import read_training
 from transforms.records import FileReference
 from transforms.storage import atomic, parquet_files
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store, missing
-from transforms.tasks.merge.inputs import ListsReference, MergeInputs
 
 _MAKING = ".making-"
 _COPIED_AT_ONCE = 16 << 20
@@ -143,7 +143,7 @@ def _copy(store: Store, reference: FileReference, file: Path) -> None:
             out.write(part)
             left -= len(part)
         atomic.flush(out)
-        ListFile(out, reference.path, Seal(reference.bytes, reference.checksum.removeprefix("xxh3:"))).verify()
+        ListFile(out, reference.path, seal_of(reference)).verify()
 
 
 def _segments(store: Store, generation: Generation) -> list[ListsReference]:

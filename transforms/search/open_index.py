@@ -37,7 +37,7 @@ class OpenIndex:
 
 
 def open_index(store: Store, generation: Generation, *, fast_scan: bool = False) -> OpenIndex:
-    """Opens merged index and deltas; of those that lie on an object store, local copies, made once (`index_cache`).
+    """Opens merged index and deltas; of those that lie on an object store, local copies, made once (`local_copies`).
 
     Args:
         store: the root.

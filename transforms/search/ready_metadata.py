@@ -22,7 +22,7 @@ _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 
 
 def read_metadata(shard: int, ready: VectorRange, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Returns what is known of some rows of a range, as `shards.read_metadata` tells it of the rows of own shards.
+    """Returns what is known of some rows of a range, as `shards.files` tells it of the rows of own shards.
 
     The key of a row is its file and its number in it. A column `caption` is its caption, a string or None whatever the
     column's type: lists are joined by commas. All other columns follow, but for bytes (also inside structs and lists)

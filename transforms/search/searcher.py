@@ -184,5 +184,5 @@ def _rows_of(shard: dict[str, Any], modality: Modality) -> slice:
 
 
 def _themselves(ids: NDArray[np.int64]) -> Sequence[int]:
-    own: list[int] = ids.tolist()
-    return own
+    keys: list[int] = ids.tolist()
+    return keys

@@ -10,6 +10,7 @@ from apache_beam.transforms.combiners import Count
 
 from transforms.markers import StageMarker
 from transforms.runs.run import Run, Stage
+from transforms.stages.run_task import RunTask
 from transforms.storage import layout
 
 
@@ -28,9 +29,9 @@ class FinishStage(beam.PTransform):
         return done | "Count" >> Count.Globally() | "Commit" >> beam.ParDo(_CommitStage(self.run, self.stage))
 
 
-class _CommitStage(beam.DoFn):
+class _CommitStage(RunTask):
     def __init__(self, run: Run, stage: Stage) -> None:
-        self._run = run
+        super().__init__(run)
         self._stage = stage
 
     def process(self, tasks: int) -> Iterator[StageMarker]:

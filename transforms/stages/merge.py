@@ -7,12 +7,13 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Count
 
+from transforms.index.lists.inputs import MergeInputs
 from transforms.markers import StageMarker
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
 from transforms.tasks.merge.file import Piece, finish_merge, merge_piece, plan_merge
-from transforms.tasks.merge.inputs import MergeInputs, merge_inputs
+from transforms.tasks.merge.inputs import merge_inputs
 from transforms.tasks.merge.segments import RangeTask, merge_into_segment, merge_tier, plan_segments, plan_tier
 
 

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path | None) -> Iterator[Path]:
@@ -26,7 +28,7 @@ def sweep(parent: Path) -> None:
         return
     for folder in parent.iterdir():
         pid = process_of(folder.name)
-        if pid is not None and not _alive(pid):
+        if pid is not None and not process_lives(pid):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -37,11 +39,13 @@ def process_of(folder: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _alive(pid: int) -> bool:
+def process_lives(pid: int) -> bool:
+    """Tells whether a process of this machine works: one that ended and was not yet asked for, as a killed one in a
+    container that reaps nothing, does not.
+    """
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True

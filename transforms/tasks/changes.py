@@ -119,7 +119,7 @@ def compare_bucket(
         damaged: shards whose items are to be embedded again.
     """
     base, reindex = run.base, run.request.reindex
-    if base is None or reindex is None or run.store.exists(layout.plan(run.generation)):
+    if base is None or reindex is None or run.is_planned:
         return
     batches = sorted(listed)
     if repeated := find_repeated(run, batches):

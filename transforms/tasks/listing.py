@@ -67,7 +67,7 @@ def listing_of(source: Source) -> "PictureListing | CsvListing":
 
 def containers_of(run: Run) -> Iterator[Container | VectorFiles]:
     """Yields the containers of all sources; none when the plan is there."""
-    if run.store.exists(layout.plan(run.generation)):
+    if run.is_planned:
         return
     sources = run.request.sources
     for number, source in enumerate(sources):

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from transforms.errors import PixdexError, UsageError
 from transforms.records import FORMAT_VERSION, encode
 from transforms.runs import beginning
 from transforms.runs.run import STAGES, Run
 from transforms.storage import layout
+from transforms.storage.scratch import process_lives
 from transforms.storage.store import Store
 
 DEAD_SECONDS: Final = 600
@@ -227,14 +226,8 @@ def process_start(pid: int) -> str:
 
 
 def _lives(lease: Lease) -> bool:
-    try:
-        # One that was killed or ended and is only not yet asked for, as in containers that reap nothing, is dead.
-        if psutil.Process(lease.pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
-            return False
-    except psutil.NoSuchProcess:
+    if not process_lives(lease.pid):
         return False
-    except psutil.AccessDenied:
-        pass
     started = process_start(lease.pid)
     return not (started and lease.started) or started == lease.started
 

@@ -136,10 +136,10 @@ def _merged_file(
     if (
         starts != [0, *edges[:-1]]
         or edges[-1:] != [generation.trained.nlist]
-        or (scheme != "segments" and (begins != [0, *ends[:-1]] or ends[-1:] != [index.bytes]))
+        or (not generation.is_segmented and (begins != [0, *ends[:-1]] or ends[-1:] != [index.bytes]))
     ):
         report.found(table.path, "has ranges that leave a gap, or overlap, or are not as many as there are lists")
-    if scheme != "segments" and not quick and report.is_whole(index):
+    if not generation.is_segmented and not quick and report.is_whole(index):
         for_each(pool, rows, lambda row: _look_at_range(store, report, index, row))
 
 

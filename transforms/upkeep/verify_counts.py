@@ -1,6 +1,6 @@
 """Whether a generation's tables, the footers of its files and its totals count the same.
 
-Files have been looked at as files (`verifying`): those that are damaged are passed over.
+Files have been looked at as files (`verify`): those that are damaged are passed over.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """Whether every live row of a generation is in one entry of the key tables, and in one list.
 
-Files have been looked at as files (`verifying`): those that are damaged are passed over, and where one of them is
+Files have been looked at as files (`verify`): those that are damaged are passed over, and where one of them is
 needed to tell, nothing is told.
 """
 

@@ -60,9 +60,7 @@ def test_a_guess_is_a_flag_of_the_job_or_none(job: str, wrong: str) -> None:
 
 
 def test_a_flag_that_another_job_has_says_so() -> None:
-    with pytest.raises(
-        UsageError, match=r"^unknown flag --image-column, which is one of pixdex build"
-    ):
+    with pytest.raises(UsageError, match=r"^unknown flag --image-column, which is one of pixdex build"):
         parsed("--image-column", "x", job="reindex")
 
 

@@ -236,7 +236,7 @@ def commit_plan(root: str, partitions: int) -> None:
 
 
 def test_other_runners_get_no_hints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner  # noqa: PLC0415
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner  # noqa: PLC0415 - of use to one test
 
     kept: list[Any] = []
     run = FnApiRunner.run_via_runner_api

@@ -142,9 +142,9 @@ _WATCH = """
 import os, sys, threading
 from pathlib import Path
 import numpy as np
-from tests.benchmarks.measuring import anonymous_bytes
+from tests.benchmarks.instruments.measuring import anonymous_bytes
 from transforms.index.index_key import IndexKey
-from transforms.index.lists.vector_codes import to_codes
+from transforms.index.training.vector_codes import to_codes
 from transforms.index.lists.writer import write_lists
 from transforms.index.training import assemble, passes, sampling
 from transforms.index.training.passes import ListSums

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.index_key import IndexKey
-from transforms.index.lists.vector_codes import to_codes
 from transforms.index.training import assemble, cells, figures, passes, routing, save
 from transforms.index.training.assemble import Assembled
 from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
+from transforms.index.training.vector_codes import to_codes
 from transforms.markers import TrainedIndex
 from transforms.records import FileReference, Metric
 from transforms.storage.store import Store

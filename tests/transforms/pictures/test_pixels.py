@@ -34,7 +34,7 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
         from PIL import ImageCms  # noqa: PLC0415 - only here
 
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.applyTransform(image, ImageCms.buildTransform(srgb, lab, "RGB", "LAB"))  # type: ignore[return-value]
+        return ImageCms.applyTransform(image, ImageCms.buildTransform(srgb, lab, "RGB", "LAB"))  # type: ignore[return-value]  # None only for what is done in place
     return image.convert("RGBA").convert(mode) if mode == "RGBa" else image.convert(mode)
 
 

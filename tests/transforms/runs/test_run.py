@@ -1,6 +1,7 @@
 """A run knows the root that it was begun on."""
 
 import dataclasses
+import pickle
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,12 @@ def test_markers_are_read_in_the_order_of_their_tasks(store: Store) -> None:
 def test_a_worker_that_sees_another_folder_under_the_name_of_the_root_says_so(tmp_path: Path) -> None:
     with pytest.raises(PixdexError, match="mount that on every worker"):
         _ = Run(Store.at(str(tmp_path)), 1).request
+
+
+def test_what_was_read_of_a_run_does_not_travel_to_its_workers(store: Store) -> None:
+    run = beginning.begin(store, REQUEST)
+    before = pickle.dumps(run)
+    assert run.request == REQUEST
+    assert not run.is_planned
+    assert pickle.dumps(run) == before
+    assert pickle.loads(before) == run  # noqa: S301 - what was written a line above

@@ -74,7 +74,7 @@ def test_objects_of_a_store_are_read_by_range(tmp_path: Path) -> None:
         for name, form, column in (("a.npy", "npy", None), ("a.parquet", "parquet", "embedding")):
             uri = f"memory:///ready/{name}"
             version = ready_files.stat(uri)[1]
-            ready = VectorRange(uri, form, 4096, 39_999, version, column)  # type: ignore[arg-type]
+            ready = VectorRange(uri, form, 4096, 39_999, version, column)  # type: ignore[arg-type]  # a format by its name
             found = list(pieces(ready, 3))
             assert [len(piece) for piece in found[:-1]] == [4096] * (len(found) - 1)
             assert np.array_equal(np.concatenate(found), vectors[4096:39_999])

@@ -34,7 +34,7 @@ def register(root: Path, ready: VectorRange, shard: int = 3, encoder: EncoderSet
 def read(
     root: Path, marker: ShardMarker, encoder: EncoderSettings = ENCODER, choose: object = None
 ) -> tuple[list[VectorBatch], NDArray[np.int64], NDArray[np.float32]]:
-    found = list(read_batches(Store.at(str(root)), marker, encoder, choose))  # type: ignore[arg-type]
+    found = list(read_batches(Store.at(str(root)), marker, encoder, choose))  # type: ignore[arg-type]  # any of its kinds
     ids = np.concatenate([np.empty(0, np.int64), *(batch.ids for batch in found)])
     vectors = np.concatenate([np.empty((0, DIM), np.float32), *(batch.vectors for batch in found)])
     return found, ids, vectors

@@ -3,6 +3,7 @@
 import os
 import random
 import tempfile
+import unicodedata
 import uuid
 from pathlib import Path
 from typing import Any
@@ -326,8 +327,6 @@ def test_named_groups_of_a_file_name_become_columns(tmp_path: Path) -> None:
 
 
 def test_a_decomposed_name_gives_composed_columns(tmp_path: Path) -> None:
-    import unicodedata  # noqa: PLC0415
-
     _make(tmp_path, [unicodedata.normalize("NFD", "개_바둑이.png")])
 
     assert rows(listing(tmp_path, r"(?P<group>[^_]+)_.*"))[0]["group"] == "개"

@@ -1,4 +1,4 @@
-"""Reads `.ivf` files (see `list_format`): any range of lists, every byte of it checked."""
+"""Reads `.ivf` files (see `format`): any range of lists, every byte of it checked."""
 
 import itertools
 from typing import Final, Protocol

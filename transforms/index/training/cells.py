@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from transforms.index.lists.format import ListSizes
 from transforms.index.lists.opened import opened_lists
-from transforms.index.lists.vector_codes import from_codes
 from transforms.index.threads import each_limited
 from transforms.index.training.clustering import kmeans, share_out
 from transforms.index.training.figures import GROUP_ROWS
+from transforms.index.training.vector_codes import from_codes
 from transforms.records import FileReference
 from transforms.storage.store import Store
 

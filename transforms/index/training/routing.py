@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from transforms.index.assignment import padded
 from transforms.index.lists.format import Seal
-from transforms.index.lists.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.threads import each_with_one_thread
 from transforms.index.training.clustering import nearest
+from transforms.index.training.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.vector_transforms import behind_transforms
 
 SLOT_ROWS: Final = 4096

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from transforms.index.lists.format import Seal
 from transforms.index.lists.opened import opened_lists
-from transforms.index.lists.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.threads import each_with_one_thread
 from transforms.index.training.figures import Shares
+from transforms.index.training.vector_codes import from_codes, to_codes, write_vectors
 from transforms.markers import ShardMarker
 from transforms.records import EncoderSettings, FileReference, row_ids
 from transforms.shards.vectors import Choose, read_batches

@@ -16,13 +16,14 @@ from xxhash import xxh3_64
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
 from transforms.index.lists.format import ID_BYTES
+from transforms.index.lists.inputs import MergeInputs
 from transforms.index.lists.merge import PIECE_BYTES, STEP_BYTES, merge_range, merged_sizes, plan_pieces
 from transforms.index.trained import read_training
 from transforms.markers import PieceMarker
 from transforms.records import digest
 from transforms.runs.run import Run
 from transforms.storage import atomic, layout
-from transforms.tasks.merge.inputs import MergeInputs, blocks, merge_digest, merge_inputs
+from transforms.tasks.merge.inputs import blocks, merge_digest, merge_inputs
 
 _READ_BYTES = 1 << 20
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from transforms.index.lists.format import Seal
+from transforms.index.lists.inputs import ListsReference, MergeInputs
 from transforms.index.lists.merge import (
     FAN_IN,
     FILE_BYTES,
@@ -24,7 +25,7 @@ from transforms.markers import ListsMarker, SegmentMarker
 from transforms.records import digest
 from transforms.runs.run import Run, Stage
 from transforms.storage import layout
-from transforms.tasks.merge.inputs import ListsReference, MergeInputs, blocks, merge_digest, merge_inputs
+from transforms.tasks.merge.inputs import blocks, merge_digest, merge_inputs
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from transforms.index.index_key import IndexKey
 from transforms.index.lists.reader import ListFile
-from transforms.index.lists.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.lists.writer import write_lists
 from transforms.index.training import assemble, routing
 from transforms.index.training.clustering import nearest
 from transforms.index.training.routing import Router, write_routed
+from transforms.index.training.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.vector_transforms import behind_transforms
 
 

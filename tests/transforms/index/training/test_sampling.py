@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tests.transforms.ready import random_vectors, range_of, save_npy
 from transforms.errors import PixdexError
 from transforms.index.lists.reader import ListFile
-from transforms.index.lists.vector_codes import from_codes, to_codes
 from transforms.index.training import sampling
 from transforms.index.training.figures import Shares
 from transforms.index.training.sampling import (
@@ -25,6 +24,7 @@ from transforms.index.training.sampling import (
     read_part,
     read_parts,
 )
+from transforms.index.training.vector_codes import from_codes, to_codes
 from transforms.markers import ShardMarker
 from transforms.records import EncoderSettings, FileReference, row_ids
 from transforms.shards import files as shards

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
@@ -65,8 +66,6 @@ def test_the_sources_columns_are_kept(clean: Embedded) -> None:
 
 
 def test_pictures_have_their_upright_size_and_texts_none(tmp_path: Path) -> None:
-    import PIL.Image  # noqa: PLC0415
-
     (tmp_path / "i").mkdir()
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
@@ -181,8 +180,6 @@ class _Picky(TinyEncoder):
 
 
 def pixels_of(file: Path) -> NDArray[np.float32]:
-    import PIL.Image  # noqa: PLC0415
-
     from transforms.pictures import decode  # noqa: PLC0415
 
     with PIL.Image.open(file) as picture:

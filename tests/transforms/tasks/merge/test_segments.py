@@ -15,6 +15,7 @@ from tests.transforms.built import ROWS, run_up_to
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
+from transforms.index.lists.opened import open_lists
 from transforms.markers import StageMarker
 from transforms.runs.run import Run
 from transforms.search.local_copies import materialise
@@ -25,7 +26,7 @@ from transforms.storage.store import Store
 from transforms.tasks import publish as publishing
 from transforms.tasks.merge import file as merge_file
 from transforms.tasks.merge import segments
-from transforms.tasks.merge.inputs import merge_inputs, open_lists
+from transforms.tasks.merge.inputs import merge_inputs
 
 NLIST = 7
 

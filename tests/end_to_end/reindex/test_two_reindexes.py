@@ -2,7 +2,7 @@
 
 A zombie at every stage, and all writing jobs at once, take some minutes:
 
-    pytest -m slow tests/end_to_end/test_two_reindexes.py
+    pytest -m slow tests/end_to_end/reindex/test_two_reindexes.py
 """
 
 import contextlib

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.terminal.text_table import Column, render
-from tests.benchmarks.measuring import Measured
-from tests.benchmarks.recall import NPROBES, Curve, at_codes, difference
+from tests.benchmarks.instruments.measuring import Measured
+from tests.benchmarks.instruments.recall import NPROBES, Curve, at_codes, difference
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

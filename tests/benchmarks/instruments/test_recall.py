@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.benchmarks import recall, report
-from tests.benchmarks.recall import Curve
+from tests.benchmarks.instruments import recall, report
+from tests.benchmarks.instruments.recall import Curve
 
 _RNG = np.random.default_rng(5)
 _BASE = _RNG.standard_normal((3000, 16)).astype(np.float32)

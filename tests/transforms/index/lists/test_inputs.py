@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+from transforms.index.lists.inputs import ListsReference, MergeInputs
 from transforms.index.lists.writer import write_lists
 from transforms.records import FileReference
 from transforms.storage.store import Store
-from transforms.tasks.merge.inputs import ListsReference, MergeInputs
 
 FILES, NLIST = 150, 4
 
@@ -55,7 +55,7 @@ def test_more_inputs_than_the_soft_limit_raise_it(tmp_path: Path) -> None:
 def test_more_inputs_than_the_hard_limit_say_so(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100));"
-        "from tests.transforms.tasks.merge.test_inputs import *; root = Path(sys.argv[1]);"
+        "from tests.transforms.index.lists.test_inputs import *; root = Path(sys.argv[1]);"
         "MergeInputs(Store.at(str(root)), references(root)).over(range(NLIST))"
     )
     done = subprocess.run(

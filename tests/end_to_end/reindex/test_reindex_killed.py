@@ -1,8 +1,8 @@
 """A reindex that is killed at any moment and run again ends with the bytes of one that was never stopped.
 
-The quick rounds take one moment, the gate a sample. Two hundred, at random moments of every phase, take half an hour:
+The gate takes a sample of moments. Two hundred, at random moments of every phase, take half an hour:
 
-    pytest -m slow tests/end_to_end/test_reindex_killed.py
+    pytest -m slow tests/end_to_end/reindex/test_reindex_killed.py
 """
 
 import random

@@ -2,7 +2,7 @@
 
 A few random sequences are lived through every time; sixty take a quarter of an hour:
 
-    pytest -m slow tests/end_to_end/test_reindex.py
+    pytest -m slow tests/end_to_end/reindex/test_reindex.py
 """
 
 import json

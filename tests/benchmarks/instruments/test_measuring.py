@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import measuring
+from tests.benchmarks.instruments import measuring
 
 MEGABYTE = 1 << 20
 _ALLOCATE = "import time; data = bytearray(b'x') * ({megabytes} << 20); time.sleep(0.6)"

@@ -164,7 +164,7 @@ def test_every_slot_of_a_task_manager_embeds(
 def test_every_one_of_two_task_managers_embeds(
     tmp_path: Path, arguments: tuple[str, ...], whole: dict[str, str]
 ) -> None:
-    """A minute: python -m pytest tests/end_to_end/test_lost_workers.py -m slow."""
+    """A minute: python -m pytest tests/end_to_end/runners/test_lost_workers.py -m slow."""
     with running_cluster(tmp_path / "cluster", "--task-managers", "2", "--slots", "1") as cluster:
         slow(cluster.encoded)
         (cluster.encoded / "slow").write_text("0.01")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.measuring import Measured
-from tests.benchmarks.own_builds import OwnRun, same_key
+from tests.benchmarks.instruments.measuring import Measured
+from tests.benchmarks.instruments.own_builds import OwnRun, same_key
 
 
 def built(key: str) -> OwnRun:

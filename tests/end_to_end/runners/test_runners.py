@@ -3,7 +3,7 @@
 A job is what `tests/jobs.py` lists, a runner what `RUNNERS` lists; a job that is listed there joins by itself. Quick
 tests try what needs no service, the gate all but single stages on Flink and nights by its jar, which take some minutes:
 
-    pytest -m slow tests/end_to_end/test_runners.py
+    pytest -m slow tests/end_to_end/runners/test_runners.py
 """
 
 import shutil

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks.measuring import say
-from tests.benchmarks.vector_folder import VectorFolder
+from tests.benchmarks.instruments.measuring import say
+from tests.benchmarks.instruments.vector_folder import VectorFolder
 from transforms.index.scan import graph_effort
 
 NPROBES = (1, 2, 4, 8, 16, 32, 64, 128)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks.measuring import say
+from tests.benchmarks.instruments.measuring import say
 
 ROWS_PER_FILE = 65_536
 

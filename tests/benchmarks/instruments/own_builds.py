@@ -11,9 +11,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks.measuring import Measured, run, say
-from tests.benchmarks.recall import Positions
-from tests.benchmarks.vector_folder import VectorFolder
+from tests.benchmarks.instruments.measuring import Measured, run, say
+from tests.benchmarks.instruments.recall import Positions
+from tests.benchmarks.instruments.vector_folder import VectorFolder
 from transforms.generations import published
 from transforms.index.index_key import IndexKey
 from transforms.records import VectorRange, split_ids

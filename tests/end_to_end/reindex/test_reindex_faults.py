@@ -2,7 +2,7 @@
 
 Every kind of file, damaged in every way, in every kind of night, and many full disks take half an hour:
 
-    pytest -m slow tests/end_to_end/test_reindex_faults.py
+    pytest -m slow tests/end_to_end/reindex/test_reindex_faults.py
 """
 
 import errno

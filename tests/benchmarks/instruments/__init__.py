@@ -1,0 +1,1 @@
+"""What the benchmarks measure with: clocks, peers, corpora, recall, and how figures are printed."""
