@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.errors import PixdexError, UsageError
@@ -213,7 +212,7 @@ def _dim(file: pq.ParquetFile, column: str, kind: pa.DataType) -> int | None:
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size)
     for batch in file.iter_batches(batch_size=_ROWS_AT_FIRST, columns=[column]):
-        lengths: Counter[int] = Counter(filter(None, pc.list_value_length(batch.column(0)).to_pylist()))
+        lengths = Counter(len(value) for value in batch.column(0) if value.is_valid and len(value))
         if lengths:
             return lengths.most_common(1)[0][0]
     return None
