@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def read(job: str, manual: str | None, argv: Sequence[str], groups: Sequence[Gro
         groups: the options of this job.
 
     Raises:
-        UsageError: a value that cannot be.
+        UsageError: a value that cannot be, or two for a flag that takes one.
     """
     parser = Parser(
         prog=f"pixdex {job}",
@@ -84,8 +85,17 @@ def read(job: str, manual: str | None, argv: Sequence[str], groups: Sequence[Gro
     )
     for group in groups:
         group.add_to(parser.add_argument_group(group.title))
+    _refuse_repeated(parser, argv)
     values, others = parser.parse_known_args(list(argv))
     return CommandLine(job, tuple(argv), values, tuple(others), tuple(parser._option_string_actions))
+
+
+def _refuse_repeated(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Refuses a flag that is given twice and takes one value: argparse would drop the first without a word."""
+    given = [word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", argv)]
+    for action in parser._actions:
+        if isinstance(action, argparse._StoreAction) and sum(given.count(name) for name in action.option_strings) > 1:
+            raise UsageError(f"{action.option_strings[0]} is given twice, and takes one value: leave one out")
 
 
 def parse(job: str, manual: str | None, argv: Sequence[str], groups: Sequence[Group]) -> Namespace:

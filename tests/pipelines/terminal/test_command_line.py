@@ -119,3 +119,21 @@ def test_a_word_that_nobody_takes_is_named() -> None:
 def test_a_flag_of_beam_is_unknown_where_no_pipeline_runs() -> None:
     with pytest.raises(UsageError, match="unknown flag --runner"):
         command_line.parse("inspect", "", ["--root", "r", "--runner", "x"], (options.ROOT,))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--text-column", "name", "--text-column", "description"),
+        ("--text-column=name", "--text_column", "description"),
+        ("--root", "a", "--seed", "1", "--root=a"),
+        ("--modality", "image", "--modality", "text"),
+    ],
+)
+def test_a_flag_that_takes_one_value_is_refused_when_it_is_given_twice(words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=r"^--(text-column|root|modality) is given twice, and takes one value"):
+        parse(*words)
+
+
+def test_flags_that_take_several_and_switches_may_be_repeated() -> None:
+    assert parse("--csv", "a", "--csv", "b", "--no-progress", "--no-progress").csv == ["a", "b"]
