@@ -33,7 +33,7 @@ def main() -> None:
     seen: dict[tuple[str, frozenset[str]], str] = {}
     pins("pixdex", frozenset({"gcp", "s3"}), seen)
     lines = {f"{name}=={version}" for (name, _), version in seen.items() if name != "pixdex"}
-    print(HEADER, *sorted(line for line in lines if not line.startswith(_OF_TORCH)), sep="\n")  # noqa: T201 - a script
+    print(HEADER, *sorted(line for line in lines if not line.startswith(_OF_TORCH)), sep="\n")
 
 
 if __name__ == "__main__":

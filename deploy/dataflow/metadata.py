@@ -74,7 +74,7 @@ def main() -> None:
         "description": "Builds a vector index of pictures, texts or ready embeddings.",
         "parameters": parameters(),
     }
-    print(json.dumps(metadata, indent=2, ensure_ascii=False))  # noqa: T201 - a script
+    print(json.dumps(metadata, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def show(run: Path, cluster: Cluster) -> int:
     """Prints what runs and where; returns 1 if something does not."""
     ids = {name: running(run, name) for name in parts(cluster)}
     for name, pid in ids.items():
-        print(f"{name}: {'does not run' if pid is None else f'process {pid}'}", file=sys.stderr)  # noqa: T201 - a script
+        print(f"{name}: {'does not run' if pid is None else f'process {pid}'}", file=sys.stderr)
     record = {
         "rest": f"http://{cluster.rest}",
         "job_endpoint": f"{LOOPBACK}:{cluster.job_port}",
@@ -99,7 +99,7 @@ def show(run: Path, cluster: Cluster) -> int:
         "logs": str(run),
         "processes": ids,
     }
-    print(json.dumps(record))  # noqa: T201 - a script
+    print(json.dumps(record))
     return int(None in ids.values())
 
 
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return {"start": start, "status": status, "stop": stop}[options.command](options)
     except ClusterError as error:
-        print(f"cluster.py: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - a script
+        print(f"cluster.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
 
 

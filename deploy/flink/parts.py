@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,9 +154,12 @@ def start_task_managers(run: Path, cluster: Cluster) -> None:
     slots = cluster.slots * len(cluster.task_managers)
     wait(run, names, "a TaskManager", lambda: (overview(cluster) or {}).get("slots-total") == slots)
     for number in cluster.task_managers:
-        log, port = run / f"worker-pool-{number}.log", f":{cluster.pool_port} with "
-        # mypy infers no type of a lambda whose arguments have defaults; they hold this turn's values.
-        wait(run, names, "a worker pool", lambda log=log, port=port: port in log.read_text(errors="replace"))  # type: ignore[misc]  # see above
+        listens = partial(_says, run / f"worker-pool-{number}.log", f":{cluster.pool_port} with ")
+        wait(run, names, "a worker pool", listens)
+
+
+def _says(log: Path, words: str) -> bool:
+    return words in log.read_text(errors="replace")
 
 
 def start_job_server(run: Path, cluster: Cluster) -> None:

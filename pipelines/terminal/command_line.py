@@ -2,11 +2,10 @@
 
 import argparse
 import difflib
-import itertools
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipelines.terminal import options
 from pipelines.terminal.flags import Group
@@ -57,8 +56,28 @@ def _dashed(flag: str) -> str:
     return flag.replace("_", "-")
 
 
+class _StoreOnce(argparse._StoreAction):
+    """Refuses a second value of a flag, where argparse drops the first one without a word."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        if option_string is not None and isinstance(parser, Parser):
+            if self in parser.given:
+                parser.error(f"{self.option_strings[0]} is given twice, and takes one value: leave one out")
+            parser.given.append(self)
+        super().__call__(parser, namespace, values, option_string)
+
+
 class Parser(argparse.ArgumentParser):
-    """Raises what it would print."""
+    """Raises what it would print, and takes a flag of one value once; for one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Takes what argparse does."""
+        self.given: list[argparse.Action] = []
+        super().__init__(**settings)
+        for name in (None, "store"):
+            self.register("action", name, _StoreOnce)
 
     def error(self, message: str) -> NoReturn:
         """Raises it, with where to read on."""
@@ -85,17 +104,8 @@ def read(job: str, manual: str | None, argv: Sequence[str], groups: Sequence[Gro
     )
     for group in groups:
         group.add_to(parser.add_argument_group(group.title))
-    _refuse_repeated(parser, argv)
     values, others = parser.parse_known_args(list(argv))
     return CommandLine(job, tuple(argv), values, tuple(others), tuple(parser._option_string_actions))
-
-
-def _refuse_repeated(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
-    """Refuses a flag that is given twice and takes one value: argparse would drop the first without a word."""
-    given = [word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", argv)]
-    for action in parser._actions:
-        if isinstance(action, argparse._StoreAction) and sum(given.count(name) for name in action.option_strings) > 1:
-            raise UsageError(f"{action.option_strings[0]} is given twice, and takes one value: leave one out")
 
 
 def parse(job: str, manual: str | None, argv: Sequence[str], groups: Sequence[Group]) -> Namespace:

@@ -68,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_rows(rows, 0, count)
     sources = ("--csv", str(rows), "--key-column", "key", "--text-column", "text")
     built = command(work, "build", *sources, *_ENCODER)
-    untouched = command(work, "reindex", "--no-progress")
+    untouched = command(work, "reindex", *_ENCODER)
     os.utime(rows)
-    idle = command(work, "reindex", "--no-progress")
+    idle = command(work, "reindex", *_ENCODER)
     write_rows(rows, count, count + count // 100)
-    new = command(work, "reindex", "--no-progress", "--retrain", "never")
+    new = command(work, "reindex", *_ENCODER, "--retrain", "never")
     allowed = LIMIT_SHARE * built.seconds + LIMIT_SECONDS + figures(new)["listing_seconds"]
     found = {
         "benchmark": "reindex_speed",

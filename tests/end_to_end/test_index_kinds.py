@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines import build
 from tests.end_to_end.builds import TINY, generation_of, rows_of
+from tests.tiers import mostly_gate
 from transforms.generations.manifest import Generation
 from transforms.index.index_key import IndexKey, code_size
 from transforms.search.searcher import Searcher
@@ -63,10 +64,7 @@ def in_memory(root: Path, generation: Generation, ids: NDArray[np.int64], vector
     return index
 
 
-@pytest.mark.parametrize(
-    ("key", "metric"),
-    [pytest.param(*kind, marks=() if kind in EVERY_TIME else pytest.mark.gate) for kind in KINDS],
-)
+@pytest.mark.parametrize(("key", "metric"), mostly_gate(KINDS, quick=EVERY_TIME))
 def test_it_finds_what_one_index_in_memory_finds(tmp_path: Path, csv: Path, key: str, metric: str) -> None:
     generation = built(tmp_path / "root", csv, key, metric)
     ids, vectors = stored(tmp_path / "root")

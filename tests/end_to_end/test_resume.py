@@ -18,6 +18,7 @@ from tests.corpora import write_pictures
 from tests.end_to_end import dying
 from tests.end_to_end.builds import EVERYTHING, TINY, content, leftovers, start, wait, write_corpus
 from tests.end_to_end.dying import When
+from tests.tiers import mostly_gate
 from transforms.storage.store import Store
 
 
@@ -60,10 +61,10 @@ def spread(clean: Clean, rounds: int) -> list[int]:
     return [1 + number * (clean.calls - 1) // (rounds - 1) for number in range(rounds)]
 
 
-@pytest.mark.parametrize(
-    ("number", "when"),
-    [pytest.param(n, "before" if n % 2 else "after", marks=() if n == 2 else pytest.mark.gate) for n in range(6)],
-)
+SIX_MOMENTS: list[tuple[int, When]] = [(number, "before" if number % 2 else "after") for number in range(6)]
+
+
+@pytest.mark.parametrize(("number", "when"), mostly_gate(SIX_MOMENTS, quick=[(2, "after")]))
 def test_killed_at_a_change_of_the_root(clean: Clean, tmp_path: Path, number: int, when: When) -> None:
     code, _ = dying.run(["--root", tmp_path / "root", *clean.argv], tmp_path, spread(clean, 6)[number], when)
     assert code in (0, -signal.SIGKILL)

@@ -32,7 +32,8 @@ BATCH_CHARACTERS = 16 << 20
 _HEAD_BYTES: Final = 1 << 20
 _SHOWN: Final = 60
 _DELIMITERS: Final = (",", "\t", ";", "|")
-_SEP_LINE: Final = re.compile(r"sep=(.)(?=[\r\n])", re.IGNORECASE)
+_SEP_LINE: Final = re.compile(r"sep=([\t!#-~])(?=[\r\n])", re.IGNORECASE)
+"""Any mark of ASCII but a quotation mark and a blank may stand between cells."""
 
 _MAGIC: Final = (
     (b"\x1f\x8b", "is compressed with gzip: unpack it with gunzip"),

@@ -40,8 +40,9 @@ def process_of(folder: str) -> int | None:
 
 
 def process_lives(pid: int) -> bool:
-    """Tells whether a process of this machine works: one that ended and was not yet asked for, as a killed one in a
-    container that reaps nothing, does not.
+    """Tells whether a process of this machine is alive.
+
+    One that was killed or ended and is only not yet asked for, as in containers that reap nothing, is dead.
     """
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)

@@ -135,5 +135,10 @@ def test_a_flag_that_takes_one_value_is_refused_when_it_is_given_twice(words: tu
         parse(*words)
 
 
+def test_a_short_flag_is_refused_twice_also_where_its_value_is_not_set_apart() -> None:
+    with pytest.raises(UsageError, match=r"^-k is given twice"):
+        command_line.parse("search", "manual", ["words", "-k5", "-k", "6"], commands.groups("search"))
+
+
 def test_flags_that_take_several_and_switches_may_be_repeated() -> None:
     assert parse("--csv", "a", "--csv", "b", "--no-progress", "--no-progress").csv == ["a", "b"]

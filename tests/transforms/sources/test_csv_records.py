@@ -140,6 +140,11 @@ def test_a_column_whose_name_holds_a_delimiter_is_found() -> None:
     assert cells(b"a,b\tc\nx,y\tz\n", "c", file="rows.tsv") == [["x,y", "z"]]
 
 
+@pytest.mark.parametrize("mark", ['"', "§", "", "ab"])
+def test_a_sep_line_that_names_no_delimiter_is_a_header_like_any_other(mark: str) -> None:
+    assert read(f"sep={mark}\nx\n".encode())[0] == [f"sep={mark}"]
+
+
 def test_lines_below_a_sep_line_are_counted_from_it() -> None:
     assert read(b"sep=;\nid;text\n1;a\n2\n")[1][0].odd == [(4, 1, "2")]
 

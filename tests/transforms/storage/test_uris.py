@@ -31,7 +31,7 @@ ODD_NAMES = [
         ("/data/pictures/", "file:///data/pictures/"),
         ("/", "file:///"),
         ("a/*.png", "file:///here/a/*.png"),
-        ("~/a.png", "file:///home/me/a.png"),
+        ("~/a.png", "file:///houses/me/a.png"),
         ("s3://bucket/a//b.png", "s3://bucket/a//b.png"),
         ("https://host/a?b#c", "https://host/a?b#c"),
         ("/a b#c?d%20.png", "file:///a b#c?d%20.png"),
@@ -41,7 +41,7 @@ def test_a_location_is_made_absolute_and_else_left_alone(
     monkeypatch: pytest.MonkeyPatch, location: str, url: str
 ) -> None:
     monkeypatch.setattr(os, "getcwd", lambda: "/here")
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/houses/me")
 
     assert uris.absolute(location) == url
 
