@@ -12,9 +12,9 @@ import msgspec
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.combiners import Count
 
-from pipelines.running import interpreter
 from pipelines.terminal import console
 from pipelines.terminal.quantities import rate_text
+from transforms import interpreter
 from transforms.forecast import measure, rates
 from transforms.forecast.rates import Rates
 

@@ -164,15 +164,17 @@ def encode_picture(settings: EncoderSettings, location: str) -> NDArray[np.float
     """
     if "image" not in settings.modalities:
         raise UsageError(f"encoder {settings.spec} of this index takes no pictures, only texts: search with a text")
-    from transforms.tasks.embed.load_picture import load_picture, target_side  # noqa: PLC0415 - reads pictures
+    from transforms.tasks.embed.limits import USUAL  # noqa: PLC0415 - as the two below
     from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
+    from transforms.tasks.embed.picture_loader import PictureLoader  # noqa: PLC0415 - reads pictures
 
     encoder = open_encoder(settings).encoder
     try:
         uri = uris.absolute(location)
     except FileNotFoundError as error:
         raise UsageError(f"--image {location} is relative to a working directory that is gone") from error
-    picture = load_picture(uri, encoder, settings, target_side(encoder))
+    with PictureLoader(encoder, settings, USUAL) as loader:
+        ((_, (picture,)),) = loader.batches([uri], 1)
     if isinstance(picture, Failure):
         raise UsageError(f"--image {location} is not a readable picture ({picture.type}): {picture.message}")
     vector: NDArray[np.float32] = encoder.encode_images(picture[0][None])[0]

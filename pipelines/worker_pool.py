@@ -30,9 +30,10 @@ from types import FrameType
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
-from pipelines.running import interpreter, worker
+from pipelines.running import worker
 from pipelines.running.worker_process import Worker, how_it_ended, spelled
 from pipelines.terminal import command_line, console, flags
+from transforms import interpreter
 from transforms.errors import PixdexError, UsageError
 
 _HOST = "localhost"

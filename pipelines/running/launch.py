@@ -32,6 +32,7 @@ from transforms.stages.tombstones import BuryRows
 from transforms.stages.train import TrainIndex
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks.embed.limits import USUAL, ItemLimits
 
 if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineRunner
@@ -39,15 +40,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunLimits:
-    """What a run refuses to exceed; neither changes a byte of the result.
+    """What a run refuses to exceed; none changes a byte of what is embedded.
 
     Attributes:
         max_reject_ratio: share of rejected items.
         worker_memory: bytes that a worker has; None: those of the machine that it finds itself on.
+        item: what one picture may cost.
     """
 
     max_reject_ratio: float = 0.5
     worker_memory: int | None = None
+    item: ItemLimits = USUAL
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,11 @@ class Launch:
         Raises:
             UsageError: no root is named, or it cannot be read.
         """
-        limits = RunLimits(options.max_reject_ratio, options.worker_memory or _share(options.workers))
+        limits = RunLimits(
+            options.max_reject_ratio,
+            options.worker_memory or _share(options.workers),
+            ItemLimits(options.item_timeout, options.max_file_bytes),
+        )
         return cls(_opened(options.root), destination, limits, options.accelerator, options.no_progress)
 
     def carry_out(self, run: Run, last: Stage) -> tuple[runners.Outcome, dict[str, float]]:
@@ -146,7 +153,7 @@ def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, work
     workers = workers or Workers()
     other, indexing = workers.other, workers.indexing
     stages: dict[Stage, tuple[str, beam.PTransform[Any, Any], Worker]] = {
-        "embed": ("Embed", EmbedPartitions(run, limits.max_reject_ratio, workers.embedding), other),
+        "embed": ("Embed", EmbedPartitions(run, limits.max_reject_ratio, workers.embedding, limits.item), other),
         "keys": ("Keys", UpdateKeys(run), indexing),
         "tombstones": ("Tombstones", BuryRows(run), other),
         "drift": ("Drift", MeasureDrift(run), indexing),

@@ -14,8 +14,9 @@ from typing import IO, Final
 from apache_beam.portability.api import endpoints_pb2
 from google.protobuf import text_format
 
-from pipelines.running import interpreter, worker
+from pipelines.running import worker
 from pipelines.terminal import console
+from transforms import interpreter
 from transforms.errors import PixdexError
 
 _SECONDS_TO_IMPORT: Final = 120.0

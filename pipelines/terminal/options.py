@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Final
 
 from pipelines.terminal import flags
-from pipelines.terminal.flags import Flag, Group, positive, ratio, switch, whole
+from pipelines.terminal.flags import Flag, Group, positive, ratio, seconds, size, switch, whole
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, Reindex
 from transforms.storage.store import Store
+from transforms.tasks.embed.limits import ItemLimits
 
 ALL_REJECTS: Final = "all"
 """What `--retry-rejects` retries when it names no type."""
@@ -121,6 +122,27 @@ INDEX: Final = Group(
     ),
 )
 
+ITEM: Final = Group(
+    "ItemOptions",
+    "What one item may cost; one that takes more is rejected",
+    (
+        Flag(
+            "--item-timeout",
+            "S",
+            "seconds that fetching a picture may take, and again decoding it (default 60)",
+            seconds,
+            default=ItemLimits.seconds,
+        ),
+        Flag(
+            "--max-file-bytes",
+            "SIZE",
+            "larger files of pictures are not read (default 512M)",
+            size,
+            default=ItemLimits.file_bytes,
+        ),
+    ),
+)
+
 RUN: Final = Group(
     "RunOptions",
     "How a run goes; none of these changes a byte of the result",
@@ -189,10 +211,10 @@ CHANGES: Final = Group(
     ),
 )
 
-BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, RUN)
+BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, ITEM, RUN)
 """Of `build` and the jobs for its single stages."""
 
-REINDEX: Final = (ROOT, CHANGES, ENCODER_OF_ROOT, RUN)
+REINDEX: Final = (ROOT, CHANGES, ENCODER_OF_ROOT, ITEM, RUN)
 
 
 def root_of(options: Namespace) -> Store:

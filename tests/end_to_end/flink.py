@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import deadly
 from tests.conftest import REPOSITORY, skip_or_fail
 from tests.end_to_end.recording_encoder import FOLDER
 
@@ -87,7 +88,8 @@ def _started(run: Path, encoded: Path, *arguments: str) -> dict[str, Any]:
 
 
 def _script(*words: str, encoded: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, **({FOLDER: str(encoded)} if encoded else {})}
+    path = os.pathsep.join([deadly.FOLDER, *filter(None, [os.environ.get("PYTHONPATH")])])  # its workers stay alive
+    environment = {**os.environ, "PYTHONPATH": path, **({FOLDER: str(encoded)} if encoded else {})}
     return subprocess.run(
         [sys.executable, str(SCRIPT), *words], capture_output=True, encoding="utf-8", env=environment, check=False
     )

@@ -37,7 +37,7 @@ from PIL import (
 )
 
 from transforms.pictures import headers
-from transforms.pictures.budget import DecodeBudget
+from transforms.pictures.budget import DecodeBudget, Share
 from transforms.pictures.pixels import Box, to_rgb
 
 Fit = Literal["crop", "pad"]
@@ -112,7 +112,7 @@ def decode(
     pixel_limit: int = PIXEL_LIMIT,
     target: int | None = None,
     mode: Fit = "crop",
-    budget: DecodeBudget | None = None,
+    budget: DecodeBudget | Share | None = None,
 ) -> Image.Image:
     """Decodes a file's first picture to 8-bit RGB, upright, with transparency on white (see `pixels.to_rgb`).
 
@@ -127,7 +127,8 @@ def decode(
             for "pad". For "crop" the ends of a picture longer than 16 : 1 are cut off too, evenly, because scaling the
             short side of such a strip to `target` takes memory without bound. Without it the picture keeps its size.
         mode: which of the two the encoder will see; used with `target` only.
-        budget: shared by the threads that decode; the picture waits here until its memory fits.
+        budget: shared by the threads that decode, or the share that holds the file; the picture waits here until the
+            memory of its pixels fits.
 
     Returns:
         A new RGB picture that holds neither the file nor its metadata. Equal bytes and arguments give equal pixels.

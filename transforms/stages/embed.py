@@ -17,6 +17,8 @@ from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
 from transforms.tasks.embed import register
+from transforms.tasks.embed.attempts import attempt
+from transforms.tasks.embed.limits import USUAL, ItemLimits
 from transforms.tasks.embed.reject_ratio import check_rejects
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ class EmbedPartitions(beam.PTransform):
     """Embeds every partition of the plan that has no shard yet, and checks the share of rejects where all meet.
 
     A partition of ready embeddings is read and checked, and stays where it is. `worker` is who embeds; a GPU is asked
-    for nothing else.
+    for nothing else. `limits` are those of one picture.
 
     Cost: one element a partition; pictures and vectors stay in the worker that made them. Memory of a worker is the
     encoder, one shard's vectors (at most 65,536 rows) with their metadata, four batches of preprocessed pictures, and
@@ -38,6 +40,7 @@ class EmbedPartitions(beam.PTransform):
     run: Run
     max_reject_ratio: float = 0.5
     worker: Worker = ANY_WORKER
+    limits: ItemLimits = USUAL
 
     def expand(self, planned: PCollection[StageMarker]) -> PCollection[StageMarker]:
         """Takes the marker of the plan stage."""
@@ -46,7 +49,8 @@ class EmbedPartitions(beam.PTransform):
             | "Partitions" >> beam.ParDo(_ReadPartitions(self.run))
             # Breaks the fusion with the one reader of the plan: partitions are embedded on all workers.
             | "SpreadPartitions" >> beam.Reshuffle()
-            | "EmbedPartition" >> beam.ParDo(EmbedPartition(self.run)).with_resource_hints(**self.worker.hints)
+            | "EmbedPartition"
+            >> beam.ParDo(EmbedPartition(self.run, self.limits)).with_resource_hints(**self.worker.hints)
             | "EmbedDone" >> FinishStage(self.run, "embed")
             | "CheckRejects" >> beam.ParDo(_CheckRejects(self.run, self.max_reject_ratio))
         )
@@ -55,9 +59,10 @@ class EmbedPartitions(beam.PTransform):
 class EmbedPartition(RunTask):
     """Embeds one partition into one shard and commits it; a partition that has its shard is left alone."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, limits: ItemLimits = USUAL) -> None:
         """Embeds partitions of this run."""
         super().__init__(run)
+        self._limits = limits
         self._shared = Shared()
         self._embedded = Metrics.counter("pixdex", "embedded_rows")
         self._rejected = Metrics.counter("pixdex", "rejected_items")
@@ -68,8 +73,7 @@ class EmbedPartition(RunTask):
         digest = partitions.partition_digest(self._run.plan, partition)
         marker = self._run.marker("embed", partition.shard, ShardMarker, digest)
         if marker is None:
-            new = self._embed(partition) if partition.ready is None else register.register(self._run, partition)
-            marker = self._run.commit("embed", partition.shard, new)
+            marker = self._embed(partition) if partition.ready is None else self._register(partition)
             self._embedded.inc(marker.rows)
             self._rejected.inc(marker.rejected)
         else:
@@ -84,7 +88,12 @@ class EmbedPartition(RunTask):
 
         settings = self._run.request.encoder
         opened: OpenedEncoder = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
-        return embed_partition(self._run, partition, opened.encoder)
+        with attempt(self._run, partition.shard) as is_guarded:
+            new = embed_partition(self._run, partition, opened.encoder, self._limits, is_guarded=is_guarded)
+            return self._run.commit("embed", partition.shard, new)
+
+    def _register(self, partition: Partition) -> ShardMarker:
+        return self._run.commit("embed", partition.shard, register.register(self._run, partition))
 
 
 class _ReadPartitions(RunTask):

@@ -51,6 +51,11 @@ def marker(number: int, stage: str, task: int) -> str:
     return f"{marker_folder(number, stage)}/{task:010d}.json"
 
 
+def attempt(number: int, shard: int) -> str:
+    """Exists while a shard is being embedded, and stays when that ended its process."""
+    return f"{plan_folder(number)}/attempts/{shard:010d}"
+
+
 def stage_marker(number: int, stage: str) -> str:
     """Exists when every task of a stage is done."""
     return f"{marker_folder(number, 'stages')}/{stage}.json"

@@ -10,6 +10,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -84,24 +85,66 @@ def filesystem_of(uri: str, *, keep_listings: bool = True) -> tuple[Any, str]:  
     return fsspec.filesystem(protocol, **options), str(kind._strip_protocol(uri))
 
 
-def read(uri: str) -> bytes:
-    """Returns the content of the object that a URI names.
+@dataclass(frozen=True)
+class Located:
+    """An object that is there, and not read yet.
+
+    Attributes:
+        path: what its filesystem calls it.
+        filesystem: of fsspec; None: it is a file of this machine.
+        size: its bytes; None where its storage does not say.
+    """
+
+    path: str
+    filesystem: Any
+    size: int | None
+
+    def read(self, limit: int = OBJECT_BYTES_LIMIT) -> bytes:
+        """Returns its content; where its size is not known, no more than `limit` bytes are asked for.
+
+        Raises:
+            OSError: it cannot be opened or read, or has more than `limit` bytes.
+        """
+        if self.size is not None and self.size > limit:
+            raise OSError(f"the object has {self.size} bytes, the limit is {limit}")
+        if self.filesystem is None:
+            with open(self.path, "rb") as stream:  # noqa: PTH123 - the path may hold undecodable bytes
+                return stream.read()
+        if self.size is not None:
+            content: bytes = self.filesystem.cat_file(self.path)
+            return content
+        with self.filesystem.open(self.path, "rb") as stream:
+            content = stream.read(limit + 1)
+        if len(content) > limit:
+            raise OSError(f"the object has more than {limit} bytes, which is the limit")
+        return content
+
+
+def locate(uri: str) -> Located:
+    """Finds the object that a URI names.
 
     A local name that does not exist as spelled is tried in Unicode's composed and decomposed forms, and with its
     percent-encoded bytes decoded.
 
     Raises:
-        OSError: it cannot be opened or read, is no regular file, or is over 1 GiB.
+        OSError: there is none, it may not be looked at, or it is no regular file.
     """
     protocol, _, path = uri.partition("://")
-    if protocol == "file":
-        return _read_local(existing_path(path))
-    filesystem, name = filesystem_of(uri)
-    size = filesystem.info(name).get("size") or 0
-    if size > OBJECT_BYTES_LIMIT:
-        raise OSError(f"the object is {size} bytes, the limit is {OBJECT_BYTES_LIMIT}")
-    data: bytes = filesystem.cat_file(name)
-    return data
+    if protocol != "file":
+        filesystem, name = filesystem_of(uri)
+        return Located(name, filesystem, filesystem.info(name).get("size"))
+    path = existing_path(path)
+    # A pipe or a device that a CSV names would block for ever, and so would /proc/kmsg, which calls itself a regular
+    # file: look before reading.
+    status = os.stat(path)  # noqa: PTH116 - the path may hold undecodable bytes
+    if not stat.S_ISREG(status.st_mode) or _VIRTUAL.match(os.path.realpath(path)):
+        raise OSError("not a regular file")
+    return Located(path, None, status.st_size)
+
+
+def read(uri: str, limit: int = OBJECT_BYTES_LIMIT) -> bytes:
+    """Returns the content of the object that a URI names: `locate`, then `Located.read`."""
+    return locate(uri).read(limit)
 
 
 def existing_path(path: str) -> str:
@@ -146,15 +189,3 @@ def _decodable(path: str) -> str:
     except UnicodeEncodeError:
         return os.fsencode(path).decode("utf-8", "pixdex-percent")
     return path
-
-
-def _read_local(path: str) -> bytes:
-    # A pipe or a device that a CSV names would block for ever, and so would /proc/kmsg, which calls itself a regular
-    # file: look before reading.
-    status = os.stat(path)  # noqa: PTH116 - the path may hold undecodable bytes
-    if not stat.S_ISREG(status.st_mode) or _VIRTUAL.match(os.path.realpath(path)):
-        raise OSError("not a regular file")
-    if status.st_size > OBJECT_BYTES_LIMIT:
-        raise OSError(f"the file is {status.st_size} bytes, the limit is {OBJECT_BYTES_LIMIT}")
-    with open(path, "rb") as stream:  # noqa: PTH123 - the path may hold undecodable bytes
-        return stream.read()

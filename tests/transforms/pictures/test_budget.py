@@ -71,3 +71,39 @@ def test_a_failure_gives_its_share_back() -> None:
 
     with budget.take(100):
         pass
+
+
+# --- shares that grow ---
+
+
+def test_what_a_share_takes_more_is_counted_while_it_has_it() -> None:
+    budget = DecodeBudget(100)
+    with budget.take(10), budget.take(40) as share:
+        with share.take(50):
+            assert share.held == 90
+            assert not budget._fits(1)
+        assert budget._fits(50)
+
+    assert budget._fits(100)
+
+
+def test_shares_that_all_want_more_do_not_wait_for_each_other_for_ever() -> None:
+    budget = DecodeBudget(100)
+
+    def work(number: int) -> int:
+        with budget.take(25) as share, share.take(60):
+            return number
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(400))) == list(range(400))
+
+
+def test_a_share_that_is_given_up_holds_nobody_up() -> None:
+    budget = DecodeBudget(100)
+    with budget.take(100) as lost:
+        lost.release()
+        with budget.take(100) as share, lost.take(50):
+            assert share.held == 100
+            assert lost.held == 0
+
+    assert budget._fits(100)

@@ -5,10 +5,12 @@ import socket
 import tempfile
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -177,15 +179,34 @@ def test_a_missing_file_and_a_dangling_link_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["file", "memory"])
-def test_a_huge_object_is_refused_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
-) -> None:
+def test_a_huge_object_is_refused_before_it_is_read(tmp_path: Path, protocol: str) -> None:
     path = f"{tmp_path}/huge.bin"
     fsspec.filesystem(protocol, auto_mkdir=True).pipe_file(path, b"123456")
-    monkeypatch.setattr(uris, "OBJECT_BYTES_LIMIT", 5)
 
     with pytest.raises(OSError, match="6 bytes, the limit is 5"):
-        uris.read(f"{protocol}://{path}")
+        uris.read(f"{protocol}://{path}", limit=5)
+
+
+def test_an_object_whose_storage_does_not_say_its_size_is_read_up_to_the_limit() -> None:
+    class Silent(MemoryFileSystem):  # type: ignore[misc]  # fsspec is untyped
+        protocol = "silent"
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return path.removeprefix("silent://")
+
+        def info(self, path: str, **_: Any) -> dict[str, Any]:
+            return {"name": path, "type": "file"}
+
+        def cat_file(self, path: str, *_: Any, **__: Any) -> bytes:
+            raise AssertionError("it may have any size")
+
+    fsspec.register_implementation("silent", Silent, clobber=True)
+    Silent().pipe_file("/a.bin", b"123456")
+
+    assert uris.read("silent:///a.bin", limit=6) == b"123456"
+    with pytest.raises(OSError, match="more than 5 bytes"):
+        uris.read("silent:///a.bin", limit=5)
 
 
 def test_a_version_is_the_etag_where_there_is_one() -> None:

@@ -5,9 +5,7 @@ an empty slot is padded. So a retry, a bad picture or a bad neighbour changes no
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from numpy.typing import NDArray
 
 from transforms.encoders import Encoder
 from transforms.markers import ShardMarker
-from transforms.pictures.budget import BATCHES_AHEAD
 from transforms.records import EncoderSettings, Partition
 from transforms.rejects import Failure
 from transforms.runs.partitions import partition_digest
@@ -24,18 +21,23 @@ from transforms.runs.run import Run
 from transforms.shards import files
 from transforms.sources import items
 from transforms.tasks.embed.encode_slots import Encode, encode_slots
-from transforms.tasks.embed.load_picture import load_picture, target_side
+from transforms.tasks.embed.limits import USUAL, ItemLimits
+from transforms.tasks.embed.picture_loader import PictureLoader
 from transforms.tasks.embed.shard_rows import ShardRows
 
-FETCH_THREADS = 8
-"""Pictures fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""
 
-
-def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMarker:
+def embed_partition(
+    run: Run, partition: Partition, encoder: Encoder, limits: ItemLimits = USUAL, *, is_guarded: bool = False
+) -> ShardMarker:
     """Embeds a partition and uploads its files. Returns the marker, which is not yet committed.
 
+    Args:
+        run, partition, encoder: what is embedded, and with what.
+        limits: what one picture may cost.
+        is_guarded: pictures are decoded in processes of their own, since one of them may have ended the attempt before.
+
     Memory: the shard's vectors once (float32 `(rows, d)`) and its metadata twice; `2 + BATCHES_AHEAD` batches of
-    preprocessed pictures; and what `FETCH_THREADS` files take with the pictures decoded of them (`DecodeBudget`).
+    preprocessed pictures; and the files and pictures that are being decoded (`DecodeBudget`).
 
     Raises:
         PixdexError: the encoder or this machine is at fault, and not the items.
@@ -44,7 +46,7 @@ def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMa
     settings = run.request.encoder
     table = pa.concat_tables([items.read(run.store, piece) for piece in partition.slices], promote_options="default")
     rows = ShardRows.of(table.combine_chunks(), settings.dim)
-    _encode_pictures(rows, encoder, settings)
+    _encode_pictures(rows, encoder, settings, limits, is_guarded=is_guarded)
     _encode_texts(rows, encoder, settings)
     rows.finish(settings)
     metadata, vectors = rows.keep_sound()
@@ -67,14 +69,12 @@ def embed_partition(run: Run, partition: Partition, encoder: Encoder) -> ShardMa
     )
 
 
-def _encode_pictures(rows: ShardRows, encoder: Encoder, settings: EncoderSettings) -> None:
+def _encode_pictures(
+    rows: ShardRows, encoder: Encoder, settings: EncoderSettings, limits: ItemLimits, *, is_guarded: bool
+) -> None:
     pictures = rows.pictures()
     if not pictures:
         return
-    target = target_side(encoder)
-
-    def load(uri: str) -> tuple[NDArray[np.float32], tuple[int, int]] | Failure:
-        return load_picture(uri, encoder, settings, target)
 
     def encode(slots: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
         shape = next(slot.shape for slot in slots if slot is not None)
@@ -84,9 +84,8 @@ def _encode_pictures(rows: ShardRows, encoder: Encoder, settings: EncoderSetting
                 pixels[number] = slot
         return encoder.encode_images(pixels)
 
-    pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
-    try:
-        for start, loaded in _ahead(pool, load, pictures, settings.batch):
+    with PictureLoader(encoder, settings, limits, is_guarded=is_guarded) as loader:
+        for start, loaded in loader.batches(pictures, settings.batch):
             slots: list[NDArray[np.float32] | None] = [None] * settings.batch
             for slot, picture in enumerate(loaded):
                 if isinstance(picture, Failure):
@@ -95,8 +94,6 @@ def _encode_pictures(rows: ShardRows, encoder: Encoder, settings: EncoderSetting
                     slots[slot], rows.sizes[start + slot] = picture
             if any(slot is not None for slot in slots):
                 _fill(rows, start, len(loaded), encode, slots)
-    finally:
-        pool.shutdown(cancel_futures=True)  # an error need not wait for what nobody will look at
 
 
 def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings) -> None:
@@ -117,18 +114,3 @@ def _fill(rows: ShardRows, start: int, count: int, encode: Encode, slots: Sequen
     rows.vectors[start : start + count] = vectors[:count]
     for slot, failure in failures.items():
         rows.reject(start + slot, failure)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, load: Callable[[str], Any], names: Sequence[str], batch: int
-) -> Iterator[tuple[int, list[Any]]]:
-    """Yields (start, loaded) of every batch in order, while the next ones are being loaded."""
-    waiting: deque[tuple[int, list[Future[Any]]]] = deque()
-    for start in range(0, len(names), batch):
-        waiting.append((start, [pool.submit(load, name) for name in names[start : start + batch]]))
-        if len(waiting) > BATCHES_AHEAD:
-            first, futures = waiting.popleft()
-            yield first, [future.result() for future in futures]
-    while waiting:
-        first, futures = waiting.popleft()
-        yield first, [future.result() for future in futures]

@@ -19,7 +19,8 @@ from transforms.errors import PixdexError
 from transforms.pictures import decode as images
 from transforms.rejects import Failure
 from transforms.storage import uris
-from transforms.tasks.embed import load_picture
+from transforms.tasks.embed import fetch
+from transforms.tasks.embed.load_picture import Progress, Way, load_picture, target_side
 
 
 class Shaky(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped
@@ -50,7 +51,7 @@ class StatusError(Exception):
 @pytest.fixture
 def shaky(monkeypatch: pytest.MonkeyPatch) -> type[Shaky]:
     fsspec.register_implementation("shaky", Shaky, clobber=True)
-    monkeypatch.setattr(load_picture, "RETRY_AFTER", (0, 0))
+    monkeypatch.setattr(fetch, "RETRY_AFTER", (0, 0))
     Shaky.failures, Shaky.asked = [], 0
     return Shaky
 
@@ -62,14 +63,14 @@ def picture() -> bytes:
 
 
 def load(uri: str) -> Any:
-    return load_picture.load_picture(uri, TinyEncoder(), SETTINGS, 8)
+    return load_picture(uri, Way(TinyEncoder(), "crop", 8, SETTINGS.pixel_limit, 1 << 20), Progress())
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def read(uri: str) -> bytes:
+    def locate(uri: str) -> uris.Located:
         raise error
 
-    monkeypatch.setattr(uris, "read", read)
+    monkeypatch.setattr(uris, "locate", locate)
 
 
 # --- the object or its storage ---
@@ -83,7 +84,7 @@ def test_a_picture_becomes_what_the_encoder_takes_and_its_size(tmp_path: Path) -
 
 
 def test_the_side_that_an_encoder_sees_is_that_of_its_square() -> None:
-    assert load_picture.target_side(TinyEncoder()) == 8
+    assert target_side(TinyEncoder()) == 8
 
 
 @pytest.mark.parametrize(
@@ -117,14 +118,14 @@ def test_what_another_try_cannot_change_is_asked_for_once(shaky: type[Shaky], er
 def test_http_errors_are_told_apart_though_fsspec_calls_them_all_not_found(
     monkeypatch: pytest.MonkeyPatch, cause: Exception, asked: int
 ) -> None:
-    monkeypatch.setattr(load_picture, "RETRY_AFTER", (0, 0))
+    monkeypatch.setattr(fetch, "RETRY_AFTER", (0, 0))
     calls = []
 
-    def read(uri: str) -> bytes:
+    def locate(uri: str) -> uris.Located:
         calls.append(uri)
         raise FileNotFoundError(uri) from cause
 
-    monkeypatch.setattr(uris, "read", read)
+    monkeypatch.setattr(uris, "locate", locate)
     found = load("https://host/a.png")
 
     assert (found.type, found.message) == (type(cause).__name__, str(cause))
@@ -132,7 +133,7 @@ def test_http_errors_are_told_apart_though_fsspec_calls_them_all_not_found(
 
 
 def test_a_local_file_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_picture, "RETRY_AFTER", (3600,))
+    monkeypatch.setattr(fetch, "RETRY_AFTER", (3600,))
 
     assert load(f"file://{tmp_path}/none.png").type == "FileNotFoundError"
     assert load(f"file://{tmp_path}").message == "not a regular file"
@@ -157,13 +158,14 @@ def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(load_picture, "RETRY_AFTER", (0, 0))
+    monkeypatch.setattr(fetch, "RETRY_AFTER", (0, 0))
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever).start()
         try:
-            assert load_picture.fetch(f"http://127.0.0.1:{server.server_port}/a.png") == picture()
+            _, size = load(f"http://127.0.0.1:{server.server_port}/a.png")
         finally:
             server.shutdown()
+    assert size == (10, 12)
     assert not answers
 
 

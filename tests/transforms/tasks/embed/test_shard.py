@@ -18,7 +18,7 @@ from tests.transforms.embedded import SETTINGS, Embedded, embed, planned
 from transforms.errors import PixdexError
 from transforms.records import Source
 from transforms.storage import layout, uris
-from transforms.tasks.embed import shard
+from transforms.tasks.embed import picture_loader
 
 COUNT = 11
 
@@ -229,12 +229,12 @@ def test_a_machine_that_cannot_fetch_stops_the_run_without_waiting_for_the_other
 ) -> None:
     asked = []
 
-    def read(uri: str) -> bytes:
+    def locate(uri: str) -> uris.Located:
         asked.append(uri)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(uris, "read", read)
-    monkeypatch.setattr(shard, "FETCH_THREADS", 1)
+    monkeypatch.setattr(uris, "locate", locate)
+    monkeypatch.setattr(picture_loader, "FETCH_THREADS", 1)
     with pytest.raises(PixdexError, match=r"g0_p0000\.png cannot be fetched on this machine"):
         embed(planned(tmp_path / "root", corpus))
     assert len(asked) < COUNT
@@ -273,7 +273,7 @@ def test_an_encoder_that_fails_on_whole_batches_only_says_what_to_change(tmp_pat
 def test_batches_are_slots_of_the_partition_whatever_their_number(
     tmp_path: Path, corpus: Source, clean: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard, "BATCHES_AHEAD", 0)
-    monkeypatch.setattr(shard, "FETCH_THREADS", 1)
+    monkeypatch.setattr(picture_loader, "BATCHES_AHEAD", 0)
+    monkeypatch.setattr(picture_loader, "FETCH_THREADS", 1)
 
     assert embed(planned(tmp_path / "root", corpus)).vectors() == clean.vectors()

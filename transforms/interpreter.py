@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-_FOLDER: Final = Path(__file__).resolve().parents[2]
+_FOLDER: Final = Path(__file__).resolve().parents[1]
 
 
 def command(*words: str) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.running import interpreter
 from tests.conftest import REPOSITORY
+from transforms import interpreter
 
 WHERE = "import transforms; print(transforms.__file__)"
 
