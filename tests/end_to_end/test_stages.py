@@ -1,7 +1,8 @@
 """One stage at a time makes what a build makes, and what is lost on the way is made again."""
 
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from transforms.storage.store import Store
 Main = Callable[[Sequence[str]], int]
 
 
-@pytest.fixture
-def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    make_work_small(monkeypatch)
-    return ["--csv", str(write_corpus(tmp_path / "corpus")), *EVERYTHING, *TINY, "--index-key", "IVF4,Flat"]
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    rows = write_corpus(tmp_path_factory.mktemp("corpus"))
+    with pytest.MonkeyPatch.context() as patch:
+        make_work_small(patch)
+        yield ["--csv", str(rows), *EVERYTHING, *TINY, "--index-key", "IVF4,Flat"]
 
 
 def step(main: Main, root: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
@@ -58,22 +61,35 @@ def test_a_stage_does_what_is_missing_before_it(
     assert said["seconds"].keys() == between("plan", "train")  # type: ignore[attr-defined]  # a dict by the contract
 
 
+@pytest.fixture(scope="module")
+def added(tmp_path_factory: pytest.TempPathFactory, arguments: list[str]) -> tuple[Path, dict[str, str]]:
+    """A root whose add stage is done, to be copied; and what it becomes when nothing is lost."""
+    folder = tmp_path_factory.mktemp("added")
+    assert add.main(["--root", str(folder / "root"), *arguments]) == 0
+    shutil.copytree(folder / "root", folder / "whole")
+    assert build.main(["--root", str(folder / "whole"), *arguments]) == 0
+    return folder / "root", content(folder / "whole")
+
+
 @pytest.mark.gate
 @pytest.mark.parametrize("harm", ["delete", "cut"])
 @pytest.mark.parametrize("lost", ["embeddings/*/*.parquet", "lists/*/*.ivf", "plans/*/sample/*.ivf", "trained/*/*"])
 def test_a_file_that_is_lost_or_cut_short_before_publishing_is_made_again(
-    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str], lost: str, harm: str
+    tmp_path: Path,
+    added: tuple[Path, dict[str, str]],
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    lost: str,
+    harm: str,
 ) -> None:
-    root, whole = tmp_path / "root", tmp_path / "whole"
-    step(add.main, root, arguments, capsys)
+    root = shutil.copytree(added[0], tmp_path / "root")
     (file, *_) = sorted(path for path in root.glob(lost) if path.suffix != ".json")
     if harm == "delete":
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:-1])
     step(build.main, root, arguments, capsys)
-    run_here(capsys, "--root", whole, *arguments)
-    assert content(root) == content(whole)
+    assert content(root) == added[1]
 
 
 @pytest.mark.parametrize("runner", ["DirectRunner", "directrunner", "direct", "FnApiRunner"])

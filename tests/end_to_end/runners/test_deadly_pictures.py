@@ -1,4 +1,9 @@
-"""A picture that ends or stops its decoder costs its item, on every runner, once the same command is run again."""
+"""A picture that ends or stops its decoder costs its item, on every runner, once the same command is run again.
+
+The in-process runner is tried by the gate; processes and Flink take minutes, most to notice that a worker died:
+
+    pytest -m slow tests/end_to_end/runners/test_deadly_pictures.py
+"""
 
 from pathlib import Path
 
@@ -7,8 +12,6 @@ import pytest
 from tests import corpora, deadly
 from tests.end_to_end.builds import EVERYTHING, TINY, rejects_of, rows_of, run_apart, run_here
 
-pytestmark = pytest.mark.gate
-
 PATIENCE = 300
 COLUMNS = ("key", "modality", "part", "caption", "embedding")
 ABORTS, SLEEPS = 4, 9
@@ -16,7 +19,14 @@ RUNS = 3
 """One that dies, one that takes care; a runner may need one more, if its workers died of two attempts at once."""
 
 
-@pytest.mark.parametrize("runner", ["here", "processes", "flink"])
+CASES = [
+    pytest.param("here", marks=pytest.mark.gate),
+    pytest.param("processes", marks=pytest.mark.slow),
+    pytest.param("flink", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("runner", CASES)
 def test_pictures_that_end_or_stop_their_decoder_are_rejects(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -1,7 +1,7 @@
 """Every job makes the same bytes on every runner.
 
 A job is what `tests/jobs.py` lists, a runner what `RUNNERS` lists; a job that is listed there joins by itself. Quick
-tests try what needs no service, the gate all but single stages on Flink and nights by its jar, which take some minutes:
+tests try what needs no service, the gate builds and nights on all of them, but those that are Flink once more:
 
     pytest -m slow tests/end_to_end/runners/test_runners.py
 """
@@ -118,14 +118,15 @@ def made(root: Path) -> dict[str, str]:
 
 
 EVERY_TIME = [("processes", "build"), ("worker-pool", "build")]
+ONCE_MORE = [("flink-job-server", "build"), ("flink-uber-jar", "reindex")]
 
 
 def combined(runner: str, job: str) -> object:
     """A test, which is quick, or of the gate, or slow."""
     if (runner, job) in EVERY_TIME:
         return pytest.param(runner, job)
-    # A whole build has all stages, and Flink by its jar is Flink once more.
-    is_slow = runner.startswith("flink") and job != "build" and (runner, job) != ("flink-job-server", "reindex")
+    # A whole build has all stages; real pictures go to Flink by its job server, below.
+    is_slow = job not in ("build", "reindex") or (runner, job) in ONCE_MORE
     return pytest.param(runner, job, marks=pytest.mark.slow if is_slow else pytest.mark.gate)
 
 
