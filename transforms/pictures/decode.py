@@ -36,9 +36,12 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from transforms.pictures import headers
+from transforms.pictures import decoders, headers
 from transforms.pictures.budget import DecodeBudget, Share
+from transforms.pictures.icons import open_icon
+from transforms.pictures.meaning import meaning_of
 from transforms.pictures.pixels import Box, to_rgb
+from transforms.pictures.tiff import TiffPicture
 
 Fit = Literal["crop", "pad"]
 """How an encoder's square sees a picture: its centre, or all of it with a white border."""
@@ -82,6 +85,7 @@ _PLUGINS = (
 )
 _FORMATS: Final = tuple(plugin.format for plugin in _PLUGINS)
 
+_PNM_HEADER = 64 << 10
 _OVERSAMPLING = 2
 _LONGEST = 16
 _UPRIGHT = {
@@ -95,7 +99,7 @@ _UPRIGHT = {
 }
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 # What Pillow holds while it decodes one pixel, where that is more than the pixel itself.
-_WORKING_BYTES = {"WEBP": 16, "AVIF": 12, "JPEG2000": 20, "QOI": 12, "DDS": 12, "PPM": 12, "TIFF": 8}
+_WORKING_BYTES = {"WEBP": 16, "AVIF": 12, "JPEG2000": 20, "QOI": 20, "DDS": 12, "PPM": 12, "TIFF": 8}
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
 
 # Before it raises, this module also logs what it raises; once is enough.
@@ -115,6 +119,8 @@ def decode(
     budget: DecodeBudget | Share | None = None,
 ) -> Image.Image:
     """Decodes a file's first picture to 8-bit RGB, upright, with transparency on white (see `pixels.to_rgb`).
+
+    What a header says of its numbers holds (see `meaning`): alpha that it does not have is none, and 0 may be white.
 
     Formats: JPEG (MPO), PNG, GIF, WebP, AVIF, BMP, TIFF, ICO, JPEG 2000, PNM, PFM, QOI, PSD, DDS, SGI, PCX, TGA. Colour
     of 16 bits is read as 8 by Pillow; grey of 16 bits is scaled. EXIF orientation is applied, unreadable EXIF ignored.
@@ -138,12 +144,13 @@ def decode(
         Peak memory above the file's own bytes, for 17,000 x 10,000 pixels with `target=224` (without): JPEG 14 MB
         (1.3 GB), progressive JPEG 0.50 GB (1.3 GB), PNG 0.65 GB (1.3 GB), in 0.1, 0.7 and 1 to 3 seconds (2 to 4).
         Other formats with `target`, a pixel: BMP, TGA, TIFF 4.1 bytes, TIFF stored turned 8, JPEG 2000 5, AVIF 9, WebP
-        16, because these libraries keep copies of their own. QOI, plain or 16-bit PNM and uncompressed DDS are decoded
-        in Python, about a microsecond a pixel.
+        16, because these libraries keep copies of their own. What Pillow decodes in Python (PNM as text, QOI) has a
+        limit of bytes and is decoded here, see `decoders`.
 
     Raises:
         PictureTooLargeError: more pixels than `pixel_limit`.
-        picture_headers.PictureHeaderError: so much metadata that Pillow would take minutes to open the file.
+        headers.PictureHeaderError: so much metadata that Pillow would take minutes to open the file.
+        decoders.PictureTooSlowError: too many bytes of a format that is decoded slowly.
         ValueError: no width or no height.
         PIL.UnidentifiedImageError: none of the formats above.
         Exception: for damaged and truncated files, whatever Pillow raises: OSError, SyntaxError, ValueError,
@@ -161,13 +168,17 @@ def decode(
             f"picture declares {width} x {height} = {width * height} pixels, the limit is {pixel_limit}: "
             "raise the pixel limit or leave the picture out"
         )
+    if image.info.get("progressive"):
+        headers.check_scans(data)
+    decoders.hasten(image, len(data))
+    meaning = meaning_of(image, data)
     factor = 1 if target is None else _factor(image.size, target, mode)
     needed = _working_bytes(image, factor, _draft(image, data, factor))
     with (budget or DecodeBudget()).take(needed):
         try:
             image.load()
             box = _seen(image.size) if target is not None and mode == "crop" else (0, 0, *image.size)
-            result = to_rgb(image, box, 1 if target is None else _factor(image.size, target, mode))
+            result = to_rgb(image, box, 1 if target is None else _factor(image.size, target, mode), meaning)
             orientation = _orientation(image)
             turned = orientation in _SIDEWAYS or image.size == (height, width)  # Pillow turns TIFF files itself
             result.info["size"] = (height, width) if turned else (width, height)
@@ -215,12 +226,22 @@ def _open(data: bytes) -> Image.Image:
             continue
         file.seek(0)
         try:
-            # IcoImageFile decodes while it opens; its parts state the size of the picture inside beforehand.
-            return IcoImagePlugin.IcoFile(file).frame(0) if name == "ICO" else factory(file, "")
+            if name == "ICO":  # IcoImageFile decodes while it opens; a part states the size of the picture inside
+                return open_icon(data)
+            if name == "PPM":
+                return _open_pnm(data)
+            return TiffPicture(file, "") if name == "TIFF" else factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             if accept is not None:
                 refusal = f"cannot open {name} file: {error}"
     raise UnidentifiedImageError(refusal)
+
+
+def _open_pnm(data: bytes) -> Image.Image:
+    """Opens a PNM by its first bytes: Pillow reads comments and space of the header byte by byte, all of them."""
+    image = PpmImagePlugin.PpmImageFile(BytesIO(data[:_PNM_HEADER]), "")
+    image.fp = BytesIO(data)
+    return image
 
 
 def _factor(size: tuple[int, int], target: int, mode: Fit) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from PIL import Image
@@ -16,13 +16,38 @@ if TYPE_CHECKING:
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom) in pixels, as in Pillow."""
 
+Alpha = Literal["declared", "unless_empty", "none"]
+"""Whether alpha counts: yes; unless it is 0 everywhere, as in files whose writers left it out; no."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the numbers of a picture mean.
+
+    Attributes:
+        alpha: whether its alpha channel, or that of its palette, counts.
+        white: the number that is white in grey of more than 8 bits, where all are within 0..white; None: 65535, of
+            floats 1.
+        is_negative: black and white are the other way round.
+        is_unsigned: 32-bit integers have no sign.
+    """
+
+    alpha: Alpha = "declared"
+    white: int | None = None
+    is_negative: bool = False
+    is_unsigned: bool = False
+
+
+PLAIN: Final = Meaning()
+"""Numbers are what Pillow takes them for."""
+
 _TILE = 256  # small enough for the processor's cache, which makes it faster too
 _DEEP = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 # Modes that Pillow converts to RGBA in one step, or not at all, by way of the mode beside them.
 _STRAIGHT_ALPHA = {"La": "LA", "RGBa": "RGBA"}
 
 
-def to_rgb(image: Image.Image, box: Box | None = None, factor: int = 1) -> Image.Image:
+def to_rgb(image: Image.Image, box: Box | None = None, factor: int = 1, meaning: Meaning = PLAIN) -> Image.Image:
     """A region of a picture as 8-bit RGB, averaged over blocks of factor x factor pixels.
 
     Transparency, of whatever kind, is laid on white before averaging. Grey of more than 8 bits is scaled, not clipped:
@@ -35,6 +60,7 @@ def to_rgb(image: Image.Image, box: Box | None = None, factor: int = 1) -> Image
         box: the region, by default all of it.
         factor: at least 1. The result measures ceil(width / factor) x ceil(height / factor); blocks at the right and
             lower edge average the pixels there are. The result equals conversion of the whole followed by `reduce`.
+        meaning: what the file says of its numbers.
 
     Returns:
         A new picture of mode RGB without metadata. It costs 4 bytes a pixel (Pillow keeps RGB in 32 bits), and the work
@@ -45,10 +71,11 @@ def to_rgb(image: Image.Image, box: Box | None = None, factor: int = 1) -> Image
     """
     image.load()
     left, top, right, bottom = box or (0, 0, *image.size)
-    depth = _depth(image) if image.mode in _DEEP else None
+    depth = _depth(image, meaning) if image.mode in _DEEP else None
+    opaque = meaning.alpha == "none" or (meaning.alpha == "unless_empty" and _is_clear(image))
     result = Image.new("RGB", (-(-(right - left) // factor), -(-(bottom - top) // factor)))
     for tile in _tiles((left, top, right, bottom), max(factor, _TILE // factor * factor)):
-        flat = _flat(image.crop(tile), depth)
+        flat = _flat(image.crop(tile), depth, opaque=opaque)
         if factor > 1:
             flat = flat.reduce(factor)
         result.paste(flat, ((tile[0] - left) // factor, (tile[1] - top) // factor))
@@ -68,27 +95,39 @@ class _Depth:
 
     black: float
     white: float
+    is_unsigned: bool = False
+
+    def values(self, tile: Image.Image) -> npt.NDArray[np.generic]:
+        """Returns the numbers of a tile, of shape (height, width)."""
+        values = np.asarray(tile)
+        return values.view(np.uint32) if self.is_unsigned else values
 
 
-def _depth(image: Image.Image) -> _Depth:
-    if image.mode not in {"I", "F"}:
-        return _Depth(0, 65535)
-    low, high = np.inf, -np.inf
-    for tile in _tiles((0, 0, *image.size), _TILE):
-        values = np.asarray(image.crop(tile))
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    white = 65535.0 if image.mode == "I" else 1.0
-    return _Depth(0, white) if low >= 0 and high <= white else _Depth(low, high)
+def _depth(image: Image.Image, meaning: Meaning) -> _Depth:
+    white = float(meaning.white or (1 if image.mode == "F" else 65535))
+    depth = _Depth(0, white, meaning.is_unsigned)
+    if image.mode in {"I", "F"}:
+        low, high = np.inf, -np.inf
+        for tile in _tiles((0, 0, *image.size), _TILE):
+            values = depth.values(image.crop(tile))
+            finite = values[np.isfinite(values)]
+            if finite.size:
+                low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+        depth = depth if low >= 0 and high <= white else replace(depth, black=low, white=high)
+    return replace(depth, black=depth.white, white=depth.black) if meaning.is_negative else depth
 
 
-def _flat(tile: Image.Image, depth: _Depth | None) -> Image.Image:
+def _is_clear(image: Image.Image) -> bool:
+    """Whether alpha is 0 everywhere."""
+    return image.mode in {"RGBA", "LA"} and image.getbbox() is None
+
+
+def _flat(tile: Image.Image, depth: _Depth | None, *, opaque: bool) -> Image.Image:
     """One tile as L or RGB, with nothing transparent left."""
     if depth is not None:
         return _from_deep(tile, depth)
-    if not tile.has_transparency_data:
-        return tile if tile.mode in {"L", "RGB"} else tile.convert("L" if tile.mode == "1" else "RGB")
+    if opaque or not tile.has_transparency_data:
+        return tile if tile.mode in {"L", "RGB"} else tile.convert("L" if tile.mode in {"1", "LA"} else "RGB")
     if tile.mode in _STRAIGHT_ALPHA:
         tile = tile.convert(_STRAIGHT_ALPHA[tile.mode])
     return _on_white(tile.convert("RGBA"))
@@ -101,7 +140,7 @@ def _on_white(tile: Image.Image) -> Image.Image:
 
 
 def _from_deep(tile: Image.Image, depth: _Depth) -> Image.Image:
-    values = np.asarray(tile)
+    values = depth.values(tile)
     scaled = np.nan_to_num(values.astype(np.float64), nan=depth.black, posinf=depth.black, neginf=depth.black)
     span = (depth.white - depth.black) or 1.0
     grey: npt.NDArray[np.uint8] = np.rint((scaled - depth.black) * (255 / span)).clip(0, 255).astype(np.uint8)

@@ -3,6 +3,7 @@
 import io
 import struct
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -164,3 +165,39 @@ def test_pillow_reads_no_further_than_a_jpeg_was_looked_through(pieces: list[byt
             return
     start_of_scan = 4
     assert bytes_read(JpegImagePlugin.JpegImageFile, data) <= 2 + fill + limit + start_of_scan
+
+
+def test_a_png_of_very_many_chunks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = encoded("PNG")
+    empty = b"\0\0\0\0juNk" + struct.pack(">I", zlib.crc32(b"juNk"))
+    crowded = plain[:33] + empty * 40 + plain[33:]
+    assert decode(crowded).size == (40, 30)
+
+    monkeypatch.setattr(headers, "PNG_CHUNKS_LIMIT", 42)
+
+    with pytest.raises(PictureHeaderError, match="chunks"):
+        decode(crowded)
+    assert decode(plain).size == (40, 30)
+
+
+def test_a_png_of_as_many_chunks_as_fit_a_hundred_megabytes_is_refused_at_once() -> None:
+    crowded = encoded("PNG")[:33] + b"\0\0\0\0juNk\0\0\0\0" * 9_000_000
+
+    with at_once(), pytest.raises(PictureHeaderError, match="chunks"):
+        decode(crowded)
+
+
+def test_a_progressive_jpeg_of_very_many_scans_is_refused() -> None:
+    plain = encoded("JPEG", progressive=True)
+    scan = plain[plain.rfind(b"\xff\xda") : -2]
+    assert decode(plain).size == (40, 30)
+
+    with at_once(), pytest.raises(PictureHeaderError, match="scans"):
+        decode(plain[:-2] + scan * 300 + plain[-2:])
+
+
+def test_a_psd_of_very_many_resources_is_refused() -> None:
+    head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 8, 8, 8, 3) + struct.pack(">II", 0, 100 * MIB)
+
+    with at_once(), pytest.raises(PictureHeaderError, match="resources"):
+        decode(head + b"8BIM\0\1\0\0\0\0\0\0" * 1000)
