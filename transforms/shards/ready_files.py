@@ -191,14 +191,27 @@ def parquet_head(uri: str, column: str) -> ParquetHead:
 
 
 def check_names(uri: str, schema: pa.Schema) -> None:
-    """Refuses a table in which a name stands for several columns.
+    """Refuses a table in which a name stands for several columns, or for several fields of a struct in one.
 
     Raises:
         UsageError: naming it.
     """
-    double = next((name for name, count in Counter(schema.names).items() if count > 1), None)
+    double = _double_name(pa.struct(schema))
     if double is not None:
         raise UsageError(f"{uri} has several columns {double}: give each a name of its own")
+
+
+def _double_name(kind: pa.DataType) -> str | None:
+    """Returns the path of a name that two fields of a struct have, however deep in a type."""
+    fields = [kind.field(number) for number in range(kind.num_fields)]
+    if pa.types.is_struct(kind):
+        names = Counter(field.name for field in fields)
+        if (double := next((name for name, count in names.items() if count > 1), None)) is not None:
+            return str(double)
+    for field in fields:
+        if (double := _double_name(field.type)) is not None:
+            return f"{field.name}.{double}"
+    return None
 
 
 def is_vector(kind: pa.DataType) -> bool:

@@ -20,6 +20,8 @@ OBJECT_BYTES_LIMIT = 1 << 30
 
 _VIRTUAL = re.compile(r"/(proc|sys|dev)/(?!shm/)")  # /dev/shm is memory that holds files like any other
 
+_HOSTED = frozenset({"s3", "s3a", "gs", "gcs", "http", "https", "ftp", "sftp", "abfs", "abfss", "az", "oss"})
+
 _UNDECODABLE = re.compile(rb"%([89A-F][0-9A-F])")
 
 
@@ -72,14 +74,18 @@ def filesystem_of(uri: str, *, keep_listings: bool = True) -> tuple[Any, str]:  
     folders sees what others write there at once, and is another than the one that keeps them.
 
     Raises:
-        ValueError: the protocol is unknown.
+        ValueError: the protocol is unknown, or a bucket or host belongs to it and none is named: to ask for such an
+            object may take minutes of tries.
         ImportError: it needs a package that is not installed.
     """
     import fsspec  # noqa: PLC0415 - takes 0.1 s, and folders and files of this machine are read without it
 
-    protocol, separator, _ = uri.partition("://")
+    protocol, separator, rest = uri.partition("://")
     if not separator:
         raise ValueError(f"{uri} is no URL")
+    host = rest.partition("/")[0].rpartition("@")[2]
+    if protocol in _HOSTED and host.partition(":")[0] == "" and not host.startswith("["):
+        raise ValueError(f"{uri} names no bucket or host: write {protocol}://NAME/…")
     kind = fsspec.get_filesystem_class(protocol)
     options = kind._get_kwargs_from_urls(uri) | ({} if keep_listings else {"use_listings_cache": False})
     return fsspec.filesystem(protocol, **options), str(kind._strip_protocol(uri))

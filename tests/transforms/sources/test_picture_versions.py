@@ -40,6 +40,18 @@ def test_pictures_are_found_from_where_the_csv_lies(tmp_path: Path) -> None:
     assert [row["uri"] for row in listed] == [row[items.IMAGE] or f"file://{file}" for row in listed]
 
 
+@pytest.mark.parametrize("cell", ["gs:///x.png", "s3:///x.png", "gs://", "https:///x.png"])
+def test_a_cell_that_names_no_bucket_or_host_is_not_asked_for(tmp_path: Path, cell: str) -> None:
+    file = write(tmp_path / "rows.csv", [["image"], [cell], *[[f"gs:///{number}.png"] for number in range(70)]])
+    started = time.perf_counter()
+
+    listed = rows(file, image_column="image")
+
+    assert time.perf_counter() - started < 5
+    assert listed[0][items.IMAGE] == cell
+    assert listed[1]["version"].endswith("+missing:")
+
+
 def test_a_row_with_picture_text_and_keywords_is_one_item(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "rows.csv", write_pictures(tmp_path / "i", 3))
     listed = rows(file, image_column="image", text_column="description", keyword_column="words")

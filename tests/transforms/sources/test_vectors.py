@@ -190,6 +190,12 @@ def saved_three_times(file: Path) -> None:
             np.save(stream, random_vectors(10, 4))
 
 
+def two_arrays(file: Path) -> None:
+    with file.open("wb") as stream:
+        np.save(stream, random_vectors(2, 4))
+        np.save(stream, np.arange(16))
+
+
 def long_header(file: Path) -> None:
     file.write_bytes(b"\x93NUMPY\x02\x00" + (1 << 31).to_bytes(4, "little") + b"{")
 
@@ -222,6 +228,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda file: file.write_bytes(save_npy(file, random_vectors(2, 4)).read_bytes() + b"\0"),
         "has 1 bytes behind the 2 vectors",
     ),
+    "padded to a page": (
+        lambda file: file.write_bytes(save_npy(file, random_vectors(2, 4)).read_bytes().ljust(4096, b"\0")),
+        "has 3952 bytes behind the 2 vectors",
+    ),
+    "another array behind it": (two_arrays, "has 256 bytes behind the 2 vectors"),
     "cut short": (cut_short, "8 vectors of 4 <f2 take 192 bytes, it has 191: copy it again"),
 }
 
@@ -301,7 +312,21 @@ def test_a_table_with_two_columns_of_one_name_is_refused_with_the_name(tmp_path:
         heads(source(tmp_path / "v.npy", tmp_path / "t.parquet"))
 
 
-@pytest.mark.parametrize("odd", [[1.0], [1.0] * 9])
+@pytest.mark.parametrize("twice", ["image", "images", "map"])
+def test_a_struct_with_two_fields_of_one_name_is_refused_with_the_name(tmp_path: Path, twice: str) -> None:
+    struct = pa.struct([("url", pa.string()), ("url", pa.string())])
+    kind = {"image": struct, "images": pa.list_(pa.struct([("one", struct)])), "map": pa.map_(pa.string(), struct)}[
+        twice
+    ]
+    vector = pa.array([[1.0, 0.0]], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"embedding": vector, twice: pa.nulls(1, kind)}), tmp_path / "t.parquet")
+    with pytest.raises(
+        UsageError, match=rf"t\.parquet has several columns {twice}.*\.?url: give each a name of its own"
+    ):
+        heads(source(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize("odd", [[1.0], [1.0] * 9, []])
 def test_one_odd_row_at_the_beginning_does_not_decide_the_dimension(tmp_path: Path, odd: list[float]) -> None:
     rows = pa.array([odd, None, *[[0.0, 1.0, 2.0]] * 5], pa.list_(pa.float32()))
     pq.write_table(pa.table({"embedding": rows}), tmp_path / "t.parquet")

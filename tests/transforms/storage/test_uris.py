@@ -230,3 +230,18 @@ def test_a_version_is_else_size_and_time(tmp_path: Path) -> None:
 def test_an_unknown_protocol_is_refused(uri: str) -> None:
     with pytest.raises(ValueError, match=r"nonsense|no URL"):
         uris.read(uri)
+
+
+@pytest.mark.parametrize(
+    "uri", ["gs:///x.png", "s3:///x", "http:///x", "https:///", "gs://", "http://:80/x", "http://user@/x", "s3a:///b/c"]
+)
+def test_a_uri_without_a_bucket_or_host_is_refused_at_once(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"names no bucket or host: write [a-z0-9]+://NAME/…"):
+        uris.filesystem_of(uri)
+    with pytest.raises(ValueError, match="names no bucket or host"):
+        uris.read(uri)
+
+
+@pytest.mark.parametrize("uri", ["memory:///x", "file:///x", "http://[::1]:80/x", "http://a:b@host:1/x"])
+def test_a_uri_that_needs_no_host_or_has_one_is_opened(uri: str) -> None:
+    assert uris.filesystem_of(uri)[1].endswith("/x")
