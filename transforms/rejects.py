@@ -11,6 +11,7 @@ MESSAGE_LIMIT: Final = 300
 """Characters of a normalised message, at most."""
 
 _LONGEST_READ = 4096
+_LINE: Final = re.compile(r"\Aline \d+: ")
 _RULES: Final = (
     # `object at 0x7f…`: where an object happened to lie
     (re.compile(r" at 0x[0-9A-Fa-f]+"), ""),
@@ -43,6 +44,24 @@ class Failure:
     def __str__(self) -> str:
         """The type and the message, or the type alone where there is no message."""
         return self.type if self.message == self.type else f"{self.type}: {self.message}"
+
+
+def on_line(line: int, message: str) -> str:
+    """Returns a message that names the line of a file on which a row begins.
+
+    >>> on_line(7, "not enough image data")
+    'line 7: not enough image data'
+    """
+    return f"line {line}: {message}"
+
+
+def without_line(message: str) -> str:
+    """Returns a message as it was before `on_line`, so that equal faults of many rows are one reason.
+
+    >>> without_line("line 7: not enough image data"), without_line("not enough image data")
+    ('not enough image data', 'not enough image data')
+    """
+    return _LINE.sub("", message)
 
 
 def normalised_message(error: BaseException) -> str:

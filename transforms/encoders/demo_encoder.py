@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from transforms.encoders.blank import are_blank
 from transforms.encoders.device import choose_device, inference, inference_dtype, to_array
 from transforms.encoders.weights import check_checkpoint, fingerprint
 
@@ -79,6 +80,10 @@ class DemoEncoder:
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, 64, 64) → (n, 64) float32."""
         return self._pictures().encode_images(pixels)
+
+    def are_blank(self, texts: Sequence[str]) -> list[bool]:
+        """Tells of each text whether the tokenizer leaves nothing of it."""
+        return are_blank(texts, self._tokenize)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """n texts → (n, 64) float32; what exceeds 24 tokens is cut off."""

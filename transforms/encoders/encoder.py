@@ -1,7 +1,7 @@
 """What an encoder is: the one interface between the batch jobs and any model."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,3 +37,14 @@ class Encoder(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """n strings → (n, dim). What exceeds the model's context is cut off at its end."""
+
+
+@runtime_checkable
+class CleansTexts(Protocol):
+    """What an encoder has besides that cleans texts before it reads them: one of which nothing is left is a reject.
+
+    Without it, the vectors of such texts are all the same, and near to each other for no reason.
+    """
+
+    def are_blank(self, texts: Sequence[str]) -> list[bool]:
+        """Tells of each text whether nothing is left of it."""

@@ -15,6 +15,7 @@ import PIL.Image
 import torch
 from numpy.typing import NDArray
 
+from transforms.encoders.blank import are_blank
 from transforms.encoders.demo_encoder import DEMO_FOLDER, DEMO_MODEL
 from transforms.encoders.device import choose_device, inference, inference_dtype, to_array, to_tensor
 from transforms.encoders.library_errors import one_line
@@ -69,6 +70,10 @@ class OpenClipEncoder:
         """(n, 3, height, width) → (n, dim) float32."""
         with inference(self._device, self._dtype):
             return to_array(self._model.encode_image(to_tensor(pixels, self._device)))
+
+    def are_blank(self, texts: Sequence[str]) -> list[bool]:
+        """Tells of each text whether the tokenizer leaves nothing of it."""
+        return are_blank(texts, self._tokenize)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """n texts → (n, dim) float32; what exceeds the model's context (77 tokens for most) is cut off."""

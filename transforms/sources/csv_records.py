@@ -64,6 +64,8 @@ _UTF7: Final = re.compile(rb"\+([A-Za-z0-9+/]*)(-?)")
 _FOREIGN: Final = {"\n": r"\r(?!\n\Z)", "\r\n": r"\r(?!\n\Z)|(?<!\r)\n", "\r": r"\n"}
 """The line ends that are text, by the one of the file; a line that ends as on Windows ends in any file of `\\n`."""
 
+_MARK: Final = "\ufeff"
+
 _STAND_INS: Final = {"\r": "\ud800", "\n": "\ud801"}
 """For line ends that are text while `csv` reads: halves of surrogate pairs, which no UTF-8 holds."""
 
@@ -89,10 +91,12 @@ class Batch:
 
     Attributes:
         columns: the cells, as strings, of the records that have as many as the header, one array a column.
+        lines: the line, counted from 1, on which each of them begins.
         odd: records with another number of cells: the line, how many cells, and the text as it stands in the file.
     """
 
     columns: list[pa.Array]
+    lines: list[int]
     odd: list[tuple[int, int, str]]
 
 
@@ -154,27 +158,29 @@ def batches(stream: IO[bytes], file: str, dialect: Dialect) -> Iterator[Batch]:
     """
     with _lines_of(stream, file, dialect) as lines:
         records = lines.records()
-        width, rows, odd = len(next(filter(None, records), [])), 0, list[tuple[int, int, str]]()
+        width, rows, odd = len(next(filter(None, records), [])), list[int](), list[tuple[int, int, str]]()
         lines.forget()
+        line = lines.read + 1
         for cells in records:
             if len(cells) == width:
-                rows += 1
+                rows.append(line)
             elif cells:
-                odd.append((lines.first_of_record(), len(cells), lines.take_record().rstrip("\r\n")))
+                odd.append((line, len(cells), lines.take_record().rstrip("\r\n")))
             lines.begin_record()
+            line = lines.read + 1
             if lines.characters >= BATCH_CHARACTERS:
-                yield Batch(_arrays(lines, dialect, rows, width), odd)
-                rows, odd = 0, []
+                yield Batch(_arrays(lines, dialect, len(rows), width), rows, odd)
+                rows, odd = [], []
                 lines.forget()
         if rows or odd:
-            yield Batch(_arrays(lines, dialect, rows, width), odd)
+            yield Batch(_arrays(lines, dialect, len(rows), width), rows, odd)
 
 
 def _arrays(lines: "_Lines", dialect: Dialect, rows: int, width: int) -> list[pa.Array]:
-    """Makes arrays of the records that are held; where Arrow would end a line within a cell, of what `csv` says."""
+    """Makes arrays of the records that are held; where Arrow would read something else, of what `csv` says."""
     if rows == 0:
         return [pa.array([], pa.string()) for _ in range(width)]
-    if lines.disguised:
+    if lines.disguised or lines.held[0].startswith(_MARK):  # which Arrow drops from the beginning of what it reads
         records = filter(None, csv.reader(map(lines.disguise, lines.held), delimiter=dialect.delimiter, strict=True))
         return [pa.array(map(_as_written, column), pa.string()) for column in zip(*records, strict=True)]
     content = "".join(lines.held).encode()
@@ -211,6 +217,7 @@ class _Lines:
     r"""Hands lines to `csv`, which takes any bare `\r` and `\n` for a line end, and holds those of a batch.
 
     Attributes:
+        read: how many lines were read.
         held: the lines of the batch, as they are in the file.
         characters: how many characters they have.
         disguised: whether a line end that is text stands in one of them.
@@ -220,7 +227,7 @@ class _Lines:
         self._text, self._file, self._delimiter = text, file, dialect.delimiter
         self._foreign = re.compile(_FOREIGN[dialect.line_end])
         self._rare = "\r" if dialect.line_end == "\n" else "\n"  # without it, no line end is foreign
-        self._read = int(dialect.announced)
+        self.read = int(dialect.announced)
         self.held: list[str] = []
         self.forget()
 
@@ -240,7 +247,7 @@ class _Lines:
 
     def first_of_record(self) -> int:
         """Returns the line, counted from 1, on which the record at hand begins."""
-        return self._read - (len(self.held) - self._record) + 1
+        return self.read - (len(self.held) - self._record) + 1
 
     def take_record(self) -> str:
         """Returns the record at hand as it stands in the file, and takes it out of the batch."""
@@ -255,7 +262,7 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         for line in iter(partial(self._text.readline, RECORD_LIMIT + 1), ""):
-            self._read += 1
+            self.read += 1
             self.held.append(line)
             self.characters += len(line)
             if self.characters - self._before > RECORD_LIMIT:
@@ -266,7 +273,7 @@ class _Lines:
             if "\x1b" in line and (escape := _ISO_2022.search(line)):
                 encoding = _iso_2022_name(escape[1])
                 raise UsageError(
-                    f"--csv {self._file} is not UTF-8: line {self._read} is {encoding}: "
+                    f"--csv {self._file} is not UTF-8: line {self.read} is {encoding}: "
                     f"convert it with iconv -f {encoding} -t UTF-8"
                 )
             if self._rare in line and self._foreign.search(line):

@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from transforms.errors import UsageError
 from transforms.records import Source
-from transforms.sources import csv_records, items, keys
+from transforms.sources import blank_texts, csv_records, items, keys
 from transforms.sources.picture_versions import PictureVersions
 from transforms.storage import uris
 
@@ -92,24 +92,26 @@ class CsvListing:
         filesystem, path = self._filesystem
         with filesystem.open(path, "rb") as stream:
             for batch in csv_records.batches(stream, self.source.pattern, dialect):
-                if len(batch.columns[0]):
-                    yield self._table(header, pa.table(batch.columns, names), None, seen, versions)
+                if batch.lines:
+                    yield self._table(header, pa.table(batch.columns, names), batch.lines, None, seen, versions)
                 if batch.odd:
                     texts = pa.array([text for _, _, text in batch.odd], pa.string())
                     cells = [texts, *(pa.nulls(len(texts), pa.string()) for _ in header[1:])]
                     problems = pa.array(
                         [
-                            f"WrongNumberOfCells: line {line}: the row has {count} cells, the header {len(header)}"
-                            for line, count, _ in batch.odd
+                            f"WrongNumberOfCells: the row has {count} cells, the header {len(header)}"
+                            for _, count, _ in batch.odd
                         ],
                         pa.string(),
                     )
-                    yield self._table(header, pa.table(cells, names), problems, seen, versions)
+                    lines = [line for line, _, _ in batch.odd]
+                    yield self._table(header, pa.table(cells, names), lines, problems, seen, versions)
 
     def _table(
         self,
         header: Sequence[str],
         rows: pa.Table,
+        lines: Sequence[int],
         problem: pa.Array | None,
         seen: Counter[str],
         versions: "PictureVersions",
@@ -129,7 +131,7 @@ class CsvListing:
                     version,
                 )
                 uri = pc.coalesce(image, uri)
-            text = _filled(cells[source.text_column]) if source.text_column else None
+            text = blank_texts.as_null(cells[source.text_column]) if source.text_column else None
             if source.keyword_column:
                 keywords = split_keywords(cells[source.keyword_column], source.keyword_separator)
         primary = pa.nulls(len(rows), pa.string())
@@ -144,6 +146,7 @@ class CsvListing:
             text=text,
             keywords=keywords,
             problem=problem,
+            line=pa.array(lines, pa.int64()),
             columns=dict(zip(stored, (column.combine_chunks() for column in rows.columns), strict=True)),
         )
 
@@ -189,11 +192,11 @@ def check(source: Source) -> None:
 
 
 def split_keywords(cells: pa.Array, separator: str) -> pa.Array:
-    """Splits cells into lists of keywords, trimmed, without empty ones; a cell without any becomes null."""
+    """Splits cells into lists of keywords, trimmed, without blank ones; a cell without any becomes null."""
     parts = pc.split_pattern(pc.fill_null(cells, ""), separator)
     owner = pc.list_parent_indices(parts)
     words = pc.utf8_trim_whitespace(parts.flatten())
-    kept = pc.not_equal(words, "")
+    kept = pc.is_valid(blank_texts.as_null(words))
     counts = np.bincount(pc.filter(owner, kept).to_numpy(zero_copy_only=False), minlength=len(cells))
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
     lists = pa.ListArray.from_arrays(pa.array(offsets), pc.filter(words, kept))

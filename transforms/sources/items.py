@@ -10,6 +10,7 @@ An item table is a parquet file below `plans/`, one a container (a folder, a CSV
 | `pixdex.keywords` | list<string>, null | keywords to embed one by one |
 | `pixdex.rows` | int32 | rows that the item will fill |
 | `pixdex.problem` | string, null | why it cannot be embedded, known before any work: `Type: message` |
+| `pixdex.line` | int64, null | the line of the file on which its row begins |
 | any other | string | the source's own columns, unchanged |
 """
 
@@ -26,7 +27,9 @@ from transforms.shards import files
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
-IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM = (f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem"))
+IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM, LINE = (
+    f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem", "line")
+)
 
 CORE_SCHEMA = pa.schema(
     [
@@ -38,6 +41,7 @@ CORE_SCHEMA = pa.schema(
         (KEYWORDS, pa.list_(pa.string())),
         (ROWS, pa.int32()),
         (PROBLEM, pa.string()),
+        (LINE, pa.int64()),
     ]
 )
 
@@ -82,6 +86,7 @@ def table_of(
     text: pa.Array | None = None,
     keywords: pa.Array | None = None,
     problem: pa.Array | None = None,
+    line: pa.Array | None = None,
     columns: dict[str, pa.Array],
 ) -> pa.Table:
     """Returns a batch of items; an item that has nothing to embed, or too much, gets its problem here."""
@@ -92,7 +97,7 @@ def table_of(
 
     image, text = column(image, pa.string()), column(text, pa.string())
     keywords = column(keywords, pa.list_(pa.string()))
-    problem = column(problem, pa.string())
+    problem, line = column(problem, pa.string()), column(line, pa.int64())
     parts = pc.fill_null(pc.list_value_length(keywords), 0)
     rows = pc.add(pc.add(pc.is_valid(image).cast(pa.int32()), pc.is_valid(text).cast(pa.int32())), parts)
     empty = "Empty: the item has neither a picture nor a text"
@@ -101,7 +106,7 @@ def table_of(
     problem = pc.if_else(pc.and_(pc.is_null(problem), pc.greater(parts, KEYWORDS_PER_ITEM)), many, problem)
     rows = pc.if_else(pc.is_null(problem), rows, 0)
     return pa.table(
-        [key, uri, version, image, text, keywords, rows, problem, *columns.values()],
+        [key, uri, version, image, text, keywords, rows, problem, line, *columns.values()],
         schema=pa.schema([*CORE_SCHEMA, *((name, pa.string()) for name in columns)]),
     )
 

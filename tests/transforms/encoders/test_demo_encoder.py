@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 
 from transforms import demo
 from transforms.demo.drawing import draw, sample_scenes
-from transforms.encoders import Encoder, demo_encoder, load, open_clip_encoder
+from transforms.encoders import CleansTexts, Encoder, demo_encoder, load, open_clip_encoder
+from transforms.encoders.blank import are_blank
 
 MODEL, WEIGHTS = "pixdex-demo", str(Path(demo.__file__).parent / "weights.safetensors")
 TEXTS = [
@@ -73,3 +75,17 @@ def test_in_half_precision_it_is_open_clip_too(monkeypatch: pytest.MonkeyPatch) 
     half, by_open_clip = load("demo", device="cpu"), open_clip_encoder.open_checkpoint(MODEL, WEIGHTS, "cpu")
     np.testing.assert_array_equal(half.encode_texts(TEXTS), by_open_clip.encode_texts(TEXTS))
     assert half.fingerprint == by_open_clip.fingerprint
+
+
+def test_texts_that_the_tokenizer_cleans_away_are_blank(encoder: Encoder, by_open_clip: Encoder) -> None:
+    texts = ["a red circle", "", " ", "&nbsp;", "&amp;nbsp;", "!", "\x01\x02", "&lt;", "7", "&nbsp;x"]
+    for one in (encoder, by_open_clip):
+        assert isinstance(one, CleansTexts)
+        assert one.are_blank(texts) == [False, True, True, True, True, False, True, False, False, False]
+        assert one.are_blank([]) == []
+
+
+def test_a_tokenizer_that_drops_punctuation_finds_more_texts_blank() -> None:
+    tokenize = SimpleTokenizer(clean="canonicalize")
+
+    assert are_blank(["...", "-_-", "a.", "&nbsp;!", "\u2014"], tokenize) == [True, True, False, True, False]

@@ -30,12 +30,13 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "cell",
     ["007", "", "NULL", "null", "NA", "nan", "1e5", "true", " 1 ", "2020-01-01", "-", "한글", '"', "a,b", "a\nb",
-     "a\r\nb", "a\0b", "'", "=1+1", "x" * 5000],
+     "a\r\nb", "a\0b", "'", "=1+1", "x" * 5000, "\ufeff", "\ufeffa"],
 )  # fmt: skip
 def test_a_cell_stays_as_it_is_spelled(file: Path, cell: str) -> None:
-    write(file, [["text", "other"], ["t", cell], ["u", "v"]])
+    write(file, [["other", "text"], [cell, "t"], ["v", cell]])
 
     assert [row["other"] for row in rows(file, text_column="text")] == [cell, "v"]
+    assert [row["text"] for row in rows(file, text_column="text")] == ["t", cell]
 
 
 CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -191,10 +192,14 @@ def test_a_row_that_does_not_fit_is_kept_with_its_problem_and_counts_add_up(
     assert len(found) == 100
     assert len({row["key"] for row in found}) == 100
     assert [row[items.PROBLEM] for row in broken] == [
-        f"WrongNumberOfCells: line {n + 2}: the row has {1 if n % 7 == 3 else 4} cells, the header 2"
+        f"WrongNumberOfCells: the row has {1 if n % 7 == 3 else 4} cells, the header 2"
         for n in range(100)
         if n % 7 == 3 or n % 5 == 4
     ]
+    assert {row["name"]: row[items.LINE] for row in found if row["text"]} == {
+        f"n{n}": n + 2 for n in range(100) if n % 7 != 3 and n % 5 != 4
+    }
+    assert [row[items.LINE] for row in broken] == [n + 2 for n in range(100) if n % 7 == 3 or n % 5 == 4]
     assert all(row[items.ROWS] == 0 for row in broken)
     assert broken[0]["name"] == "n3"
 
@@ -235,6 +240,43 @@ def test_blank_lines_at_the_start_of_a_file_are_skipped_like_all_others(file: Pa
     csv_rows.check(source(file, text_column="text"))
 
     assert [row["name"] for row in rows(file, text_column="text")] == ["a"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("first", ["", "sep=,", "\ufeff", "\n\n"])
+def test_a_row_has_the_line_on_which_it_begins(file: Path, first: str, end: str) -> None:
+    start = first + end if first.startswith("sep") else first.replace("\n", end)
+    lines = ["name,text", "a,one", "", 'b,"two', "", 'lines"', "c,three", '"d","four"']
+    file.write_bytes((start + end.join([*lines, ""])).encode())
+    before = start.count(end)
+
+    assert {row["name"]: row[items.LINE] for row in rows(file, text_column="text")} == {
+        "a": before + 2, "b": before + 4, "c": before + 7, "d": before + 8,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "blank",
+    [" ", "\u3000", "&nbsp;", "&amp;nbsp;", "&#160;&#xA0;", "\x01\x02", "\ufeff", "\u200b\u200d", " &zwnj; \t&#8203;",
+     "\x7f"],
+)  # fmt: skip
+def test_a_text_of_which_nothing_is_left_is_no_text(file: Path, blank: str) -> None:
+    write(file, [["text", "words"], [blank, "x"], [blank, f"{blank},{blank}"], ["a" + blank, f"{blank},y"]])
+    first, empty, last = rows(file, text_column="text", keyword_column="words")
+
+    assert (first[items.TEXT], first[items.KEYWORDS], first["text"]) == (None, ["x"], blank)
+    assert empty[items.PROBLEM] == "Empty: the item has neither a picture nor a text"
+    assert empty[items.LINE] == 3
+    assert (last[items.TEXT], last[items.KEYWORDS]) == ("a" + blank, ["y"])
+
+
+@pytest.mark.parametrize(
+    "text", ["-", "&lt;", "&", "&nbsp;.", "\u0301", "\U0001fae8", "\ue000", "&unknown;", "0", "&#x41;"]
+)
+def test_what_can_be_seen_is_a_text(file: Path, text: str) -> None:
+    write(file, [["text"], [text]])
+
+    assert rows(file, text_column="text")[0][items.TEXT] == text
 
 
 # --- keys ---
@@ -314,7 +356,9 @@ def test_a_separator_is_taken_literally(separator: str) -> None:
 @given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)))
 def test_keywords_are_what_python_would_split(cells: list[str | None]) -> None:
     expected = [[word.strip() for word in (cell or "").split(",") if word.strip()] or None for cell in cells]
-    assume_same_white_space = [cell and "".join(c for c in cell if c not in "\x1c\x1d\x1e\x1f\x85") for cell in cells]
+    assume_same_white_space = [
+        cell and "".join(c for c in cell if unicodedata.category(c) not in ("Cc", "Cf")) for cell in cells
+    ]
 
     if assume_same_white_space == cells:
         assert keywords_of(cells) == expected

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.encoders import Encoder
+from transforms.encoders import CleansTexts, Encoder
 from transforms.markers import ShardMarker
 from transforms.records import EncoderSettings, Partition
 from transforms.rejects import Failure
@@ -24,6 +24,8 @@ from transforms.tasks.embed.encode_slots import Encode, encode_slots
 from transforms.tasks.embed.limits import USUAL, ItemLimits
 from transforms.tasks.embed.picture_loader import PictureLoader
 from transforms.tasks.embed.shard_rows import ShardRows
+
+_BLANK = Failure("encode", "BlankText", "nothing is left of the text once the encoder has cleaned it")
 
 
 def embed_partition(
@@ -98,7 +100,12 @@ def _encode_pictures(
 
 def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings) -> None:
     first = rows.counts["image"]
-    texts = rows.captions()[first:].to_pylist()
+    texts: list[str | None] = rows.captions()[first:].to_pylist()
+    if isinstance(encoder, CleansTexts):
+        for place, is_blank in enumerate(encoder.are_blank([text or "" for text in texts])):
+            if is_blank:
+                rows.reject(first + place, _BLANK)
+                texts[place] = None
 
     def encode(slots: Sequence[str | None]) -> NDArray[np.float32]:
         return encoder.encode_texts([slot or "" for slot in slots])

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.records import EncoderSettings, Modality
-from transforms.rejects import Failure
+from transforms.rejects import Failure, on_line
 from transforms.shards.files import Reject
 from transforms.sources import items
 
@@ -142,8 +142,14 @@ class ShardRows:
     def _reject_item(self, place: int, modality: Modality | None, part: int | None, failure: Failure) -> None:
         key, uri, version = (self.table[name][place].as_py() for name in ("key", "uri", "version"))
         self.rejects.setdefault(
-            place, Reject(key, uri, version, modality, part, failure.stage, failure.type, failure.message)
+            place, Reject(key, uri, version, modality, part, failure.stage, failure.type, self._said(place, failure))
         )
+
+    def _said(self, place: int, failure: Failure) -> str:
+        """The message of a failure, with the line on which the row of its item begins."""
+        # A run that an earlier pixdex planned has no lines.
+        line = self.table[items.LINE][place].as_py() if items.LINE in self.table.column_names else None
+        return failure.message if line is None else on_line(line, failure.message)
 
 
 def _chunks(rows: int) -> Iterator[slice]:

@@ -17,6 +17,7 @@ from tests.encoders import TinyEncoder
 from tests.transforms.embedded import SETTINGS, Embedded, embed, planned
 from transforms.errors import PixdexError
 from transforms.records import Source
+from transforms.sources import items
 from transforms.storage import layout, uris
 from transforms.tasks.embed import picture_loader
 
@@ -133,7 +134,7 @@ def test_a_broken_picture_rejects_its_item_whole_and_changes_no_other(
     assert_only_rejected(found, clean, 5)
     (reject,) = found.rejects
     assert (reject.modality, reject.part, reject.stage) == ("image", 0, "decode")
-    assert "cannot identify image file" in reject.message
+    assert reject.message.startswith("line 7: cannot identify image file")
     assert reject.uri == f"file://{tmp_path}/i/g2_p0005.png"
 
 
@@ -153,7 +154,53 @@ def test_a_row_that_does_not_fit_is_rejected_by_the_plan(tmp_path: Path, corpus:
     assert [(reject.stage, reject.type, reject.modality) for reject in found.rejects] == [
         ("plan", "WrongNumberOfCells", None)
     ]
+    assert found.rejects[0].message == f"line {COUNT + 2}: the row has 1 cells, the header 5"
     assert found.marker.items == COUNT + 1
+
+
+def test_an_item_of_a_folder_has_no_line(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "i", 2)
+    (tmp_path / "i" / "bad.png").write_bytes(b"no picture")
+
+    (reject,) = embed(planned(tmp_path / "root", Source("images", f"file://{tmp_path}/i"))).rejects
+
+    assert reject.message.startswith("cannot identify image file")
+
+
+def test_items_of_a_plan_of_before_there_were_lines_are_rejected_without(
+    tmp_path: Path, corpus: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "i" / "g2_p0005.png").write_bytes(b"no picture")
+    run = planned(tmp_path / "root", corpus)
+    read = items.read
+    monkeypatch.setattr(items, "read", lambda *piece: read(*piece).drop_columns([items.LINE]))
+
+    (reject,) = embed(run).rejects
+
+    assert reject.message.startswith("cannot identify image file")
+
+
+class _Cleaning(TinyEncoder):
+    """Reads letters only."""
+
+    def are_blank(self, texts: Sequence[str]) -> list[bool]:
+        return [not any(letter.isalpha() for letter in text) for text in texts]
+
+
+def test_a_text_that_the_encoder_cleans_away_is_a_reject_and_changes_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text\nred\n!!!\nblue\n...\n")
+    source = Source("csv", f"file://{file}", text_column="text")
+
+    found = embed(planned(tmp_path / "root", source), _Cleaning())
+
+    assert [(reject.stage, reject.type, reject.modality) for reject in found.rejects] == [
+        ("encode", "BlankText", "text")
+    ] * 2
+    assert found.rejects[0].message == "line 3: nothing is left of the text once the encoder has cleaned it"
+    assert found.table["caption"].to_pylist() == ["red", "blue"]
+    whole = embed(planned(tmp_path / "whole", source))
+    assert found.vectors().items() < whole.vectors().items()
 
 
 class _Picky(TinyEncoder):
