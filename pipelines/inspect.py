@@ -29,6 +29,7 @@ from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.index.trained import read_training
 from transforms.records import FileReference, Source
+from transforms.rejects import without_line
 from transforms.runs import beginning
 from transforms.runs.run import STAGES, Run
 from transforms.shards import files as shards
@@ -132,6 +133,7 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
         "blocks": totals.blocks,
         "bytes": _bytes(store, generation),
         "sources": [_source(source) for source in generation.request.sources],
+        "left_out": tables.left_out_of(store, generation.tables.containers),
         "reject_reasons": [
             {"count": count, "stage": stage, "type": kind, "message": message}
             for (stage, kind, message), count in reasons.most_common(REASONS)
@@ -151,6 +153,7 @@ def progress(run: Run) -> dict[str, Any]:
     return {
         "generation": run.generation,
         "sources": [_source(source) for source in run.request.sources],
+        "left_out": tables.left_out_of(run.store, run.plan.containers) if run.is_planned else {},
         "encoder": run.request.encoder.spec,
         "stages": stages,
     }
@@ -229,8 +232,8 @@ def _reject_reasons(store: Store, generation: Generation) -> Counter[tuple[str, 
     reasons: Counter[tuple[str, str, str]] = Counter()
     with ThreadPoolExecutor(_READERS) as pool:
         for table in pool.map(lambda file: shards.read_rejects(store, file), files):
-            columns = (table[name].to_pylist() for name in ("stage", "type", "message"))
-            reasons.update(zip(*columns, strict=True))
+            stages, types, messages = (table[name].to_pylist() for name in ("stage", "type", "message"))
+            reasons.update(zip(stages, types, map(without_line, messages), strict=True))
     return reasons
 
 

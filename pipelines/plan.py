@@ -32,11 +32,13 @@ from typing import Final
 
 from pipelines.terminal import command_line, console, flags, plan_report, quantities
 from pipelines.terminal.flags import Flag, Group, switch
+from pipelines.terminal.run_report import kinds_text
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast import memory, rates
 from transforms.forecast.hours import forecast
 from transforms.forecast.workload import Machines, Workload
 from transforms.generations import published as generations
+from transforms.generations import tables
 from transforms.index.choose import check_key, choose, index_bytes
 from transforms.records import IndexSettings, Request
 from transforms.rejects import normalised_message
@@ -134,6 +136,8 @@ def _load(options: Namespace) -> tuple[Workload, list[str]]:
     notes: list[str] = []
     if settings.key == "auto" and options.max_index_memory is None:
         settings, notes = _with_room(settings, rows, dim)
+    if content is not None and content.left_out:
+        notes.append(f"left out of the sources: {kinds_text(content.left_out)}")
     key = choose(settings, rows, dim, warn=False)
     pictures = options.item_bytes or options.items_per_second
     if content is not None and not pictures:
@@ -177,6 +181,7 @@ class _Content:
 
     request: Request
     rows: int
+    left_out: dict[str, int]
 
 
 def _content_of(store: Store, *, needed: bool) -> _Content | None:
@@ -187,10 +192,11 @@ def _content_of(store: Store, *, needed: bool) -> _Content | None:
     """
     try:
         if published := generations.current(store):
-            return _Content(published.request, published.totals.vectors)
+            left_out = tables.left_out_of(store, published.tables.containers)
+            return _Content(published.request, published.totals.vectors, left_out)
         run = beginning.unfinished(store)
         if run is not None and run.is_planned:
-            return _Content(run.request, run.plan.rows)
+            return _Content(run.request, run.plan.rows, tables.left_out_of(store, run.plan.containers))
     except PixdexError:
         raise
     except Exception as error:  # every object store raises its own

@@ -130,6 +130,8 @@ def _report(launch: Launch, request: Request, seconds: dict[str, float]) -> int:
     _say_other_key(request, generation)
     if not launch.quiet:
         console.say(run_report.totals_text(store, generation))
+        for line in run_report.beside_text(store, generation.tables.containers):
+            console.say(line)
     console.show_json(run_report.summary(store, generation, seconds))
     return console.DONE
 

@@ -85,9 +85,11 @@ def _show_changes(launch: Launch, published: Generation, options: Namespace) -> 
     with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
         run = replace(beginning.begin(Store.at(folder), _request(published, options)), base_root=launch.store)
         runners.run_to_end(None, lambda pipeline: pipeline | "Plan" >> PlanItems(run, 0), PipelineOptions([]))
-        plan = run.plan
-    console.say(run_report.changes_text(plan))
-    console.show_json({"generation": published.generation, **run_report.changes(plan), "dry_run": True})
+        plan, beside = run.plan, run_report.beside(run.store, run.plan.containers)
+        lines = [run_report.changes_text(plan), *run_report.beside_text(run.store, plan.containers)]
+    for line in lines:
+        console.say(line)
+    console.show_json({"generation": published.generation, **run_report.changes(plan), **beside, "dry_run": True})
     return console.DONE
 
 
@@ -106,6 +108,9 @@ def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
         else:
             console.say(f"trained anew: {why}" if why else "the trained index stays")
             console.say(run_report.totals_text(store, generation))
-    summary = run_report.summary(store, generation, seconds) | {"embedded": embedded}
+        for line in run_report.beside_text(store, run.plan.containers):
+            console.say(line)
+    summary = run_report.summary(store, generation, seconds) | run_report.beside(store, run.plan.containers)
+    summary["embedded"] = embedded
     console.show_json({**summary, **run_report.changes(run.plan), "retrained": why or None})
     return console.DONE

@@ -31,7 +31,8 @@ from transforms.storage.store import Store
 from transforms.tasks.embed import shard as embed
 
 SAID = {
-    "generation", "items", "embedded", "rejected", "vectors", "tombstones", "index_key", "trained", "index", "seconds",
+    "generation", "items", "embedded", "rejected", "vectors", "tombstones", "index_key", "trained", "index", "left_out",
+    "seconds",
 }  # fmt: skip
 Capture = pytest.CaptureFixture[str]
 

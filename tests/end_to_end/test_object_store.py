@@ -24,6 +24,10 @@ from transforms.generations.manifest import Generation
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.opened import open_lists
 from transforms.index.lists.writer import write_lists
+from transforms.records import Source
+from transforms.sources.left_out import Tally
+from transforms.sources.pictures import PictureListing
+from transforms.storage import uris
 from transforms.storage.store import Store
 
 ROWS = 200
@@ -252,3 +256,19 @@ def test_nights_on_a_bucket_find_what_nights_on_a_folder_find(
     assert published.numbers(Store.at(roots[0])) == [4]
     assert verify.main(["--root", roots[0]]) == 0
     assert found(roots[0], capsys) == found(roots[1], capsys)
+
+
+def test_keys_with_two_slashes_make_no_listing_endless(bucket: str, tmp_path: Path) -> None:
+    filesystem, path = uris.filesystem_of(bucket)
+    for name in ("pics/a.png", "pics//dbl.png", "pics/deep/b.png", "pics/deep//c.png"):
+        filesystem.pipe_file(f"{path}/{name}", b"content")
+    listing, tally = PictureListing(Source("images", f"{bucket}/pics")), Tally()
+
+    containers = listing.containers()
+    keys = [
+        key for name in containers for table in listing.batches(name, tally=tally) for key in table["key"].to_pylist()
+    ]
+
+    assert len(set(containers)) == len(containers)
+    assert keys == [f"{bucket}/pics/a.png", f"{bucket}/pics/deep/b.png"]
+    assert tally.left_out == {"folder without a name": 2}

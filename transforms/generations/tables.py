@@ -8,11 +8,12 @@
 | rejects | the rejects of a shard |
 | tombstones | the dead rows of a folder of shards |
 | keys | a hash bucket of the key tables |
-| containers | a file of the sources that need not be opened while its version is the same |
+| containers | a source's file that need not be opened while its version is the same; a count of what is left out |
 
 Every row that names a file below the root has its `path`, `bytes` and `checksum`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
@@ -262,6 +263,34 @@ def _keys_row(marker: KeysMarker, bits: int) -> Row:
 
 # --- containers --------------------------------------------------------------------------------------------------
 
+_CONTAINERS: Final = pa.schema([("uri", pa.string()), ("version", pa.string())])
+_BESIDE: Final = [("left_out", pa.string()), ("count", pa.int64())]
+"""Of a source: how many files of a kind were not taken; without a kind, how many names `--key-pattern` does not match.
+
+Such rows have no version. Tables of sources that have none, and of before there were any, have no such columns.
+"""
+
+
+def container_rows(
+    versions: Iterable[tuple[str, str]], left_out: Mapping[str, Mapping[str, int]], unnamed: Mapping[str, int]
+) -> pa.Table:
+    """Returns the table of containers.
+
+    Args:
+        versions: URI and version of files that need not be opened while it is the same.
+        left_out: how many files of each kind were not taken, by the pattern of the source.
+        unnamed: pictures whose names `--key-pattern` does not match, likewise.
+    """
+    rows: list[Row] = [{"uri": uri, "version": version} for uri, version in versions]
+    beside: list[Row] = [
+        {"uri": pattern, "left_out": kind, "count": count}
+        for pattern, kinds in left_out.items()
+        for kind, count in kinds.items()
+    ]
+    beside += [{"uri": pattern, "count": count} for pattern, count in unnamed.items()]
+    schema = pa.schema([*_CONTAINERS, *_BESIDE]) if beside else _CONTAINERS
+    return pa.Table.from_pylist([*rows, *beside], schema=schema)
+
 
 def write_containers(store: Store, planned: FileReference | None) -> FileReference | None:
     """Writes the table of containers as a plan has it, below the tables that generations share."""
@@ -270,4 +299,19 @@ def write_containers(store: Store, planned: FileReference | None) -> FileReferen
 
 def containers_of(store: Store, generation: Generation) -> dict[str, str]:
     """Returns the versions of the containers that need not be opened while these are the same."""
-    return {row["uri"]: row["version"] for row in _read(store, generation.tables.containers)}
+    rows = _read(store, generation.tables.containers)
+    return {row["uri"]: row["version"] for row in rows if row["version"] is not None}
+
+
+def left_out_of(store: Store, containers: FileReference | None) -> dict[str, int]:
+    """Returns how many files of each kind were not taken, of the table that a plan or a generation names."""
+    counts: Counter[str] = Counter()
+    for row in _read(store, containers):
+        if row.get("left_out") is not None:
+            counts[row["left_out"]] += row["count"]
+    return dict(sorted(counts.items()))
+
+
+def unnamed_of(store: Store, containers: FileReference | None) -> int:
+    """Returns how many pictures have names that `--key-pattern` does not match, likewise."""
+    return sum(row["count"] for row in _read(store, containers) if row["version"] is None and row["left_out"] is None)

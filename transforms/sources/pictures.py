@@ -1,14 +1,16 @@
 """Pictures by folder or glob: each file is an item.
 
 A glob means exactly the files it matches; a folder means every file with a picture's ending below it, hidden ones left
-out. Links to files are followed; links to folders only by a glob without `**`, as they can lead in circles.
+out. Links to files are followed; links to folders only by a glob without `**`, as they can lead in circles. The rest is
+counted by kind (`left_out`): of a folder all that is not taken, of a glob what it matches and is no file.
 """
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +22,8 @@ from fsspec.utils import glob_translate
 from transforms.errors import UsageError
 from transforms.pictures.decode import PICTURE_ENDINGS
 from transforms.records import Source
-from transforms.sources import items, keys
+from transforms.sources import items, keys, left_out
+from transforms.sources.left_out import Tally
 from transforms.storage import uris
 
 CONTAINERS_WANTED = 64
@@ -30,6 +33,18 @@ _FOLDERS_AT_ONCE = 8
 """Folders opened at a time while containers are sought; the listing of each is held in memory."""
 
 _MAGIC = re.compile(r"[*?\[]")
+
+_PATH_LIMIT = 4096
+"""Bytes of a path that a filesystem has at most; a listing that names longer ones leads in a circle."""
+
+
+@dataclass
+class _Content:
+    """What lies directly in a folder: the folders and the files, each in order of name, and what is neither."""
+
+    folders: list[str] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -91,16 +106,27 @@ class PictureListing:
 
     def first(self) -> str | None:
         """Returns the path of any one picture, or None: enough to refuse a source that has none."""
-        return next((str(files[0]["name"]) for files in self._files(self._base.rstrip("/") + "/")), None)
+        return next((str(files[0]["name"]) for files in self._files(self._base.rstrip("/") + "/", Tally())), None)
 
-    def batches(self, container: str, others: Sequence["PictureListing"] = ()) -> Iterator[pa.Table]:
+    def batches(
+        self,
+        container: str,
+        earlier: Sequence["PictureListing"] = (),
+        later: Sequence["PictureListing"] = (),
+        tally: Tally | None = None,
+    ) -> Iterator[pa.Table]:
         """Lists one container as item batches, folder by folder, by name within a folder.
 
-        What one of the `others` lists too is left to it.
+        Args:
+            container: one of `containers`.
+            earlier: other sources; what one of them lists too is left to it.
+            later: those that list what this one leaves out, as the earlier ones do.
+            tally: counts what is met.
         """
-        for files in self._files(container):
-            if left := [file for file in files if not any(other.accepts(file["name"]) for other in others)]:
-                yield self._table(left)
+        tally = Tally() if tally is None else tally
+        for files in self._files(container, tally, [*earlier, *later]):
+            if own := [file for file in files if not any(other.accepts(file["name"]) for other in earlier)]:
+                yield self._table(own, tally)
 
     def accepts(self, path: str) -> bool:
         """Tells whether a file of this path belongs to the source, whether or not it is there."""
@@ -131,63 +157,109 @@ class PictureListing:
         below = path.startswith(self._base.rstrip("/") + "/")
         return below and not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_ENDINGS
 
-    def _files(self, container: str) -> Iterator[list[dict[str, Any]]]:
+    def _files(
+        self, container: str, tally: Tally, others: Sequence["PictureListing"] = ()
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yields the files of the source, folder by folder, and counts what it leaves out and no other takes."""
         waiting = [container.rstrip("/") or "/"]
         while waiting:
             folder = waiting.pop()
-            folders, files = self._entries(folder)
+            content = self._content(folder)
             below = folder[len(self._base) :].strip("/")
             level = below.count("/") + 1 if below else 0
             if container.endswith("/") and level < self._levels:
-                waiting.extend(reversed(folders))
-            if wanted := [file for file in files if self._wants(file["name"])]:
+                waiting.extend(reversed(content.folders))
+            wanted = []
+            for file in content.files:
+                if self._wants(file["name"]):
+                    wanted.append(file)
+                elif not self._is_glob and not any(other.accepts(file["name"]) for other in others):
+                    tally.left_out[left_out.kind_of_file(file["name"])] += 1
+            tally.left_out.update(content.others)
+            if wanted:
                 yield wanted
 
     def _folders(self, folder: str) -> list[str]:
-        return self._entries(folder)[0]
+        return self._content(folder).folders
 
-    def _entries(self, folder: str) -> tuple[list[str], list[dict[str, Any]]]:
-        """Returns the folders and the regular files directly in a folder, each in order of name."""
+    def _content(self, folder: str) -> _Content:
+        """Looks into a folder.
+
+        A listing is believed of what lies directly in the folder only: keys of an object store with two slashes in a
+        row make it name the folder itself, and others may name one above.
+        """
+        content, own = _Content(), folder.rstrip("/")
+        for entry in self._entries(folder):
+            name, is_folder = str(entry["name"]), entry["type"] == "directory"
+            path = name.rstrip("/")
+            if name.endswith("/") and not is_folder:
+                continue  # an object that stands for a folder of its name
+            if path == own and is_folder:
+                self._leave_out(content, own + "/", left_out.NAMELESS_FOLDER)
+            elif path != own and (path.rpartition("/")[0] != own or len(path) > _PATH_LIMIT):
+                self._leave_out(content, path, left_out.ELSEWHERE)
+            elif is_folder:
+                self._meet_folder(content, path, is_linked="linked" in entry)
+            elif entry["type"] == "file":
+                content.files.append(entry)
+            else:
+                self._leave_out(content, path, left_out.kind_of_special(entry))
+        return content
+
+    def _meet_folder(self, content: _Content, path: str, *, is_linked: bool) -> None:
+        if path.rpartition("/")[2].startswith(".") and not self._is_glob:
+            content.others[left_out.HIDDEN_FOLDER] += 1
+        elif is_linked and self._levels == math.inf:
+            self._leave_out(content, path, left_out.LINKED_FOLDER)
+        else:
+            content.folders.append(path)
+            if self._levels < math.inf:
+                self._leave_out(content, path, left_out.FOLDER)
+
+    def _leave_out(self, content: _Content, path: str, kind: str) -> None:
+        """Counts what is no file: of a glob, where it matches."""
+        if not self._is_glob or self._matches.match(path):
+            content.others[kind] += 1
+
+    def _entries(self, folder: str) -> list[dict[str, Any]]:
+        """Lists a folder, by name; links are what they lead to."""
         filesystem, _ = self._filesystem
         filesystem.invalidate_cache()
         try:
             entries = filesystem.ls(folder, detail=True)
         except (FileNotFoundError, NotADirectoryError):
-            return [], []
+            return []
         except PermissionError as error:
             raise UsageError(
                 f"--images {self.source.pattern}: {folder} may not be read: mend its permissions"
             ) from error
-        folders, files = [], []
-        for entry in sorted(entries, key=lambda entry: str(entry["name"])):
-            if entry.get("islink"):
-                try:
-                    entry = {**filesystem.info(entry["name"]), "name": entry["name"], "linked": True}  # noqa: PLW2901
-                except OSError:
-                    entry = {**entry, "type": "file"}  # noqa: PLW2901 - a dangling link becomes a reject, by name
-            hidden = entry["name"].rpartition("/")[2].startswith(".") and not self._is_glob
-            if entry["type"] == "directory":
-                if not hidden and entry["name"] != folder and not (entry.get("linked") and self._levels == math.inf):
-                    folders.append(entry["name"].rstrip("/"))
-            elif entry["type"] == "file":
-                files.append(entry)
-        return folders, files
+        return [self._followed(entry) for entry in sorted(entries, key=lambda entry: str(entry["name"]))]
 
-    def _table(self, files: list[dict[str, Any]]) -> pa.Table:
+    def _followed(self, entry: dict[str, Any]) -> dict[str, Any]:
+        if not entry.get("islink"):
+            return entry
+        try:
+            return {**self._filesystem[0].info(entry["name"]), "name": entry["name"], "linked": True}
+        except OSError:
+            return {**entry, "type": "file"}  # a dangling link becomes a reject, by name
+
+    def _table(self, files: list[dict[str, Any]], tally: Tally) -> pa.Table:
         protocol = self.source.pattern.partition("://")[0]
         uri = pa.array([uris.from_path(protocol, file["name"]) for file in files], pa.string())
         version = pa.array([uris.version(file) for file in files], pa.string())
         return items.table_of(
-            key=keys.nfc(uri), uri=uri, version=version, image=uri, columns=self._named_groups(keys.nfc(uri))
+            key=keys.nfc(uri), uri=uri, version=version, image=uri, columns=self._named_groups(keys.nfc(uri), tally)
         )
 
-    def _named_groups(self, uri: pa.Array) -> dict[str, pa.Array]:
+    def _named_groups(self, uri: pa.Array, tally: Tally) -> dict[str, pa.Array]:
         """Columns from the file names, by `key_pattern`; null where a name does not match."""
         if not self.source.key_pattern:
             return {}
         stem = pc.replace_substring_regex(pc.replace_substring_regex(uri, "(?s)^.*/", ""), r"(?s)(.)\.[^.]*$", r"\1")
         groups = pc.extract_regex(stem, f"^(?:{self.source.key_pattern})$")
-        names = [field.name for field in groups.type]
+        names = [group.name for group in groups.type]
+        tally.named += len(groups) - groups.null_count
+        tally.unnamed += groups.null_count
         return dict(zip(items.column_names(names), groups.flatten(), strict=True))
 
 

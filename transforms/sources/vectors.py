@@ -6,15 +6,17 @@ out. Only headers and footers are read.
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from transforms.errors import PixdexError, UsageError
 from transforms.records import Source, VectorRange
 from transforms.shards import ready_files
+from transforms.sources.left_out import HIDDEN, kind_of_file, kind_of_special, most
 from transforms.storage import uris
 
 DEFAULT_COLUMN: Final = "embedding"
@@ -68,6 +70,28 @@ def files_of(sources: Sequence[Source]) -> list[VectorFile]:
             # A file that two globs match is one file: the earlier glob has it.
             files.setdefault(uri, VectorFile(number, place, uri, beside))
     return list(files.values())
+
+
+def left_out(source: Source) -> dict[str, int]:
+    """Counts what lies in the folder of a source, or is matched by its glob, and is no file of ready embeddings.
+
+    Cost: one listing call.
+    """
+    filesystem, path = uris.filesystem_of(source.pattern)
+    is_glob = bool(_GLOB.search(path)) and not filesystem.exists(path)
+    if not is_glob and not filesystem.isdir(path):
+        return {}
+    entries = filesystem.glob(path, detail=True) if is_glob else filesystem.find(path, detail=True)
+    counts: Counter[str] = Counter()
+    for name, listed in entries.items():
+        entry = _followed(filesystem, listed)
+        if not is_glob and any(part.startswith(".") for part in name[len(path) :].split("/")):
+            counts[HIDDEN] += 1
+        elif entry["type"] not in ("file", "directory"):
+            counts[kind_of_special(entry)] += 1
+        elif entry["type"] == "file" and not is_glob and not _is_wanted(name[len(path) :], tuple(_FORMATS)):
+            counts[kind_of_file(name)] += 1
+    return most(counts)
 
 
 def read_heads(
@@ -233,11 +257,13 @@ def _listed(flag: str, pattern: str, endings: tuple[str, ...]) -> list[str]:
         filesystem.invalidate_cache()
         if _GLOB.search(path) and not filesystem.exists(path):
             entries = filesystem.glob(path, detail=True)
-            names = [name for name, entry in entries.items() if entry["type"] != "directory"]
         elif filesystem.isdir(path):
-            names = [name for name in filesystem.find(path) if _is_wanted(name[len(path) :], endings)]
+            entries = filesystem.find(path, detail=True)
+            entries = {name: entry for name, entry in entries.items() if _is_wanted(name[len(path) :], endings)}
         else:
-            names = [path] if filesystem.exists(path) else []
+            entries = {path: {"type": "file"}} if filesystem.exists(path) else {}  # reading it says what else it is
+        # To open a pipe is to wait for ever.
+        names = [name for name, entry in entries.items() if _followed(filesystem, entry)["type"] == "file"]
     except OSError as error:
         raise UsageError(f"{flag} {pattern} cannot be listed ({error.strerror or error}): mend it") from error
     except (ImportError, ValueError) as error:
@@ -252,6 +278,17 @@ def _listed(flag: str, pattern: str, endings: tuple[str, ...]) -> list[str]:
         raise UsageError(f"{flag} {pattern} matches {other}, which is not {' or '.join(endings)}: name only those")
     protocol = pattern.partition("://")[0]
     return [uris.from_path(protocol, name) for name in sorted(names, key=lambda name: str(name).split("/"))]
+
+
+def _followed(filesystem: Any, entry: dict[str, Any]) -> dict[str, Any]:  # fsspec is untyped
+    """Returns what a link leads to; one that leads nowhere is a file, which cannot be read."""
+    if not entry.get("islink"):
+        return entry
+    try:
+        info: dict[str, Any] = filesystem.info(entry["name"])
+    except OSError:
+        return {**entry, "type": "file"}
+    return info
 
 
 def _is_wanted(below: str, endings: tuple[str, ...]) -> bool:

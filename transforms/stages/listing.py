@@ -10,16 +10,25 @@ from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources.vectors import ReadyFile
 from transforms.stages.run_task import RunTask
-from transforms.tasks.listing import BucketRecords, Container, Lister, SkippableFile, VectorFiles, containers_of
+from transforms.tasks.listing import (
+    Beside,
+    BucketRecords,
+    Container,
+    Lister,
+    SkippableFile,
+    VectorFiles,
+    containers_of,
+)
 
 KEYS: Final = "keys"
 CONTAINERS: Final = "containers"
+BESIDE: Final = "beside"
 
 
 class ExpandSources(RunTask):
     """Yields the containers of all sources; none when the plan is there."""
 
-    def process(self, generation: int) -> Iterator[Container | VectorFiles]:
+    def process(self, generation: int) -> Iterator[Container | VectorFiles | Beside]:
         """Yields small records."""
         yield from containers_of(self._run)
 
@@ -28,7 +37,7 @@ class ListContainer(RunTask):
     """Lists a container into an item table, or reads the headers of some files of ready embeddings.
 
     Yields a `Listing` or `ReadyFile`s; at `KEYS` the records of its items, by hash bucket; at `CONTAINERS` the version
-    of a CSV that names no picture.
+    of a CSV that names no picture; at `BESIDE` what is not taken of its folders.
     """
 
     def __init__(self, run: Run, bits: int) -> None:
@@ -37,12 +46,13 @@ class ListContainer(RunTask):
         self._lister = Lister(run, bits)
 
     def process(
-        self, part: Container | VectorFiles
+        self, part: Container | VectorFiles | Beside
     ) -> Iterator[
         Listing
         | ReadyFile
         | TaggedOutput[Literal["keys"], tuple[int, KeyBatch]]
         | TaggedOutput[Literal["containers"], SkippableFile]
+        | TaggedOutput[Literal["beside"], Beside]
     ]:
         """Lists one."""
         for listed in self._lister.list(part):
@@ -50,5 +60,7 @@ class ListContainer(RunTask):
                 yield TaggedOutput[Literal["keys"], tuple[int, KeyBatch]](KEYS, (listed.bucket, listed.batch))
             elif isinstance(listed, SkippableFile):
                 yield TaggedOutput[Literal["containers"], SkippableFile](CONTAINERS, listed)
+            elif isinstance(listed, Beside):
+                yield TaggedOutput[Literal["beside"], Beside](BESIDE, listed)
             else:
                 yield listed

@@ -13,10 +13,10 @@ from transforms.runs.run import Run
 from transforms.sources.vectors import ReadyFile
 from transforms.stages.barrier import FinishStage
 from transforms.stages.changes import CompareItems
-from transforms.stages.listing import CONTAINERS, KEYS, ExpandSources, ListContainer
+from transforms.stages.listing import BESIDE, CONTAINERS, KEYS, ExpandSources, ListContainer
 from transforms.stages.run_task import RunTask
 from transforms.tasks.changes import BucketChanges, bits_of, repeats_in
-from transforms.tasks.listing import SkippableFile
+from transforms.tasks.listing import Beside, SkippableFile
 from transforms.tasks.plan import commit_plan
 
 
@@ -47,7 +47,7 @@ class PlanItems(beam.PTransform):
             # Breaks the fusion with one expanding worker: containers are listed on all of them.
             | "SpreadContainers" >> beam.Reshuffle()
             | "ListContainer"
-            >> beam.ParDo(ListContainer(self.run, bits)).with_outputs(KEYS, CONTAINERS, main="listings")
+            >> beam.ParDo(ListContainer(self.run, bits)).with_outputs(KEYS, CONTAINERS, BESIDE, main="listings")
         )
         listings, keys = listed["listings"], listed[KEYS]
         if self.run.base is not None and not self.run.request.is_ready:
@@ -63,6 +63,7 @@ class PlanItems(beam.PTransform):
                 AsList(listings),
                 AsList(compared),
                 AsList(listed[CONTAINERS]),
+                AsList(listed[BESIDE]),
             )
             | "PlanDone" >> FinishStage(self.run, "plan")
         )
@@ -87,6 +88,7 @@ class _CommitPlan(RunTask):
         listed: Sequence[Listing | ReadyFile],
         compared: Sequence[BucketChanges],
         skippable: Sequence[SkippableFile],
+        beside: Sequence[Beside],
     ) -> Iterator[int]:
-        commit_plan(self._run, self._first_shard, self._worker_memory, listed, compared, skippable)
+        commit_plan(self._run, self._first_shard, self._worker_memory, listed, compared, skippable, beside)
         yield generation

@@ -18,6 +18,7 @@ from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources import items, vectors
 from transforms.sources.csv_rows import CsvListing
+from transforms.sources.left_out import Tally
 from transforms.sources.vectors import ReadyFile, VectorFile
 from transforms.storage import layout
 
@@ -44,6 +45,22 @@ class VectorFiles:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What a container has that is no item of the source.
+
+    Attributes:
+        source: number of the source.
+        left_out: how many files of each kind are not taken.
+        named, unnamed: pictures whose names `key_pattern` matches, and does not match.
+    """
+
+    source: int
+    left_out: tuple[tuple[str, int], ...]
+    named: int = 0
+    unnamed: int = 0
+
+
+@dataclass(frozen=True)
 class SkippableFile:
     """A file whose items are all the same while its version is; `opened` tells that it was read this time."""
 
@@ -65,8 +82,8 @@ def listing_of(source: Source) -> "PictureListing | CsvListing":
     return _pictures_of(source) if source.kind == "images" else CsvListing(source)
 
 
-def containers_of(run: Run) -> Iterator[Container | VectorFiles]:
-    """Yields the containers of all sources; none when the plan is there."""
+def containers_of(run: Run) -> Iterator[Container | VectorFiles | Beside]:
+    """Yields the containers of all sources, and what lies beside ready embeddings; none when the plan is there."""
     if run.is_planned:
         return
     sources = run.request.sources
@@ -76,6 +93,9 @@ def containers_of(run: Run) -> Iterator[Container | VectorFiles]:
             names = [source.pattern] if isinstance(listing, CsvListing) else listing.containers()
             yield from (Container(number, name) for name in names)
     files = vectors.files_of(sources)
+    for number, source in enumerate(sources):
+        if source.kind == "vectors" and (beside := vectors.left_out(source)):
+            yield Beside(number, tuple(beside.items()))
     for start in range(0, len(files), FILES_AT_ONCE):
         yield VectorFiles(tuple(files[start : start + FILES_AT_ONCE]))
 
@@ -87,14 +107,20 @@ class Lister:
     run: Run
     bits: int
 
-    def list(self, part: Container | VectorFiles) -> Iterator[Listing | ReadyFile | BucketRecords | SkippableFile]:
+    def list(
+        self, part: Container | VectorFiles | Beside
+    ) -> Iterator[Listing | ReadyFile | BucketRecords | SkippableFile | Beside]:
         """Lists a container into an item table, or reads the headers of some files of ready embeddings.
 
-        Yields a `Listing`, the records of its items by hash bucket, and the version of a CSV that names no picture; or
-        `ReadyFile`s. A CSV that has the version that the base knows is not opened: its items are as they were. (One
-        with pictures is read every time, for a picture may change while the row that names it does not.)
+        Yields a `Listing`, the records of its items by hash bucket, the version of a CSV that names no picture, and
+        what lies beside pictures; or `ReadyFile`s. A CSV that has the version that the base knows is not opened: its
+        items are as they were. (One with pictures is read every time, for a picture may change while the row that names
+        it does not.)
         """
         sources = self.run.request.sources
+        if isinstance(part, Beside):
+            yield part
+            return
         if isinstance(part, VectorFiles):
             yield from vectors.read_heads(sources, part.files, self._known_ranges)
             return
@@ -107,11 +133,13 @@ class Lister:
                 return
         yield from self._items(part)
 
-    def _items(self, container: Container) -> Iterator[Listing | BucketRecords]:
-        store = self.run.store
+    def _items(self, container: Container) -> Iterator[Listing | BucketRecords | Beside]:
+        store, tally = self.run.store, Tally()
         with store.scratch() as scratch:
             file = scratch / "items.parquet"
-            items.write(self._batches(container), file)
+            items.write(self._batches(container, tally), file)
+            if tally != Tally():
+                yield Beside(container.source, tuple(tally.left_out.items()), tally.named, tally.unnamed)
             if not file.exists():
                 return
             table = store.upload(file, layout.items_folder(self.run.generation), f"items-{container.source:04d}")
@@ -125,7 +153,7 @@ class Lister:
             start += len(batch)
         yield Listing(container.source, container.name, table, tuple(chunks))
 
-    def _batches(self, container: Container) -> Iterator[pa.Table]:
+    def _batches(self, container: Container, tally: Tally) -> Iterator[pa.Table]:
         sources = self.run.request.sources
         source = sources[container.source]
         listing = listing_of(source)
@@ -133,12 +161,14 @@ class Lister:
             yield from listing.batches()
             return
         # A file that two globs match is one object, not two with one key: the earlier glob has it.
-        earlier = [
-            _pictures_of(other)
-            for other in sources[: container.source]
-            if other.kind == "images" and _protocol(other) == _protocol(source)
+        others = [
+            (number, _pictures_of(other))
+            for number, other in enumerate(sources)
+            if number != container.source and other.kind == "images" and _protocol(other) == _protocol(source)
         ]
-        yield from listing.batches(container.name, earlier)
+        earlier = [other for number, other in others if number < container.source]
+        later = [other for number, other in others if number > container.source]
+        yield from listing.batches(container.name, earlier, later, tally)
 
     @cached_property
     def _known_versions(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Makes the plan of a run out of what was listed: the index, the partitions, what is removed, and their tables."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,14 +19,13 @@ from transforms.records import Changes, FileReference, Partition, Plan, VectorRa
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
-from transforms.sources import vectors
+from transforms.sources import left_out, vectors
 from transforms.sources.vectors import ReadyFile
 from transforms.storage import layout, parquet_files
 from transforms.tasks import changes
 from transforms.tasks.changes import BucketChanges
-from transforms.tasks.listing import SkippableFile
+from transforms.tasks.listing import Beside, SkippableFile
 
-_CONTAINERS = pa.schema([("uri", pa.string()), ("version", pa.string())])
 _REMOVED = pa.schema(
     [
         *((name, pa.int64()) for name in ("bucket", "bits")),
@@ -52,6 +52,7 @@ def commit_plan(
     listed: Sequence[Listing | ReadyFile],
     compared: Sequence[BucketChanges],
     skippable: Sequence[SkippableFile],
+    beside: Sequence[Beside] = (),
 ) -> None:
     """Makes and commits the plan of a run, unless it is there.
 
@@ -62,16 +63,21 @@ def commit_plan(
         listed: everything that the sources have, or, of a reindex, what is new or changed.
         compared: what became of every hash bucket.
         skippable: files whose items are all the same while their versions are.
+        beside: what lies beside the items.
 
     Raises:
-        UsageError: a key names two items; nothing is there to index; a worker could not make the index.
+        UsageError: a key names two items; nothing is there to index; a worker could not make the index; of a first
+            build, `--key-pattern` matches no picture of a source.
         PixdexError: another build of the root gave the run up.
     """
     store, generation = run.store, run.generation
     if not store.exists(layout.plan(generation)):
         if repeated := [bucket.repeated for bucket in compared if bucket.repeated]:
             raise UsageError(f"{min(repeated)}: a key names one item; rename one, or choose another --key-column")
-        store.commit(layout.plan(generation), _plan(run, first_shard, worker_memory, listed, compared, skippable))
+        if run.base is None:
+            _check_named(run, beside)
+        containers = _write_containers(run, skippable, beside)
+        store.commit(layout.plan(generation), _plan(run, first_shard, worker_memory, listed, compared, containers))
     # Asked after the commit: whoever gives the run up either counts this plan's numbers or is seen here.
     if store.exists(layout.abandoned(generation)):
         raise PixdexError(
@@ -86,7 +92,7 @@ def _plan(
     worker_memory: int | None,
     listed: Sequence[Listing | ReadyFile],
     compared: Sequence[BucketChanges],
-    skippable: Sequence[SkippableFile],
+    containers: FileReference | None,
 ) -> Plan:
     """Chooses the index, cuts everything into partitions, and writes their table."""
     base = run.base
@@ -121,7 +127,7 @@ def _plan(
         items=sum(partition.items for partition in partitions),
         rows=sum(partition.rows for partition in partitions),
         index_key=str(key),
-        containers=_write_containers(run, skippable),
+        containers=containers,
         removed=work.removed,
         changes=work.changes,
     )
@@ -191,13 +197,30 @@ def _write_removed(run: Run, buckets: Sequence[BucketChanges]) -> FileReference:
     return parquet_files.write_table(run.store, pa.Table.from_pylist(rows, schema=_REMOVED), folder=folder)
 
 
-def _write_containers(run: Run, skippable: Sequence[SkippableFile]) -> FileReference | None:
-    rows = sorted({(file.uri, file.version) for file in skippable})
-    if not rows:
-        return None
-    columns = [{"uri": uri, "version": version} for uri, version in rows]
-    folder = layout.plan_folder(run.generation)
-    return parquet_files.write_table(run.store, pa.Table.from_pylist(columns, schema=_CONTAINERS), folder=folder)
+def _check_named(run: Run, beside: Sequence[Beside]) -> None:
+    for number, source in enumerate(run.request.sources):
+        of_source = [part for part in beside if part.source == number]
+        unnamed = sum(part.unnamed for part in of_source)
+        if unnamed and not any(part.named for part in of_source):
+            raise UsageError(
+                f"--key-pattern {source.key_pattern} matches none of the {unnamed} names of --images {source.pattern}: "
+                "it has to match the whole name of a file, without its folder and its ending"
+            )
+
+
+def _write_containers(run: Run, skippable: Sequence[SkippableFile], beside: Sequence[Beside]) -> FileReference | None:
+    counts: dict[int, Counter[str]] = {}
+    unnamed: Counter[int] = Counter()
+    for part in beside:
+        counts.setdefault(part.source, Counter()).update(dict(part.left_out))
+        unnamed[part.source] += part.unnamed
+    patterns = [source.pattern for source in run.request.sources]
+    rows = tables.container_rows(
+        versions=sorted({(file.uri, file.version) for file in skippable}),
+        left_out={patterns[number]: left_out.most(kinds) for number, kinds in sorted(counts.items())},
+        unnamed={patterns[number]: count for number, count in sorted(unnamed.items()) if count},
+    )
+    return parquet_files.write_table(run.store, rows, folder=layout.plan_folder(run.generation)) if len(rows) else None
 
 
 def _is_same_file(one: VectorRange, other: VectorRange) -> bool:

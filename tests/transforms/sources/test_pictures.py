@@ -54,7 +54,7 @@ def _opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     opened: list[str] = []
     entries = PictureListing._entries
 
-    def remember(self: PictureListing, folder: str) -> tuple[list[str], list[dict[str, Any]]]:
+    def remember(self: PictureListing, folder: str) -> list[dict[str, Any]]:
         opened.append(folder)
         return entries(self, folder)
 

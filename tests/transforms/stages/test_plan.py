@@ -12,6 +12,7 @@ from tests.corpora import write_csv, write_pictures
 from tests.transforms.ready import random_vectors, save_npy, save_parquet
 from tests.transforms.small_runs import TINY, begin, go, pictures, pipeline, tasks
 from transforms.errors import PixdexError, UsageError
+from transforms.generations import tables
 from transforms.markers import StageMarker
 from transforms.records import Plan, Source, digest
 from transforms.runs import beginning
@@ -19,7 +20,7 @@ from transforms.runs.partitions import read_partitions
 from transforms.runs.run import Run
 from transforms.sources import items
 from transforms.stages.plan import PlanItems
-from transforms.storage import layout
+from transforms.storage import layout, parquet_files
 
 
 def keys(run: Run) -> list[str]:
@@ -214,3 +215,63 @@ def test_ready_embeddings_of_another_dimension_are_refused_by_name(tmp_path: Pat
     with pytest.raises(UsageError, match=r"17\.npy has vectors of 17 components, the first file of 16"):
         go(PlanItems(run, 0))
     assert not run.store.exists(layout.plan(1))
+
+
+# -- what is left out
+
+
+def test_what_is_left_out_is_counted_over_all_sources_and_containers(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures" / "a", 2)
+    write_pictures(tmp_path / "pictures" / "b", 1)
+    for name in ("a/x.heic", "b/y.HEIC", "z.svg"):
+        (tmp_path / "pictures" / name).touch()
+    os.mkfifo(tmp_path / "pictures" / "b" / "pipe.png")
+    csv = write_csv(tmp_path / "rows.csv", [])
+    rows = Source("csv", f"file://{csv}", text_column="description")
+    run = begin(
+        tmp_path / "root", pictures(tmp_path / "pictures" / "*" / "*.png"), rows, pictures(tmp_path / "pictures")
+    )
+    go(PlanItems(run, 0), "--direct_runner_bundle_repeat=1")
+
+    assert tables.left_out_of(run.store, run.plan.containers) == {"heic": 2, "pipe": 2, "svg": 1}
+    assert tables.unnamed_of(run.store, run.plan.containers) == 0
+
+
+def test_a_plan_without_anything_left_out_has_the_table_that_it_had(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text\na\n", encoding="utf-8")
+    run = begin(tmp_path / "root", Source("csv", f"file://{tmp_path}/rows.csv", text_column="text"))
+    go(PlanItems(run, 0))
+    assert run.plan.containers is not None
+
+    assert parquet_files.read(run.store, run.plan.containers).column_names == ["uri", "version"]
+
+
+def test_a_pattern_that_matches_no_name_is_refused(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    named = Source("images", f"file://{tmp_path}/pictures", key_pattern="(?P<number>[0-9]+)")
+    run = begin(tmp_path / "root", pictures(tmp_path / "pictures" / "*_p0000.png"), named)
+
+    with pytest.raises(
+        UsageError, match=r"--key-pattern \(\?P<number>\[0-9\]\+\) matches none of the 2 names of --images"
+    ):
+        go(PlanItems(run, 0))
+    assert not run.store.exists(layout.plan(1))
+
+
+def test_names_that_a_pattern_does_not_match_are_counted(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 5)
+    named = Source("images", f"file://{tmp_path}/pictures", key_pattern="g0_(?P<number>.*)")
+    run = begin(tmp_path / "root", named)
+    go(PlanItems(run, 0))
+
+    assert tables.unnamed_of(run.store, run.plan.containers) == 3
+    assert tables.left_out_of(run.store, run.plan.containers) == {}
+
+
+def test_what_lies_beside_ready_embeddings_is_counted(tmp_path: Path) -> None:
+    save_npy(tmp_path / "v" / "a.npy", random_vectors(3, TINY.dim))
+    (tmp_path / "v" / "stats.json").touch()
+    run = begin(tmp_path / "root", *ready(tmp_path / "v"))
+    go(PlanItems(run, 0))
+
+    assert tables.left_out_of(run.store, run.plan.containers) == {"json": 1}
