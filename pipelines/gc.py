@@ -9,9 +9,11 @@ What would go, and nothing else:
     pixdex gc --root ./photos --keep 1 --dry-run
 
 A generation that was current within the last day stays as well, so that a search that opened it keeps working, and has
-a day to open the next one; --older-than shortens that. What an unfinished run needs stays in any case. The last line on
-stdout is one JSON object: {"kept", "removed_generations", "files", "bytes", "spared"}; `spared` are files that nothing
-needs, but that are too young.
+a day to open the next one; --older-than shortens that. What an unfinished run needs stays in any case. So do, of every
+night since the first build, the shards and lists of what it added and still lives, since a merge reads them again: one
+file each for up to 65,536 rows. The last line on stdout is one JSON object: {"kept", "removed_generations", "files",
+"bytes", "spared", "needed", "numbers"}; `spared` are files that nothing needs, but that are too young, `needed` those
+that stay for what is kept, `numbers` those that keep numbers of runs from being used again.
 """
 
 import argparse
@@ -92,8 +94,13 @@ def _say(garbage: collecting.Garbage, *, dry_run: bool, only_json: bool) -> int:
     done = "would go" if dry_run else "removed"
     spared = f", {len(garbage.spared):,} files are too young" if garbage.spared else ""
     files = f"{len(garbage.files):,} files, {garbage.bytes:,} bytes"
+    kept = ", ".join(map(str, garbage.kept)) or "none"
     if not only_json:
         console.say(f"{done}: {len(garbage.generations):,} generations, {files}{spared}")
+        console.say(
+            f"kept: generations {kept}, with {garbage.needed:,} files that they or an unfinished run need; "
+            f"{garbage.numbers:,} files keep numbers of runs from being used again"
+        )
     console.show_json(
         {
             "kept": list(garbage.kept),
@@ -101,6 +108,8 @@ def _say(garbage: collecting.Garbage, *, dry_run: bool, only_json: bool) -> int:
             "files": len(garbage.files),
             "bytes": garbage.bytes,
             "spared": len(garbage.spared),
+            "needed": garbage.needed,
+            "numbers": garbage.numbers,
             **({"dry_run": True} if dry_run else {}),
         }
     )

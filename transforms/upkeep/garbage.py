@@ -1,5 +1,9 @@
 """What may go: files of a root that no kept generation and no unfinished run needs.
 
+Of runs that are over, what keeps their numbers from being used again stays as far as nothing else does: generation
+numbers below the current one, and shard numbers that its manifest counts, are safe without. Of a generation that stays,
+its run's request and plan stay, and that it was published.
+
 Manifests go first, the oldest before all, so that no manifest that can be read names a file that is gone; whoever is
 interrupted leaves a root that works, and the next one goes on. A file that is younger than the grace period stays, and
 so does what a generation needs that was current within it: a reader that opened it keeps working, and has that long to
@@ -15,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from transforms.generations import manifest, published
+from transforms.records import Plan
 from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage import layout
@@ -27,14 +32,16 @@ FOLDERS: Final = (
 )  # fmt: skip
 """Where a root keeps its own; nothing else is looked at."""
 
-_NUMBERS: Final = ("request.json", "plan.json", "abandoned.json")
-"""Of a run: they keep its numbers from being used again."""
+_NUMBERS: Final = ("request.json", "plan.json", "abandoned.json", "stages/publish.json")
+"""Of a run: they keep its numbers from being used again, and say whether it was published."""
 
 _INDEX: Final = "index"
 _PARTIAL: Final = ".partial"
 """How the hidden name of a file ends that is being merged into (`transforms.tasks.merge.file`)."""
 
 _SCRATCH: Final = f"{layout.SCRATCH}/"
+
+_GIVEN_UP: Final = "/abandoned.json"
 
 _AT_ONCE: Final = 16
 """Files are small and often far away: read and remove this many at a time."""
@@ -49,12 +56,16 @@ class Garbage:
         generations: numbers of those that go, oldest first.
         files: those that go, manifests left out.
         spared: files that nothing needs, but that are too young.
+        needed: how many files stay because a generation, or the unfinished run, needs them.
+        numbers: how many stay because they keep numbers of runs from being used again.
     """
 
     kept: tuple[int, ...]
     generations: tuple[int, ...]
     files: tuple[StoredFile, ...]
     spared: tuple[StoredFile, ...]
+    needed: int
+    numbers: int
 
     @property
     def bytes(self) -> int:
@@ -84,29 +95,41 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
     needed = {path for number in kept for path in published.files(store, manifest.read(store, number))}
     if run is not None:
         needed |= set(needed_by(run))
-    gone: list[StoredFile] = []
-    spared: list[StoredFile] = []
+    kept_numbers = _kept_numbers(store, kept)
+    found: dict[str, list[StoredFile]] = {"needed": [], "numbers": [], "spared": [], "gone": []}
     for file in itertools.chain(everything(store), _leftovers(store, run)):
-        folder, _, name = file.path.rpartition("/")
-        if file.path in needed or folder == layout.GENERATIONS:
+        if file.path.rpartition("/")[0] == layout.GENERATIONS:
             continue
-        if file.path.startswith(f"{layout.PLANS}/"):
-            if folder.count("/") == 1 and name in _NUMBERS:
-                continue
-            if run is not None and file.path.startswith(f"{layout.plan_folder(run.generation)}/"):
-                continue
-        (spared if file.changed > now - grace_seconds else gone).append(file)
-    dropped = tuple(number for number in numbers if number not in kept)
-    return Garbage(tuple(kept), dropped, tuple(gone), tuple(spared))
+        if file.path in needed:
+            fate = "needed"
+        elif file.path in kept_numbers:
+            fate = "numbers"
+        else:
+            fate = "spared" if file.changed > now - grace_seconds else "gone"
+        found[fate].append(file)
+    # A run that was given up must not look as if it went on: while its request stays, so does what says so.
+    begun = {layout.abandoned(number) for number in beginning.runs(store)}
+    begun -= {file.path.replace("/request.json", "/abandoned.json") for file in found["gone"]}
+    return Garbage(
+        kept=tuple(kept),
+        generations=tuple(number for number in numbers if number not in kept),
+        files=tuple(file for file in found["gone"] if file.path not in begun),
+        spared=tuple(found["spared"]),
+        needed=len(found["needed"]),
+        numbers=len(found["numbers"]),
+    )
 
 
 def remove(store: Store, garbage: Garbage) -> None:
     """Removes it."""
     for number in garbage.generations:
         store.remove(layout.generation(number))
+    last = [file for file in garbage.files if file.path.endswith(_GIVEN_UP)]
+    first = [file for file in garbage.files if not file.path.endswith(_GIVEN_UP)]
     with ThreadPoolExecutor(_AT_ONCE, "remove") as pool:
-        for _ in pool.map(lambda file: store.remove(file.path), garbage.files):
-            pass
+        for some in (first, last):
+            for _ in pool.map(lambda file: store.remove(file.path), some):
+                pass
     scratch = {"/".join(file.path.split("/")[:2]) for file in garbage.files if file.path.startswith(_SCRATCH)}
     store.remove_empty_folders((*FOLDERS, *sorted(scratch)))  # its own folder may be in use at this moment
 
@@ -128,6 +151,23 @@ def needed_by(run: Run) -> Iterator[str]:
     with ThreadPoolExecutor(_AT_ONCE, "read") as pool:
         for content in pool.map(store.read, (path for path in planned if path.endswith(".json"))):
             yield from _paths(msgspec.json.decode(content))
+
+
+def _kept_numbers(store: Store, kept: Sequence[int]) -> set[str]:
+    """The files of runs that are over and whose numbers nothing else keeps, and of those of generations that stay.
+
+    These are the highest run of all, and the one whose plan has the highest shards, if the current generation does not
+    count them.
+    """
+    runs = beginning.runs(store)
+    current = manifest.read(store, kept[-1]) if kept else None
+    since = [number for number in runs if current is None or number > current.generation]
+    plans = {number: store.find_record(layout.plan(number), Plan) for number in since}
+    ends = {number: plan.first_shard + plan.shards for number, plan in plans.items() if plan is not None}
+    owners = {*kept, *runs[-1:]}
+    if ends and max(ends.values()) > (current.next_shard if current is not None else 0):
+        owners.add(max(ends, key=ends.__getitem__))
+    return {f"{layout.plan_folder(number)}/{name}" for number in owners for name in _NUMBERS}
 
 
 def _leftovers(store: Store, run: Run | None) -> Iterator[StoredFile]:

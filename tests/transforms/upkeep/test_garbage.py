@@ -114,11 +114,65 @@ def test_files_elsewhere_and_hidden_ones_are_not_looked_at(store: Store, path: s
     assert path not in paths(garbage_of(store))
 
 
-def test_of_a_finished_run_its_numbers_stay(store: Store) -> None:
-    for name in ("request.json", "plan.json", "abandoned.json", "embed/0000000000.json", "items/plan.json", "items/x"):
-        store.create(f"plans/000001/{name}", b"{}")
-    found = {path for path in paths(garbage_of(store)) if path.startswith("plans/")}
-    assert found == {f"plans/000001/{name}" for name in ("embed/0000000000.json", "items/plan.json", "items/x")}
+def test_of_the_run_of_a_generation_that_stays_its_numbers_stay_and_of_others_nothing(store: Store) -> None:
+    numbers = ("request.json", "plan.json", "stages/publish.json")
+    others = ("embed/0000000000.json", "items/plan.json", "items/x", "stages/embed.json")
+    for number in (1, 2):
+        for name in (*numbers, *others):
+            store.create(f"plans/{number:06d}/{name}", b"{}")
+    garbage = garbage_of(store)
+    found = {path for path in paths(garbage) if path.startswith("plans/")}
+    assert found == {f"plans/000001/{name}" for name in (*numbers, *others)} | {f"plans/000002/{n}" for n in others}
+    assert (garbage.numbers, garbage.needed) == (3, len(needed(store, 2)) - 1)
+
+
+def given_up(store: Store, first_shard: int, shards: int) -> Run:
+    """A run that was planned, and given up."""
+    run = begin(store)
+    table = FileReference("tables/p", 1, "sha256:00")
+    store.commit(
+        layout.plan(run.generation), Plan(run.generation, "0", table, first_shard, shards, 1, 1, 1, "IVF1,Flat")
+    )
+    beginning.abandon(run)
+    return run
+
+
+def test_runs_that_were_given_up_leave_the_highest_numbers_only(store: Store) -> None:
+    first = beginning.next_shard(store)
+    for number in range(20):  # the third has the highest shards, the last the highest number
+        given_up(store, first, 5 if number == 3 else 1)
+    number, shard = beginning.next_number(store), beginning.next_shard(store)
+    garbage = garbage_of(store, keep=2)
+    collecting.remove(store, garbage)
+
+    left = {file.path for file in store.walk(layout.PLANS)}
+    assert left == {f"plans/{kept:06d}/{name}.json" for kept in (6, 22) for name in ("request", "plan", "abandoned")}
+    assert (beginning.next_number(store), beginning.next_shard(store)) == (number, shard) == (23, first + 5)
+    assert beginning.unfinished(store) is None
+
+
+def test_a_run_that_was_given_up_never_looks_as_if_it_went_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        given_up(store, 0, 1)
+    removed, remove = [], Store.remove
+
+    def note(where: Store, path: str) -> None:
+        remove(where, path)
+        removed.append(path)
+        assert beginning.unfinished(store) is None, removed
+
+    monkeypatch.setattr(Store, "remove", note)
+    collecting.remove(store, garbage_of(store, keep=2))
+    assert layout.abandoned(3) in removed
+
+
+def test_that_a_run_was_given_up_stays_known_while_its_request_is_too_young_to_go(store: Store) -> None:
+    old = given_up(store, 9, 1)
+    given_up(store, 9, 1)
+    then = time.time() - 2 * DAY
+    os.utime(store.local_path(layout.abandoned(old.generation)), (then, then))
+    collecting.remove(store, garbage_of(store, keep=2, grace=DAY))
+    assert beginning.unfinished(store) is None
 
 
 def test_of_an_unfinished_run_everything_stays_that_its_markers_name(store: Store) -> None:
