@@ -14,6 +14,9 @@ from transforms.errors import PixdexError, UsageError
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
+LEAST_COLUMNS = 20
+"""Of a terminal on which progress is a bar; on a narrower one, or one of 0 columns as containers have, it is lines."""
+
 T = TypeVar("T")
 
 _STEP = r"(?: \[while running '.*)?$"
@@ -46,6 +49,33 @@ def show(text: str) -> None:
 def show_json(record: object) -> None:
     """Prints the last line of stdout: one JSON object."""
     show(json.dumps(record, ensure_ascii=False, sort_keys=False))
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Prints many lines on stdout as they come."""
+    for line in lines:
+        print(line)  # noqa: T201 - the one place
+    sys.stdout.flush()
+
+
+def show_json_list(head: dict[str, object], name: str, rows: Iterable[object]) -> None:
+    """Prints one JSON object on one line, whose last member is a list that is printed as it comes."""
+    begun = json.dumps(head, ensure_ascii=False)[:-1]
+    print(f"{begun}, {json.dumps(name)}: [", end="")  # noqa: T201 - the one place
+    for number, row in enumerate(rows):
+        print(", " if number else "", json.dumps(row, ensure_ascii=False), sep="", end="")  # noqa: T201 - likewise
+    show("]}")
+
+
+def is_live() -> bool:
+    """Tells whether stderr is a terminal that a bar can be drawn on: one of a few columns shows nothing of it."""
+    if sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty():
+        return False
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:  # it has no size to ask for
+        return True
+    return columns >= LEAST_COLUMNS
 
 
 def run(main: Callable[[], int]) -> int:

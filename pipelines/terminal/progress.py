@@ -14,11 +14,13 @@ from transforms.storage import layout
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _BAR = "{desc} {bar:24} {n_fmt}/{total_fmt} {unit} [{elapsed}]"
+_ROWS = 20
+"""Of the terminal: one bar is shown at a time, also by a terminal that says it has none."""
 
 
 @contextlib.contextmanager
 def shown(run: Run, *, wanted: bool, last: Stage = "publish") -> Iterator[None]:
-    """Shows the stages of a run on stderr while the block runs; on no terminal, a line a stage."""
+    """Shows the stages of a run on stderr while the block runs; where no bar can be drawn, a line a stage."""
     if not wanted:
         yield
         return
@@ -50,9 +52,9 @@ def stage_seconds(run: Run, since: float) -> dict[str, float]:
 
 
 def _watch(run: Run, last: Stage, stop: threading.Event) -> None:
-    live = sys.stderr.isatty()
+    live = console.is_live()
     for stage in STAGES[: STAGES.index(last) + 1]:
-        with tqdm(desc=f"{stage:>10}", bar_format=_BAR, file=sys.stderr, disable=not live) as bar:
+        with tqdm(desc=f"{stage:>10}", bar_format=_BAR, file=sys.stderr, disable=not live, nrows=_ROWS) as bar:
             while True:
                 stopped, looked = stop.is_set(), time.monotonic()
                 finished = run.stage_marker(stage)

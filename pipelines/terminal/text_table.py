@@ -24,7 +24,7 @@ class Column:
 
 
 def terminal_width() -> int | None:
-    """Returns the columns of the terminal (or `COLUMNS`), None where output goes to a file or a pipe."""
+    """Returns the columns of the terminal (or `COLUMNS`), None where output goes to a file, or there are none."""
     return shutil.get_terminal_size((0, 0)).columns or None
 
 

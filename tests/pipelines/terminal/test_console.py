@@ -2,9 +2,11 @@
 
 import errno
 import io
+import json
 import os
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -53,6 +55,27 @@ def test_what_the_machine_refuses_is_one_line(capsys: Capture, number: int) -> N
 def test_an_error_that_nobody_foresaw_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error)):
         console.run(raising(error))
+
+
+@pytest.mark.parametrize(("columns", "live"), [(0, False), (5, False), (80, True)])
+@pytest.mark.parametrize("lines", [0, 24])
+def test_a_terminal_without_room_for_a_bar_is_none(
+    monkeypatch: pytest.MonkeyPatch, columns: int, lines: int, live: bool
+) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (lines, columns))
+    with os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert console.is_live() == live
+
+
+def test_many_rows_are_one_object_on_one_line(capsys: Capture) -> None:
+    console.show_json_list({"generation": 3}, "rejects", ({"key": name} for name in ("a", "é\n")))
+    console.show_json_list({"generation": 4}, "rejects", ())
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"generation": 3, "rejects": [{"key": "a"}, {"key": "é\n"}]},
+        {"generation": 4, "rejects": []},
+    ]
 
 
 def test_a_reader_that_stops_reading_is_no_error() -> None:

@@ -1,7 +1,9 @@
 """Progress, read from markers."""
 
 import io
+import os
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -102,6 +104,25 @@ def test_on_a_terminal_a_bar_counts_the_markers_of_the_stage(run: Run, monkeypat
         time.sleep(0.2)
     assert "3/4 shards" in terminal.getvalue()
     assert "4/4" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(0, "    embed done: 2 shards"), (80, "2/4 shards")])
+def test_a_terminal_of_no_columns_gets_lines_and_one_of_no_lines_a_bar(
+    run: Run, monkeypatch: pytest.MonkeyPatch, columns: int, shown: str
+) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LOOKS", 0.01)
+    plan(run)
+    stages: list[Stage] = ["plan", "embed"] if columns == 0 else ["plan"]
+    finish(run, *stages)
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (0, columns))
+    with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        for shard in range(2):
+            run.store.create(layout.marker(1, "embed", shard), b"{}")
+        with progress.shown(run, wanted=True):
+            time.sleep(0.1)
+        assert shown in screen.read(10_000).decode()
 
 
 def test_seconds_are_those_of_the_stages_that_this_job_ran(run: Run) -> None:
