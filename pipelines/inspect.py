@@ -11,12 +11,15 @@ For another program, one JSON object as the last line on stdout:
 Every file that the current generation needs, one path relative to the root a line; so a generation is copied with:
 
     pixdex inspect --root ./emoji --files | rsync --archive --files-from=- ./emoji/ backup:emoji/
+
+Every item that was rejected, a line each: key, stage, type, message and generation, with tabs between them; or, with
+--json, one object that lists them. An unfinished run has those that it has rejected so far:
+
+    pixdex inspect --root ./emoji --rejects
 """
 
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -28,11 +31,11 @@ from transforms.generations import published, tables
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.index.trained import read_training
+from transforms.markers import ShardMarker
 from transforms.records import FileReference, Source
-from transforms.rejects import without_line
 from transforms.runs import beginning
 from transforms.runs.run import STAGES, Run
-from transforms.shards import files as shards
+from transforms.shards import reasons as rejected
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 
@@ -40,8 +43,7 @@ REASONS = 100
 """Reasons of rejects that `--json` gives at most; people see the first few."""
 
 _GENERATIONS_SHOWN = 10
-_READERS = 16
-
+_ROWS_AT_ONCE = 4096
 
 OPTIONS: Final = (
     ROOT,
@@ -50,6 +52,7 @@ OPTIONS: Final = (
         "What is said",
         (
             switch("--files", "print only the files that the generation needs"),
+            switch("--rejects", "print only the items that were rejected, and why"),
             switch("--json", "print one JSON object instead of tables"),
         ),
     ),
@@ -66,13 +69,17 @@ def inspect(argv: Sequence[str]) -> int:
     """Parses, looks and says."""
     options = command_line.parse("inspect", __doc__, argv, OPTIONS)
     store = root_of(options)
-    if options.files and options.json:
-        raise UsageError("--files and --json print different things: give one of them")
+    if options.files and (options.json or options.rejects):
+        other = "--json" if options.json else "--rejects"
+        raise UsageError(f"--files and {other} print different things: give one of them")
     if options.files:
         for path in published.files(store, open_generation(store)):
             console.show(path)
         return console.DONE
     run = beginning.unfinished(store)
+    if options.rejects:
+        _list_rejects(store, run, only_json=options.json)
+        return console.DONE
     if run is None or published.numbers(store):
         generation: Generation | None = open_generation(store)
     else:
@@ -95,7 +102,7 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
     Cost: reads its tables and the files of rejects.
     """
     totals, trained, encoder = generation.totals, generation.trained, generation.request.encoder
-    reasons = _reject_reasons(store, generation)
+    reasons = rejected.reasons_of(store, _reject_files(store, generation))
     return {
         "generation": generation.generation,
         "generations": published.numbers(store),
@@ -133,12 +140,8 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
         "blocks": totals.blocks,
         "bytes": _bytes(store, generation),
         "sources": [_source(source) for source in generation.request.sources],
-        "left_out": tables.left_out_of(store, generation.tables.containers),
-        "reject_reasons": [
-            {"count": count, "stage": stage, "type": kind, "message": message}
-            for (stage, kind, message), count in reasons.most_common(REASONS)
-        ],
-        "reject_reasons_left_out": max(0, len(reasons) - REASONS),
+        "reject_reasons": [asdict(reason) for reason in reasons.most_common(REASONS)],
+        "reject_reasons_left_out": reasons.left_out(REASONS),
     }
 
 
@@ -153,7 +156,6 @@ def progress(run: Run) -> dict[str, Any]:
     return {
         "generation": run.generation,
         "sources": [_source(source) for source in run.request.sources],
-        "left_out": tables.left_out_of(run.store, run.plan.containers) if run.is_planned else {},
         "encoder": run.request.encoder.spec,
         "stages": stages,
     }
@@ -224,17 +226,34 @@ def _ready(store: Store, generation: Generation) -> dict[str, int]:
     return {"shards": len(uris), "files": len(set(uris))}
 
 
-def _reject_reasons(store: Store, generation: Generation) -> Counter[tuple[str, str, str]]:
-    files = [
-        FileReference(row["path"], row["bytes"], row["checksum"])
-        for row in parquet_files.read(store, generation.tables.rejects).to_pylist()
-    ]
-    reasons: Counter[tuple[str, str, str]] = Counter()
-    with ThreadPoolExecutor(_READERS) as pool:
-        for table in pool.map(lambda file: shards.read_rejects(store, file), files):
-            stages, types, messages = (table[name].to_pylist() for name in ("stage", "type", "message"))
-            reasons.update(zip(stages, types, map(without_line, messages), strict=True))
-    return reasons
+def _reject_files(store: Store, generation: Generation) -> list[FileReference]:
+    return [file.file for file in tables.rejects_of(store, generation).values() if file.file]
+
+
+def _list_rejects(store: Store, run: Run | None, *, only_json: bool) -> None:
+    """Prints the rejects of the current generation, if there is one, and those of the unfinished run so far."""
+    files: dict[int, list[FileReference]] = {}
+    if run is None or published.numbers(store):
+        generation = open_generation(store)
+        files[generation.generation] = _reject_files(store, generation)
+    head: dict[str, object] = {"generation": next(iter(files), None), "unfinished": None}
+    if run is not None:
+        markers = run.markers("embed", run.numbers("embed"), ShardMarker)
+        files[run.generation] = [marker.rejects for marker in markers if marker.rejects]
+        head["unfinished"] = run.generation
+    rows = _reject_rows(store, files)
+    if only_json:
+        console.show_json_list(head, "rejects", rows)
+    else:
+        console.show_lines(inspect_report.reject_line(row) for row in rows)
+
+
+def _reject_rows(store: Store, files: dict[int, list[FileReference]]) -> Iterator[dict[str, Any]]:
+    """Reads rejects by the generation that they are, or will be, of."""
+    for generation, some in files.items():
+        for table in rejected.read_all(store, some):
+            for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+                yield from ({**row, "generation": generation} for row in batch.to_pylist())
 
 
 def _source(source: Source) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pipelines.terminal import text_table
-from pipelines.terminal.run_report import kinds_text
 from pipelines.terminal.text_table import Column
 from transforms.records import NO_ENCODER
 
@@ -28,6 +27,12 @@ def text_of(said: dict[str, Any]) -> str:
     if said["unfinished"]:
         parts.append(_progress_text(said["unfinished"]))
     return "\n\n".join(parts)
+
+
+def reject_line(reject: dict[str, Any]) -> str:
+    """Returns key, stage, type, message and generation of a reject, with tabs between them."""
+    cells = (str(reject[name]) for name in ("key", "stage", "type", "message", "generation"))
+    return "\t".join("".join(c if c.isprintable() else " " for c in cell) for cell in cells)
 
 
 def _generation_text(said: dict[str, Any]) -> str:
@@ -68,7 +73,6 @@ def _generation_text(said: dict[str, Any]) -> str:
         ),
         ("bytes", f"{_size(sum(sizes.values()))}: {', '.join(f'{_size(n)} {kind}' for kind, n in sizes.items() if n)}"),
         *(("source", _source_text(source)) for source in said["sources"]),
-        *([("left out", kinds_text(said["left_out"]))] if said["left_out"] else []),
     ]
     return _facts(facts)
 
@@ -111,7 +115,7 @@ def _rejects_text(said: dict[str, Any]) -> str:
     lines = [text_table.render(columns, rows, text_table.terminal_width())]
     more = len(reasons) - len(shown) + said["reject_reasons_left_out"]
     if more:
-        lines.append(f"… and {_count(more, 'other reason')}; --json has more")
+        lines.append(f"… and {_count(more, 'other reason')}; --json has more, --rejects has every item")
     return "\n".join(lines)
 
 
@@ -128,8 +132,6 @@ def _progress_text(run: dict[str, Any]) -> str:
         f"The run of generation {run['generation']} is not finished: run its command again to go on, "
         "or give it up with --abandon-plan."
     )
-    if run["left_out"]:
-        head += f"\nLeft out of its sources: {kinds_text(run['left_out'])}."
     return f"{head}\n{text_table.render([Column('stage'), Column('tasks', 'right'), Column('')], rows)}"
 
 

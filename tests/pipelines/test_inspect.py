@@ -1,6 +1,7 @@
 """`pixdex inspect`: what a root holds, for people, for programs, and as a list of files."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 from pipelines import build, inspect
 from tests.roots import Row, make_root, unit
 from transforms.generations import published
-from transforms.markers import StageMarker
+from transforms.markers import ShardMarker, StageMarker
 from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Request, Source
 from transforms.runs import beginning
-from transforms.shards.files import Reject
+from transforms.shards.files import Reject, write_rejects
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -59,6 +60,64 @@ def test_rejects_are_counted_by_reason_most_common_first(tmp_path: Path, capsys:
         {"count": 2, "stage": "decode", "type": "ValueError", "message": "no pixels"},
         {"count": 1, "stage": "decode", "type": "OSError", "message": "truncated"},
     ]
+
+
+MISSING = tuple(
+    Reject(
+        f"file:///a {n}.png", f"file:///a {n}.png", "stat:1", "image", 0, "fetch", "FileNotFoundError",
+        f"[Errno 2] No such file or directory: '/a {n}.png'",
+    )
+    for n in range(20)
+)  # fmt: skip
+
+
+def test_reasons_that_differ_by_a_path_alone_are_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS, rejects=(*REJECTS, *MISSING))
+    answer = said(capsys, tmp_path)
+    assert answer["reject_reasons"][0] == {
+        "count": 20, "stage": "fetch", "type": "FileNotFoundError",
+        "message": "[Errno 2] No such file or directory: <path>",
+    }  # fmt: skip
+    assert (len(answer["reject_reasons"]), answer["reject_reasons_left_out"]) == (3, 0)
+    assert inspect.main(["--root", str(tmp_path)]) == 0
+    assert "other reason" not in capsys.readouterr().out
+
+
+def test_every_reject_is_listed_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS, rejects=(*REJECTS, reject("tab\there", "OSError", "two\nlines")))
+    assert inspect.main(["--root", str(tmp_path), "--rejects"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "x\tdecode\tOSError\ttruncated\t1",
+        "y\tdecode\tValueError\tno pixels\t1",
+        "z\tdecode\tValueError\tno pixels\t1",
+        "tab here\tdecode\tOSError\ttwo lines\t1",
+    ]
+    assert inspect.main(["--root", str(tmp_path), "--rejects", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    answer = json.loads(line)
+    assert (answer["generation"], len(answer["rejects"])) == (1, 4)
+    assert answer["rejects"][0] == {**asdict(REJECTS[0]), "generation": 1}
+
+
+def test_rejects_of_an_unfinished_run_are_listed_after_those_of_the_generation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_root(tmp_path, ROWS, rejects=REJECTS)
+    begin(tmp_path)
+    file = write_rejects(store, 7, [reject("new", "OSError", "empty")])
+    store.commit(layout.marker(2, "embed", 7), ShardMarker(7, 0, "", 1, 1, 0, 0, 0, 0, None, file, 0.0))
+    assert inspect.main(["--root", str(tmp_path), "--rejects", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["generation"], answer["unfinished"]) == (1, 2)
+    assert [(one["key"], one["generation"]) for one in answer["rejects"]] == [("x", 1), ("y", 1), ("z", 1), ("new", 2)]
+
+
+def test_a_root_without_rejects_lists_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS)
+    assert inspect.main(["--root", str(tmp_path), "--rejects"]) == 0
+    assert capsys.readouterr().out == ""
+    assert inspect.main(["--root", str(tmp_path), "--rejects", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"generation": 1, "unfinished": None, "rejects": []}
 
 
 def test_bytes_are_those_on_the_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,6 +179,8 @@ def test_a_first_build_under_way_can_be_looked_at(tmp_path: Path, capsys: pytest
         (["--root", "{}"], "pixdex build"),
         (["--root", "{}", "--files"], "pixdex build"),
         (["--root", "{}", "--files", "--json"], "give one of them"),
+        (["--root", "{}", "--files", "--rejects"], "give one of them"),
+        (["--root", "{}", "--rejects"], "pixdex build"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
@@ -152,13 +213,6 @@ def test_ready_embeddings_are_counted_with_the_files_they_lie_in(
     shown = capsys.readouterr().out
     assert "1 shard of 1 file elsewhere" in shown
     assert "none: ready embeddings of 8 dimensions, normalised" in shown
-
-
-def test_one_fault_on_many_lines_is_one_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_root(tmp_path, ROWS, rejects=[reject(str(line), "OSError", f"line {line}: truncated") for line in range(2, 9)])
-    assert said(capsys, tmp_path)["reject_reasons"] == [
-        {"count": 7, "stage": "decode", "type": "OSError", "message": "truncated"}
-    ]
 
 
 def test_the_metric_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,5 +63,12 @@ def abandon(run: Run) -> None:
     run.store.create(layout.abandoned(run.generation), b"{}\n")
 
 
+def give_up(run: Run) -> None:
+    """Gives up a run that came to nothing, with what it listed, which would grow by a listing every night."""
+    abandon(run)
+    run.store.remove_folder(layout.items_folder(run.generation))
+    run.store.remove_folder(layout.removed_folder(run.generation))
+
+
 def _is_abandoned(run: Run) -> bool:
     return run.store.exists(layout.abandoned(run.generation))

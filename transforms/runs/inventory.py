@@ -24,14 +24,24 @@ _CUT = pa.schema([("block", pa.int64()), ("first_shard", pa.int64()), ("stop_sha
 
 
 def is_idle(run: Run) -> bool:
-    """Tells whether a reindex found nothing to do; its plan must be there."""
+    """Tells whether a reindex found nothing to do, or did nothing; its embed stage must be done."""
     plan, reindex, base = run.plan, run.request.reindex, run.base
     if reindex is None or base is None:
         return False
-    if plan.items or plan.removed or reindex.retrain == "always":
+    if reindex.retrain == "always" or ((plan.items or plan.removed) and not tried_in_vain(run)):
         return False
     deltas = sum(not block.merged for block in tables.blocks_of(run.store, base))
     return not _is_overdue(reindex, deltas, base.totals.tombstones, base.totals.vectors)
+
+
+def tried_in_vain(run: Run) -> bool:
+    """Tells whether a reindex did nothing but try rejects again, and all were rejected again: what is known stays."""
+    plan, reindex = run.plan, run.request.reindex
+    if reindex is None or reindex.repair or plan.changes is None or not plan.changes.retried:
+        return False
+    if plan.items > plan.changes.retried or plan.changes.gone:
+        return False
+    return all(marker.rejected == marker.items for marker in run.shards())
 
 
 def retrains(run: Run) -> bool:
@@ -46,6 +56,8 @@ def blocks(run: Run) -> int:
 
 def blocks_to_add(run: Run) -> Iterator[Block]:
     """Reads the blocks that a run adds, in order; as `retrains`."""
+    if is_idle(run):
+        return
     cut = run.drift.cut if run.request.reindex is not None and retrains(run) else None
     if cut is None:
         yield from partitions.read_blocks(run.store, run.plan)

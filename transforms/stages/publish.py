@@ -20,7 +20,8 @@ from transforms.tasks import publish
 class PublishGeneration(beam.PTransform):
     """Checks the counts and publishes the generation; readers see all of it or nothing.
 
-    A reindex that found nothing to do publishes nothing, and gives its number up.
+    A reindex that found nothing to do, or whose every reject was rejected again, publishes nothing, and gives its
+    number up.
     """
 
     run: Run
@@ -40,13 +41,7 @@ class _Publish(RunTask):
                 f"{run.store.url}: the run of generation {run.generation} was given up by another build of this root"
             )
         if inventory.is_idle(run):
-            beginning.abandon(run)
-            _forget_listing(run)
+            beginning.give_up(run)
         else:
             publish.publish(run)
         yield run.generation
-
-
-def _forget_listing(run: Run) -> None:
-    """Removes the item tables of a run that found nothing to do: they would grow by a listing every night."""
-    run.store.remove_folder(layout.items_folder(run.generation))

@@ -9,6 +9,7 @@ from apache_beam.pvalue import PCollection
 from transforms.generations import tables
 from transforms.generations.key_tables import Bucket
 from transforms.markers import StageMarker
+from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
@@ -41,7 +42,7 @@ class BuryRows(beam.PTransform):
 
 class _RemovedFiles(RunTask):
     def process(self, keyed: StageMarker) -> Iterator[Bucket]:
-        if self._run.stage_marker("tombstones") is None:
+        if self._run.stage_marker("tombstones") is None and not inventory.is_idle(self._run):
             yield from tables.removed_of(self._run.store, self._run.plan)
 
 

@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 
 from tests.corpora import write_pictures
-from tests.transforms.embedded import embed, planned
+from tests.transforms.embedded import SETTINGS, embed, planned
 from transforms.errors import PixdexError
-from transforms.records import Source
+from transforms.markers import ShardMarker, StageMarker
+from transforms.records import Changes, FileReference, IndexSettings, Plan, Reindex, Request, Source
+from transforms.runs import beginning
 from transforms.runs.run import Run
-from transforms.tasks.embed.reject_ratio import check_rejects
+from transforms.storage import layout
+from transforms.storage.store import Store
+from transforms.tasks.embed.reject_ratio import check_rejects, is_refused
 
 COUNT = 8
 
@@ -31,6 +35,46 @@ def test_more_are_refused_with_their_number_and_reasons(tmp_path: Path) -> None:
     said = rf"3 of {COUNT} items were rejected, more than --max-reject-ratio 0\.2 allows \(3 x .*: mend the sources"
     with pytest.raises(PixdexError, match=said):
         check_rejects(embedded(tmp_path, 3), 0.2)
+
+
+def night(folder: Path, items: int, rejected: int, changes: Changes) -> Run:
+    """A reindex that embedded so many items, as its records say."""
+    request = Request((Source("images", "file:///pictures"),), SETTINGS, IndexSettings(), reindex=Reindex(1))
+    run = beginning.begin(Store.at(str(folder / "root")), request)
+    table = FileReference("p", 1, "sha256:00")
+    run.store.commit(layout.plan(1), Plan(1, "r", table, 0, 1, 1, items, items, "IVF1,Flat", changes=changes))
+    run.commit("embed", 0, ShardMarker(0, 0, "", items, rejected, items - rejected, 0, 0, 0, None, None, 0.0))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("items", "rejected", "unchanged", "refused"),
+    [
+        (5, 5, 20, False),  # a few new pictures, all bad
+        (60, 60, 40, True),  # as many as would empty the root
+        (99, 60, 1000, False),
+        (100, 60, 1000, True),
+        (5, 5, 0, True),
+    ],
+)
+def test_of_a_small_night_the_whole_root_is_what_a_share_is_of(
+    tmp_path: Path, items: int, rejected: int, unchanged: int, refused: bool
+) -> None:
+    run = night(tmp_path, items, rejected, Changes(items, 0, 0, unchanged, 0, 0))
+    if not refused:
+        check_rejects(run, 0.5)
+        return
+    with pytest.raises(PixdexError, match="rejected"):
+        check_rejects(run, 0.5)
+
+
+def test_a_run_is_refused_once_it_is_embedded_and_while_it_went_no_further(tmp_path: Path) -> None:
+    run = embedded(tmp_path, 3)
+    assert not is_refused(run, 0.2)
+    run.store.commit(layout.stage_marker(1, "embed"), StageMarker("embed", 1, 0.0))
+    assert is_refused(run, 0.2) and not is_refused(run, 0.5)
+    run.store.commit(layout.stage_marker(1, "keys"), StageMarker("keys", 1, 0.0))
+    assert not is_refused(run, 0.2)
 
 
 def test_where_everything_was_rejected_no_limit_helps(tmp_path: Path) -> None:
