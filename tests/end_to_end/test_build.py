@@ -165,7 +165,7 @@ def test_another_request_on_the_root_is_refused_with_the_difference(
 
 
 def stop_after_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(embed, "embed_partition", fail)
