@@ -140,6 +140,7 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
         "blocks": totals.blocks,
         "bytes": _bytes(store, generation),
         "sources": [_source(source) for source in generation.request.sources],
+        "left_out": tables.left_out_of(store, generation.tables.containers),
         "reject_reasons": [asdict(reason) for reason in reasons.most_common(REASONS)],
         "reject_reasons_left_out": reasons.left_out(REASONS),
     }
@@ -156,6 +157,7 @@ def progress(run: Run) -> dict[str, Any]:
     return {
         "generation": run.generation,
         "sources": [_source(source) for source in run.request.sources],
+        "left_out": tables.left_out_of(run.store, run.plan.containers) if run.is_planned else {},
         "encoder": run.request.encoder.spec,
         "stages": stages,
     }

@@ -84,6 +84,11 @@ class Source:
     metadata: str | None = None
     modality: Modality = "image"
 
+    @property
+    def is_skippable(self) -> bool:
+        """Whether it is a CSV that names no pictures: its items are as they were while the file is."""
+        return self.kind == "csv" and not self.image_column
+
 
 NO_ENCODER = "none"
 """The encoder of a root whose embeddings were made elsewhere."""

@@ -26,6 +26,7 @@ from transforms.runs import beginning
 from transforms.runs.run import Run, Stage
 from transforms.sources import vectors
 from transforms.storage.store import Store
+from transforms.tasks.embed import reject_ratio
 
 if TYPE_CHECKING:
     from transforms.encoders import Encoder
@@ -69,7 +70,7 @@ def build(line: CommandLine, last: Stage) -> int:
         beginning.abandon(asked.unfinished)
     if asked.published is not None and _claims(launch.store, asked.published, asked.request):
         return _nothing_to_do(launch, asked.published)
-    run = begin(launch.store, asked.request, asked.unfinished, abandon=options.abandon_plan)
+    run = begin(launch.store, asked.request, asked.unfinished, launch.limits, abandon=options.abandon_plan)
     if not launch.quiet:
         console.say(_what_is_built(asked, options, in_process=destination.runner is None))
     outcome, seconds = launch.carry_out(run, last)
@@ -78,7 +79,7 @@ def build(line: CommandLine, last: Stage) -> int:
     if last != "publish":
         console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
         return console.DONE
-    return _report(launch, asked.request, seconds)
+    return _report(launch, run, asked.request, seconds)
 
 
 def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _Asked:
@@ -88,7 +89,7 @@ def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _
         UsageError: sources, encoder or index cannot work.
     """
     store = launch.store
-    planned = not options.abandon_plan and _goes_on(store, sources)
+    planned = not options.abandon_plan and _goes_on(launch, sources)
     if not planned:
         check(sources)
     in_process = launch.destination.runner is None
@@ -122,17 +123,18 @@ def _what_is_built(asked: _Asked, options: Namespace, *, in_process: bool) -> st
     return f"encoder {options.encoder or DEFAULT_ENCODER} on {where}, {dim} dimensions"
 
 
-def _report(launch: Launch, request: Request, seconds: dict[str, float]) -> int:
+def _report(launch: Launch, run: Run, request: Request, seconds: dict[str, float]) -> int:
     store = launch.store
     generation = generations.current(store)
     if generation is None:
         raise PixdexError(f"{store.url}: the job ended without a generation; run the same command again")
     _say_other_key(request, generation)
+    reasons = reject_ratio.reasons_of_run(run)
     if not launch.quiet:
-        console.say(run_report.totals_text(store, generation))
+        console.say(run_report.totals_text(store, generation, reasons))
         for line in run_report.beside_text(store, generation.tables.containers):
             console.say(line)
-    console.show_json(run_report.summary(store, generation, seconds))
+    console.show_json(run_report.summary(store, generation, seconds, reasons))
     return console.DONE
 
 
@@ -181,7 +183,9 @@ def _claims(store: Store, published: Generation, request: Request) -> bool:
     )
 
 
-def _goes_on(store: Store, sources: tuple[Source, ...]) -> bool:
+def _goes_on(launch: Launch, sources: tuple[Source, ...]) -> bool:
     """Tells whether these sources are planned already: what changed in them since then waits for the next run."""
-    unfinished = beginning.unfinished(store)
-    return unfinished is not None and unfinished.is_planned and unfinished.request.sources == sources
+    unfinished = beginning.unfinished(launch.store)
+    if unfinished is None or not unfinished.is_planned or unfinished.request.sources != sources:
+        return False
+    return not reject_ratio.is_refused(unfinished, launch.limits.max_reject_ratio)

@@ -32,6 +32,7 @@ from transforms.stages.tombstones import BuryRows
 from transforms.stages.train import TrainIndex
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks.embed import reject_ratio
 from transforms.tasks.embed.limits import USUAL, ItemLimits
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ class RunLimits:
 
     Attributes:
         max_reject_ratio: share of rejected items.
+        max_gone_ratio: share of a source's items that a reindex finds gone.
         worker_memory: bytes that a worker has; None: those of the machine that it finds itself on.
         item: what one picture may cost.
     """
 
     max_reject_ratio: float = 0.5
+    max_gone_ratio: float = 0.5
     worker_memory: int | None = None
     item: ItemLimits = USUAL
 
@@ -120,6 +123,7 @@ class Launch:
         """
         limits = RunLimits(
             options.max_reject_ratio,
+            options.max_gone_ratio,
             options.worker_memory or _share(options.workers),
             ItemLimits(options.item_timeout, options.max_file_bytes),
         )
@@ -163,7 +167,7 @@ def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, work
         "merge": ("Merge", MergeBlocks(run), indexing),
         "publish": ("Publish", PublishGeneration(run), other),
     }
-    plan = PlanItems(run, beginning.next_shard(run.store), limits.worker_memory)
+    plan = PlanItems(run, beginning.next_shard(run.store), limits.worker_memory, limits.max_gone_ratio)
     done = pipeline | "Plan" >> plan.with_resource_hints(**other.hints)
     for stage, (label, transform, worker) in stages.items():
         done = done | label >> transform.with_resource_hints(**worker.hints)
@@ -190,25 +194,29 @@ def _opened(root: str | None) -> Store:
     return store
 
 
-def begin(store: Store, request: Request, unfinished: Run | None, *, abandon: bool) -> Run:
+def begin(store: Store, request: Request, unfinished: Run | None, limits: RunLimits, *, abandon: bool) -> Run:
     """Adopts the unfinished run of this request, or begins a new one.
 
     `abandon` gives up any unfinished run, of this request too: its files may be what is wrong.
 
     A run of another request that has no plan yet has done no work, so it is given up without asking: a mistake in its
-    sources must not stand in the way of the mended command.
+    sources must not stand in the way of the mended command. One of this request that was refused for its rejects, and
+    would be again, is given up too: whoever runs the command again has mended the sources, which that run listed.
     """
-    if unfinished is not None and unfinished.request == request and not abandon:
+    same = unfinished is not None and unfinished.request == request
+    refused = same and unfinished is not None and reject_ratio.is_refused(unfinished, limits.max_reject_ratio)
+    if unfinished is not None and same and not refused and not abandon:
         console.say(f"going on with the unfinished run of generation {unfinished.generation}")
         return unfinished
     if unfinished is not None:
-        if unfinished.is_planned and not abandon:
+        if unfinished.is_planned and not abandon and not refused:
             raise UsageError(
                 f"{store.url} has an unfinished run of another request ({difference(unfinished.request, request)}): "
                 "finish it with its own command, or give it up with --abandon-plan"
             )
         beginning.abandon(unfinished)
-        console.say(f"gave up the unfinished run of generation {unfinished.generation}")
+        why = ", too many of whose items were rejected: all are listed and embedded anew" if refused else ""
+        console.say(f"gave up the unfinished run of generation {unfinished.generation}{why}")
     if not beginning.runs(store):
         store.probe()
     return beginning.begin(store, request)

@@ -21,7 +21,10 @@ from transforms.records import Reindex, Request
 from transforms.runs import beginning, inventory
 from transforms.runs.run import Run
 from transforms.stages.plan import PlanItems
+from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks.embed import reject_ratio
+from transforms.tasks.plan import Refusal
 from transforms.upkeep import lease
 
 
@@ -43,14 +46,29 @@ def reindex(line: CommandLine) -> int:
         # In this order, and under the lease: a run that another launcher finished is seen as the one or as the other.
         unfinished, published = beginning.unfinished(store), _published(store)
         request = _request(published, options)
-        if unfinished is None or options.abandon_plan or not unfinished.is_planned:
+        if unfinished is None or options.abandon_plan or not _goes_on(unfinished, launch):
             check(published.request.sources)
-        run = begin(store, request, unfinished, abandon=options.abandon_plan)
+        run = begin(store, request, unfinished, launch.limits, abandon=options.abandon_plan)
         held.of_run(run.generation)
-        outcome, seconds = launch.carry_out(run, "publish")
+        outcome, seconds = _carried_out(launch, run)
         if outcome == "handed_over":
             held.keep()
         return _report(launch, run, seconds) if outcome == "done" else console.DONE
+
+
+def _goes_on(unfinished: Run, launch: Launch) -> bool:
+    """Tells whether the sources are listed already, and that of the run is not given up."""
+    return unfinished.is_planned and not reject_ratio.is_refused(unfinished, launch.limits.max_reject_ratio)
+
+
+def _carried_out(launch: Launch, run: Run) -> tuple[runners.Outcome, dict[str, float]]:
+    """Runs the graph; a run that is refused for its sources before it is planned is given up, and leaves its number."""
+    try:
+        return launch.carry_out(run, "publish")
+    except UsageError:
+        if not run.is_planned:
+            beginning.give_up(run)
+        raise
 
 
 def _published(store: Store) -> Generation:
@@ -78,18 +96,26 @@ def _request(published: Generation, options: Namespace) -> Request:
 
 
 def _show_changes(launch: Launch, published: Generation, options: Namespace) -> int:
-    """Plans in a folder that is thrown away."""
+    """Plans in a folder that is thrown away.
+
+    Raises:
+        UsageError: a night would be stopped, for what it found gone; said after what changed.
+    """
     if launch.destination.runner is not None:
         raise UsageError("--dry-run lists the sources with this machine: leave --runner out")
     check(published.request.sources)
     with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
         run = replace(beginning.begin(Store.at(folder), _request(published, options)), base_root=launch.store)
-        runners.run_to_end(None, lambda pipeline: pipeline | "Plan" >> PlanItems(run, 0), PipelineOptions([]))
+        planning = PlanItems(run, 0, max_gone_ratio=launch.limits.max_gone_ratio)
+        runners.run_to_end(None, lambda pipeline: pipeline | "Plan" >> planning, PipelineOptions([]))
         plan, beside = run.plan, run_report.beside(run.store, run.plan.containers)
         lines = [run_report.changes_text(plan), *run_report.beside_text(run.store, plan.containers)]
+        refusal = run.store.find_record(layout.refusal(run.generation), Refusal)
     for line in lines:
         console.say(line)
     console.show_json({"generation": published.generation, **run_report.changes(plan), **beside, "dry_run": True})
+    if refusal is not None:
+        raise UsageError(refusal.why)
     return console.DONE
 
 
@@ -100,17 +126,19 @@ def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
     if generation is None or (generation.generation != run.generation and not idle):
         raise PixdexError(f"{store.url}: the job ended without generation {run.generation}; run the same command again")
     embedded = sum(marker.items - marker.rejected for marker in run.shards())
+    reasons = reject_ratio.reasons_of_run(run)
     why = "" if idle else run.drift.why
     if not launch.quiet:
         console.say(run_report.changes_text(run.plan))
         if idle:
-            console.say(f"{store.url}: generation {generation.generation} is up to date: nothing to do")
+            tried = "each of them was rejected again" if inventory.tried_in_vain(run) else "nothing to do"
+            console.say(f"{store.url}: generation {generation.generation} is up to date: {tried}")
         else:
             console.say(f"trained anew: {why}" if why else "the trained index stays")
-            console.say(run_report.totals_text(store, generation))
+            console.say(run_report.totals_text(store, generation, reasons))
         for line in run_report.beside_text(store, run.plan.containers):
             console.say(line)
-    summary = run_report.summary(store, generation, seconds) | run_report.beside(store, run.plan.containers)
+    summary = run_report.summary(store, generation, seconds, reasons) | run_report.beside(store, run.plan.containers)
     summary["embedded"] = embedded
     console.show_json({**summary, **run_report.changes(run.plan), "retrained": why or None})
     return console.DONE

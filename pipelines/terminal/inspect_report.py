@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pipelines.terminal import text_table
+from pipelines.terminal.run_report import kinds_text
 from pipelines.terminal.text_table import Column
 from transforms.records import NO_ENCODER
 
@@ -73,6 +74,7 @@ def _generation_text(said: dict[str, Any]) -> str:
         ),
         ("bytes", f"{_size(sum(sizes.values()))}: {', '.join(f'{_size(n)} {kind}' for kind, n in sizes.items() if n)}"),
         *(("source", _source_text(source)) for source in said["sources"]),
+        *([("left out", kinds_text(said["left_out"]))] if said["left_out"] else []),
     ]
     return _facts(facts)
 
@@ -132,6 +134,8 @@ def _progress_text(run: dict[str, Any]) -> str:
         f"The run of generation {run['generation']} is not finished: run its command again to go on, "
         "or give it up with --abandon-plan."
     )
+    if run["left_out"]:
+        head += f"\nLeft out of its sources: {kinds_text(run['left_out'])}."
     return f"{head}\n{text_table.render([Column('stage'), Column('tasks', 'right'), Column('')], rows)}"
 
 

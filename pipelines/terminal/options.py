@@ -155,6 +155,14 @@ RUN: Final = Group(
             default=0.5,
         ),
         Flag(
+            "--max-gone-ratio",
+            None,
+            "a reindex that finds a larger share of a source's items gone is stopped, with nothing changed (default "
+            "0.5; 1 stops nothing); a build finds none",
+            ratio,
+            default=0.5,
+        ),
+        Flag(
             "--workers",
             "N",
             "processes of this machine, which share its cores (default 1); each loads the encoder. Runners of "

@@ -1,12 +1,14 @@
 """What a run made, for people and for programs: totals of a generation, and what changed."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from pipelines.terminal import text_table
+from transforms.generations import tables
 from transforms.generations.manifest import Generation
-from transforms.records import Changes, Plan
+from transforms.records import Changes, FileReference, Plan
 from transforms.shards.reasons import Reasons
 from transforms.storage.store import Store
 
@@ -34,8 +36,28 @@ def summary(
         "index_key": generation.trained.key,
         "trained": generation.trained.fingerprint,
         "index": store.full(generation.index.path),
+        **beside(store, generation.tables.containers),
         "seconds": seconds,
     }
+
+
+def beside(store: Store, containers: FileReference | None) -> dict[str, object]:
+    """Returns what the sources have beside the items, as the table of a plan or a generation says."""
+    left_out, unnamed = tables.left_out_of(store, containers), tables.unnamed_of(store, containers)
+    return {"left_out": left_out, **({"unnamed": unnamed} if unnamed else {})}
+
+
+def beside_text(store: Store, containers: FileReference | None) -> list[str]:
+    """Says the same in lines; none where there is nothing."""
+    left_out, unnamed = tables.left_out_of(store, containers), tables.unnamed_of(store, containers)
+    lines = [f"left out: {kinds_text(left_out)}"] if left_out else []
+    return [*lines, f"{unnamed:,} pictures have names that --key-pattern does not match"] if unnamed else lines
+
+
+def kinds_text(left_out: Mapping[str, int]) -> str:
+    """Returns counts of kinds as words, the commonest first."""
+    ordered = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
+    return ", ".join(f"{count:,} {kind}" for kind, count in ordered)
 
 
 def totals_text(store: Store, generation: Generation, reasons: Reasons | None = None) -> str:

@@ -75,7 +75,7 @@ def test_every_parameter_of_a_job_becomes_a_flag_that_it_takes(job: str) -> None
         if not known_to(job, name):
             continue
         flag = each.get("regexes") == ["^(true|false)$"]
-        shares = ("item_timeout", "max_reject_ratio", "max_tombstones")
+        shares = ("item_timeout", "max_reject_ratio", "max_gone_ratio", "max_tombstones")
         other = "1" if name in numbers else "0.5" if name in shares else "16G"
         value = "true" if flag else job if name == "job" else values.get(name, other)
         assert all(re.fullmatch(pattern, value) for pattern in each.get("regexes", ()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import build
+from pipelines import build, inspect
 from tests.corpora import write_csv, write_pictures
 from tests.end_to_end.builds import (
     EVERYTHING,
@@ -31,8 +31,8 @@ from transforms.storage.store import Store
 from transforms.tasks.embed import shard as embed
 
 SAID = {
-    "generation", "items", "embedded", "rejected", "vectors", "tombstones", "index_key", "trained", "index", "left_out",
-    "seconds",
+    "generation", "items", "embedded", "rejected", "reject_reasons", "reject_reasons_left_out", "vectors",
+    "tombstones", "index_key", "trained", "index", "left_out", "seconds",
 }  # fmt: skip
 Capture = pytest.CaptureFixture[str]
 
@@ -271,6 +271,24 @@ def test_too_many_rejects_publish_nothing_and_a_higher_limit_goes_on_without_emb
     done = run_here(capsys, *argv, "--max-reject-ratio", "0.6")
     assert (done.code, done.said["embedded"], done.said["rejected"]) == (0, 4, 6), done.err
     assert embedded.items() <= every_file(tmp_path / "root").items()
+
+
+def test_a_build_that_failed_on_its_rejects_is_mended_by_mending_the_sources(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "pictures"
+    break_pictures(write_pictures(folder, 10)[:6])
+    argv = ["--images", folder, *TINY]
+    failed = run_here(capsys, "--root", tmp_path / "root", *argv)
+    assert "mend the sources and run the same command again" in failed.err[-1]
+    assert inspect.main(["--root", str(tmp_path / "root"), "--rejects"]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("\tdecode\tUnidentifiedImageError\t") == len(listed.splitlines()) == 6
+
+    write_pictures(folder, 10)
+    done = run_here(capsys, "--root", tmp_path / "root", *argv)
+    assert (done.code, done.said["embedded"], done.said["rejected"]) == (0, 10, 0), done.err
+    assert run_here(capsys, "--root", tmp_path / "anew", *argv).code == 0
+    columns = ["key", "version", "embedding"]
+    assert rows_of(tmp_path / "root", columns) == rows_of(tmp_path / "anew", columns)
 
 
 def test_when_all_items_are_rejected_nothing_is_published_whatever_the_limit(tmp_path: Path, capsys: Capture) -> None:

@@ -215,6 +215,13 @@ def test_ready_embeddings_are_counted_with_the_files_they_lie_in(
     assert "none: ready embeddings of 8 dimensions, normalised" in shown
 
 
+def test_one_fault_on_many_lines_is_one_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS, rejects=[reject(str(line), "OSError", f"line {line}: truncated") for line in range(2, 9)])
+    assert said(capsys, tmp_path)["reject_reasons"] == [
+        {"count": 7, "stage": "decode", "type": "OSError", "message": "truncated"}
+    ]
+
+
 def test_the_metric_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_root(tmp_path, ROWS, metric="l1")
     assert inspect.main(["--root", str(tmp_path)]) == 0

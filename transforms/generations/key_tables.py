@@ -139,12 +139,16 @@ class Difference:
         removed: bool `(known,)`: entries whose rows are dead now: gone, changed or tried again.
         clashes: bool `(listed,)`: items whose key an item has that was not listed, since its container was not opened.
         counts: of items.
+        gone: bool `(known,)`: entries of `removed` whose items are listed no more.
+        met: bool `(listed,)`: items that are known, whether or not they changed.
     """
 
     chosen: NDArray[np.bool_]
     removed: NDArray[np.bool_]
     clashes: NDArray[np.bool_]
     counts: Changes
+    gone: NDArray[np.bool_]
+    met: NDArray[np.bool_]
 
 
 def compare(
@@ -178,8 +182,8 @@ def compare(
     met = np.zeros(len(known), np.bool_)
     met[matched] = True
     kept = ~met & np.isin(known["origin"], unopened)
-    removed = ~met & ~kept
-    gone = int(removed.sum())
+    gone = ~met & ~kept
+    removed = gone.copy()
     removed[place[is_known & (~same | again)]] = True
     stays = np.zeros(len(known), np.bool_)
     stays[place[same & ~again]] = True
@@ -188,14 +192,14 @@ def compare(
     counts = Changes(
         new=int((~is_known).sum()),
         changed=int((is_known & ~same).sum()),
-        gone=gone,
+        gone=int(gone.sum()),
         unchanged=int((stays & ~rejected).sum()),
         rejected=int((stays & rejected).sum()),
         retried=int(again.sum()),
     )
     clashes = np.zeros(len(listing), np.bool_)
     clashes[is_known] = np.isin(known["origin"][matched], unopened)
-    return Difference(~same | again, removed, clashes, counts)
+    return Difference(~same | again, removed, clashes, counts, gone, is_known)
 
 
 def dead_ids(entries: NDArray[np.void]) -> NDArray[np.int64]:

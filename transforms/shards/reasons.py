@@ -21,6 +21,9 @@ GROUPS: Final = 10_000
 _READERS: Final = 4
 """Files of rejects that are read, and held, at a time: one may hold those of a whole shard, 33 MB."""
 
+_LINE: Final = (r"^line \d+: ", "")
+"""As `transforms.rejects.without_line`."""
+
 _PATHS: Final = (
     # 'a b/c.png', "a/b", 'c.png'
     (r"'[^']*/[^']*'|'[^'/]*\.[A-Za-z0-9]{1,5}'", "<path>"),
@@ -62,12 +65,13 @@ class Reasons:
         """Counts some rejects (`REJECT_SCHEMA`). Cost: about a microsecond each."""
         if not len(rejects):
             return
+        message = _replaced(rejects["message"], _LINE)
         by = pa.table(
             {
                 "stage": rejects["stage"],
                 "type": rejects["type"],
-                "template": _template(rejects["message"]),
-                "message": rejects["message"],
+                "template": _replaced(message, *_PATHS, *_NUMBERS),
+                "message": message,
             }
         ).group_by(["stage", "type", "template"], use_threads=False)
         found = by.aggregate([("message", "count"), ("message", "count_distinct"), ("message", "one")])
@@ -112,10 +116,10 @@ def read_all(store: Store, rejects: Sequence[FileReference]) -> Iterator[pa.Tabl
             yield from pool.map(lambda file: files.read_rejects(store, file), rejects[start : start + _READERS])
 
 
-def _template(messages: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Messages with words in the places of paths and numbers."""
+def _replaced(messages: pa.ChunkedArray, *rules: tuple[str, str]) -> pa.ChunkedArray:
+    """Messages with words in the places of what patterns match."""
     import pyarrow.compute as pc  # noqa: PLC0415 - takes 0.1 s, and most roots that are looked at have few rejects
 
-    for pattern, words in (*_PATHS, *_NUMBERS):
+    for pattern, words in rules:
         messages = pc.replace_substring_regex(messages, pattern, words)
     return messages

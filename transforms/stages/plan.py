@@ -25,7 +25,8 @@ class PlanItems(beam.PTransform):
     """Lists every source, refuses keys that occur twice, cuts the items into partitions, and commits the plan.
 
     Of a reindex, only what is new or changed is planned. An index that a worker of `worker_memory` bytes (None: of this
-    machine's) could not train, add to or merge is refused before the plan is committed.
+    machine's) could not train, add to or merge is refused before the plan is committed; so is a night on which a
+    source lost more than `max_gone_ratio` of its items.
 
     Cost: one listing call a folder and one read of every CSV, spread over workers. To find keys that occur twice, and
     what changed, 32 bytes an item are shuffled, in pieces that each name their item table (about 60 bytes); a worker
@@ -36,6 +37,7 @@ class PlanItems(beam.PTransform):
     run: Run
     first_shard: int
     worker_memory: int | None = None
+    max_gone_ratio: float = 0.5
 
     def expand(self, begin: beam.pvalue.PBegin) -> PCollection[StageMarker]:
         """Starts the graph."""
@@ -59,7 +61,7 @@ class PlanItems(beam.PTransform):
             | "Plan" >> beam.Create([self.run.generation])
             | "CommitPlan"
             >> beam.ParDo(
-                _CommitPlan(self.run, self.first_shard, self.worker_memory),
+                _CommitPlan(self.run, self.first_shard, self.worker_memory, self.max_gone_ratio),
                 AsList(listings),
                 AsList(compared),
                 AsList(listed[CONTAINERS]),
@@ -78,9 +80,9 @@ class _FindRepeated(RunTask):
 
 
 class _CommitPlan(RunTask):
-    def __init__(self, run: Run, first_shard: int, worker_memory: int | None) -> None:
+    def __init__(self, run: Run, first_shard: int, worker_memory: int | None, max_gone_ratio: float) -> None:
         super().__init__(run)
-        self._first_shard, self._worker_memory = first_shard, worker_memory
+        self._first_shard, self._worker_memory, self._max_gone_ratio = first_shard, worker_memory, max_gone_ratio
 
     def process(
         self,
@@ -90,5 +92,7 @@ class _CommitPlan(RunTask):
         skippable: Sequence[SkippableFile],
         beside: Sequence[Beside],
     ) -> Iterator[int]:
-        commit_plan(self._run, self._first_shard, self._worker_memory, listed, compared, skippable, beside)
+        commit_plan(
+            self._run, self._first_shard, self._worker_memory, self._max_gone_ratio, listed, compared, skippable, beside
+        )
         yield generation

@@ -61,9 +61,28 @@ def stage_marker(number: int, stage: str) -> str:
     return f"{marker_folder(number, 'stages')}/{stage}.json"
 
 
+def refusal(number: int) -> str:
+    """Of a dry run: why a night would be stopped before anything is embedded."""
+    return f"{plan_folder(number)}/refusal.json"
+
+
 def items_folder(number: int) -> str:
     """The item tables of a plan."""
     return f"{plan_folder(number)}/items"
+
+
+def items_stem(source: int) -> str:
+    """The first part of the name of what a container of a source lists."""
+    return f"items-{source:04d}"
+
+
+def source_of_items(path: str) -> int:
+    """The number of the source whose container an item table lists.
+
+    >>> source_of_items(f"{items_folder(2)}/{items_stem(3)}-0123456789abcdef.parquet")
+    3
+    """
+    return int(path.rpartition("/")[2].split("-")[1])
 
 
 def removed_folder(number: int) -> str:

@@ -5,7 +5,7 @@ plan is cut from, so that the rest of a run sees new and changed items only.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -19,7 +19,9 @@ from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources import items
 from transforms.storage import layout
+from transforms.tasks import losses
 from transforms.tasks.listing import SkippableFile
+from transforms.tasks.losses import KnownItems
 from transforms.tasks.repeats import find_repeated
 
 FIRST_BITS: Final = 8
@@ -38,8 +40,9 @@ class BucketChanges:
     Attributes:
         number, bits: which bucket.
         changes: counts.
-        removed: the entries of items that are gone, or come anew; None: there are none.
+        removed: the entries of items that are gone, which stand first, or come anew; None: there are none.
         repeated: names two items of one key; then the rest says nothing.
+        sources: what became of the items that were known of each source.
     """
 
     number: int
@@ -47,6 +50,7 @@ class BucketChanges:
     changes: Changes
     removed: FileReference | None = None
     repeated: str | None = None
+    sources: KnownItems = field(default_factory=KnownItems)
 
 
 @dataclass(frozen=True)
@@ -145,10 +149,14 @@ def compare_bucket(
         start += len(of_table)
         if len(chosen):
             yield ChosenItems(table, chosen.tobytes())
-    removed = known[difference.removed]
+    removed = np.concatenate([known[difference.gone], known[difference.removed & ~difference.gone]])
     folder = layout.removed_folder(run.generation)
     file = key_tables.write_entries(run.store, removed, folder) if len(removed) else None
-    yield BucketChanges(number, bits, difference.counts, file)
+    listed_by = [
+        (layout.source_of_items(table), len(of_table)) for (table, _), of_table in zip(batches, records, strict=True)
+    ]
+    sources = losses.count(run.request.sources, known, difference, listed_by)
+    yield BucketChanges(number, bits, difference.counts, file, sources=sources)
 
 
 def select_items(run: Run, listings: Iterable[Listing], chosen: Iterable[bytes]) -> Iterator[Listing]:

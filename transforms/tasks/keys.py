@@ -129,7 +129,7 @@ def _entries(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
     entries["version"] = key_tables.short_hashes(rows["version"].combine_chunks())
     entries["image"] = entries["text"] = entries["keyword"] = -1
     for source in sources:
-        if source.kind == "csv" and not source.image_column:
+        if source.is_skippable:
             # Both, for a picture may be called `rows.csv#1.png`, and a glob may take the CSV itself for one.
             of_source = pc.and_(
                 pc.starts_with(keys, unicodedata.normalize("NFC", source.pattern) + "#"),

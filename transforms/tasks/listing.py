@@ -21,6 +21,7 @@ from transforms.sources.csv_rows import CsvListing
 from transforms.sources.left_out import Tally
 from transforms.sources.vectors import ReadyFile, VectorFile
 from transforms.storage import layout
+from transforms.tasks import ready_changes
 
 if TYPE_CHECKING:
     from transforms.sources.pictures import PictureListing
@@ -125,7 +126,7 @@ class Lister:
             yield from vectors.read_heads(sources, part.files, self._known_ranges)
             return
         source = sources[part.source]
-        if source.kind == "csv" and not source.image_column:
+        if source.is_skippable:
             version = CsvListing(source).version()
             opened = self._known_versions.get(source.pattern) != version
             yield SkippableFile(source.pattern, version, opened)
@@ -142,7 +143,7 @@ class Lister:
                 yield Beside(container.source, tuple(tally.left_out.items()), tally.named, tally.unnamed)
             if not file.exists():
                 return
-            table = store.upload(file, layout.items_folder(self.run.generation), f"items-{container.source:04d}")
+            table = store.upload(file, layout.items_folder(self.run.generation), layout.items_stem(container.source))
         chunks: list[tuple[int, int]] = []
         start = 0
         for batch in items.scan(store, table.path):
@@ -179,10 +180,8 @@ class Lister:
 
     @cached_property
     def _known_ranges(self) -> dict[str, VectorRange]:
-        """A range of each file of ready embeddings that the base has."""
-        base = self.run.base
-        shards = [] if base is None else tables.shards_of(self.run.base_store, base)
-        return {marker.ready.uri: marker.ready for marker in shards if marker.ready}
+        """A range of each file of ready embeddings that the base has; one whose rows are dead is read again."""
+        return {uri: ranges[0].ready for uri, ranges in ready_changes.live_ranges(self.run).items()}
 
 
 def _pictures_of(source: Source) -> "PictureListing":

@@ -10,21 +10,21 @@ import pyarrow as pa
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.memory import check_worker_memory
 from transforms.forecast.workload import Workload
-from transforms.generations import key_tables, tables, tombstones
-from transforms.generations.manifest import Generation
+from transforms.generations import key_tables, tables
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
-from transforms.markers import ShardMarker
-from transforms.records import Changes, FileReference, Partition, Plan, VectorRange, digest
+from transforms.records import Changes, FileReference, Partition, Plan, digest
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources import left_out, vectors
 from transforms.sources.vectors import ReadyFile
 from transforms.storage import layout, parquet_files
-from transforms.tasks import changes
+from transforms.tasks import changes, losses, ready_changes
 from transforms.tasks.changes import BucketChanges
 from transforms.tasks.listing import Beside, SkippableFile
+from transforms.tasks.losses import KnownItems
+from transforms.tasks.ready_changes import ReadyChanges
 
 _REMOVED = pa.schema(
     [
@@ -45,10 +45,18 @@ class _Work:
     removed: FileReference | None = None
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a night would be stopped before anything is embedded; a dry run goes on, and says it."""
+
+    why: str
+
+
 def commit_plan(
     run: Run,
     first_shard: int,
     worker_memory: int | None,
+    max_gone_ratio: float,
     listed: Sequence[Listing | ReadyFile],
     compared: Sequence[BucketChanges],
     skippable: Sequence[SkippableFile],
@@ -60,14 +68,15 @@ def commit_plan(
         run: the run.
         first_shard: the number of its first shard.
         worker_memory: bytes that a worker has; None: those of this machine.
+        max_gone_ratio: share of a source's items that may be gone, 0 to 1.
         listed: everything that the sources have, or, of a reindex, what is new or changed.
         compared: what became of every hash bucket.
         skippable: files whose items are all the same while their versions are.
         beside: what lies beside the items.
 
     Raises:
-        UsageError: a key names two items; nothing is there to index; a worker could not make the index; of a first
-            build, `--key-pattern` matches no picture of a source.
+        UsageError: a key names two items; nothing is there to index; a worker could not make the index; a source lost
+            more of its items than it may; of a first build, `--key-pattern` matches no picture of a source.
         PixdexError: another build of the root gave the run up.
     """
     store, generation = run.store, run.generation
@@ -77,7 +86,8 @@ def commit_plan(
         if run.base is None:
             _check_named(run, beside)
         containers = _write_containers(run, skippable, beside)
-        store.commit(layout.plan(generation), _plan(run, first_shard, worker_memory, listed, compared, containers))
+        plan = _plan(run, first_shard, worker_memory, max_gone_ratio, listed, compared, containers)
+        store.commit(layout.plan(generation), plan)
     # Asked after the commit: whoever gives the run up either counts this plan's numbers or is seen here.
     if store.exists(layout.abandoned(generation)):
         raise PixdexError(
@@ -90,6 +100,7 @@ def _plan(
     run: Run,
     first_shard: int,
     worker_memory: int | None,
+    max_gone_ratio: float,
     listed: Sequence[Listing | ReadyFile],
     compared: Sequence[BucketChanges],
     containers: FileReference | None,
@@ -99,6 +110,12 @@ def _plan(
     listings = [listing for listing in listed if isinstance(listing, Listing)]
     files = sorted((file for file in listed if isinstance(file, ReadyFile)), key=lambda file: (file.source, file.place))
     vectors.check_dimension(files, run.request.encoder.dim)
+    ready = None
+    if base is not None and files:
+        ready = ready_changes.compare(ready_changes.live_ranges(run), files, run.request.sources)
+    if base is not None:
+        known = ready.sources if ready is not None else losses.of_buckets(run, compared, max_gone_ratio)
+        _check_losses(run, max_gone_ratio, known)
     counted = changes.total(bucket.changes for bucket in compared)
     counts = [chunk for listing in listings for chunk in listing.chunks]
     # Of a file that the generation has already, no header was read.
@@ -106,8 +123,8 @@ def _plan(
     stays = counted.unchanged + counted.rejected + sum(file.dim is None and file.vectors.stop for file in files)
     planning.check_not_empty(sum(count for count, _ in counts) + stays, ready=bool(files))
     key, limit = _index(run, sum(count for _, count in counts), worker_memory)
-    if base is not None and files:
-        work = _ready_changes(run, base, files, first_shard, limit)
+    if ready is not None:
+        work = _ready_work(run, ready, first_shard, limit)
     elif files:
         work = _Work(planning.cut_ready([file.vectors for file in files], first_shard, limit))
     elif base is not None:
@@ -153,38 +170,24 @@ def _index(run: Run, rows: int, worker_memory: int | None) -> tuple[IndexKey, in
     return key, load.block_rows
 
 
-def _ready_changes(run: Run, base: Generation, files: Sequence[ReadyFile], first_shard: int, limit: int) -> _Work:
-    """Compares files of ready embeddings with those of a generation: each is the same, or new, or gone, as a whole.
+def _check_losses(run: Run, ratio: float, known: KnownItems) -> None:
+    """Refuses to go on where a source lost too much; a dry run notes it, and goes on."""
+    why = losses.refusal(run, ratio, known)
+    if why is not None and run.base_root is None:
+        raise UsageError(why)
+    if why is not None:
+        run.store.commit(layout.refusal(run.generation), Refusal(why))
 
-    `vectors` of a file that was not opened is one of the ranges that are known of it.
-    """
-    dead = tombstones.read_all(run.base_store, base.tables.tombstones)
-    counts = dead.count_by_shard
-    known: dict[str, list[tuple[ShardMarker, VectorRange]]] = {}
-    for marker in tables.shards_of(run.base_store, base):
-        if marker.ready and counts.get(marker.shard, 0) < marker.numbered_rows:
-            known.setdefault(marker.ready.uri, []).append((marker, marker.ready))
-    fresh: list[VectorRange] = []
-    counted = dict.fromkeys(Changes.__dataclass_fields__, 0)
-    for file in files:
-        ranges = known.get(file.vectors.uri)
-        if ranges and _is_same_file(ranges[0][1], file.vectors):
-            counted["unchanged"] += sum(marker.rows for marker, _ in ranges)
-            counted["rejected"] += sum(marker.rejected for marker, _ in ranges)
-            del known[file.vectors.uri]
-        else:
-            counted["changed" if ranges else "new"] += file.vectors.stop
-            fresh.append(file.vectors)
-    removed = [(marker.shard, ready) for ranges in known.values() for marker, ready in ranges]
-    uris = {file.vectors.uri for file in files}
-    counted["gone"] = sum(ready.stop - ready.start for _, ready in removed if ready.uri not in uris)
-    entries = [key_tables.whole_shard(shard, ready.stop - ready.start) for shard, ready in sorted(removed)]
+
+def _ready_work(run: Run, ready: ReadyChanges, first_shard: int, limit: int) -> _Work:
+    """Cuts the files that are new or changed, and writes the entries of all shards whose files changed or left."""
     table = None
-    if entries:
+    if ready.removed:
+        entries = [key_tables.whole_shard(part.shard, part.rows) for part in ready.removed]
         folder = layout.removed_folder(run.generation)
         file_of_all = key_tables.write_entries(run.store, key_tables.joined(entries), folder)
         table = _write_removed(run, [BucketChanges(0, 0, changes.NO_CHANGES, file_of_all)])
-    return _Work(planning.cut_ready(fresh, first_shard, limit), Changes(**counted), table)
+    return _Work(planning.cut_ready(ready.fresh, first_shard, limit), ready.counts, table)
 
 
 def _write_removed(run: Run, buckets: Sequence[BucketChanges]) -> FileReference:
@@ -221,8 +224,3 @@ def _write_containers(run: Run, skippable: Sequence[SkippableFile], beside: Sequ
         unnamed={patterns[number]: count for number, count in sorted(unnamed.items()) if count},
     )
     return parquet_files.write_table(run.store, rows, folder=layout.plan_folder(run.generation)) if len(rows) else None
-
-
-def _is_same_file(one: VectorRange, other: VectorRange) -> bool:
-    """Tells whether two ranges are of one file in one version."""
-    return dataclasses.replace(one, start=0, stop=0) == dataclasses.replace(other, start=0, stop=0)

@@ -59,7 +59,7 @@ def test_files_come_change_and_go_as_in_a_build_from_nothing(
     capsys.readouterr()
     assert reindexing.run(root, "--retrain", "never", "--max-tombstones", "1") == 0
     last = said(capsys)
-    assert (last["new"], last["changed"], last["gone"]) == (50, 210, 100)
+    assert (last["new"], last["changed"], last["gone"]) == (60, 200, 100)
     assert (last["unchanged"], last["still_rejected"]) == (299, 1)
     assert (last["items"], last["rejected"], last["vectors"]) == (560, 3, 557)
     assert (deltas(root), generation_of(root).totals.tombstones) == (1, 300)
@@ -71,6 +71,25 @@ def test_files_come_change_and_go_as_in_a_build_from_nothing(
     assert (deltas(root), generation_of(root).totals.tombstones) == (0, 0)
     assert_same(found(root), found(tmp_path / "anew"))
     assert verify.main(["--root", str(root)]) == 0
+
+
+def test_rows_that_leave_a_file_are_gone_and_too_many_stop_the_night(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    root = tmp_path / "root"
+    save(folder, "a.npy", 0, 6)
+    save(folder, "c.npy", 50, 7)
+    for flags in (["--dry-run"], []):
+        capsys.readouterr()
+        assert reindexing.run(root, *flags) == 2
+        out, error = capsys.readouterr()
+        assert "lost 350 of the 600 items" in error and "--max-gone-ratio 0.5" in error
+        assert not flags or json.loads(out.splitlines()[-1])["gone"] == 350
+    assert generation_of(root).generation == 1
+    assert reindexing.run(root, "--max-gone-ratio", "0.6", "--retrain", "never") == 0
+    last = said(capsys)
+    assert (last["new"], last["changed"], last["gone"]) == (0, 50, 350)
+    assert (last["unchanged"], last["still_rejected"], last["items"], last["vectors"]) == (200, 0, 250, 250)
 
 
 def test_a_file_that_did_not_change_is_not_opened(

@@ -25,7 +25,7 @@ def said(*messages: str) -> list[tuple[int, str]]:
         (("file:///a/b.png#1 is gone", "s3://bucket/x.png is gone"), "<path> is gone"),
         (("/a/b.png: bad (see /c)", "/d: bad (see /e/f)"), "<path>: bad (see <path>)"),
         (("'one.png' is empty", "'two.jpeg' is empty"), "<path> is empty"),
-        (("line 3: the row has 2 cells", "line 17: the row has 5 cells"), "line <number>: the row has <number> cells"),
+        (("line 3: the row has 2 cells", "line 17: the row has 5 cells"), "the row has <number> cells"),
         (("[Errno 2] gone: '/a'", "[Errno 2] gone: '/b'"), "[Errno 2] gone: <path>"),
         (("404, message='Not Found', url='http://a/1'", "404, message='Not Found', url='http://a/2'"),
          "<number>, message='Not Found', url=<path>"),
