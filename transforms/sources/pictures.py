@@ -7,7 +7,6 @@ counted by kind (`left_out`): of a folder all that is not taken, of a glob what 
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,11 +39,11 @@ _PATH_LIMIT = 4096
 
 @dataclass
 class _Content:
-    """What lies directly in a folder: the folders and the files, each in order of name, and what is neither."""
+    """What lies directly in a folder: folders and files, each in order of name; path and kind of what is neither."""
 
     folders: list[str] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
+    others: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -119,18 +118,25 @@ class PictureListing:
 
         Args:
             container: one of `containers`.
-            earlier: other sources; what one of them lists too is left to it.
-            later: those that list what this one leaves out, as the earlier ones do.
+            earlier: other sources; what one of them lists, or leaves out, too is left to it.
+            later: those that may list what this one leaves out.
             tally: counts what is met.
         """
         tally = Tally() if tally is None else tally
-        for files in self._files(container, tally, [*earlier, *later]):
+        for files in self._files(container, tally, earlier, later):
             if own := [file for file in files if not any(other.accepts(file["name"]) for other in earlier)]:
                 yield self._table(own, tally)
 
     def accepts(self, path: str) -> bool:
         """Tells whether a file of this path belongs to the source, whether or not it is there."""
         return self._wants(path) and self._reaches(path.rpartition("/")[0])
+
+    def meets(self, path: str) -> bool:
+        """Tells whether the listing comes upon what lies at this path, whether or not it is taken."""
+        if self._is_glob:
+            return self.accepts(path)
+        below = path.startswith(self._base.rstrip("/") + "/")
+        return path == self._base or (below and self._reaches(path.rpartition("/")[0]))
 
     def _reaches(self, folder: str) -> bool:
         """Tells whether the listing enters a folder that lies below the base."""
@@ -158,9 +164,13 @@ class PictureListing:
         return below and not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_ENDINGS
 
     def _files(
-        self, container: str, tally: Tally, others: Sequence["PictureListing"] = ()
+        self,
+        container: str,
+        tally: Tally,
+        earlier: Sequence["PictureListing"] = (),
+        later: Sequence["PictureListing"] = (),
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yields the files of the source, folder by folder, and counts what it leaves out and no other takes."""
+        """Yields the files of the source, folder by folder, and counts what it leaves out and no other sees to."""
         waiting = [container.rstrip("/") or "/"]
         while waiting:
             folder = waiting.pop()
@@ -169,13 +179,14 @@ class PictureListing:
             level = below.count("/") + 1 if below else 0
             if container.endswith("/") and level < self._levels:
                 waiting.extend(reversed(content.folders))
-            wanted = []
-            for file in content.files:
-                if self._wants(file["name"]):
-                    wanted.append(file)
-                elif not self._is_glob and not any(other.accepts(file["name"]) for other in others):
-                    tally.left_out[left_out.kind_of_file(file["name"])] += 1
-            tally.left_out.update(content.others)
+            wanted = [file for file in content.files if self._wants(file["name"])]
+            beside = content.others
+            if not self._is_glob:
+                names = (file["name"] for file in content.files if not self._wants(file["name"]))
+                unasked = (name for name in names if not any(other.accepts(name) for other in later))
+                beside = [*beside, *((name, left_out.kind_of_file(name)) for name in unasked)]
+            own = (kind for name, kind in beside if not any(other.meets(name) for other in earlier))
+            tally.left_out.update(own)
             if wanted:
                 yield wanted
 
@@ -208,7 +219,7 @@ class PictureListing:
 
     def _meet_folder(self, content: _Content, path: str, *, is_linked: bool) -> None:
         if path.rpartition("/")[2].startswith(".") and not self._is_glob:
-            content.others[left_out.HIDDEN_FOLDER] += 1
+            content.others.append((path, left_out.HIDDEN_FOLDER))
         elif is_linked and self._levels == math.inf:
             self._leave_out(content, path, left_out.LINKED_FOLDER)
         else:
@@ -219,7 +230,7 @@ class PictureListing:
     def _leave_out(self, content: _Content, path: str, kind: str) -> None:
         """Counts what is no file: of a glob, where it matches."""
         if not self._is_glob or self._matches.match(path):
-            content.others[kind] += 1
+            content.others.append((path, kind))
 
     def _entries(self, folder: str) -> list[dict[str, Any]]:
         """Lists a folder, by name; links are what they lead to."""

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,21 @@ def test_a_file_that_another_source_takes_is_not_left_out(folder: Path) -> None:
 
     assert not {"svg", "txt"} & set(tally.left_out)
     assert (tally.left_out["dng"], tally.left_out["heic"]) == (1, 1)  # a glob minds capitals
+
+
+def test_what_an_earlier_source_leaves_out_is_counted_once(folder: Path) -> None:
+    special_files(folder / "sub")
+    whole, sub = (PictureListing(source_of(path)) for path in (folder, folder / "sub"))
+    first, second = Tally(), Tally()
+    for listing, earlier, later, tally in ((whole, [], [sub], first), (sub, [whole], [], second)):
+        for name in listing.containers():
+            list(listing.batches(name, earlier, later, tally))
+
+    assert first.left_out == met(folder)[1].left_out
+    assert not second.left_out
+    notes = PictureListing(source_of(folder / "notes.txt"))
+    list(whole.batches(f"{folder}/", [notes], [], third := Tally()))
+    assert third.left_out == first.left_out - Counter(txt=1)
 
 
 def test_one_file_leaves_nothing_out(folder: Path) -> None:
