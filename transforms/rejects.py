@@ -10,8 +10,10 @@ from typing import Final
 MESSAGE_LIMIT: Final = 300
 """Characters of a normalised message, at most."""
 
+LINE: Final = r"^line \d+: "
+"""How a message begins that names the line of a file (see `on_line`)."""
+
 _LONGEST_READ = 4096
-_LINE: Final = re.compile(r"\Aline \d+: ")
 _RULES: Final = (
     # `object at 0x7f…`: where an object happened to lie
     (re.compile(r" at 0x[0-9A-Fa-f]+"), ""),
@@ -53,15 +55,6 @@ def on_line(line: int, message: str) -> str:
     'line 7: not enough image data'
     """
     return f"line {line}: {message}"
-
-
-def without_line(message: str) -> str:
-    """Returns a message as it was before `on_line`, so that equal faults of many rows are one reason.
-
-    >>> without_line("line 7: not enough image data"), without_line("not enough image data")
-    ('not enough image data', 'not enough image data')
-    """
-    return _LINE.sub("", message)
 
 
 def normalised_message(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from transforms.records import FileReference
+from transforms.rejects import LINE
 from transforms.shards import files
 from transforms.storage.store import Store
 
@@ -20,9 +21,6 @@ GROUPS: Final = 10_000
 
 _READERS: Final = 4
 """Files of rejects that are read, and held, at a time: one may hold those of a whole shard, 33 MB."""
-
-_LINE: Final = (r"^line \d+: ", "")
-"""As `transforms.rejects.without_line`."""
 
 _PATHS: Final = (
     # 'a b/c.png', "a/b", 'c.png'
@@ -65,7 +63,7 @@ class Reasons:
         """Counts some rejects (`REJECT_SCHEMA`). Cost: about a microsecond each."""
         if not len(rejects):
             return
-        message = _replaced(rejects["message"], _LINE)
+        message = _replaced(rejects["message"], (LINE, ""))
         by = pa.table(
             {
                 "stage": rejects["stage"],
