@@ -17,6 +17,7 @@ from tests.end_to_end.builds import REPOSITORY, Finished, every_file, generation
 from tests.end_to_end.test_bad_usage import check_refused
 from tests.transforms.ready import Vectors, random_vectors, save_npy, save_parquet
 from transforms.records import NO_ENCODER
+from transforms.shards.lengths import TOO_LONG
 
 Capture = pytest.CaptureFixture[str]
 DIM = 16
@@ -66,6 +67,30 @@ def test_bad_rows_are_rejects_in_no_list_and_the_ids_of_the_others_stay(tmp_path
     assert len(found) == 67
     assert (found[0]["id"], found[0]["key"]) == (69, f"file://{file}#69")
     assert {hit["id"] for hit in found} == set(range(70)) - {0, 30, 31}
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_a_row_whose_products_overflow_is_a_reject_and_normalised_it_is_none(
+    tmp_path: Path, capsys: Capture, metric: str
+) -> None:
+    vectors = random_vectors(900, DIM, "<f4")
+    vectors[[5, 800]] = 3e38
+    vectors[6] = 1e14
+    save_npy(tmp_path / "a.npy", vectors)
+    words = ["--vectors", tmp_path / "a.npy", "--index-key", "IVF16,SQ8", "--metric-type", metric]
+    done = build(capsys, tmp_path / "root", *words, "--no-normalize")
+    assert (done.code, done.said["rejected"], done.said["vectors"]) == (0, 2, 898), done.err
+    found = rejects_of(tmp_path / "root")
+    assert [row["key"].rpartition("#")[2] for row in found] == ["5", "800"]
+    assert {row["message"] for row in found} == {TOO_LONG}
+    hit = found_by(capsys, tmp_path, tmp_path / "root", vectors[6], k=1)[0]
+    assert hit["id"] == 6
+    np.save(tmp_path / "query.npy", vectors[5])
+    argv = ["--root", str(tmp_path / "root"), "--vector", str(tmp_path / "query.npy")]
+    assert search.main(argv) == 2
+    assert "a query cannot be searched: the vector's squared norm" in capsys.readouterr().err
+    unit = build(capsys, tmp_path / "unit", *words)
+    assert (unit.code, unit.said["rejected"]) == (0, 0), unit.err
 
 
 def test_the_metadata_beside_the_vectors_is_shown(tmp_path: Path, capsys: Capture) -> None:

@@ -20,6 +20,7 @@ from transforms.search import ranking
 from transforms.search.hits import Hit, RowMetadata
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, Ranked, Reach
+from transforms.shards.lengths import TOO_LONG, too_long
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
@@ -144,6 +145,8 @@ class Searcher:
         if not np.isfinite(queries).all():
             raise UsageError("a query vector is not finite: it holds NaN or infinity")
         if not self.generation.request.encoder.normalize:
+            if too_long(queries).any():
+                raise UsageError(f"a query cannot be searched: {TOO_LONG}")
             return queries
         # Scaled first, so that the squares of very large or very small components stay numbers.
         largest = np.abs(queries).max(axis=1, keepdims=True)

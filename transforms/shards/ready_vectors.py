@@ -1,8 +1,8 @@
 """Reads ranges of ready embeddings, tells which vectors cannot be indexed, and makes float32 of the others.
 
-A vector is *sound* when all its components are numbers and, where the root normalises, one of them is not zero. Both
-are seen in its bits, without any conversion: the largest magnitude of a row, taken as an integer, is below that of
-infinity, and above zero.
+A vector is *sound* when all its components are numbers and, where the root normalises, one of them is not zero; where
+it does not, when it is not too long (`shards.lengths`). This is seen in its bits, without any conversion: the largest
+magnitude of a row, taken as an integer, is below that of infinity, and above zero.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transforms.errors import PixdexError
 from transforms.records import VectorRange
 from transforms.shards import ready_files
+from transforms.shards.lengths import LARGEST_SQUARE, too_long
 
 PIECE_ROWS: Final = 4096
 """Rows that are read, checked and converted at once."""
@@ -25,6 +26,9 @@ _REMOTE_PIECES = 4
 
 _SMALLEST_SQUARE, _LARGEST_SQUARE = 1e-30, 1e36
 """Between these, a sum of squares in float32 has neither lost its small terms nor run over."""
+
+_LONG_COMPONENT = 0.9 * LARGEST_SQUARE**0.5
+"""A vector of smaller components, times the root of their number, is not too long, however that is rounded."""
 
 Vectors = NDArray[Any]
 """float16 or float32 `(n, d)`, as stored."""
@@ -51,12 +55,12 @@ def pieces(ready: VectorRange, dim: int) -> Iterator[Vectors]:
         yield from _parquet_pieces(ready, dim)
 
 
-def soundness(vectors: Vectors, *, nonzero: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def soundness(vectors: Vectors, *, normalize: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Tells which vectors are finite, and which of all are sound: bool `(n,)` each.
 
     Args:
         vectors: float16 or float32 `(n, d)`.
-        nonzero: a vector of zeros is not sound.
+        normalize: whether they are to be normalised: a vector of zeros is not sound then, and a long one is.
     """
     bits = np.dtype(f"u{vectors.dtype.itemsize}")
     magnitude = bits.type(np.iinfo(bits).max >> 1)
@@ -66,7 +70,15 @@ def soundness(vectors: Vectors, *, nonzero: bool) -> tuple[NDArray[np.bool_], ND
         some = vectors[start : start + _ROWS_IN_CACHE].view(bits)
         np.bitwise_and(some, magnitude).max(axis=1, out=largest[start : start + _ROWS_IN_CACHE])
     finite: NDArray[np.bool_] = largest < infinity
-    return finite, finite & (largest > 0) if nonzero else finite
+    if normalize:
+        return finite, finite & (largest > 0)
+    if vectors.dtype == np.float16:
+        return finite, finite
+    sound = finite.copy()
+    # Of most sets no vector is looked at once more.
+    some = np.flatnonzero(finite & (largest.view(vectors.dtype) > _LONG_COMPONENT / np.sqrt(max(vectors.shape[1], 1))))
+    sound[some] = ~too_long(vectors[some])
+    return finite, sound
 
 
 def as_indexed(vectors: Vectors, *, normalize: bool) -> NDArray[np.float32]:

@@ -69,7 +69,7 @@ def _ready_batches(
             wanted = choose(kept)
             kept, vectors = kept[wanted], vectors[wanted]
         if shard.rejected:
-            _, sound = ready_vectors.soundness(vectors, nonzero=encoder.normalize)
+            _, sound = ready_vectors.soundness(vectors, normalize=encoder.normalize)
             kept, vectors = kept[sound], vectors[sound]
         if len(kept):
             yield VectorBatch(kept, ready_vectors.as_indexed(vectors, normalize=encoder.normalize))

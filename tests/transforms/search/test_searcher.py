@@ -71,6 +71,15 @@ def test_a_hit_says_what_the_row_is(tmp_path: Path) -> None:
     )
 
 
+def test_a_query_whose_products_would_overflow_is_refused(tmp_path: Path) -> None:
+    store = make_root(tmp_path, [Row("a", (1, 0))], normalize=False)
+    with pytest.raises(UsageError, match=r"a query cannot be searched: the vector's squared norm is above 1e\+30"):
+        Searcher.open(store).search(np.array([[3e38, 0]], np.float32), 1)
+    assert Searcher.open(store).search(np.array([[1e14, 0]], np.float32), 1)[0][0].score == pytest.approx(1e14)
+    normalised = make_root(tmp_path / "unit", [Row("a", (1, 0))])
+    assert Searcher.open(normalised).search(np.array([[3e38, 0]], np.float32), 1)[0][0].score == pytest.approx(1)
+
+
 def test_the_identical_pair_shares_the_top(tmp_path: Path) -> None:
     rows = [Row("other", unit(40)), Row("twin-b", unit(0)), Row("twin-a", unit(0))]
     first, second, third = Searcher.open(make_root(tmp_path, rows)).search(EAST, 3)[0]

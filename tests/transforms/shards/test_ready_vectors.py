@@ -14,6 +14,7 @@ from tests.transforms.ready import ListKind, Vectors, random_vectors, range_of, 
 from transforms.errors import PixdexError
 from transforms.records import VectorRange
 from transforms.shards import ready_files
+from transforms.shards.lengths import LARGEST_SQUARE, too_long
 from transforms.shards.ready_vectors import as_indexed, pieces, soundness
 
 KINDS: tuple[ListKind, ...] = ("list", "large_list", "fixed")
@@ -53,13 +54,13 @@ def test_a_vector_that_is_missing_or_of_another_length_comes_as_nan(tmp_path: Pa
     rows = [[1.0, 2.0], None, [3.0, None], [5.0, 6.0], [7.0], []]
     found = read(range_of(save_parquet(tmp_path / "a.parquet", rows, kind), 0, 6), 2)
     assert found[[0, 3]].tolist() == [[1, 2], [5, 6]]
-    finite, _ = soundness(found, nonzero=False)
+    finite, _ = soundness(found, normalize=False)
     assert finite.tolist() == [True, False, False, True, False, False]
 
 
 def test_a_missing_number_in_a_list_of_fixed_size_comes_as_nan_and_a_missing_list_is_refused(tmp_path: Path) -> None:
     file = save_parquet(tmp_path / "a.parquet", [[1.0, 2.0], [3.0, None]], "fixed")
-    assert soundness(read(range_of(file, 0, 2), 2), nonzero=False)[0].tolist() == [True, False]
+    assert soundness(read(range_of(file, 0, 2), 2), normalize=False)[0].tolist() == [True, False]
     file = save_parquet(tmp_path / "b.parquet", [[1.0, 2.0], None], "fixed")
     with pytest.raises(PixdexError, match="write the column as plain lists"):
         read(range_of(file, 0, 2), 2)
@@ -98,10 +99,37 @@ def test_vectors_that_are_not_numbers_are_not_sound_and_zeros_are_not_where_a_di
     tiny = np.finfo(dtype).smallest_subnormal
     rows = [[1, -2], [np.nan, 1], [1, np.inf], [-np.inf, 0], [0, 0], [-0.0, 0], [0, tiny], [np.finfo(dtype).max, 0]]
     vectors = np.array(rows, dtype)
-    finite, sound = soundness(vectors, nonzero=True)
+    finite, sound = soundness(vectors, normalize=True)
     assert finite.tolist() == [True, False, False, False, True, True, True, True]
     assert sound.tolist() == [True, False, False, False, False, False, True, True]
-    assert soundness(vectors, nonzero=False)[1].tolist() == finite.tolist()
+    # As they are, zeros are as good as others, and what is as long as numbers go is not.
+    as_they_are = [True, False, False, False, True, True, True, dtype == "<f2"]
+    assert soundness(vectors, normalize=False)[1].tolist() == as_they_are
+
+
+@pytest.mark.parametrize("dim", [1, 3, 512])
+def test_a_vector_is_too_long_when_products_of_it_can_overflow_and_it_is_indexed_as_it_is(dim: int) -> None:
+    edge = np.sqrt(LARGEST_SQUARE / dim)
+    sizes = np.array([0, 1, 0.5 * edge, 0.999 * edge, 1.001 * edge, 1e20, 3e38, np.inf])
+    vectors = np.outer(sizes, np.where(np.arange(dim) % 2, -1, 1)).astype(np.float32)
+    assert soundness(vectors, normalize=False)[1].tolist() == [True] * 4 + [False] * 4
+    assert soundness(vectors, normalize=True)[1].tolist() == [False] + [True] * 6 + [False]
+    alone = np.zeros((2, dim), np.float32)
+    alone[:, 0] = 0.999 * np.sqrt(LARGEST_SQUARE), 1.001 * np.sqrt(LARGEST_SQUARE)
+    assert soundness(alone, normalize=False)[1].tolist() == [True, False]
+
+
+def test_the_longest_vectors_leave_room_for_sums_of_their_products() -> None:
+    assert np.isfinite(np.float32(1e8 * LARGEST_SQUARE))
+
+
+@given(
+    npst.arrays("<f4", st.tuples(st.integers(0, 40), st.integers(1, 4)), elements=st.floats(-(2**60), 2**60, width=32))
+)
+def test_too_long_is_what_arithmetic_says(vectors: Vectors) -> None:
+    squares = (vectors.astype(np.float64) ** 2).sum(axis=1)
+    assert too_long(vectors).tolist() == (squares > LARGEST_SQUARE).tolist()
+    assert soundness(vectors, normalize=False)[1].tolist() == (squares <= LARGEST_SQUARE).tolist()
 
 
 FLOATS = st.sampled_from(["<f2", "<f4"]).flatmap(
@@ -113,7 +141,7 @@ FLOATS = st.sampled_from(["<f2", "<f4"]).flatmap(
 
 @given(FLOATS)
 def test_soundness_is_what_arithmetic_says(vectors: Vectors) -> None:
-    finite, sound = soundness(vectors, nonzero=True)
+    finite, sound = soundness(vectors, normalize=True)
     assert np.array_equal(finite, np.isfinite(vectors).all(axis=1))
     assert np.array_equal(sound, np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1))
 
@@ -131,7 +159,7 @@ def test_normalised_vectors_have_length_one_whatever_their_size(dtype: str) -> N
     info = np.finfo(dtype)
     sizes = [1.0, float(info.max) / 2, float(info.smallest_subnormal) * 3, float(info.tiny), 1e-3]
     vectors = np.concatenate([random_vectors(50, 64, "<f4") / 8 * size for size in sizes]).astype(dtype)
-    vectors = vectors[soundness(vectors, nonzero=True)[1]]
+    vectors = vectors[soundness(vectors, normalize=True)[1]]
     before = vectors.copy()
     found = as_indexed(vectors, normalize=True)
     exact = vectors.astype(np.float64)

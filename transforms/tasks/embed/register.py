@@ -8,6 +8,7 @@ from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
 from transforms.shards import files, ready_vectors
 from transforms.shards.files import Reject
+from transforms.shards.lengths import TOO_LONG
 
 
 def register(run: Run, partition: Partition) -> ShardMarker:
@@ -24,9 +25,12 @@ def register(run: Run, partition: Partition) -> ShardMarker:
     rejects: list[Reject] = []
     row = 0
     for vectors in ready_vectors.pieces(ready, settings.dim):
-        finite, sound = ready_vectors.soundness(vectors, nonzero=settings.normalize)
+        finite, sound = ready_vectors.soundness(vectors, normalize=settings.normalize)
         if not sound.all():
-            rejects += [_reject(ready, row + place, bool(finite[place])) for place in (~sound).nonzero()[0].tolist()]
+            rejects += [
+                _reject(ready, row + place, finite=bool(finite[place]), normalize=settings.normalize)
+                for place in (~sound).nonzero()[0].tolist()
+            ]
         row += len(vectors)
     sound_rows = partition.rows - len(rejects)
     return ShardMarker(
@@ -46,8 +50,11 @@ def register(run: Run, partition: Partition) -> ShardMarker:
     )
 
 
-def _reject(ready: VectorRange, row: int, finite: bool) -> Reject:
-    what = "the vector is zero: it has no direction" if finite else "the vector holds NaN or infinity"
-    if ready.format == "parquet" and not finite:
+def _reject(ready: VectorRange, row: int, *, finite: bool, normalize: bool) -> Reject:
+    if finite:
+        what = "the vector is zero: it has no direction" if normalize else TOO_LONG
+    elif ready.format == "parquet":
         what = "the vector is missing, of another length, or holds NaN, null or infinity"
+    else:
+        what = "the vector holds NaN or infinity"
     return Reject(row_key(ready, row), ready.uri, ready.version, ready.modality, 0, "read", "BadVector", what)

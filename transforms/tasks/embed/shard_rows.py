@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from transforms.records import EncoderSettings, Modality
 from transforms.rejects import Failure, on_line
 from transforms.shards.files import Reject
+from transforms.shards.lengths import TOO_LONG, too_long
 from transforms.sources import items
 
 _CHUNK = 4096
 """Vectors that are normalised or moved at once: what that takes beyond the vectors themselves."""
+
+_SHORT, _LONG = 1e-30, 1e30
+"""Between these, the norm of a vector is as exact in float32 as any number."""
 
 
 @dataclass
@@ -85,7 +89,9 @@ class ShardRows:
         self._reject_item(int(self.item[row]), modality, int(self.part[row]), failure)
 
     def finish(self, settings: EncoderSettings) -> None:
-        """Normalises and rounds in place; a vector that is not finite, or has no direction to keep, rejects its item.
+        """Normalises and rounds in place.
+
+        A vector that is not finite, has no direction to keep, or is too long to be indexed as it is, rejects its item.
 
         Memory: four times that of 4,096 vectors.
         """
@@ -94,12 +100,16 @@ class ShardRows:
             vectors = self.vectors[chunk]
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 if settings.normalize:
-                    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-                    vectors /= norms[:, None].astype(np.float32)
+                    _normalise(vectors)
                 if settings.precision == "float16":
                     vectors[:] = vectors.astype(np.float16)
-            for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+            finite = np.isfinite(vectors).all(axis=1)
+            for row in np.flatnonzero(~finite).tolist():
                 self.reject(chunk.start + row, Failure("encode", "BadVector", message))
+            if not settings.normalize:
+                some = np.flatnonzero(finite)
+                for row in some[too_long(vectors if finite.all() else vectors[some])].tolist():
+                    self.reject(chunk.start + row, Failure("encode", "BadVector", TOO_LONG))
 
     def keep_sound(self) -> tuple[pa.Table, NDArray[np.float32]]:
         """Leaves the rows of rejected items out, the last that is done with the rows.
@@ -150,6 +160,16 @@ class ShardRows:
         # A run that an earlier pixdex planned has no lines.
         line = self.table[items.LINE][place].as_py() if items.LINE in self.table.column_names else None
         return failure.message if line is None else on_line(line, failure.message)
+
+
+def _normalise(vectors: NDArray[np.float32]) -> None:
+    """Brings vectors to length one in place, whatever their length; those without a direction become NaN."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    extreme = np.flatnonzero(~((norms > _SHORT) & (norms < _LONG)))
+    # Beyond the normal numbers of float32 a norm would be rounded to nothing, or to infinity.
+    exact = (vectors[extreme] / norms[extreme, None]).astype(np.float32)
+    vectors /= norms[:, None].astype(np.float32)
+    vectors[extreme] = exact
 
 
 def _chunks(rows: int) -> Iterator[slice]:

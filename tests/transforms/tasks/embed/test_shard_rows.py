@@ -2,6 +2,7 @@
 
 import dataclasses
 import tracemalloc
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,33 @@ def test_a_bad_vector_rejects_its_own_item_in_any_chunk() -> None:
     assert [(place, reject.key) for place, reject in rows.rejects.items()] == [
         (place, f"text {place}") for place in (0, 4096, 8999)
     ]
+
+
+@pytest.mark.parametrize("precision", ["float16", "full"])
+def test_a_vector_too_long_to_be_indexed_as_it_is_rejects_its_item_and_says_why(
+    precision: Literal["float16", "full"],
+) -> None:
+    rows = texts(5000)
+    rows.vectors[[3, 4500]] = 3e38
+    rows.vectors[7] = 1e14
+    rows.vectors[9, 0] = np.nan
+    rows.finish(dataclasses.replace(SETTINGS, normalize=False, precision=precision))
+    found = {place: reject.message for place, reject in rows.rejects.items()}
+
+    assert found.keys() == ({3, 4500, 9} if precision == "full" else {3, 4500, 7, 9})
+    assert "not finite" in found[9]
+    for place in (3, 4500):  # of float16 none is too long that is finite
+        assert ("squared norm is above 1e+30" in found[place]) == (precision == "full")
+
+
+def test_vectors_of_any_length_are_normalised() -> None:
+    rows = texts(50)
+    rows.vectors[:5] *= np.array([[3e37], [1e-38], [1e-44], [1e25], [1e-25]], np.float32)
+    exact = rows.vectors.astype(np.float64)
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    rows.finish(SETTINGS)
+    np.testing.assert_allclose(rows.vectors, exact, atol=1e-3)
+    assert not rows.rejects
 
 
 @pytest.mark.parametrize("gone", [(), (0,), (4095, 4096), tuple(range(0, 9000, 2)), tuple(range(9000))])
