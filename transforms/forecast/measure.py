@@ -110,7 +110,8 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
     rotation = random.standard_normal((_DIM, _INNER), dtype=np.float32)
     flat = FlatAssigner(lists[:_FLAT_LISTS].copy(), spherical=True)
     cells = 2 * threads
-    rows = CellRows(wide[: cells * in_cell, :_INNER].copy(), np.arange(cells + 1) * in_cell)
+    clustered = wide[: cells * in_cell, :_INNER].copy()
+    rows = CellRows(clustered, np.arange(cells + 1) * in_cell, np.arange(len(clustered)))
     group = CellGroup(0, 0, (a_cell,) * cells)
     taken, parts = wide[:, :_INNER], wide[:, : _INNER // _SUBSPACES * 8].copy()
     return {
@@ -161,7 +162,7 @@ def _shard(folder: Path, vectors: NDArray[np.float32]) -> tuple[ShardMarker, Enc
 def _check(shard: ShardMarker) -> None:
     assert shard.ready is not None
     for piece in ready_vectors.pieces(shard.ready, _DIM):
-        ready_vectors.soundness(piece, nonzero=True)
+        ready_vectors.soundness(piece, normalize=True)
 
 
 def _read(shard: ShardMarker, encoder: EncoderSettings, share: float) -> None:

@@ -75,11 +75,20 @@ def train_parents(run: Run) -> None:
     samples = files_of(run, "sample")
     task_digest = digest(request.index, request.seed, [file.checksum for file in samples])
     if run.marker("parents", 0, TensorsMarker, task_digest) is None:
-        _, pilot = sampling.read_parts(run.store, samples, _PILOT, request.encoder.dim, workers)
+        ids, pilot = sampling.read_parts(run.store, samples, _PILOT, request.encoder.dim, workers)
         if not len(pilot):
             raise PixdexError(f"{run.store.url} has no vector to train an index on: every item was rejected")
-        key, _ = key_of(run)
-        router = assemble.train_parents(key, request.index.metric, pilot, request.seed, workers)
+        key, rows = key_of(run)
+        shares = sample_shares(key, rows)
+        router = assemble.train_parents(
+            key,
+            request.index.metric,
+            pilot,
+            request.seed,
+            workers,
+            ids=ids,
+            part=shares.pilot / shares.trained,
+        )
         run.commit("parents", 0, TensorsMarker(0, task_digest, upload_tensors(run, "parents", router.tensors)))
 
 

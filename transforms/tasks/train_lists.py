@@ -15,6 +15,8 @@ import numpy as np
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.training import cells, passes
 from transforms.index.training.cells import CellGroup
+from transforms.index.training.copies import Copies
+from transforms.index.training.filling import fill
 from transforms.index.training.passes import ListSums
 from transforms.records import digest
 from transforms.runs import inventory
@@ -84,6 +86,7 @@ class Before(Routed):
         self._run, self._look = run, look
         self._lists_of = _markers_before(run, look)
         self.digest = digest(look, _checksums(self._lists_of))
+        self.copies = Copies.of(read_tensors(run, "parents"))
 
     @cached_property
     def assigner(self) -> TwoLevelAssigner:
@@ -99,7 +102,7 @@ def look(run: Run, pass_of: Pass, group: CellGroup, before: Before) -> None:
     if run.marker(pass_of, group.number, TensorsMarker, task_digest) is None:
         workers = run.request.encoder.threads
         rows = cells.read_cells(run.store, before.files, group.cells, before.dim, workers)
-        sums = passes.look(before.assigner, rows.vectors, workers)
+        sums = passes.look(before.assigner, rows.vectors, workers, before.copies.weights(rows.ids))
         file = upload_tensors(run, layout.group_stem(pass_of, group.number), sums.tensors)
         run.commit(pass_of, group.number, TensorsMarker(group.number, task_digest, file))
 
@@ -111,8 +114,11 @@ def move_lists(run: Run, pass_of: Pass, move: Move, groups: int) -> None:
     if run.marker(move, 0, TensorsMarker, task_digest) is None:
         lists = _lists_before(run, pass_of, lists_of)
         parts = (ListSums.of(load_tensors(run.store, marker.tensors)) for marker in markers)
-        moved = passes.move(parts, lists.centroids, spherical=run.request.index.metric == "ip")
-        file = upload_tensors(run, move, {**moved.tensors, "bounds": lists.bounds})
+        spherical = run.request.index.metric == "ip"
+        moved = passes.move(parts, lists.centroids, spherical=spherical)
+        copies = len(Copies.of(read_tensors(run, "parents"))) > 0
+        moved, bounds = fill(moved, lists.bounds, copies=copies, spherical=spherical)
+        file = upload_tensors(run, move, {**moved.tensors, "bounds": bounds})
         run.commit(move, 0, TensorsMarker(0, task_digest, file))
 
 

@@ -185,7 +185,7 @@ watched(work)
 
 _MOVE = """
 lists, dim = int(sys.argv[1]), int(sys.argv[2])
-part = ListSums(np.arange(100), np.full(100, 2), np.ones((100, dim), np.float32), np.ones(1))
+part = ListSums(np.arange(100), np.full(100, 2), np.ones((100, dim), np.float32), np.ones(1), np.full(100, 2))
 watched(lambda: passes.move([part], np.ones((lists, dim), np.float32), spherical=True))
 """
 

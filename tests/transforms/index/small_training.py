@@ -11,6 +11,7 @@ from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.index_key import IndexKey
 from transforms.index.training import assemble, cells, figures, passes, routing, save
 from transforms.index.training.assemble import Assembled
+from transforms.index.training.filling import fill
 from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
 from transforms.index.training.vector_codes import to_codes
@@ -76,7 +77,10 @@ def train_lists(
     bounds = np.append(0, np.cumsum(counts))
     for _ in range(figures.PASSES):
         assigner = TwoLevelAssigner(router.parents, centroids, bounds, spherical)
-        moved = passes.move((passes.look(assigner, part.vectors) for part in rows), centroids, spherical=spherical)
+        weighted = ((part, router.copies.weights(part.ids)) for part in rows)
+        sums = (passes.look(assigner, part.vectors, weights=weights) for part, weights in weighted)
+        moved = passes.move(sums, centroids, spherical=spherical)
+        moved, bounds = fill(moved, bounds, copies=len(router.copies) > 0, spherical=spherical)
         centroids = moved.centroids
     return moved
 

@@ -19,6 +19,7 @@ from transforms.index.trained import AssignmentAudit
 from transforms.index.training.audit import audit
 from transforms.index.training.clustering import kmeans, nearest
 from transforms.index.training.codebooks import train_codebooks
+from transforms.index.training.copies import Copies
 from transforms.index.training.figures import (
     CODE_ROWS,
     LISTS_ASSIGNED_FLAT,
@@ -27,6 +28,7 @@ from transforms.index.training.figures import (
     codebook_rows,
     parents_of,
 )
+from transforms.index.training.filling import settle
 from transforms.index.training.rotation import principal_rotation
 from transforms.index.training.routing import Router
 from transforms.index.vector_transforms import behind_transforms
@@ -55,18 +57,31 @@ def default_nprobe(nlist: int) -> int:
     return max(1, round(math.sqrt(nlist)))
 
 
-def train_parents(key: IndexKey, metric: str, pilot: NDArray[np.float32], seed: int, workers: int = 1) -> Router:
+def train_parents(
+    key: IndexKey,
+    metric: str,
+    pilot: NDArray[np.float32],
+    seed: int,
+    workers: int = 1,
+    *,
+    ids: NDArray[np.int64] | None = None,
+    part: float = 1,
+) -> Router:
     """Trains the transforms of an index and the parents of its lists on the pilot, float32 `(n, d)`.
 
-    Parents are spherical for inner product. Another number of `workers`, threads, may change the last bits. Cost: n·d²
-    for the rotation, and ten times 256·K distances.
+    Parents are spherical for inner product, and of rows that differ. Another number of `workers`, threads, may change
+    the last bits. `ids` int64 `(n,)`, ascending, are those of the pilot (default: 0 to n), and `part` is its part of
+    the sample, 0 to 1. Cost: n·d² for the rotation, and ten times 256·K distances.
     """
     index = empty_index(key, metric, pilot.shape[1])
     parents, spherical = parents_of(key.nlist), metric == "ip"
+    copies = Copies.found(np.arange(len(pilot)) if ids is None else ids, pilot, key.nlist, part)
     with limited(workers):
         _train_transforms(index, _some(pilot, ROTATION_ROWS, seed))
-        chosen = behind_transforms(index, _some(pilot, PILOT_PER_PARENT * parents, seed))
-        return Router(index, kmeans(chosen, parents, spherical=spherical, seed=seed), spherical)
+        distinct = copies.first_of_each(pilot)
+        chosen = behind_transforms(index, _some(distinct, PILOT_PER_PARENT * parents, seed))
+        centroids = kmeans(chosen, min(parents, len(chosen)), spherical=spherical, seed=seed)
+        return Router(index, centroids, spherical, copies)
 
 
 @dataclass(frozen=True)
@@ -100,17 +115,23 @@ def assemble(
     """
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(router.index))  # what it has depends on the key
     with limited(workers):
+        wanted = codebook_rows(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else CODE_ROWS
+        chosen = _some(router.copies.first_of_each(pilot), wanted, seed)
+        vectors = behind_transforms(router.index, chosen)
+        if len(router.copies):
+            known = behind_transforms(router.index, router.copies.first_of_each(pilot))
+            centroids = settle(centroids, known, spherical=router.spherical)
         assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
         _fill_quantizer(inner, assigner.centroids)
-        wanted = codebook_rows(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else CODE_ROWS
-        vectors = behind_transforms(router.index, _some(pilot, wanted, seed))
         assigned = assigner.assign(vectors, _CELLS_FOR_RESIDUALS)
     _train_codes(inner, vectors, assigned, seed, workers)
     inner.is_trained = router.index.is_trained = True
     inner.nprobe = default_nprobe(inner.nlist)
     with limited(workers):
         unseen = behind_transforms(router.index, held_out) if len(held_out) else vectors
-        audited = audit(assigner, unseen, inner.nprobe) if inner.nlist > LISTS_ASSIGNED_FLAT else None
+        # Equal rows would outvote the others, and agree always.
+        asked = router.copies.first_of_each(unseen)
+        audited = audit(assigner, asked, inner.nprobe) if inner.nlist > LISTS_ASSIGNED_FLAT else None
         lists = assigner.assign(unseen, audited.probes if audited else len(assigner.parents))
         residual = _residual(inner, unseen, lists)
     return Assembled(router.index, residual, assigner if audited else None, audited)

@@ -43,10 +43,14 @@ class CellGroup:
 
 @dataclass(frozen=True)
 class CellRows:
-    """Rows of some cells: `vectors` float32 `(n, d)`, cell by cell; the i-th has rows `bounds[i]:bounds[i + 1]`."""
+    """Rows of some cells: `vectors` float32 `(n, d)` and `ids` int64 `(n,)`, cell by cell.
+
+    The i-th has rows `bounds[i]:bounds[i + 1]`.
+    """
 
     vectors: NDArray[np.float32]
     bounds: NDArray[np.int64]
+    ids: NDArray[np.int64]
 
 
 def cell_sizes(store: Store, files: Sequence[FileReference], cells: int) -> NDArray[np.int64]:
@@ -64,8 +68,13 @@ def cell_sizes(store: Store, files: Sequence[FileReference], cells: int) -> NDAr
 
 
 def group_cells(sizes: NDArray[np.int64], nlist: int, group_rows: int = GROUP_ROWS) -> list[CellGroup]:
-    """Cuts the cells into groups of at least `group_rows` rows, and shares the centroids out among all of them."""
-    centroids = share_out(sizes, nlist).tolist()
+    """Cuts the cells into groups of at least `group_rows` rows, and shares the centroids out among all of them.
+
+    Where rows are fewer than centroids, which happens if most rows were copies, the largest cell gets what is over.
+    """
+    shares = share_out(sizes, min(nlist, int(sizes.sum())))
+    shares[int(sizes.argmax())] += nlist - int(shares.sum())
+    centroids = shares.tolist()
     groups: list[CellGroup] = []
     first = rows = 0
     for cell, size in enumerate(sizes.tolist()):
@@ -89,10 +98,10 @@ def read_cells(store: Store, files: Sequence[FileReference], cells: range, dim: 
 
     with ThreadPoolExecutor(_READERS) as pool:
         nos, codes, ids = zip(*pool.map(read, files), strict=True)
-    cell = np.concatenate(nos)
-    order = np.lexsort((np.concatenate(ids), cell))
+    cell, numbers = np.concatenate(nos), np.concatenate(ids)
+    order = np.lexsort((numbers, cell))
     edges = np.searchsorted(cell[order], np.arange(cells.start, cells.stop + 1))
-    return CellRows(from_codes(np.concatenate(codes)[order], dim, workers), edges)
+    return CellRows(from_codes(np.concatenate(codes)[order], dim, workers), edges, numbers[order])
 
 
 def cluster_cells(

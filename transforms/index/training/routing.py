@@ -5,7 +5,7 @@ one range of bytes from each file, and no vector is shuffled.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, Self
 
 import faiss
@@ -16,6 +16,7 @@ from transforms.index.assignment import padded
 from transforms.index.lists.format import Seal
 from transforms.index.threads import each_with_one_thread
 from transforms.index.training.clustering import nearest
+from transforms.index.training.copies import Copies
 from transforms.index.training.vector_codes import from_codes, to_codes, write_vectors
 from transforms.index.vector_transforms import behind_transforms
 
@@ -30,21 +31,23 @@ class Router:
         index: the index as far as it is trained: its transforms are, its lists and codes are not.
         parents: float32 `(cells, d)`, behind the transforms.
         spherical: nearest by inner product, else by L2.
+        copies: rows that others stand for.
     """
 
     index: faiss.Index
     parents: NDArray[np.float32]
     spherical: bool
+    copies: Copies = field(default_factory=Copies.none)
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]], *, spherical: bool) -> Self:
         """Takes what `tensors` returned."""
-        return cls(faiss.deserialize_index(tensors["index"]), tensors["parents"], spherical)
+        return cls(faiss.deserialize_index(tensors["index"]), tensors["parents"], spherical, Copies.of(tensors))
 
     @property
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """As arrays: `index` uint8, the bytes of a faiss file, and `parents`."""
-        return {"index": faiss.serialize_index(self.index), "parents": self.parents}
+        """As arrays: `index` uint8, the bytes of a faiss file, `parents`, and those of the copies."""
+        return {"index": faiss.serialize_index(self.index), "parents": self.parents, **self.copies.tensors}
 
     @property
     def bounded(self) -> bool:
@@ -104,7 +107,7 @@ def write_routed(
     half: bool,
     workers: int = 1,
 ) -> tuple[int, Seal]:
-    """Writes sampled rows as lists over the cells.
+    """Writes sampled rows as lists over the cells, without those that another row stands for.
 
     Args:
         out: takes an `.ivf` file.
@@ -119,7 +122,24 @@ def write_routed(
     Memory: the codes as they come and as they are written, 32 bytes a row, and for each thread 4,096 vectors before and
     behind the transforms.
     """
-    routed = router.route([codes for _, codes in parts], half=half and router.bounded, workers=workers)
-    ids = np.concatenate([of_part for of_part, _ in parts])
+    kept = [_distinct(router, ids, codes) for ids, codes in parts]
+    routed = router.route([codes for _, codes in kept], half=half and router.bounded, workers=workers)
+    ids = np.concatenate([of_part for of_part, _ in kept])
     seal = write_vectors(out, list_nos=routed.cells, codes=routed.codes, ids=ids, nlist=len(router.parents))
     return len(ids), seal
+
+
+def _distinct(
+    router: Router, ids: NDArray[np.int64], codes: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """The rows that no other stands for. Memory: those of a slot, and the codes once more where there are copies."""
+    if not len(router.copies):
+        return ids, codes
+    slots = (slice(first, first + SLOT_ROWS) for first in range(0, len(ids), SLOT_ROWS))
+    kept = np.concatenate(
+        [
+            np.empty(0, np.bool_),
+            *(router.copies.are_distinct(ids[rows], from_codes(codes[rows], router.index.d)) for rows in slots),
+        ]
+    )
+    return (ids, codes) if kept.all() else (ids[kept], codes[kept])

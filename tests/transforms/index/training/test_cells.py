@@ -139,7 +139,7 @@ def test_few_cells_are_clustered_by_all_threads(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(cells, "kmeans", count)
     for bounds, group in (([0, 50], CellGroup(0, 0, (5,))), ([0, 10, 20, 30], CellGroup(0, 0, (2, 2, 2)))):
-        rows = CellRows(np.zeros((bounds[-1], 4), np.float32), np.array(bounds))
+        rows = CellRows(np.zeros((bounds[-1], 4), np.float32), np.array(bounds), np.arange(bounds[-1]))
         cluster_cells(rows, group, spherical=True, seed=0, workers=3)
     assert threads == [3, 1, 1, 1]
 

@@ -56,6 +56,26 @@ def test_sums_of_any_groups_make_the_same_pass(cuts: list[int]) -> None:
     assert np.array_equal(cut.counts, whole.counts)
 
 
+@METRICS
+def test_a_row_counts_as_often_as_its_weight_says(spherical: bool) -> None:
+    vectors, centroids = rows_of(0), rows_of(1, 8)
+    lists, weights = np.random.default_rng(2).integers(0, 7, 200), np.random.default_rng(3).integers(1, 9, 200)
+    weighted = move([sum_lists(vectors, lists, weights=weights)], centroids, spherical=spherical)
+    again, lists_again = np.repeat(vectors, weights, axis=0), np.repeat(lists, weights)
+    repeated = move([sum_lists(again, lists_again)], centroids, spherical=spherical)
+
+    np.testing.assert_allclose(weighted.centroids, repeated.centroids, atol=1e-6)
+    assert weighted.objective == pytest.approx(repeated.objective, rel=1e-5)
+    assert weighted.counts.tolist() == repeated.counts.tolist()
+    assert weighted.distinct.tolist() == np.bincount(lists, minlength=8).tolist()
+
+
+def test_what_an_older_version_left_of_a_pass_is_taken() -> None:
+    sums = sum_lists(rows_of(0), np.arange(200) % 8)
+    before = {name: tensor for name, tensor in sums.tensors.items() if name != "distinct"}
+    assert ListSums.of(before).distinct.tolist() == sums.counts.tolist()
+
+
 def test_sums_survive_as_tensors() -> None:
     sums = sum_lists(rows_of(0), np.arange(200) % 8)
     again = ListSums.of(sums.tensors)

@@ -1,0 +1,118 @@
+"""Fills lists that a pass left without rows: lists that hold many rows are split, and give them a part.
+
+A list has no row where its cell has fewer that differ than it was given centroids, where its centroid is a copy of
+another's (of equal ones the lower gets the rows), or by chance. A search would probe it for nothing.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.index.training.clustering import nearest, on_sphere, share_out
+from transforms.index.training.copies import content_hashes
+from transforms.index.training.passes import Moved
+
+_EPSILON: Final = 1 / 1024
+"""By how much the centroids of a list that is split differ, each component relative to itself (faiss `Clustering`)."""
+
+_LOOKS: Final = 3
+_ROWS_A_LIST: Final = 4
+"""Rows that tell whether a list is empty, for each list."""
+
+_FAR: Final = 8
+"""Distance of a list that nothing can be in, as a multiple of that of the farthest centroid from their mean."""
+
+_OPPOSITE: Final = 1e-3
+"""Length of one, for inner products, against the direction of all others."""
+
+
+def fill(moved: Moved, bounds: NDArray[np.int64], *, copies: bool, spherical: bool) -> tuple[Moved, NDArray[np.int64]]:
+    """Fills the lists that have no rows, where there are copies among the rows, or centroids are equal.
+
+    The lists with the most rows that differ are split, in proportion to these; their parts take the places of the empty
+    ones, in the cell of the list that they came from. Rows that differ can be too few: then lists are left, and are put
+    out of the way of every search.
+
+    Args:
+        moved: what a pass made.
+        bounds: int64 `(cells + 1,)`: cell c has the lists `bounds[c]:bounds[c + 1]`.
+        copies: whether rows are equal. Of others a list is empty by chance only, and stays as it is.
+        spherical: whether centroids have length one.
+
+    Returns:
+        The lists anew, cell by cell, and the bounds of the cells.
+    """
+    nlist = len(moved.centroids)
+    _, places, same = np.unique(content_hashes(moved.centroids), return_index=True, return_inverse=True)
+    if not moved.counts.any() or (len(places) == nlist and (not copies or moved.counts.all())):
+        return moved, bounds
+    centroids = moved.centroids.copy()
+    counts, distinct = (np.zeros(nlist, np.int64) for _ in range(2))
+    np.add.at(counts, places[same], moved.counts)
+    np.add.at(distinct, places[same], moved.distinct)
+    used = counts > 0
+    cell = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    free = np.flatnonzero(~used)
+    # A centroid at zero has no sides.
+    rows = np.where(used, np.where(np.any(centroids != 0, axis=1), np.maximum(distinct, 1), 1), 0)
+    parts = np.where(used, share_out(rows, min(nlist, int(rows.sum()))), 0)
+    for number in np.flatnonzero(parts > 1).tolist():
+        places = np.append(number, free[: parts[number] - 1])
+        free = free[parts[number] - 1 :]
+        centroids[places] = on_sphere(_split(centroids[number], len(places)), spherical)
+        cell[places] = cell[number]
+        for values in (counts, distinct):
+            values[places] = np.diff(np.linspace(0, values[number], len(places) + 1).astype(np.int64))
+    centroids[free] = _out_of_the_way(centroids[used], len(free), spherical=spherical)
+    counts[free] = distinct[free] = 0
+    order = np.argsort(cell, kind="stable")
+    ends = np.cumsum(np.bincount(cell, minlength=len(bounds) - 1))
+    lists = replace(moved, centroids=centroids[order], counts=counts[order], distinct=distinct[order])
+    return lists, np.append(0, ends)
+
+
+def settle(centroids: NDArray[np.float32], rows: NDArray[np.float32], *, spherical: bool) -> NDArray[np.float32]:
+    """Fills the lists that rows, float32 `(n, d)` and all different, leave empty when all centroids are looked at.
+
+    Returns the centroids, float32 `(nlist, d)`, in another order; uncopied where the rows are too few to tell. Cost:
+    n·nlist distances, a few times at most.
+    """
+    nlist = len(centroids)
+    bounds = np.array([0, nlist])
+    for _ in range(_LOOKS if len(rows) >= _ROWS_A_LIST * nlist else 0):
+        counts = np.bincount(nearest(rows, centroids, spherical=spherical), minlength=nlist)
+        if (counts > 0).all():
+            break
+        centroids = fill(Moved(centroids, counts, 0.0, counts), bounds, copies=True, spherical=spherical)[0].centroids
+    return centroids
+
+
+def _split(centroid: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
+    """Moves a centroid, float32 `(d,)`, to as many sides: float32 `(parts, d)`, the signs are those of Walsh functions.
+
+    Rows about the centroid then go to that side on which they are.
+    """
+    dim = len(centroid)
+    number = np.arange(parts)
+    sides = 2 * max(dim - 1, 1)
+    function = 1 + (number % sides) // 2
+    odd = np.bitwise_count(function[:, None] & np.arange(dim)) % 2 != number[:, None] % 2
+    step = (1 + number // sides) * _EPSILON
+    factors = 1 + np.where(odd, -step[:, None], step[:, None])
+    return np.asarray(centroid * factors, np.float32)
+
+
+def _out_of_the_way(centroids: NDArray[np.float32], count: int, *, spherical: bool) -> NDArray[np.float32]:
+    """Returns so many centroids, float32 `(count, d)`, that a query ranks behind those that it is near to."""
+    dim = centroids.shape[1]
+    mean = centroids.mean(axis=0, dtype=np.float64)
+    apart = 1 + np.arange(count)[:, None] / max(count, 1)
+    aside = np.full(dim, dim**-0.5)
+    if spherical:
+        length = float(np.linalg.norm(mean))
+        return np.asarray(-_OPPOSITE * apart * (mean / length if length else aside), np.float32)
+    radius = float(np.sqrt(((centroids - mean) ** 2).sum(axis=1).max()))
+    reach = _FAR * (radius or float(np.linalg.norm(mean)) or 1.0)
+    return np.asarray(mean + reach * apart * aside, np.float32)
