@@ -16,6 +16,9 @@ from transforms.index.assignment import FlatAssigner, padded
 from transforms.index.vector_transforms import behind_transforms
 from transforms.shards.vectors import BATCH_ROWS, VectorBatch
 
+_HALF_INFINITY: Final = 0x7C00
+"""The exponent of a float16 that is no number."""
+
 Assign = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """Gives every vector, behind the transforms, its list."""
 
@@ -102,7 +105,17 @@ def _faiss_codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int
     codes = np.zeros((len(vectors), inner.code_size), np.uint8)
     # The arrays have names that outlive the call: swig_ptr does not keep them alive.
     inner.encode_vectors(len(vectors), faiss.swig_ptr(vectors), faiss.swig_ptr(lists), faiss.swig_ptr(codes), False)
+    if isinstance(inner, faiss.IndexIVFScalarQuantizer) and inner.sq.qtype == faiss.ScalarQuantizer.QT_fp16:
+        _check_halves(codes)
     return codes
+
+
+def _check_halves(codes: NDArray[np.uint8]) -> None:
+    if (codes.view(np.uint16) & np.uint16(_HALF_INFINITY) == _HALF_INFINITY).any():
+        raise PixdexError(
+            "a vector is too far from its centroid for SQfp16, which has numbers up to 65504: scale the vectors down, "
+            "or take SQbf16 or SQ8, in a new root"
+        )
 
 
 def _residuals(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -5,13 +5,14 @@ passes over all of them, the codebooks on a bounded number of residuals and with
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.errors import PixdexError
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.index_key import IndexKey
 from transforms.index.threads import limited, limited_here
@@ -29,12 +30,21 @@ from transforms.index.training.figures import (
     parents_of,
 )
 from transforms.index.training.filling import settle
-from transforms.index.training.rotation import principal_rotation
+from transforms.index.training.rotation import principal_directions, principal_rotation
 from transforms.index.training.routing import Router
 from transforms.index.vector_transforms import behind_transforms
 
 _CELLS_FOR_RESIDUALS = 4
 _HARDLY_MORE = 1.05
+_ABOUT_ONE = 0.01
+"""By how much normalised vectors differ from length one, at the most: as float16 rounds them."""
+
+_LEAST_RABITQ = 1e-6
+"""Squared norms that RaBitQ can do with: below 1.2e-7 it takes them for zero (faiss `RaBitQUtils`)."""
+
+_EMPTY_DIRECTION = float(np.finfo(np.float32).eps)
+"""Variance that is rounding alone, relative to the largest."""
+
 _HNSW_EF_CONSTRUCTION = 100
 """Effort of building a graph of centroids, on one thread. Of 16,384 centroids it took 2.2 s, and 4.4 s with 200; of the
 64 nearest centroids a search with efSearch 128 found .990, and .995 with 200."""
@@ -122,6 +132,8 @@ def assemble(
             known = behind_transforms(router.index, router.copies.first_of_each(pilot))
             centroids = settle(centroids, known, spherical=router.spherical)
         assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
+        if router.spherical:
+            assigner = replace(assigner, centroids=assigner.centroids * _length(router, chosen, vectors))
         _fill_quantizer(inner, assigner.centroids)
         assigned = assigner.assign(vectors, _CELLS_FOR_RESIDUALS)
     _train_codes(inner, vectors, assigned, seed, workers)
@@ -148,10 +160,37 @@ def _train_transforms(index: faiss.Index, vectors: NDArray[np.float32]) -> None:
             )
             faiss.copy_array_to_vector(rotation.reshape(-1), transform.A)
             transform.is_trained = transform.is_orthonormal = True
+        elif isinstance(transform, faiss.PCAMatrix):
+            _train_components(transform, vectors, centred=index.metric_type != _METRICS["ip"])
         elif not transform.is_trained:
             transform.train(vectors)
         if number + 1 < steps:
             vectors = transform.apply(vectors)
+
+
+def _train_components(transform: Any, vectors: NDArray[np.float32], *, centred: bool) -> None:
+    """Trains a principal component analysis: faiss's, or one about zero.
+
+    faiss takes the mean from every vector, which leaves distances as they are and changes inner products: these keep
+    what points along the mean, and there `b` is zero.
+    """
+    if centred:
+        transform.train(vectors)
+    else:
+        variances, directions = principal_directions(vectors, centred=False)
+        faiss.copy_array_to_vector(np.ascontiguousarray(directions.T, np.float32).reshape(-1), transform.PCAMat)
+        # faiss's are sums, not means, over the vectors; whitened vectors are so much shorter.
+        faiss.copy_array_to_vector((len(vectors) * variances).astype(np.float32), transform.eigenvalues)
+        faiss.copy_array_to_vector(np.zeros(transform.d_in, np.float32), transform.mean)
+        transform.is_trained = True
+    # Whitening divides by the root of these, and what does not vary, but for rounding, has no size to bring to one.
+    variances = faiss.vector_to_array(transform.eigenvalues)
+    least = _EMPTY_DIRECTION * float(variances[0]) or 1.0
+    if transform.eigen_power != 0 and (variances[: transform.d_out] < least).any():
+        faiss.copy_array_to_vector(np.maximum(variances, np.float32(least)), transform.eigenvalues)
+        transform.prepare_Ab()
+    elif not centred:
+        transform.prepare_Ab()
 
 
 def _regroup(centroids: NDArray[np.float32], *, spherical: bool, seed: int) -> TwoLevelAssigner:
@@ -162,6 +201,21 @@ def _regroup(centroids: NDArray[np.float32], *, spherical: bool, seed: int) -> T
     cell = nearest(centroids, parents, spherical=spherical)
     bounds = np.append(0, np.cumsum(np.bincount(cell, minlength=cells)))
     return TwoLevelAssigner(parents, centroids[np.argsort(cell, kind="stable")], bounds, spherical)
+
+
+def _length(router: Router, rows: NDArray[np.float32], vectors: NDArray[np.float32]) -> np.float32:
+    """How long centroids are made that have length one: about as long as `vectors`, which are `rows` transformed.
+
+    A product is the largest with the same centroid, however long all of them are; but what is coded is the difference
+    to it. A power of two, so that no centroid is rounded; 1 for vectors of length one.
+    """
+    before, behind = (
+        float(np.sqrt(np.einsum("ij,ij->", some, some, dtype=np.float64) / max(len(some), 1)))
+        for some in (rows, vectors)
+    )
+    if not behind or (router.bounded and abs(before - 1) < _ABOUT_ONE):
+        return np.float32(1)
+    return np.float32(2.0 ** round(math.log2(behind)))
 
 
 def _fill_quantizer(inner: Any, centroids: NDArray[np.float32]) -> None:
@@ -179,6 +233,7 @@ def _train_codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int
     rows, assigned = np.ascontiguousarray(vectors), np.ascontiguousarray(lists)
     if inner.by_residual:
         rows = rows - inner.quantizer.reconstruct_batch(assigned)
+    _check_range(inner, rows)
     if isinstance(inner, faiss.IndexIVFPQ):
         inner.do_polysemous_training = False
         books = train_codebooks(rows, inner.pq.M, inner.pq.nbits, seed, workers)
@@ -187,6 +242,29 @@ def _train_codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int
     # The arrays have names that outlive the call: swig_ptr does not keep them alive.
     with limited(workers):
         inner.train_encoder(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(assigned))
+
+
+def _check_range(inner: Any, rows: NDArray[np.float32]) -> None:
+    """Refuses codes in which rows, float32 `(n, d)` as they are coded, are too small or too large to be told apart.
+
+    Raises:
+        PixdexError: with the way out.
+    """
+    mean = float(np.einsum("ij,ij->", rows, rows, dtype=np.float64)) / max(len(rows), 1)
+    if isinstance(inner, faiss.IndexIVFRaBitQ) and 0 < mean < _LEAST_RABITQ:
+        raise PixdexError(
+            f"RaBitQ cannot tell these vectors apart, which are {math.sqrt(mean):.2g} from their centroids and should "
+            f"be {math.sqrt(_LEAST_RABITQ):g} or more: scale them up, or take SQ8 or PQ, in a new root"
+        )
+    if isinstance(inner, faiss.IndexIVFScalarQuantizer) and inner.sq.qtype == faiss.ScalarQuantizer.QT_fp16:
+        half = np.finfo(np.float16)
+        largest, usual = float(np.abs(rows).max(initial=0)), math.sqrt(mean / rows.shape[1])
+        if largest > float(half.max) or 0 < usual < float(half.tiny):
+            raise PixdexError(
+                f"SQfp16 has no numbers for these vectors, whose components are {usual:.2g}, at most {largest:.2g}, "
+                f"from their centroids: it has {float(half.tiny):.1g} to {float(half.max):g}: "
+                "scale them, or take SQbf16 or SQ8, in a new root"
+            )
 
 
 def _residual(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> float:

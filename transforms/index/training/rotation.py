@@ -27,6 +27,18 @@ def principal_rotation(sample: NDArray[np.float32], dim: int, subspaces: int, *,
 
     Cost: 2·n·d² operations and an eigendecomposition of d x d; 65,536 x 512 takes about half a second on two cores.
     """
+    variances, directions = principal_directions(sample, centred=centred)
+    kept = directions[:, :dim][:, allocate(variances[:dim], subspaces)]
+    return np.ascontiguousarray(kept.T, np.float32)
+
+
+def principal_directions(
+    sample: NDArray[np.float32], *, centred: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns variances, float64 `(d,)`, the largest first, and their directions, float64 `(d, d)`, a column each.
+
+    `sample` and `centred` are those of `principal_rotation`.
+    """
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32) if centred else np.float32(0)
     covariance = np.zeros((sample.shape[1], sample.shape[1]))
     for start in range(0, len(sample), _CENTRED_AT_ONCE):  # no second copy of the sample
@@ -36,9 +48,8 @@ def principal_rotation(sample: NDArray[np.float32], dim: int, subspaces: int, *,
     variances, directions = np.linalg.eigh(covariance)
     # The sign of an eigenvector is arbitrary; this one does not depend on the LAPACK at hand.
     directions *= np.where(directions[np.abs(directions).argmax(axis=0), np.arange(len(variances))] < 0, -1, 1)
-    largest_first = np.argsort(-variances, kind="stable")[:dim]
-    order = largest_first[allocate(variances[largest_first], subspaces)]
-    return np.ascontiguousarray(directions[:, order].T, np.float32)
+    largest_first = np.argsort(-variances, kind="stable")
+    return variances[largest_first], directions[:, largest_first]
 
 
 def allocate(variances: NDArray[np.float64], subspaces: int) -> NDArray[np.int64]:
@@ -57,7 +68,7 @@ def allocate(variances: NDArray[np.float64], subspaces: int) -> NDArray[np.int64
     [0, 3, 1, 2]
     """
     room = len(variances) // subspaces
-    logs = np.log(np.maximum(variances, _SMALLEST * max(float(variances[0]), _SMALLEST)))
+    logs = np.log(np.maximum(variances, max(_SMALLEST * float(variances[0]), np.finfo(np.float64).tiny)))
     logs -= logs.min()  # no factor below 1, so that a product only grows
     product = np.zeros(subspaces)
     members: list[list[int]] = [[] for _ in range(subspaces)]

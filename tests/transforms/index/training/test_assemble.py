@@ -102,16 +102,25 @@ def test_the_index_its_lists_and_its_quantizer_have_one_metric(
     assert index.ntotal == 0
 
 
-def test_centroids_are_spherical_for_inner_product_only(store: Store, sample: NDArray[np.float32]) -> None:
-    norms = {}
-    metrics: tuple[Metric, ...] = ("ip", "l2")
-    for metric in metrics:
-        index: Any = small_training.train(store, "IVF8,Flat", metric, sample).assembled.index
-        quantizer: Any = faiss.downcast_index(index.quantizer)
-        norms[metric] = np.linalg.norm(quantizer.reconstruct_n(0, 8), axis=1)
+def norms_of_centroids(store: Store, metric: Metric, sample: NDArray[np.float32]) -> NDArray[np.float32]:
+    index: Any = small_training.train(store, "IVF8,Flat", metric, sample).assembled.index
+    quantizer: Any = faiss.downcast_index(index.quantizer)
+    return np.asarray(np.linalg.norm(quantizer.reconstruct_n(0, 8), axis=1), np.float32)
 
-    assert np.allclose(norms["ip"], 1, atol=1e-5)
-    assert not np.allclose(norms["l2"], 1, atol=0.05)
+
+def test_centroids_are_spherical_for_inner_product_only(store: Store, sample: NDArray[np.float32]) -> None:
+    unit = sample / np.linalg.norm(sample, axis=1, keepdims=True)
+    assert np.allclose(norms_of_centroids(store, "ip", unit), 1, atol=1e-5)
+    assert not np.allclose(norms_of_centroids(store, "l2", unit), 1, atol=0.05)
+
+
+@pytest.mark.parametrize("size", [1e-9, 0.25, 1.0, 1e9])
+def test_for_inner_product_centroids_are_about_as_long_as_the_vectors(
+    store: Store, sample: NDArray[np.float32], size: float
+) -> None:
+    norms = norms_of_centroids(store, "ip", sample * np.float32(size))
+    assert np.ptp(norms) < 1e-5 * norms[0]
+    assert 2.8 * size < norms[0] < 5.7 * size
 
 
 def test_product_quantizers_are_trained_without_polysemous_codes(store: Store, sample: NDArray[np.float32]) -> None:
