@@ -18,6 +18,9 @@ L2, or L1. An index of ready embeddings knows no encoder, so it is searched with
 is a class of somebody's own (module:Class), texts and pictures are encoded only if --encoder, or
 $PIXDEX_TRUSTED_ENCODERS, names that class, since importing it runs its code.
 
+Opening an index looks whether its head, what is not lists, is as it was written; a search maps the lists as they are.
+With --check it reads all of them first, and says which are damaged, as pixdex verify does of everything.
+
 With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key",
 "uri", "modality", "part", "caption", "columns"}]}. A search runs on this machine; no Beam runner takes part.
 """
@@ -89,6 +92,10 @@ OPTIONS: Final = (
                 "--fast-scan",
                 "read 4-bit PQ or RaBitQ codes into memory as FastScan: faster scans, slower opening, rounded scores",
             ),
+            switch(
+                "--check",
+                "hold every list, and each shard with a result, against its checksum first (default: the index's head)",
+            ),
         ),
     ),
     Group(
@@ -112,7 +119,7 @@ def search(argv: Sequence[str]) -> int:
     """Parses, searches and shows."""
     options = command_line.parse("search", __doc__, argv, OPTIONS)
     text = _one_query(options)
-    searcher = Searcher.open(root_of(options), fast_scan=options.fast_scan)
+    searcher = Searcher.open(root_of(options), fast_scan=options.fast_scan, check=options.check)
     modality = _modality(searcher, options)
     vector = _query_vector(searcher, options, text)
     hits = searcher.search(vector[None], options.k, options.nprobe, modality)[0]

@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-import msgspec
-
 from pipelines.terminal import command_line, console, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch
 from pipelines.terminal.options import ROOT, root_of
@@ -38,6 +36,11 @@ from transforms.upkeep.report import REBUILD, REPAIR, REPAIR_AND_REBUILD, Report
 
 _SHOWN = 20
 
+_LOST: Final = "is missing, and its plan says that it was published"
+_LOST_WAY: Final = (
+    "restore it from a backup, or run the command that made it once more: it publishes it anew, unless pixdex gc ran "
+    "since, or with --abandon-plan goes on from the generation before"
+)
 
 OPTIONS: Final = (
     ROOT,
@@ -101,6 +104,19 @@ def verify(argv: Sequence[str]) -> int:
 
 def _looked_at(store: Store, asked: int | None, *, quick: bool) -> tuple[int, Generation | None, Report]:
     """Returns the number of the generation, the generation where its manifest can be read, and what was found."""
+    lost = published.lost(store)
+    if lost is not None and (asked == lost or not published.numbers(store)):
+        report = Report(store)
+        report.found(layout.generation(lost), _LOST, _LOST_WAY)
+        return lost, None, report
+    number, generation, report = _looked_at_published(store, asked, quick=quick)
+    if lost is not None and asked is None:
+        report.found(layout.generation(lost), _LOST, _LOST_WAY)
+    return number, generation, report
+
+
+def _looked_at_published(store: Store, asked: int | None, *, quick: bool) -> tuple[int, Generation | None, Report]:
+    """Does the same for a generation whose manifest is there."""
     try:
         generation = open_generation(store, asked)
     except UsageError:
@@ -138,7 +154,7 @@ def _orphans(store: Store) -> tuple[list[StoredFile], list[str]]:
     if run is not None:
         try:
             needed.update(garbage.needed_by(run))
-        except (PixdexError, msgspec.MsgspecError):
+        except PixdexError:
             why = f"what files the run of generation {run.generation} needs cannot be read"
             return [], [f"{why}: those that nothing needs are not counted"]
     return verifying.orphans(store, needed), []

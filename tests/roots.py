@@ -1,5 +1,6 @@
 """Makes small roots by hand, without Beam and torch: what searching reads, and nothing else."""
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from xxhash import xxh3_64_hexdigest
 
-from transforms.generations import tombstones
+from transforms.generations import manifest, tables, tombstones
 from transforms.generations.manifest import Generation, Tables, Totals
 from transforms.generations.tombstones import Tombstones
 from transforms.index.lists.writer import write_lists
@@ -25,6 +27,7 @@ from transforms.records import (
     Modality,
     Request,
     Source,
+    digest,
     row_ids,
 )
 from transforms.shards import files
@@ -99,10 +102,7 @@ def make_root(
             holder = next((one for one, numbers in zip(added, deltas, strict=True) if shard in numbers), index)
             holder.add_with_ids(own, row_ids(shard, len(rows)))
         table.append(entry)
-    path = layout.merged_index(number)
-    file = folder / path
-    file.parent.mkdir(parents=True)
-    faiss.write_index(index, str(file))
+    merged, segments = write_merged(store, index, number)
     rejected = files.write_rejects(store, 0, rejects)
     keys = len({row.key for row in living})
     blocks = [
@@ -129,22 +129,50 @@ def make_root(
         trained=TrainedIndex(
             FINGERPRINT, key, metric, vectors.shape[1], ivf.nlist, ivf.code_size, nprobe, trained, trained
         ),
-        index=FileReference(path, file.stat().st_size, f"pieces:{sha256_of(file)}"),
+        index=merged,
         tables=Tables(
             shards=_table(store, table, []),
-            blocks=_table(store, blocks, ["block", "path", "bytes", "checksum"]),
-            segments=_table(store, [], ["offset", "path", "bytes", "checksum"]),
+            blocks=_table(store, blocks, ["block", "rows", "first_shard", "last_shard", "path", "bytes", "checksum"]),
+            segments=segments,
             rejects=_table(
                 store,
                 [{"shard": 0, "rejected": len(rejects), **asdict(rejected)}] if rejected else [],
-                ["path", "bytes", "checksum"],
+                ["shard", "rejected", "path", "bytes", "checksum"],
             ),
             tombstones=_tombstones(store, dead) if dead else None,
         ),
         next_shard=len(shard_rows),
     )
-    store.commit(layout.generation(number), generation)
+    store.commit(layout.generation(number), manifest.seal(generation))
     return store
+
+
+def write_merged(store: Store, index: Any, number: int = 1) -> tuple[FileReference, FileReference]:
+    """Writes an index as the merged one of a generation; returns what names it, and the table of its ranges.
+
+    Its lists are cut into two ranges, where there are as many.
+    """
+    path = layout.merged_index(number)
+    file = store.local_path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    faiss.write_index(index, str(file))
+    ivf = faiss.extract_index_ivf(index)
+    entry, lists = ivf.code_size + 8, [ivf.invlists.list_size(number) for number in range(ivf.nlist)]
+    head, half = file.stat().st_size - sum(lists) * entry, ivf.nlist // 2
+    cuts = sorted({0, half, ivf.nlist})
+    places = [(0, 0, 0, head)] + [
+        (first, last, head + sum(lists[:first]) * entry, sum(lists[first:last]) * entry)
+        for first, last in itertools.pairwise(cuts)
+    ]
+    content = file.read_bytes()
+    rows = [
+        {
+            "first_list": first, "last_list": last, "offset": offset, "path": path, "bytes": size,
+            "checksum": f"xxh3:{xxh3_64_hexdigest(content[offset : offset + size])}",
+        }
+        for first, last, offset, size in places
+    ]  # fmt: skip
+    return FileReference(path, len(content), f"pieces:{digest(rows)}"), tables.write_segments(store, rows)
 
 
 def _trained(store: Store, index: Any, key: str, metric: str, nprobe: int) -> FileReference:

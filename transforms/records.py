@@ -7,8 +7,10 @@ that a part is done is in `markers`, what names a whole generation in `generatio
 """
 
 import hashlib
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Final, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -184,6 +186,37 @@ class FileReference:
     checksum: str
 
 
+_CHECKSUM: Final = re.compile(r"(?:sha256|pieces|segments):[0-9a-f]{64}|xxh3:[0-9a-f]{16}")
+
+
+def check_reference(file: FileReference) -> None:
+    """Checks that a reference can be held against a file: by a known scheme of checksums, and every digit of one.
+
+    Raises:
+        ValueError: any file, or none, would do.
+
+    >>> check_reference(FileReference("lists/a.ivf", 9, "xxh3:0123"))
+    Traceback (most recent call last):
+    ValueError: lists/a.ivf is referred to with the checksum 'xxh3:0123', which is none
+    """
+    if file.bytes < 0:
+        raise ValueError(f"{file.path} is referred to with {file.bytes} bytes")
+    if _CHECKSUM.fullmatch(file.checksum) is None:
+        raise ValueError(f"{file.path} is referred to with the checksum {file.checksum!r}, which is none")
+
+
+def files_in(record: object) -> Iterator[FileReference]:
+    """Yields the files that a record, or a record in it, speaks of."""
+    if isinstance(record, FileReference):
+        yield record
+    elif isinstance(record, tuple):
+        for part in record:
+            yield from files_in(part)
+    elif is_dataclass(record):
+        for field in fields(record):
+            yield from files_in(getattr(record, field.name))
+
+
 @dataclass(frozen=True)
 class VectorRange:
     """Rows `start` to `stop` (exclusive) of ready embeddings, which stay where they are.
@@ -323,7 +356,7 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
         name: where the bytes came from, for the message.
 
     Raises:
-        PixdexError: the bytes are not such a record, or a newer version of it.
+        PixdexError: the bytes are not such a record, or a newer version of it, or refer to a file as none can be.
     """
     try:
         version = msgspec.json.decode(data, type=_Versioned).format_version
@@ -331,11 +364,17 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
             raise PixdexError(
                 f"{name} has format version {version}, this pixdex reads up to {FORMAT_VERSION}: upgrade pixdex"
             )
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        record = msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PixdexError(
             f"{name} is not a readable {kind.__name__} ({error}): restore it, or use another root"
         ) from error
+    try:
+        for file in files_in(record):
+            check_reference(file)
+    except ValueError as error:
+        raise PixdexError(f"{name} is damaged ({error}): restore it, or use another root") from error
+    return record
 
 
 def digest(*parts: object) -> str:

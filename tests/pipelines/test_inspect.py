@@ -150,7 +150,7 @@ def test_a_run_that_is_not_finished_shows_how_far_it_is(tmp_path: Path, capsys: 
     request = begin(tmp_path)
     store.commit(
         layout.plan(2),
-        Plan(2, "0" * 64, FileReference("p", 1, "x:"), 1, 5, 2, 100, 100, "IVF1,Flat"),
+        Plan(2, "0" * 64, FileReference("p", 1, f"sha256:{0:064}"), 1, 5, 2, 100, 100, "IVF1,Flat"),
     )
     store.commit(layout.stage_marker(2, "plan"), StageMarker("plan", 1, 0.0))
     for shard in (1, 3):

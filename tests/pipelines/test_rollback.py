@@ -84,7 +84,7 @@ def test_nothing_of_what_was_there_changes(root: Path) -> None:
     assert back(root, "--to", "1") == 0
     after = every_file(root)
     assert {path: after[path] for path in before} == before
-    assert set(after) - set(before) == {layout.generation(3)}
+    assert set(after) - set(before) == {layout.generation(3), layout.rolled_back(3)}
 
 
 def test_the_manifest_is_that_of_before_under_a_new_number_and_sealed(root: Path) -> None:

@@ -27,7 +27,7 @@ OTHER = dataclasses.replace(REQUEST, seed=1)
 
 
 def reference(name: str, size: int = 1) -> FileReference:
-    return FileReference(f"files/{name}", size, "sha256:00")
+    return FileReference(f"files/{name}", size, f"sha256:{0:064}")
 
 
 def plan(run: Run, first_shard: int = 0, shards: int = 2) -> None:
@@ -60,8 +60,8 @@ def finish(run: Run, listed: int = 5, merged: int = 5) -> None:
     run.commit("keys", 0, KeysMarker(0, "d", 6, 1, 5, 0, 0, reference("keys")))
     run.commit("train", 0, TrainMarker("d", trained))
     run.commit("add", 0, ListsMarker(0, "d", listed, reference("lists")))
-    run.commit("merge", 0, PieceMarker(0, "d", 0, 0, 0, 100, "xxh3:0"))
-    run.commit("merge", 1, PieceMarker(1, "d", 0, 1, 100, merged * 72, "xxh3:1"))
+    run.commit("merge", 0, PieceMarker(0, "d", 0, 0, 0, 100, f"xxh3:{0:016}"))
+    run.commit("merge", 1, PieceMarker(1, "d", 0, 1, 100, merged * 72, f"xxh3:{1:016}"))
 
 
 def publish_run(store: Store, request: Request = REQUEST) -> Generation:

@@ -32,13 +32,16 @@ from transforms.records import (
 STORED: list[type[Any]] = [
     Request, Plan, Partition, ShardMarker, ListsMarker, TrainMarker, PieceMarker, StageMarker, Generation,
 ]  # fmt: skip
-REFERENCE = FileReference("tables/table-1.parquet", 7, "sha256:00")
+REFERENCE = FileReference("tables/table-1.parquet", 7, f"sha256:{0:064}")
 
 
 def any_of(kind: type[Any]) -> st.SearchStrategy[Any]:
     texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
     st.register_type_strategy(str, texts)
     st.register_type_strategy(int, st.integers(-(2**53), 2**53))
+    digits = st.text("0123456789abcdef", min_size=64, max_size=64)
+    reference = st.builds(FileReference, texts, st.integers(0, 2**53), digits.map("sha256:{}".format))
+    st.register_type_strategy(FileReference, reference)
     st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
     version: dict[str, Any] = {}
     if "format_version" in kind.__dataclass_fields__:

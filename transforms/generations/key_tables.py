@@ -269,9 +269,9 @@ def read_entries(store: Store, file: FileReference, number: int = 0, bits: int =
             or (stored.max >= low and stored.min <= high)
         ]
         table = opened.read_row_groups(groups) if groups else opened.schema_arrow.empty_table()
-    entries = np.empty(len(table), ENTRY)
-    for name in ENTRY.names or ():
-        entries[name] = arrow_numbers.numbers_of(table[name])
+        entries = np.empty(len(table), ENTRY)
+        for name in ENTRY.names or ():
+            entries[name] = arrow_numbers.numbers_of(table[name])
     if not bits:
         return entries
     return entries[(entries["high"] >= np.uint64(low)) & (entries["high"] <= np.uint64(high))]

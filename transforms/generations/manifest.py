@@ -1,6 +1,6 @@
 """The manifest of a generation: what it holds, and its seal, a checksum of itself, since nothing else names it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Final
 
 from transforms.errors import PixdexError
@@ -11,6 +11,9 @@ from transforms.storage.store import Store
 
 SEGMENTS: Final = "segments:"
 """How the checksum of an index begins that lies on storage as segments."""
+
+PIECES: Final = "pieces"
+"""Scheme of the checksum of an index that is one file: the digest of its ranges, each of which has its own checksum."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,28 @@ def read(store: Store, number: int) -> Generation:
     """Reads the manifest of a generation.
 
     Raises:
-        PixdexError: there is none, or it is damaged.
+        PixdexError: there is none, or it is damaged, not sealed, or that of another generation.
     """
     path = layout.generation(number)
     generation = store.read_record(path, Generation)
-    if generation.checksum and generation != seal(generation):
+    why = _doubt(generation, number)
+    if why is not None:
         raise PixdexError(
-            f"{store.url}/{path} is damaged, it does not match its checksum: restore it from a backup, or delete it to "
-            "go back to the generation before"
+            f"{store.url}/{path} is damaged, {why}: restore it from a backup, or delete it to go back to the "
+            "generation before"
         )
     return generation
+
+
+def _doubt(generation: Generation, number: int) -> str | None:
+    """Says why a manifest is not believed; every one that was ever published is sealed."""
+    if not generation.checksum:
+        return "it has no checksum of itself"
+    if generation != seal(generation):
+        return "it does not match its checksum"
+    if generation.generation != number:
+        return f"it is that of generation {generation.generation}"
+    trained, totals = generation.trained, generation.totals
+    if min(trained.dim, trained.nlist, trained.code_size, trained.nprobe) < 1 or generation.next_shard < 0:
+        return "it names an index that cannot be"
+    return None if min(astuple(totals)) >= 0 else "it counts less than nothing"

@@ -18,13 +18,31 @@ _LOOKERS: Final = 16
 def numbers(store: Store) -> list[int]:
     """Returns the numbers of the published generations, ascending."""
     names = (name.removesuffix(".json") for name in store.names(layout.GENERATIONS))
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def current(store: Store) -> Generation | None:
     """Returns the current generation, or None when nothing is published yet."""
     published = numbers(store)
     return manifest.read(store, published[-1]) if published else None
+
+
+def lost(store: Store) -> int | None:
+    """Returns the newest generation if its manifest is gone, though its plan says that it was published.
+
+    Of older ones nothing is said: pixdex gc removes their manifests.
+    """
+    newest = max(numbers(store), default=0)
+    later = (int(name) for name in store.names(layout.PLANS) if name.isdecimal() and int(name) > newest)
+    return max((number for number in later if _was_published(store, number)), default=None)
+
+
+def _was_published(store: Store, number: int) -> bool:
+    if store.exists(layout.rolled_back(number)):
+        return True
+    # A run that found nothing to do has come to its end, too, and was given up.
+    ended = store.exists(layout.stage_marker(number, "publish"))
+    return ended and not store.exists(layout.abandoned(number))
 
 
 def open_generation(store: Store, number: int | None = None) -> Generation:

@@ -14,7 +14,7 @@ Every row that names a file below the root has its `path`, `bytes` and `checksum
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
@@ -25,13 +25,11 @@ from transforms.generations.manifest import Generation
 from transforms.markers import KeysMarker, ListsMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker
 from transforms.records import FileReference, Plan, VectorRange
 from transforms.storage import parquet_files
-from transforms.storage.parquet_files import READY
-from transforms.storage.store import Store
+from transforms.storage.parquet_files import FILE, READY
+from transforms.storage.store import Store, damaged
 
 Row = Mapping[str, Any]
 """A row of a table as Arrow gives and takes it, by the names of its columns."""
-
-_FILE: Final = [("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string())]
 
 
 def file_of(row: Row) -> FileReference:
@@ -47,9 +45,10 @@ def _write(store: Store, rows: Iterable[Row], schema: pa.Schema) -> FileReferenc
     return parquet_files.write_table(store, pa.Table.from_pylist(list(rows), schema=schema))
 
 
-def _read(store: Store, table: FileReference | None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [] if table is None else parquet_files.read(store, table).to_pylist()
-    return rows
+def _read(
+    store: Store, table: FileReference | None, schema: pa.Schema, may_lack: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    return [] if table is None else parquet_files.read_rows(store, table, schema, may_lack)
 
 
 # --- all of them -------------------------------------------------------------------------------------------------
@@ -70,12 +69,19 @@ def named_in_table(store: Store, generation: Generation, table: FileReference) -
     Raises:
         PixdexError: the table is missing or damaged.
     """
-    columns = parquet_files.read(store, table)
-    if table == generation.tables.segments and not generation.is_segmented:
-        return []  # its rows are ranges of one file
-    if "path" not in columns.column_names:  # containers are elsewhere
-        return []
-    rows = columns.select(["path", "bytes", "checksum"]).to_pylist()
+    listed = generation.tables
+    readers: dict[FileReference | None, Callable[[Store, Generation], list[dict[str, Any]]]] = {
+        listed.shards: shard_rows,
+        listed.blocks: block_rows,
+        listed.segments: segment_rows,
+        listed.rejects: reject_rows,
+        listed.tombstones: tombstone_rows,
+        listed.keys: key_rows,
+        listed.containers: lambda store, generation: _containers(store, generation.tables.containers),
+    }
+    rows = readers[table](store, generation)
+    if table in (listed.containers, None) or (table == listed.segments and not generation.is_segmented):
+        return []  # containers are elsewhere, and the ranges of one file are no files
     return [file_of(row) for row in rows if row["path"]]
 
 
@@ -92,13 +98,24 @@ def references(store: Store, generation: Generation) -> list[FileReference]:
 # --- shards ------------------------------------------------------------------------------------------------------
 
 _SHARD_COUNTS: Final = ("shard", "block", "items", "rejected", "rows", "images", "texts", "keywords")
-_SHARDS: Final = pa.schema([*_counts(*_SHARD_COUNTS), *_FILE, ("ready", READY)])
+_SHARDS: Final = pa.schema([*_counts(*_SHARD_COUNTS), *FILE, ("ready", READY)])
 """Counts are those of the embedding: rows that died since are in them."""
 
 
 def write_shards(store: Store, shards: Iterable[ShardMarker]) -> FileReference:
     """Writes the table of shards."""
     return _write(store, map(_shard_row, shards), _SHARDS)
+
+
+def shard_rows(store: Store, generation: Generation) -> list[dict[str, Any]]:
+    """Returns the rows of the table of shards; of a shard without a row, or of ready embeddings, `path` is None."""
+    table = generation.tables.shards
+    rows = _read(store, table, _SHARDS, ("path", "bytes", "checksum", "ready"))
+    with parquet_files.making_sense_of(store, table.path):
+        for ready in map(range_of, rows):
+            if ready is not None and not 0 <= ready.start <= ready.stop:
+                raise ValueError(f"a shard has rows {ready.start} to {ready.stop} of a file")
+    return rows
 
 
 def shards_of(store: Store, generation: Generation) -> list[ShardMarker]:
@@ -108,12 +125,17 @@ def shards_of(store: Store, generation: Generation) -> list[ShardMarker]:
     """
     named = {field.name for field in fields(ShardMarker)}
     shards = []
-    for row in _read(store, generation.tables.shards):
+    for row in shard_rows(store, generation):
         counts = {name: value for name, value in row.items() if name in named and name != "ready"}
-        ready = VectorRange(**row["ready"]) if row.get("ready") else None
+        ready = range_of(row)
         embeddings = file_of(row) if row["path"] else None
         shards.append(ShardMarker(**counts, digest="", embeddings=embeddings, rejects=None, seconds=0.0, ready=ready))
     return sorted(shards, key=lambda marker: marker.shard)
+
+
+def range_of(row: Row) -> VectorRange | None:
+    """Returns the ready embeddings that a row of the table of shards stands for, or None."""
+    return VectorRange(**row["ready"]) if row.get("ready") else None
 
 
 def _shard_row(marker: ShardMarker) -> Row:
@@ -125,7 +147,7 @@ def _shard_row(marker: ShardMarker) -> Row:
 # --- blocks ------------------------------------------------------------------------------------------------------
 
 _BLOCK_COUNTS: Final = ("block", "rows", "first_shard", "last_shard")
-_BLOCKS: Final = pa.schema([*_counts(*_BLOCK_COUNTS), ("merged", pa.bool_()), *_FILE])
+_BLOCKS: Final = pa.schema([*_counts(*_BLOCK_COUNTS), ("merged", pa.bool_()), *FILE])
 """Shard indexes; those that are not `merged` are deltas, which a search scans beside the merged index."""
 
 
@@ -150,11 +172,16 @@ def write_blocks(store: Store, blocks: Sequence[BlockMember]) -> FileReference:
     return _write(store, map(_block_row, range(len(blocks)), blocks), _BLOCKS)
 
 
+def block_rows(store: Store, generation: Generation) -> list[dict[str, Any]]:
+    """Returns the rows of the table of shard indexes; those of before there were deltas do not say what is merged."""
+    return _read(store, generation.tables.blocks, _BLOCKS, ("merged",))
+
+
 def blocks_of(store: Store, generation: Generation) -> list[BlockMember]:
     """Returns the shard indexes of a generation, the merged ones and the deltas, in order of their shards."""
     blocks = [
         BlockMember(file_of(row), row["rows"], row["first_shard"], row["last_shard"], row["merged"])
-        for row in _read(store, generation.tables.blocks)
+        for row in block_rows(store, generation)
         if "merged" in row  # a root of before there were deltas has none
     ]
     return sorted(blocks, key=lambda block: block.first_shard)
@@ -167,12 +194,17 @@ def _block_row(number: int, block: BlockMember) -> Row:
 
 # --- segments ----------------------------------------------------------------------------------------------------
 
-_SEGMENTS: Final = pa.schema([*_counts("first_list", "last_list", "offset"), *_FILE])
+_SEGMENTS: Final = pa.schema([*_counts("first_list", "last_list", "offset"), *FILE])
 
 
 def write_segments(store: Store, rows: Iterable[Row]) -> FileReference:
     """Writes the table of the ranges of a merged index, of rows that `piece_row` or `segment_row` made."""
     return _write(store, rows, _SEGMENTS)
+
+
+def segment_rows(store: Store, generation: Generation) -> list[dict[str, Any]]:
+    """Returns the rows of the table of ranges of the merged index."""
+    return _read(store, generation.tables.segments, _SEGMENTS)
 
 
 def piece_row(path: str, piece: PieceMarker) -> Row:
@@ -195,7 +227,7 @@ def segment_row(segment: SegmentMarker) -> Row:
 
 # --- rejects -----------------------------------------------------------------------------------------------------
 
-_REJECTS: Final = pa.schema([*_counts("shard", "rejected"), *_FILE])
+_REJECTS: Final = pa.schema([*_counts("shard", "rejected"), *FILE])
 
 
 def write_rejects(store: Store, rejects: Mapping[int, RejectsFile]) -> FileReference:
@@ -208,15 +240,20 @@ def write_rejects(store: Store, rejects: Mapping[int, RejectsFile]) -> FileRefer
     return _write(store, rows, _REJECTS)
 
 
+def reject_rows(store: Store, generation: Generation) -> list[dict[str, Any]]:
+    """Returns the rows of the table of rejects."""
+    return _read(store, generation.tables.rejects, _REJECTS)
+
+
 def rejects_of(store: Store, generation: Generation) -> dict[int, RejectsFile]:
     """Returns the files of rejects of a generation by their shards."""
-    rows = _read(store, generation.tables.rejects)
+    rows = reject_rows(store, generation)
     return {row["shard"]: RejectsFile(row["shard"], row["rejected"], file_of(row)) for row in rows}
 
 
 # --- tombstones --------------------------------------------------------------------------------------------------
 
-_TOMBSTONES: Final = pa.schema([*_counts("folder", "rows"), *_FILE])
+_TOMBSTONES: Final = pa.schema([*_counts("folder", "rows"), *FILE])
 
 
 def write_tombstones(store: Store, files: Mapping[int, tuple[int, FileReference]]) -> FileReference | None:
@@ -225,21 +262,33 @@ def write_tombstones(store: Store, files: Mapping[int, tuple[int, FileReference]
     return _write(store, rows, _TOMBSTONES) if rows else None
 
 
+def tombstone_rows(store: Store, generation: Generation) -> list[dict[str, Any]]:
+    """Returns the rows of the table of tombstones; none where nothing was ever removed."""
+    return _read(store, generation.tables.tombstones, _TOMBSTONES)
+
+
 def tombstones_of(store: Store, generation: Generation) -> dict[int, tuple[int, FileReference]]:
     """Returns how many rows are dead and the file that says which, by folder of shards."""
-    return {row["folder"]: (row["rows"], file_of(row)) for row in _read(store, generation.tables.tombstones)}
+    return {row["folder"]: (row["rows"], file_of(row)) for row in tombstone_rows(store, generation)}
 
 
 # --- key buckets -------------------------------------------------------------------------------------------------
 
 _KEY_COUNTS: Final = ("entries", "rejected", "images", "texts", "keywords")
-_KEYS: Final = pa.schema([*_counts("bucket", "bits", *_KEY_COUNTS), *_FILE])
+_KEYS: Final = pa.schema([*_counts("bucket", "bits", *_KEY_COUNTS), *FILE])
+_REMOVED: Final = pa.schema([*_counts("bucket", "bits"), *FILE])
+"""What a table of hash buckets has at least; that of the entries that a plan removes has no more."""
 
 
 def write_keys(store: Store, markers: Sequence[KeysMarker]) -> FileReference | None:
     """Writes the table of all hash buckets of the key tables; none are no table."""
     bits = len(markers).bit_length() - 1
     return _write(store, (_keys_row(marker, bits) for marker in markers), _KEYS) if markers else None
+
+
+def key_rows(store: Store, generation: Generation) -> list[dict[str, Any]]:
+    """Returns the rows of the table of hash buckets; none of ready embeddings."""
+    return _read(store, generation.tables.keys, _KEYS)
 
 
 def buckets_of(store: Store, generation: Generation) -> list[Bucket]:
@@ -253,7 +302,7 @@ def removed_of(store: Store, plan: Plan) -> list[Bucket]:
 
 
 def _buckets(store: Store, table: FileReference | None) -> list[Bucket]:
-    return [Bucket(row["bucket"], row["bits"], file_of(row)) for row in _read(store, table)]
+    return [Bucket(row["bucket"], row["bits"], file_of(row)) for row in _read(store, table, _REMOVED)]
 
 
 def _keys_row(marker: KeysMarker, bits: int) -> Row:
@@ -299,14 +348,14 @@ def write_containers(store: Store, planned: FileReference | None) -> FileReferen
 
 def containers_of(store: Store, generation: Generation) -> dict[str, str]:
     """Returns the versions of the containers that need not be opened while these are the same."""
-    rows = _read(store, generation.tables.containers)
-    return {row["uri"]: row["version"] for row in rows if row["version"] is not None}
+    rows = _containers(store, generation.tables.containers)
+    return {row["uri"]: row["version"] for row in rows if row.get("version") is not None}
 
 
 def left_out_of(store: Store, containers: FileReference | None) -> dict[str, int]:
     """Returns how many files of each kind were not taken, of the table that a plan or a generation names."""
     counts: Counter[str] = Counter()
-    for row in _read(store, containers):
+    for row in _containers(store, containers):
         if row.get("left_out") is not None:
             counts[row["left_out"]] += row["count"]
     return dict(sorted(counts.items()))
@@ -314,4 +363,12 @@ def left_out_of(store: Store, containers: FileReference | None) -> dict[str, int
 
 def unnamed_of(store: Store, containers: FileReference | None) -> int:
     """Returns how many pictures have names that `--key-pattern` does not match, likewise."""
-    return sum(row["count"] for row in _read(store, containers) if row["version"] is None and row["left_out"] is None)
+    rows = _containers(store, containers)
+    return sum(row["count"] for row in rows if row.get("version") is None and row.get("left_out") is None)
+
+
+def _containers(store: Store, containers: FileReference | None) -> list[dict[str, Any]]:
+    rows = _read(store, containers, pa.schema([*_CONTAINERS, *_BESIDE]), ("version", "left_out", "count"))
+    if containers is not None and any(row.get("version") is None and row.get("count") is None for row in rows):
+        raise damaged(store, containers.path, "it has a row that says nothing")
+    return rows

@@ -91,17 +91,25 @@ def write(store: Store, dead: Tombstones) -> FileReference:
 
 
 def read(store: Store, file: FileReference) -> Tombstones:
-    """Reads tombstones back."""
+    """Reads tombstones back.
+
+    Raises:
+        PixdexError: the file is missing or damaged.
+    """
     table = parquet_files.read(store, file)
-    whole = b"".join(bits.ljust(_BYTES, b"\0") for bits in table["bits"].to_pylist())
-    return Tombstones(
-        arrow_numbers.numbers_of(table["shard"]).astype(np.int64), np.frombuffer(whole, np.uint8).reshape(-1, _BYTES)
-    )
+    with parquet_files.making_sense_of(store, file.path):
+        whole = b"".join(bits.ljust(_BYTES, b"\0") for bits in table["bits"].to_pylist())
+        shards = arrow_numbers.numbers_of(table["shard"]).astype(np.int64)
+        bits = np.frombuffer(whole, np.uint8).reshape(len(shards), _BYTES)
+        if (np.diff(shards) <= 0).any():
+            raise ValueError("its shards do not ascend")
+    return Tombstones(shards, bits)
 
 
 def read_all(store: Store, table: FileReference | None) -> Tombstones:
     """Reads the tombstones that a generation's table lists; None: there are none."""
     if table is None:
         return Tombstones()
-    rows = parquet_files.read(store, table).select(["path", "bytes", "checksum"]).to_pylist()
-    return Tombstones.joined(read(store, FileReference(**row)) for row in rows)
+    rows = parquet_files.read_rows(store, table, pa.schema(parquet_files.FILE))
+    files = [FileReference(row["path"], row["bytes"], row["checksum"]) for row in rows]
+    return Tombstones.joined(read(store, file) for file in files)

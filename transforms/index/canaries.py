@@ -6,7 +6,6 @@ row; so an index of the universe alone, in memory, has the recall that the whole
 does not grow with the collection. Rows that are added join the universe by the same hash; dead ones leave it.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -27,7 +26,7 @@ from transforms.index.training.figures import CANARY_QUERIES
 from transforms.index.vector_transforms import behind_transforms
 from transforms.records import FileReference, Metric
 from transforms.shards.vectors import BATCH_ROWS, VectorBatch
-from transforms.storage import layout
+from transforms.storage import layout, whole_files
 from transforms.storage.store import Store
 
 NEAR: Final = 100
@@ -254,16 +253,14 @@ def load(store: Store, file: FileReference) -> Canaries:
     Raises:
         PixdexError: the file is missing, or is another than the reference speaks of.
     """
-    data = store.read(file.path)
-    if f"sha256:{hashlib.sha256(data).hexdigest()}" != file.checksum:
-        raise PixdexError(
-            f"{store.url}/{file.path} is damaged: restore it from a backup, or train anew with pixdex reindex "
-            "--retrain always"
-        )
-    tensors: dict[str, NDArray[Any]] = safetensors.numpy.load(data)
-    share, recall_trained = tensors.pop("share").tolist()
-    seed, nprobe = int(tensors.pop("seed")[0]), int(tensors.pop("nprobe")[0])
-    return Canaries(seed=seed, share=share, nprobe=nprobe, recall_trained=recall_trained, **tensors)
+    try:
+        tensors = whole_files.read_tensors(store, file)
+        share, recall_trained = tensors.pop("share").tolist()
+        seed, nprobe = int(tensors.pop("seed")[0]), int(tensors.pop("nprobe")[0])
+        return Canaries(seed=seed, share=share, nprobe=nprobe, recall_trained=recall_trained, **tensors)
+    except (PixdexError, LookupError, TypeError, ValueError) as error:
+        why = error if isinstance(error, PixdexError) else f"{store.url}/{file.path} holds no canaries ({error})"
+        raise PixdexError(f"{why}; or train anew with pixdex reindex --retrain always") from error
 
 
 def _cut(batches: Sequence[VectorBatch]) -> Iterable[VectorBatch]:

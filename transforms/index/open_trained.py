@@ -6,14 +6,14 @@ from typing import Any
 
 import faiss
 import numpy as np
-import safetensors.numpy
 
 from transforms.errors import PixdexError
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.encode import Assign, centroids, flat_assign
 from transforms.index.trained import read_training
 from transforms.markers import TrainedIndex
-from transforms.storage.store import Store, missing
+from transforms.storage import whole_files
+from transforms.storage.store import Store, damaged
 
 _FLAGS = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 """Only a search needs the table that faiss makes of centroids and codebooks for L2, of up to 2 GiB."""
@@ -54,7 +54,7 @@ def open_trained(store: Store, trained: TrainedIndex) -> OpenTrained:
     memory of the process; other parts, and the indexes of object stores, are read.
 
     Raises:
-        PixdexError: a file is missing, or the training says nothing of the assigner that is there.
+        PixdexError: a file is missing or damaged, or the training says nothing of the assigner that is there.
     """
     index = _index(store, trained)
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))  # what it has depends on the key
@@ -68,16 +68,19 @@ def open_trained(store: Store, trained: TrainedIndex) -> OpenTrained:
         raise PixdexError(
             f"{trained.training.path} does not say how many cells {trained.assignment.path} is used with: train again"
         )
-    tensors = safetensors.numpy.load(store.read(trained.assignment.path))
+    tensors = whole_files.read_tensors(store, trained.assignment)
     assigner = TwoLevelAssigner(tensors["parents"], centroids(inner), tensors["bounds"], trained.metric == "ip")
     return OpenTrained(index, assigner, audit.probes)
 
 
 def _index(store: Store, trained: TrainedIndex) -> faiss.Index:
-    if store.local is None:
-        data = np.frombuffer(store.read(trained.index.path), np.uint8)
-        return faiss.deserialize_index(data, _FLAGS)
-    path = store.local_path(trained.index.path)
-    if not path.is_file():
-        raise missing(store, trained.index.path)
-    return faiss.read_index(str(path), _FLAGS | faiss.IO_FLAG_MMAP_IFC)
+    """Reads the file, which faiss believes whatever it says: so its checksum comes first, at 1.2 GB/s."""
+    try:
+        if store.local is None:
+            data = np.frombuffer(whole_files.read(store, trained.index), np.uint8)
+            return faiss.deserialize_index(data, _FLAGS)
+        store.check(trained.index)
+        return faiss.read_index(str(store.local_path(trained.index.path)), _FLAGS | faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        why = str(error).strip().splitlines()[-1]
+        raise damaged(store, trained.index.path, f"it is no index that faiss can read: {why}") from error

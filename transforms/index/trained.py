@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from transforms.index.faiss_file import TrainedLayout
 from transforms.markers import TrainedIndex
-from transforms.records import FORMAT_VERSION, Metric
+from transforms.records import FORMAT_VERSION, Metric, decode
+from transforms.storage import whole_files
 from transforms.storage.store import Store
 
 
@@ -63,5 +64,10 @@ class Training:
 
 
 def read_training(store: Store, trained: TrainedIndex) -> Training:
-    """Reads the description of a trained index."""
-    return store.read_record(trained.training.path, Training)
+    """Reads the description of a trained index.
+
+    Raises:
+        PixdexError: it is missing, or is another than the trained index speaks of.
+    """
+    path = trained.training.path
+    return decode(whole_files.read(store, trained.training), Training, f"{store.url}/{path}")

@@ -14,7 +14,7 @@ from transforms.storage.store import Store
 
 def runs(store: Store) -> list[int]:
     """Returns the numbers of all runs that were ever begun, ascending; a folder without a request is none."""
-    begun = sorted(int(name) for name in store.names(layout.PLANS) if name.isdigit())
+    begun = sorted(int(name) for name in store.names(layout.PLANS) if name.isdecimal())
     return [number for number in begun if store.exists(layout.request(number))]
 
 

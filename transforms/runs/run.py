@@ -7,7 +7,7 @@ that travels between stages is the word "done".
 import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeVar, get_args
 
@@ -15,7 +15,7 @@ from transforms.errors import PixdexError
 from transforms.generations import manifest
 from transforms.generations.manifest import Generation
 from transforms.markers import DriftMarker, ShardMarker, StageMarker, TrainMarker
-from transforms.records import FileReference, Plan, Request
+from transforms.records import Plan, Request, files_in
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -140,7 +140,7 @@ class Run:
                 f"{self.store.url}/{path} answers {str(answered_digest)[:12]}…, this run asks for {digest[:12]}…: "
                 "start again with --abandon-plan"
             )
-        return marker if all(self.store.holds(file) for file in _files_of(marker)) else None
+        return marker if all(self.store.holds(file) for file in files_in(marker)) else None
 
     def commit(self, stage: Stage, task: int, marker: T) -> T:
         """Commits the marker of a task, or adopts the one that another worker committed first.
@@ -150,7 +150,7 @@ class Run:
         """
         path = layout.marker(self.generation, stage, task)
         first = self.store.commit(path, marker)
-        gone = [file.path for file in _files_of(first) if not self.store.holds(file)]
+        gone = [file.path for file in files_in(first) if not self.store.holds(file)]
         if gone:
             raise PixdexError(
                 f"{self.store.url}/{gone[0]} is missing or cut short, and {path} came out different this time: "
@@ -173,12 +173,3 @@ class Run:
         """Reads the markers of some shards of the run, or of all, in order; the embed stage must be done."""
         first = self.plan.first_shard
         return self.markers("embed", numbers or range(first, first + self.plan.shards), ShardMarker)
-
-
-def _files_of(record: object) -> list[FileReference]:
-    """The files that a marker, or a record in it, speaks of."""
-    if isinstance(record, FileReference):
-        return [record]
-    if not is_dataclass(record):
-        return []
-    return [file for field in fields(record) for file in _files_of(getattr(record, field.name))]

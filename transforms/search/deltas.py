@@ -11,6 +11,7 @@ from typing import Any
 import faiss
 
 from transforms.errors import PixdexError
+from transforms.generations import tables
 from transforms.generations.manifest import Generation
 from transforms.index.lists.format import HEAD, segment_starts
 from transforms.index.lists.opened import seal_of
@@ -18,7 +19,6 @@ from transforms.index.lists.reader import ListFile
 from transforms.markers import TrainedIndex
 from transforms.records import FileReference
 from transforms.search.local_copies import cached_lists
-from transforms.storage import parquet_files
 from transforms.storage.store import Store, missing
 
 _MOST_TABLE_BYTES = 64 << 20
@@ -27,14 +27,8 @@ _MOST_TABLE_BYTES = 64 << 20
 
 def delta_files(store: Store, generation: Generation) -> list[FileReference]:
     """Returns the shard indexes of a generation that are not in its merged index."""
-    table = parquet_files.read(store, generation.tables.blocks)
-    if "merged" not in table.column_names:  # written before there were any
-        return []
-    return [
-        FileReference(row["path"], row["bytes"], row["checksum"])
-        for row in table.to_pylist()
-        if row["merged"] is False and row["rows"]
-    ]
+    rows = tables.block_rows(store, generation)  # of before there were deltas, they do not say what is merged
+    return [tables.file_of(row) for row in rows if row.get("merged") is False and row["rows"]]
 
 
 def open_deltas(store: Store, generation: Generation, merged: Any) -> Any | None:  # faiss is untyped
@@ -98,8 +92,7 @@ def _joined(lists: list[Any]) -> Any:
 
 
 def _mapped(store: Store, generation: Generation, file: FileReference) -> Any:
-    path = store.local_path(file.path) if store.local is not None else cached_lists(store, generation, file)
-    list_nos, sizes, code_size = _checked(store, path, file, generation.trained)
+    path, (list_nos, sizes, code_size) = _whole(store, generation, file)
     lists = faiss.OnDiskInvertedLists(generation.trained.nlist, code_size, str(path))
     # Size, capacity and offset of each list: one array, for a loop over a million lists takes seconds.
     address = faiss.cast_integer_to_idx_t_ptr(int(lists.lists.data().this))
@@ -112,6 +105,20 @@ def _mapped(store: Store, generation: Generation, file: FileReference) -> Any:
     except RuntimeError as error:
         raise PixdexError(f"{path} cannot be mapped ({str(error).strip().splitlines()[-1]}): restore it") from error
     return lists
+
+
+def _whole(store: Store, generation: Generation, file: FileReference) -> Any:
+    """Returns the path of a list file, and what `_checked` does; a local copy that is damaged is made again."""
+    if store.local is not None:
+        path = store.local_path(file.path)
+        return path, _checked(store, path, file, generation.trained)
+    path = cached_lists(store, generation, file)
+    try:
+        return path, _checked(store, path, file, generation.trained)
+    except PixdexError:
+        path.unlink(missing_ok=True)
+        path = cached_lists(store, generation, file)
+        return path, _checked(store, path, file, generation.trained)
 
 
 def _checked(store: Store, path: Path, file: FileReference, trained: TrainedIndex) -> Any:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.records import FileReference, VectorRange, split_ids
+from transforms.records import MODALITIES, ROW_BITS, ROWS_PER_SHARD, FileReference, VectorRange, split_ids
 from transforms.shards import files
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 _READERS = 8
@@ -49,9 +50,12 @@ class Hit:
 class RowMetadata:
     """What is known of rows, read once a search."""
 
-    def __init__(self, store: Store, table: dict[int, dict[str, Any]]) -> None:
-        """Knows none yet; `table` is the generation's table of shards, by their numbers."""
-        self._store = store
+    def __init__(self, store: Store, table: dict[int, dict[str, Any]], *, check: bool = False) -> None:
+        """Knows none yet; `table` is the generation's table of shards, by their numbers.
+
+        With `check`, a shard is read whole before the first of its rows is, and held against its checksum.
+        """
+        self._store, self._check = store, check
         self._shards = table
         self._rows: dict[int, dict[str, Any]] = {}
 
@@ -98,5 +102,26 @@ class RowMetadata:
 
             return ready_metadata.read_metadata(number, ready, rows)
         reference = FileReference(shard["path"], shard["bytes"], shard["checksum"])
-        metadata: list[dict[str, Any]] = files.read_metadata(self._store, reference, rows).to_pylist()
+        if self._check:
+            self._store.check(reference)
+        table = files.read_metadata(self._store, reference, rows)
+        with parquet_files.making_sense_of(self._store, reference.path):
+            metadata: list[dict[str, Any]] = table.to_pylist()
+            _check_rows(metadata, number, rows)
         return metadata
+
+
+def _check_rows(metadata: Sequence[dict[str, Any]], shard: int, rows: NDArray[np.int64]) -> None:
+    """Checks that rows are those that were asked for, and have what every row has: no checksum covers a footer.
+
+    Raises:
+        ValueError: they are not.
+    """
+    wanted = ((shard << ROW_BITS) + rows).tolist()
+    if [row.get("id") for row in metadata] != wanted:
+        raise ValueError("its ids are not those of its rows")
+    for row in metadata:
+        named = isinstance(row.get("key"), str) and isinstance(row.get("uri"), str)
+        placed = row.get("modality") in MODALITIES and isinstance(row.get("part"), int)
+        if not (named and placed and isinstance(row.get("caption"), str | None)):
+            raise ValueError(f"row {row['id'] & (ROWS_PER_SHARD - 1)} has no key, URI, modality or part")

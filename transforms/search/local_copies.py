@@ -7,21 +7,24 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from transforms.errors import PixdexError
+from transforms.generations import merged_index, tables
 from transforms.generations.manifest import Generation
+from transforms.generations.merged_index import FileRange
 from transforms.index.faiss_file import write_head
 from transforms.index.lists.inputs import ListsReference, MergeInputs
-from transforms.index.lists.merge import merge_range, merged_sizes
+from transforms.index.lists.merge import PIECE_BYTES, merge_range, merged_sizes, plan_pieces
 from transforms.index.lists.opened import seal_of
 from transforms.index.lists.reader import ListFile
 from transforms.index.trained import read_training
-from transforms.records import FileReference
-from transforms.storage import atomic, parquet_files
+from transforms.records import FORMAT_VERSION, FileReference, decode, encode
+from transforms.storage import atomic
 from transforms.storage.cache_folder import cache_folder
-from transforms.storage.store import Store, missing
+from transforms.storage.store import Store, damaged, missing
 
 _MAKING = ".making-"
 _COPIED_AT_ONCE = 16 << 20
@@ -29,8 +32,19 @@ _DEAD_SECONDS = 24 * 3600
 """A copy that was begun so long ago is no longer being made."""
 
 
-def materialise(store: Store, generation: Generation) -> Path:
+@dataclass(frozen=True)
+class LocalCopy:
+    """What was copied, range by range; stands beside the copy."""
+
+    ranges: tuple[FileRange, ...]
+    format_version: int = FORMAT_VERSION
+
+
+def materialise(store: Store, generation: Generation, *, check: bool = False) -> Path:
     """Returns the local copy of the merged index, an ordinary faiss file; makes it when it is not there yet.
+
+    Whether the one that is there is whole is seen by its size and the checksum of its head, and, to `check` it, by
+    those of all its lists. One that is not is made again.
 
     Takes as much of the disk of `cache_folder()` as the index has bytes, and two steps of a merge in memory. Every byte
     read is checked. The file gets its name when it is whole, so that two processes may make it at once.
@@ -42,12 +56,11 @@ def materialise(store: Store, generation: Generation) -> Path:
         PixdexError: the cache folder cannot be written, or a segment is missing or damaged.
     """
     folder = _folder(store, generation)
-    file, size = folder / "index.faiss", folder / "bytes"
-    if not _is_whole(file, size):
+    file, about = folder / "index.faiss", folder / "ranges.json"
+    if not _is_whole(file, about, generation, check=check):
         with _aside(folder, generation.index) as aside:
-            _write(store, generation, aside / file.name)
-            (aside / size.name).write_text(f"{(aside / file.name).stat().st_size}\n")
-            for whole in (file, size):
+            (aside / about.name).write_bytes(encode(_write(store, generation, aside / file.name)))
+            for whole in (file, about):
                 atomic.replace(aside / whole.name, whole)
         _remove_others(folder)
     return file
@@ -108,10 +121,13 @@ def _is_being_made(folder: Path) -> bool:
     return any(one.stat().st_mtime > time.time() - _DEAD_SECONDS for one in begun)
 
 
-def _is_whole(file: Path, size: Path) -> bool:
+def _is_whole(file: Path, about: Path, generation: Generation, *, check: bool) -> bool:
     try:
-        return file.stat().st_size == int(size.read_text())
-    except (OSError, ValueError):
+        ranges = decode(about.read_bytes(), LocalCopy, str(about)).ranges
+        if not merged_index.are_whole(ranges, generation.trained.nlist, file.stat().st_size):
+            return False
+        return not any(True for _ in merged_index.wrong_ranges(file, ranges if check else ranges[:1]))
+    except (OSError, PixdexError):  # of before there were checksums, or damaged as well
         return False
 
 
@@ -122,17 +138,41 @@ def _unwritable(folder: Path, copied: FileReference, error: OSError) -> PixdexEr
     )
 
 
-def _write(store: Store, generation: Generation, file: Path) -> None:
+def _write(store: Store, generation: Generation, file: Path) -> LocalCopy:
     trained, layout = generation.trained, read_training(store, generation.trained).layout
-    lists = range(trained.nlist)
-    with contextlib.closing(MergeInputs(store, _segments(store, generation))) as inputs, file.open("wb") as out:
-        segments = inputs.over(lists)
+    with contextlib.closing(MergeInputs(store, _segments(store, generation))) as inputs, file.open("w+b") as out:
+        segments = inputs.over(range(trained.nlist))
         if not store.exists(trained.index.path):
             raise missing(store, trained.index.path)
         with store.open(trained.index.path) as head:
-            write_head(cast(BinaryIO, head), out, layout, merged_sizes(segments))
-        merge_range(segments, lists, out, fingerprint=trained.fingerprint, buffers=inputs.buffers)
+            hashed = _Hashed(cast(BinaryIO, head))
+            size = write_head(cast(BinaryIO, hashed), out, layout, merged_sizes(segments))
+        if hashed.checksum != trained.index.checksum:
+            raise damaged(store, trained.index.path, "it does not match its checksum")
+        parts = [FileRange(0, 0, 0, size, merged_index.checksum_of(out, 0, size))]
+        out.seek(size)
+        for lists in plan_pieces(segments, PIECE_BYTES):
+            merged = merge_range(segments, lists, out, fingerprint=trained.fingerprint, buffers=inputs.buffers)
+            parts.append(FileRange(lists.start, lists.stop, size, merged.bytes, f"xxh3:{merged.checksum}"))
+            size += merged.bytes
         atomic.flush(out)
+    return LocalCopy(tuple(parts))
+
+
+class _Hashed:
+    """A file that is read from its start to its end, and what it held."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._hasher = stream, hashlib.sha256()
+
+    def read(self, length: int) -> bytes:
+        part = self._stream.read(length)
+        self._hasher.update(part)
+        return part
+
+    @property
+    def checksum(self) -> str:
+        return f"sha256:{self._hasher.hexdigest()}"
 
 
 def _copy(store: Store, reference: FileReference, file: Path) -> None:
@@ -147,10 +187,7 @@ def _copy(store: Store, reference: FileReference, file: Path) -> None:
 
 
 def _segments(store: Store, generation: Generation) -> list[ListsReference]:
-    rows = parquet_files.read(store, generation.tables.segments).to_pylist()
     return [
-        ListsReference(
-            range(row["first_list"], row["last_list"]), FileReference(row["path"], row["bytes"], row["checksum"])
-        )
-        for row in rows
+        ListsReference(range(row["first_list"], row["last_list"]), tables.file_of(row))
+        for row in tables.segment_rows(store, generation)
     ]

@@ -1,5 +1,7 @@
 """Opens the indexes of a generation for searching: mapped, not read, unless they are to be scanned fast."""
 
+import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,9 @@ import faiss
 import numpy as np
 
 from transforms.errors import PixdexError, UsageError
+from transforms.generations import merged_index
 from transforms.generations.manifest import Generation
+from transforms.generations.merged_index import FileRange
 from transforms.search.deltas import open_deltas
 from transforms.search.local_copies import materialise
 from transforms.storage.store import Store, missing
@@ -36,14 +40,20 @@ class OpenIndex:
         return int(self.merged.ntotal) + (int(self.deltas.ntotal) if self.deltas is not None else 0)
 
 
-def open_index(store: Store, generation: Generation, *, fast_scan: bool = False) -> OpenIndex:
+def open_index(store: Store, generation: Generation, *, fast_scan: bool = False, check: bool = False) -> OpenIndex:
     """Opens merged index and deltas; of those that lie on an object store, local copies, made once (`local_copies`).
+
+    The head of the merged index (centroids, codebooks, transforms, how long each list is) is held against its checksum
+    before faiss sees it, and so is every byte of the deltas. Its lists are only mapped, unless they are checked, too.
+
+    Cost: the head is read once more than faiss reads it, from the page cache: 0.2 s for one of 1 GB.
 
     Args:
         store: the root.
         generation: which index.
         fast_scan: scan with SIMD tables, several times faster and with slightly rounded distances. The index is then
             read into memory, all of it, and converted, for FastScan lists cannot be mapped: 4-bit PQ and RaBitQ only.
+        check: read all lists first, and hold them against their checksums.
 
     Raises:
         PixdexError: a file is missing, damaged, or not the one that the generation names.
@@ -51,11 +61,12 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False)
     """
     reference, totals = generation.index, generation.totals
     if generation.is_segmented:
-        merged = _read(materialise(store, generation), mapped=not fast_scan)
+        merged = _read(materialise(store, generation, check=check), mapped=not fast_scan)
     elif store.local is not None:
-        merged = _read(_local(store, generation), mapped=not fast_scan)
+        merged = _read(_local(store, generation, check=check), mapped=not fast_scan)
     else:  # a root that was copied from a folder
-        merged = faiss.deserialize_index(np.frombuffer(store.read(reference.path), np.uint8))
+        merged = _in_memory(store, generation)
+    _check_shape(store.full(reference.path), merged, generation)
     index = OpenIndex(merged, open_deltas(store, generation, merged))
     if index.ntotal != totals.vectors + totals.tombstones:
         raise PixdexError(
@@ -78,7 +89,7 @@ def _read(file: Path, *, mapped: bool) -> Any:
         raise PixdexError(f"{file} is not a readable faiss index ({_last_line(error)}): restore it") from error
 
 
-def _local(store: Store, generation: Generation) -> Path:
+def _local(store: Store, generation: Generation, *, check: bool) -> Path:
     file, size = store.local_path(generation.index.path), generation.index.bytes
     if not file.is_file():
         raise missing(store, generation.index.path)
@@ -87,7 +98,42 @@ def _local(store: Store, generation: Generation) -> Path:
             f"{file} has {actual_size} bytes, generation {generation.generation} names {size}: "
             "restore it from a backup, or build into a new root"
         )
+    listed = merged_index.ranges(store, generation)
+    _refuse(str(file), merged_index.wrong_ranges(file, listed if check else listed[:1]))
     return file
+
+
+def _in_memory(store: Store, generation: Generation) -> Any:
+    """Reads a merged file of an object store, which is checked as it comes: that costs little beside reading it."""
+    name, listed = store.full(generation.index.path), merged_index.ranges(store, generation)
+    data = store.read(generation.index.path)
+    stream = io.BytesIO(data)
+    checksums = (merged_index.checksum_of(stream, part.offset, part.bytes) for part in listed)
+    _refuse(name, (part for part, checksum in zip(listed, checksums, strict=True) if part.checksum != checksum))
+    try:
+        return faiss.deserialize_index(np.frombuffer(data, np.uint8))
+    except RuntimeError as error:
+        raise PixdexError(f"{name} is not a readable faiss index ({_last_line(error)}): restore it") from error
+
+
+def _refuse(name: str, wrong: Iterable[FileRange]) -> None:
+    for part in wrong:
+        raise PixdexError(
+            f"{name} is damaged, {part}, do not match their checksum: make it anew from the stored embeddings with "
+            "pixdex reindex --retrain always, or restore it from a backup"
+        )
+
+
+def _check_shape(name: str, merged: Any, generation: Generation) -> None:
+    """Checks that an index is one of its trained index: vectors of another length would be read beyond their end."""
+    inner, trained = faiss.extract_index_ivf(merged), generation.trained
+    has = (int(merged.d), int(inner.nlist), int(inner.code_size))
+    wanted = (trained.dim, trained.nlist, trained.code_size)
+    if has != wanted:
+        raise PixdexError(
+            f"{name} has (dim, lists, bytes a code) {has}, generation {generation.generation} names {wanted}: "
+            "restore it from a backup, or build into a new root"
+        )
 
 
 def _fast(index: OpenIndex, key: str) -> OpenIndex:

@@ -67,7 +67,7 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64]) -> dict[str, list[Any]
             )
         names = {field.name for field in file.schema_arrow if field.name != ready.column and not _is_vector(field)}
         table = _rows_of(file, _leaves(file, names), rows)
-    return folders | {name: _plain(table[name]) for name in table.column_names}
+        return folders | {name: _plain(table[name]) for name in table.column_names}
 
 
 def folder_columns(uri: str) -> dict[str, str | None]:

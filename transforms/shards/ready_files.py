@@ -149,8 +149,10 @@ def opened(uri: str) -> Iterator[pq.ParquetFile]:
             source = stream = filesystem.open(name, "rb")
         with pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             yield file
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        why = str(error).splitlines()[0][:200]
+    except PixdexError:
+        raise
+    except (pa.ArrowException, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
         mend = "write it anew, or leave it out"
         if "Expected all lists to be of size" in why:  # seen in pyarrow 25
             mend = "Arrow reads no missing vectors in lists of a fixed size: write the column as plain lists"

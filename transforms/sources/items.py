@@ -161,13 +161,13 @@ def read(store: Store, piece: ItemSlice) -> pa.Table:
 
 def scan(store: Store, table: str) -> Iterator[pa.RecordBatch]:
     """Reads keys, versions and planned rows of all items of a table, some at a time."""
-    with store.open(table) as stream:
+    with store.open(table) as stream, parquet_files.making_sense_of(store, table):
         yield from pq.ParquetFile(stream).iter_batches(ITEMS_AT_ONCE, columns=["key", "version", ROWS])
 
 
 def key_at(store: Store, table: str, position: int) -> tuple[str, str]:
     """Returns the key and the URI of one item, for a message that names it."""
     group, row = divmod(position, ITEMS_PER_GROUP)
-    with store.open(table) as stream:
+    with store.open(table) as stream, parquet_files.making_sense_of(store, table):
         rows = pq.ParquetFile(stream).read_row_group(group, columns=["key", "uri"])
     return rows["key"][row].as_py(), rows["uri"][row].as_py()

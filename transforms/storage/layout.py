@@ -41,6 +41,11 @@ def abandoned(number: int) -> str:
     return f"{plan_folder(number)}/abandoned.json"
 
 
+def rolled_back(number: int) -> str:
+    """Exists when a rollback published generation `number`, which has no plan then."""
+    return f"{plan_folder(number)}/rolled-back.json"
+
+
 def marker_folder(number: int, stage: str) -> str:
     """The markers of one stage of a run, one a task."""
     return f"{plan_folder(number)}/{stage}"

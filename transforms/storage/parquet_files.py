@@ -4,16 +4,18 @@
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Final, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.records import FileReference, VectorRange
+from transforms.errors import PixdexError
+from transforms.records import FileReference, VectorRange, check_reference
 from transforms.storage import layout
+from transforms.storage.arrow_numbers import numbers_of
 from transforms.storage.store import Store, damaged, missing, sha256_of
 
 _HINTS: Final = get_type_hints(VectorRange)
@@ -21,6 +23,34 @@ _HINTS: Final = get_type_hints(VectorRange)
 READY: Final = pa.struct(
     [(field.name, pa.int64() if _HINTS[field.name] is int else pa.string()) for field in fields(VectorRange)]
 )
+"""The type of the column that says where the vectors of a shard of ready embeddings are."""
+
+FILE: Final = (("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string()))
+"""The columns of a row that names a file of the root."""
+
+_SENSELESS: Final = (
+    pa.ArrowException, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError,
+)  # fmt: skip
+"""What is raised where a file holds other columns, types or values than it was written with."""
+
+
+@contextlib.contextmanager
+def making_sense_of(store: Store, path: str) -> Iterator[None]:
+    """Turns all that a file without sense makes the block raise into the one error that names the file.
+
+    For blocks that do nothing but read: a mistake of their own would be taken for damage.
+
+    Raises:
+        PixdexError: the file is damaged.
+    """
+    try:
+        yield
+    except PixdexError:
+        raise
+    except (*_SENSELESS, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the machine; those of Arrow have no number
+            raise
+        raise damaged(store, path, _first_line(error)) from error
 
 
 def write(table: pa.Table, file: Path) -> None:
@@ -61,12 +91,15 @@ def opened(store: Store, reference: FileReference) -> Iterator[pq.ParquetFile]:
             source = store.open(reference.path)
         if store.size(reference.path) != reference.bytes:
             raise damaged(store, reference.path, f"it should have {reference.bytes} bytes")
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+        with (
+            making_sense_of(store, reference.path),
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
             yield file
     except FileNotFoundError as error:
         raise missing(store, reference.path) from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise damaged(store, reference.path, str(error).splitlines()[0][:200]) from error
+    except OSError as error:
+        raise damaged(store, reference.path, _first_line(error)) from error
 
 
 def read(store: Store, reference: FileReference) -> pa.Table:
@@ -78,3 +111,57 @@ def read(store: Store, reference: FileReference) -> pa.Table:
     store.check(reference)
     with opened(store, reference) as file:
         return file.read()
+
+
+def read_rows(
+    store: Store, reference: FileReference, schema: pa.Schema, may_lack: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Reads the rows of a table, every byte of it checked, and that they are what a row of it is.
+
+    Args:
+        store: the root.
+        reference: the table.
+        schema: its columns. Integers are counts, none of them negative; a row with a `path` names a file by it, `bytes`
+            and `checksum`.
+        may_lack: columns that may be missing, or null in a row.
+
+    Raises:
+        PixdexError: the table is missing or damaged, or refers to a file as none can be.
+    """
+    table = read(store, reference)
+    with making_sense_of(store, reference.path):
+        for column in schema:
+            if column.name in table.column_names:
+                _check_column(table[column.name], column, nullable=column.name in may_lack)
+            elif column.name not in may_lack:
+                raise ValueError(f"it has no column {column.name}")
+        rows: list[dict[str, Any]] = table.to_pylist()
+        for row in rows:
+            if row.get("path") is not None:
+                check_reference(FileReference(row["path"], row["bytes"], row["checksum"]))
+    return rows
+
+
+def _check_column(values: pa.ChunkedArray, column: pa.Field, *, nullable: bool) -> None:
+    if not len(values):
+        return  # of any type, where a table has no rows
+    if values.null_count and not nullable:
+        raise ValueError(f"{column.name} is missing in {values.null_count} rows")
+    if not pa.types.is_null(values.type) and not _is_part(values.type, column.type):
+        raise ValueError(f"{column.name} is {values.type} instead of {column.type}")
+    if pa.types.is_int64(values.type) and not values.null_count and (numbers_of(values) < 0).any():
+        raise ValueError(f"{column.name} is negative in a row")
+
+
+def _is_part(kind: pa.DataType, of: pa.DataType) -> bool:
+    """Tells whether a type is the same as another, or a struct of some of its fields."""
+    if not (pa.types.is_struct(kind) and pa.types.is_struct(of)):
+        return bool(kind == of)
+    places = ((kind.field(place), of.get_field_index(kind.field(place).name)) for place in range(kind.num_fields))
+    return all(place >= 0 and of.field(place).type == field.type for field, place in places)
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines() or ["no more is known"]
+    kind = "" if isinstance(error, pa.ArrowException | OSError) else f"{type(error).__name__}: "
+    return f"{kind}{said[0][:300]}"

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 from transforms.errors import PixdexError
 from transforms.generations import manifest, tables
-from transforms.generations.manifest import SEGMENTS, Generation, Tables, Totals
+from transforms.generations.manifest import PIECES, SEGMENTS, Generation, Tables, Totals
 from transforms.generations.tables import BlockMember, Row
 from transforms.index.lists.format import ID_BYTES
 from transforms.markers import KeysMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker, TrainedIndex
-from transforms.records import FileReference, digest
+from transforms.records import FileReference, check_reference, digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout
@@ -83,7 +83,15 @@ def _merged(run: Run, trained: TrainedIndex) -> _Merged:
 def _pieces(run: Run, trained: TrainedIndex) -> _Merged:
     pieces, path = merged_pieces(run), layout.merged_index(run.generation)
     segments = [tables.piece_row(path, piece) for piece in pieces]
-    index = FileReference(path, sum(piece.bytes for piece in pieces), f"pieces:{digest(segments)}")
+    for row, piece in zip(segments, pieces, strict=True):
+        try:
+            check_reference(tables.file_of(row))
+        except ValueError as error:
+            marker = layout.marker(run.generation, "merge", piece.number)
+            raise PixdexError(
+                f"{run.store.url}/{marker} is damaged ({error}): start again with --abandon-plan"
+            ) from error
+    index = FileReference(path, sum(piece.bytes for piece in pieces), f"{PIECES}:{digest(segments)}")
     entry = trained.code_size + ID_BYTES
     rows, rest = divmod(sum(piece.bytes for piece in pieces if piece.number), entry)
     if rest:

@@ -1,6 +1,5 @@
 """What the tasks of training leave for each other below the run's folder: a file of tensors, and a marker."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -9,14 +8,13 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from transforms.errors import PixdexError
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
 from transforms.markers import ListsMarker
 from transforms.records import FORMAT_VERSION, FileReference
 from transforms.runs import inventory
 from transforms.runs.run import Run, Stage
-from transforms.storage import layout
+from transforms.storage import layout, whole_files
 from transforms.storage.store import Store
 
 Tensors = Mapping[str, NDArray[Any]]  # float32, int64, uint8: the file says which
@@ -84,10 +82,4 @@ def load_tensors(store: Store, file: FileReference) -> Tensors:
     Raises:
         PixdexError: it is missing, or is another than the reference speaks of.
     """
-    data = store.read(file.path)
-    if f"sha256:{hashlib.sha256(data).hexdigest()}" != file.checksum:
-        raise PixdexError(
-            f"{store.url}/{file.path} is damaged, or not the file that was referred to: delete it and run again"
-        )
-    tensors: Tensors = safetensors.numpy.load(data)
-    return tensors
+    return whole_files.read_tensors(store, file)

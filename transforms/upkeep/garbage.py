@@ -24,7 +24,7 @@ from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage import layout
 from transforms.storage.backend import StoredFile
-from transforms.storage.store import Store
+from transforms.storage.store import Store, damaged
 
 FOLDERS: Final = (
     layout.GENERATIONS, layout.PLANS, layout.TABLES, "embeddings", "rejects", "vectors", "trained", "lists", "index",
@@ -149,8 +149,12 @@ def needed_by(run: Run) -> Iterator[str]:
     planned = [file.path for file in store.walk(layout.plan_folder(run.generation))]
     yield from planned
     with ThreadPoolExecutor(_AT_ONCE, "read") as pool:
-        for content in pool.map(store.read, (path for path in planned if path.endswith(".json"))):
-            yield from _paths(msgspec.json.decode(content))
+        records = [path for path in planned if path.endswith(".json")]
+        for path, content in zip(records, pool.map(store.read, records), strict=True):
+            try:
+                yield from _paths(msgspec.json.decode(content))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise damaged(store, path, str(error)) from error
 
 
 def _kept_numbers(store: Store, kept: Sequence[int]) -> set[str]:

@@ -18,7 +18,6 @@ from transforms.index.lists.gather import gather
 from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference
-from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 PART_BYTES: Final = 64 << 20
@@ -55,8 +54,7 @@ def list_files(store: Store, generation: Generation) -> list[FileReference]:
     """Returns the `.ivf` files that a search scans: segments, where the index is kept so, and deltas."""
     merged = []
     if generation.is_segmented:
-        rows = parquet_files.read(store, generation.tables.segments).to_pylist()
-        merged = [tables.file_of(row) for row in rows]
+        merged = [tables.file_of(row) for row in tables.segment_rows(store, generation)]
     return merged + [block.lists for block in tables.blocks_of(store, generation) if not block.merged]
 
 
@@ -97,14 +95,16 @@ def _sizes(store: Store, file: FileReference, layout: TrainedLayout) -> tuple[ND
     """Reads how long the lists of a faiss file are, int64 `(nlist,)`, and where the first begins."""
     head = _LISTS.unpack(_read(store, file.path, layout.head_bytes, _LISTS.size))
     kind, nlist, code_size, form, count = head
-    most = {b"full": nlist, b"sprs": 2 * nlist}.get(form, -1)
-    if (kind, nlist, code_size) != (b"ilar", layout.nlist, layout.code_size) or count > most:
+    is_table = count == nlist if form == b"full" else form == b"sprs" and count <= 2 * nlist and count % 2 == 0
+    if (kind, nlist, code_size) != (b"ilar", layout.nlist, layout.code_size) or not is_table:
         raise PixdexError(f"{file.path} does not have the lists of its trained index")
     start = layout.head_bytes + _LISTS.size
     table = np.frombuffer(_read(store, file.path, start, 8 * count), "<u8").astype(np.int64)
     sizes = np.zeros(layout.nlist, np.int64)
     if form == b"full":
         sizes[:] = table
+    elif ((table[::2] < 0) | (table[::2] >= layout.nlist)).any():
+        raise PixdexError(f"{file.path} has lists that its trained index does not have")
     else:
         sizes[table[::2]] = table[1::2]
     return sizes, start + 8 * count

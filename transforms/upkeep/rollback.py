@@ -22,4 +22,5 @@ def roll_back(store: Store, earlier: Generation) -> Generation:
     again = manifest.seal(replace(earlier, generation=number, next_shard=beginning.next_shard(store)))
     if not store.create(layout.generation(number), encode(again)):
         raise PixdexError(f"{store.url}: generation {number} was published meanwhile: look at it, then run again")
+    store.create(layout.rolled_back(number), b"{}\n")
     return again

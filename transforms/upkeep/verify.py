@@ -11,18 +11,17 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
-
-from xxhash import xxh3_64
+from typing import Final
 
 from transforms.errors import PixdexError
-from transforms.generations import tables
-from transforms.generations.manifest import Generation
+from transforms.generations import merged_index, tables
+from transforms.generations.manifest import PIECES, Generation
+from transforms.generations.merged_index import FileRange
 from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
 from transforms.records import FileReference, digest
 from transforms.shards import ready_files
-from transforms.storage import layout, parquet_files
+from transforms.storage import layout
 from transforms.storage.backend import StoredFile
 from transforms.storage.store import Store
 from transforms.upkeep import garbage, verify_counts, verify_rows
@@ -30,7 +29,6 @@ from transforms.upkeep.report import REBUILD, RENEW, RESTORE, Report
 from transforms.upkeep.verify_counts import Looked, for_each
 
 _READERS: Final = min(8, 2 + (os.cpu_count() or 1))
-_READ_BYTES: Final = 4 << 20
 _DESCRIBED = ("key", "metric", "dim", "nlist", "code_size")
 """What a manifest and `training.json` both say of a trained index."""
 
@@ -80,9 +78,14 @@ def orphans(store: Store, needed: Iterable[str]) -> list[StoredFile]:
 
 def _files(store: Store, generation: Generation, report: Report) -> list[FileReference]:
     """Returns every file that is named with its checksum, tables left out; of a merged file, only its name and size."""
-    by_itself = [file for file in tables.named_in_manifest(generation) if file not in generation.tables.all]
-    whole = (table for table in generation.tables.all if report.is_whole(table))
-    return [*by_itself, *(file for table in whole for file in tables.named_in_table(store, generation, table))]
+    named = [file for file in tables.named_in_manifest(generation) if file not in generation.tables.all]
+    for table in generation.tables.all:
+        if report.is_whole(table):
+            try:
+                named += tables.named_in_table(store, generation, table)
+            except (PixdexError, OSError) as error:
+                report.unreadable(table, error, _way_out(generation, table))
+    return named
 
 
 def _way_out(generation: Generation, file: FileReference) -> str | None:
@@ -102,13 +105,13 @@ def _look_at(store: Store, report: Report, file: FileReference, *, quick: bool, 
             report.damaged(file, f"has {size} bytes instead of {file.bytes}", way_out)
             return
         scheme, _, checksum = file.checksum.partition(":")
-        if quick:
+        if quick or scheme == PIECES:  # whose ranges have checksums of their own
             return
-        if scheme == "sha256" and store.sha256(file.path) != checksum:
-            report.damaged(file, "does not match its checksum, some of its bytes are wrong", way_out)
         if scheme == "xxh3":
             with opened_lists(store, file) as lists:
                 lists.verify()
+        elif scheme != "sha256" or store.sha256(file.path) != checksum:
+            report.damaged(file, "does not match its checksum, some of its bytes are wrong", way_out)
     except FileNotFoundError:
         report.damaged(file, "is missing", way_out)
     except (PixdexError, OSError) as error:
@@ -125,39 +128,32 @@ def _merged_file(
     index, table = generation.index, generation.tables.segments
     if not report.is_whole(table):
         return
-    rows = parquet_files.read(store, table).to_pylist()
+    rows = tables.segment_rows(store, generation)
     scheme = index.checksum.partition(":")[0]
     if index.checksum != f"{scheme}:{digest(rows)}":
         report.found(table.path, "does not list the ranges of the merged index that the generation names")
-    edges = [row["last_list"] for row in rows]
-    starts = [row["first_list"] for row in rows]
-    ends = [row["offset"] + row["bytes"] for row in rows]
-    begins = [row["offset"] for row in rows]
-    if (
-        starts != [0, *edges[:-1]]
-        or edges[-1:] != [generation.trained.nlist]
-        or (not generation.is_segmented and (begins != [0, *ends[:-1]] or ends[-1:] != [index.bytes]))
-    ):
+    parts = [merged_index.range_of(row) for row in rows]
+    if generation.is_segmented:
+        edges = [part.last_list for part in parts]
+        is_all = [part.first_list for part in parts] == [0, *edges[:-1]] and edges[-1:] == [generation.trained.nlist]
+    else:
+        is_all = merged_index.are_whole(parts, generation.trained.nlist, index.bytes)
+    if not is_all:
         report.found(table.path, "has ranges that leave a gap, or overlap, or are not as many as there are lists")
     if not generation.is_segmented and not quick and report.is_whole(index):
-        for_each(pool, rows, lambda row: _look_at_range(store, report, index, row))
+        for_each(pool, parts, lambda part: _look_at_range(store, report, index, part))
 
 
-def _look_at_range(store: Store, report: Report, index: FileReference, row: dict[str, Any]) -> None:
+def _look_at_range(store: Store, report: Report, index: FileReference, part: FileRange) -> None:
     """Compares a range of the merged file with its checksum."""
-    hasher, left = xxh3_64(), row["bytes"]
     try:
         with store.open_ranges(index.path) as stream:
-            stream.seek(row["offset"])
-            while left and (part := stream.read(min(left, _READ_BYTES))):
-                hasher.update(part)
-                left -= len(part)
+            checksum = merged_index.checksum_of(stream, part.offset, part.bytes)
     except (PixdexError, OSError) as error:
         report.unreadable(index, error)
         return
-    if row["checksum"] != f"xxh3:{hasher.hexdigest()}":
-        where = f"{row['offset']}..{row['offset'] + row['bytes'] - 1}"
-        report.damaged(index, f"does not match its checksum, of bytes {where} some are wrong")
+    if part.checksum != checksum:
+        report.damaged(index, f"does not match its checksum, of {part} some are wrong")
 
 
 def _trained(store: Store, generation: Generation, report: Report) -> None:

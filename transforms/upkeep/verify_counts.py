@@ -45,27 +45,22 @@ class Looked:
     @classmethod
     def at(cls, store: Store, generation: Generation, report: Report) -> "Looked":
         """Reads the tables, which must be whole, and the tombstones."""
-
-        def rows(table: FileReference | None) -> list[dict[str, Any]]:
-            return [] if table is None else list(parquet_files.read(store, table).to_pylist())
-
-        listed = generation.tables
         blocks = [
             # A root of before there were deltas does not say what is merged: all is.
             BlockMember(tables.file_of(row), row["rows"], row["first_shard"], row["last_shard"], merged)
-            for row in rows(listed.blocks)
+            for row in tables.block_rows(store, generation)
             for merged in (row.get("merged", True),)
         ]
-        files = rows(listed.tombstones)
+        files = tables.tombstone_rows(store, generation)
         return cls(
             store=store,
             generation=generation,
             report=report,
             shards=tables.shards_of(store, generation),
             blocks=blocks,
-            segments=rows(listed.segments),
-            rejects=rows(listed.rejects),
-            keys=rows(listed.keys),
+            segments=tables.segment_rows(store, generation),
+            rejects=tables.reject_rows(store, generation),
+            keys=tables.key_rows(store, generation),
             tombstones=files,
             dead=_dead(store, report, list(map(tables.file_of, files))),
         )

@@ -43,7 +43,12 @@ def _alive(looked: Looked) -> dict[int, NDArray[np.uint8]] | None:
         if shard.ready is not None and (file := rejects.get(shard.shard)) is not None:
             if not looked.report.is_whole(file):
                 return None
-            bits &= ~_bits_of(_rejected_rows(looked.store, file, shard), len(bits))
+            try:
+                rejected = _rejected_rows(looked.store, file, shard)
+            except PixdexError as error:
+                looked.report.unreadable(file, error)
+                return None
+            bits &= ~_bits_of(rejected, len(bits))
         if shard.shard in buried:
             bits &= ~buried[shard.shard][: len(bits)]
         alive[shard.shard] = bits
@@ -53,8 +58,12 @@ def _alive(looked: Looked) -> dict[int, NDArray[np.uint8]] | None:
 def _rejected_rows(store: Store, file: FileReference, shard: ShardMarker) -> NDArray[np.int64]:
     """The rows of a shard of ready embeddings that were rejected, which keep their place."""
     assert shard.ready is not None
-    keys = parquet_files.read(store, file)["key"].to_pylist()
-    return np.array([int(key.rpartition("#")[2]) - shard.ready.start for key in keys], np.int64)
+    table = parquet_files.read(store, file)
+    with parquet_files.making_sense_of(store, file.path):
+        rows = [int(key.rpartition("#")[2]) - shard.ready.start for key in table["key"].to_pylist()]
+        if rows and not 0 <= min(rows) <= max(rows) < shard.numbered_rows:
+            raise ValueError(f"it names rows {min(rows)} to {max(rows)} of {shard.numbered_rows}")
+    return np.array(rows, np.int64)
 
 
 def _bits_of(rows: NDArray[np.int64], length: int) -> NDArray[np.uint8]:

@@ -219,7 +219,7 @@ def commit_plan(root: str, partitions: int) -> None:
     """Plans the run of a root that has begun, as its workers would."""
     run = beginning.unfinished(Store.at(root))
     assert run is not None
-    table = FileReference("items.parquet", 1, "sha256:0")
+    table = FileReference("items.parquet", 1, f"sha256:{0:064}")
     cut = [Partition(shard, shard // 64, (ItemSlice(table, 0, 65536),), 65536, 65536) for shard in range(partitions)]
     plan = Plan(
         generation=run.generation,

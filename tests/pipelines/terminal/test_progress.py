@@ -30,7 +30,7 @@ def finish(run: Run, *stages: Stage, at: float = 0.0) -> None:
 
 
 def plan(run: Run) -> None:
-    table = FileReference("plans/000001/partitions.parquet", 1, "sha256:0")
+    table = FileReference("plans/000001/partitions.parquet", 1, f"sha256:{0:064}")
     run.store.commit(layout.plan(1), Plan(1, "0" * 64, table, 0, 4, 2, 10, 10, "IVF1,Flat"))
 
 

@@ -28,7 +28,7 @@ LISTINGS = st.lists(
     st.tuples(st.integers(0, 2), st.lists(CHUNK, max_size=40)), min_size=1, max_size=6
 ).map(
     lambda found: [
-        Listing(source, f"c{number}", FileReference(f"t{number}", number, "sha256:0"), tuple(chunks))
+        Listing(source, f"c{number}", FileReference(f"t{number}", number, f"sha256:{0:064}"), tuple(chunks))
         for number, (source, chunks) in enumerate(found)
     ]
 )  # fmt: skip
@@ -70,7 +70,7 @@ def test_counts_add_up_and_shards_are_numbered_on(listings: list[Listing], first
 
 @given(st.lists(st.integers(1, 1024), min_size=1, max_size=300), st.sampled_from([1, 16, 20_000]))
 def test_blocks_are_consecutive_and_within_their_limit(chunks: list[int], nlist: int) -> None:
-    listing = Listing(0, "c", FileReference("t", 1, "sha256:0"), tuple((rows, rows) for rows in chunks))
+    listing = Listing(0, "c", FileReference("t", 1, f"sha256:{0:064}"), tuple((rows, rows) for rows in chunks))
     with pytest.MonkeyPatch.context() as patched:  # small numbers make many blocks
         patched.setattr("transforms.runs.partitions.MIN_PARTITION_ROWS", 1024)
         patched.setattr("transforms.runs.partitions.ROWS_PER_SHARD", 1024)
@@ -102,14 +102,16 @@ def test_a_block_has_eight_rows_a_list_unless_a_worker_could_not_hold_it(rows: i
 
 def test_folders_go_in_the_order_of_a_walk_wherever_a_tree_was_divided() -> None:
     names = ["/p", "/p/a", "/p/a/x/", "/p/a b/", "/p/b/"]
-    listings = [Listing(0, name, FileReference(name, 1, "sha256:0"), ((1, 1),)) for name in reversed(names)]
+    listings = [Listing(0, name, FileReference(name, 1, f"sha256:{0:064}"), ((1, 1),)) for name in reversed(names)]
 
     (partition,) = cut(listings, 0, 65_536)
     assert [piece.table.path for piece in partition.slices] == names
 
 
 def test_small_containers_share_a_shard() -> None:
-    listings = [Listing(0, f"c{number}", FileReference(f"t{number}", 1, "sha256:0"), ((1, 1),)) for number in range(9)]
+    listings = [
+        Listing(0, f"c{number}", FileReference(f"t{number}", 1, f"sha256:{0:064}"), ((1, 1),)) for number in range(9)
+    ]
 
     (partition,) = cut(listings, 5, 65_536)
     assert (partition.shard, partition.items, len(partition.slices)) == (5, 9, 9)

@@ -295,7 +295,9 @@ def test_a_table_that_is_too_large_to_copy_is_done_without(tmp_path: Path, monke
 def test_a_table_of_blocks_without_the_column_or_without_a_word_has_no_deltas(tmp_path: Path) -> None:
     store = make_root(tmp_path, fan("k", [1, 2, 3]))
     generation = open_generation(store)
-    for table in (pa.table({"block": [0], "rows": [3]}), pa.table({"block": [0], "rows": [3], "merged": [None]})):
+    named = {"path": ["lists/block.ivf"], "bytes": [1], "checksum": [f"xxh3:{0:016}"]}
+    before = pa.table({"block": [0], "rows": [3], "first_shard": [0], "last_shard": [0], **named})
+    for table in (before, before.append_column("merged", pa.array([None]))):
         blocks = parquet_files.write_table(store, table)
         old = replace(generation, tables=replace(generation.tables, blocks=blocks))
         assert deltas.delta_files(store, old) == []

@@ -9,11 +9,10 @@ import faiss
 import numpy as np
 import pytest
 
-from tests.roots import Row, make_root, unit
+from tests.roots import Row, make_root, unit, write_merged
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
-from transforms.records import FileReference
 from transforms.search.open_index import open_index
 from transforms.storage.store import Store
 
@@ -33,13 +32,14 @@ def root_of(tmp_path: Path, key: str) -> tuple[Store, Generation, Any]:
     index.train(vectors)
     index.add_with_ids(vectors, np.arange(ROWS) * 3)
     faiss.extract_index_ivf(index).nprobe = 8
-    file = store.local_path(generation.index.path)
-    faiss.write_index(index, str(file))
+    inner = faiss.extract_index_ivf(index)
+    merged, segments = write_merged(store, index)
     return store, replace(
         generation,
-        index=FileReference(generation.index.path, file.stat().st_size, "pieces:0"),
+        index=merged,
+        tables=replace(generation.tables, segments=segments),
         totals=replace(generation.totals, vectors=ROWS),
-        trained=replace(generation.trained, key=key, dim=DIM),
+        trained=replace(generation.trained, key=key, dim=DIM, nlist=inner.nlist, code_size=inner.code_size),
     ), index  # fmt: skip
 
 

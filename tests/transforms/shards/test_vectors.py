@@ -25,7 +25,7 @@ ENCODER = EncoderSettings("none", "0" * 64, DIM, ())
 
 def register(root: Path, ready: VectorRange, shard: int = 3, encoder: EncoderSettings = ENCODER) -> ShardMarker:
     run = begin(root, Source("vectors", ready.uri), encoder=encoder)
-    partitions = FileReference("none", 0, "none:")
+    partitions = FileReference("none", 0, f"sha256:{0:064}")
     run.store.commit(layout.plan(run.generation), Plan(run.generation, "r", partitions, shard, 1, 1, 9, 9, "IVF1,Flat"))
     rows = ready.stop - ready.start
     return registering.register(run, Partition(shard, 0, (), rows, rows, ready))

@@ -39,7 +39,9 @@ def ready_run(folder: Path, threads: int = 1) -> tuple[Run, list[ShardMarker], O
     run = beginning.begin(store, Request((Source("vectors", f"file://{file}"),), encoder, IndexSettings()))
     small = small_training.train(store, "PCA12,IVF16,SQ8", "ip", as_indexed(vectors[8000:], normalize=True))
     store.commit(layout.marker(run.generation, "train", 0), TrainMarker("d", small.trained))
-    plan = Plan(run.generation, "r", FileReference("none", 0, "none:"), 4, 2, 1, 9000, 9000, "PCA12,IVF16,SQ8")
+    plan = Plan(
+        run.generation, "r", FileReference("none", 0, f"sha256:{0:064}"), 4, 2, 1, 9000, 9000, "PCA12,IVF16,SQ8"
+    )
     store.commit(layout.plan(run.generation), plan)
     markers = [
         register.register(run, Partition(shard, 0, (), stop - start, stop - start, range_of(file, start, stop)))

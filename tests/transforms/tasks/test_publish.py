@@ -78,7 +78,7 @@ def test_a_merged_index_with_a_part_of_a_vector_is_refused(store: Store) -> None
     plan(run)
     finish(run)
     store.local_path(layout.marker(1, "merge", 1)).unlink()
-    run.commit("merge", 1, PieceMarker(1, "d", 0, 1, 100, 5 * 72 + 1, "xxh3:1"))
+    run.commit("merge", 1, PieceMarker(1, "d", 0, 1, 100, 5 * 72 + 1, f"xxh3:{1:016}"))
     with pytest.raises(PixdexError, match="has 361 bytes of lists, no multiple of the 72 that a vector takes"):
         publish.publish(run)
 

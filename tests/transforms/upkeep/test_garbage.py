@@ -5,10 +5,9 @@ import socket
 import threading
 import time
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from tests.roots import Row, make_root, unit
@@ -19,7 +18,7 @@ from transforms.markers import ListsMarker, ShardMarker
 from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Reindex, Request, Source, encode
 from transforms.runs import beginning
 from transforms.runs.run import Run
-from transforms.storage import layout, parquet_files
+from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.upkeep import garbage as collecting
 from transforms.upkeep.garbage import Garbage, find_garbage
@@ -32,10 +31,7 @@ ROWS = (Row("a", unit(1)), Row("b", unit(2)))
 def store(tmp_path: Path) -> Store:
     """A root of two generations: the second has rows that the first has not."""
     make_root(tmp_path / "root", ROWS)
-    store = make_root(tmp_path / "root", ROWS, (Row("c", unit(3)),), number=2)
-    for number in (1, 2):
-        name_index(store, number)
-    return store
+    return make_root(tmp_path / "root", ROWS, (Row("c", unit(3)),), number=2)
 
 
 def garbage_of(store: Store, keep: int = 1, grace: float = 0, later: float = 1) -> Garbage:
@@ -45,16 +41,6 @@ def garbage_of(store: Store, keep: int = 1, grace: float = 0, later: float = 1) 
 
 def paths(garbage: Garbage) -> set[str]:
     return {file.path for file in garbage.files}
-
-
-def name_index(store: Store, number: int) -> None:
-    """Lets a table name the merged index of a root made by hand, as publishing does."""
-    generation = store.read_record(layout.generation(number), Generation)
-    row = {"first_list": 0, "last_list": 1, "offset": 0, **asdict(generation.index)}
-    segments = parquet_files.write_table(store, pa.Table.from_pylist([row]))
-    changed = replace(generation, tables=replace(generation.tables, segments=segments))
-    store.overwrite(layout.generation(number), encode(changed))
-    store.remove(generation.tables.segments.path)
 
 
 def needed(store: Store, number: int) -> set[str]:
@@ -178,7 +164,7 @@ def test_that_a_run_was_given_up_stays_known_while_its_request_is_too_young_to_g
 def test_of_an_unfinished_run_everything_stays_that_its_markers_name(store: Store) -> None:
     run = begin(store)
     named = [f"{folder}/named" for folder in ("embeddings/0000", "rejects/0000", "lists/f", "tables", "trained/f")]
-    files = [FileReference(path, 1, "sha256:00") for path in named]
+    files = [FileReference(path, 1, f"sha256:{0:064}") for path in named]
     for path in [*named, "embeddings/0000/unnamed", f"{layout.items_folder(3)}/x.parquet"]:
         store.create(path, b"x")
     store.commit(layout.plan(3), Plan(3, "0", files[3], 2, 1, 1, 1, 1, "IVF1,Flat"))
@@ -255,7 +241,7 @@ def test_temporary_files_of_other_hosts_may_go_when_no_run_is_unfinished(store: 
 def test_of_a_run_that_was_given_up_only_its_numbers_stay(store: Store) -> None:
     run = begin(store)
     store.create("embeddings/0000/named", b"x")
-    file = FileReference("embeddings/0000/named", 1, "sha256:00")
+    file = FileReference("embeddings/0000/named", 1, f"sha256:{0:064}")
     store.commit(layout.marker(3, "embed", 2), ShardMarker(2, 1, "", 1, 0, 1, 1, 0, 0, file, None, 0.0))
     beginning.abandon(run)
     assert paths(garbage_of(store, keep=2)) == {"embeddings/0000/named", layout.marker(3, "embed", 2)}

@@ -22,6 +22,7 @@ from transforms.index.lists.format import (
 )
 
 _FIRST_READ: Final = 16 << 10
+_SIZE: Final = np.dtype([("list", "<u8"), ("size", "<u8")])
 _VERIFIED_AT_ONCE: Final = 64 << 20
 
 
@@ -67,7 +68,11 @@ class ListFile:
         self.seal = Seal(self._length, f"{checksum:016x}")
         if seal is not None and seal != self.seal:
             raise self._damaged(f"it is not the file that was referred to ({self.seal} instead of {seal})")
-        nlist, first, stop, code_size, rows, nonempty, sizes_offset, _, low, high, text = FOOTER.unpack_from(footer)
+        nlist, first, stop, code_size, rows, nonempty, sizes_offset, count, low, high, text = FOOTER.unpack_from(footer)
+        if length != FOOTER.size + count * FENCE.itemsize or sizes_offset + nonempty * _SIZE.itemsize != offset:
+            raise self._damaged("its footer contradicts its length")
+        if not (first < stop <= nlist and code_size and text.isascii()):
+            raise self._damaged(f"its footer names lists {first}..{stop - 1} of {nlist}")
         self.nlist: int = nlist
         self.lists = range(first, stop)
         self.code_size: int = code_size
@@ -79,6 +84,10 @@ class ListFile:
         self.fence_offsets: NDArray[np.int64] = np.append(fences["offset"], sizes_offset).astype(np.int64)
         self._size_indexes: NDArray[np.int64] = np.append(fences["size_index"], nonempty).astype(np.int64)
         self._checksums = {what: fences[what].copy() for what in ("bodies", "sizes")}
+        in_order = [self.fence_lists, self.fence_offsets, self._size_indexes]
+        starts = [int(bounds[0]) for bounds in in_order]
+        if starts != [first, len(HEAD), 0] or any((np.diff(bounds) < 0).any() for bounds in in_order):
+            raise self._damaged("its fences are not in order")
 
     def span(self, lists: range) -> int:
         """Bytes of bodies between the fences around `lists`: what `read_into` needs of a buffer."""
@@ -136,8 +145,13 @@ class ListFile:
         raw = np.empty(int(bounds[-1] - bounds[0]) * 16, np.uint8)
         self._fill(table + int(bounds[0]) * 16, raw.data)
         self._check("sizes", first, raw, (bounds - bounds[0]) * 16)
-        pairs = raw.view("<u8").reshape(-1, 2).astype(np.int64)
-        return ListSizes(pairs[:, 0].copy(), pairs[:, 1].copy())
+        pairs = raw.view(_SIZE)
+        list_nos, sizes = pairs["list"].astype(np.int64), pairs["size"].astype(np.int64)
+        low, high = int(self.fence_lists[first]), int(self.fence_lists[stop])
+        outside = (list_nos < low) | (list_nos >= high) | (sizes <= 0)
+        if outside.any() or (np.diff(list_nos) <= 0).any():
+            raise self._damaged(f"its lists {low}..{high - 1} are not those between its fences, in order")
+        return ListSizes(list_nos, sizes)
 
     def _check(self, what: str, first: int, data: NDArray[np.uint8], bounds: NDArray[np.int64]) -> None:
         view, edges = data.data, bounds.tolist()

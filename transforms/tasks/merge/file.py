@@ -103,6 +103,7 @@ def finish_merge(run: Run) -> None:
             sizes = merged_sizes(inputs.over(range(described.nlist)))
         with _opened_temporary(run) as out:
             if out is not None:
+                run.store.check(run.trained().trained.index)  # what is copied now is sealed, right or wrong
                 with run.store.local_path(run.trained().trained.index.path).open("rb") as trained:
                     size = write_head(trained, out, described, sizes)
                 atomic.flush(out)

@@ -202,7 +202,45 @@ def test_the_local_copy_is_made_once_and_again_when_it_was_cut(far: Run) -> None
     assert materialise(far.store, generation).stat().st_ino == inode
     file.write_bytes(whole[:-1])
     assert materialise(far.store, generation).read_bytes() == whole
-    assert sorted(path.name for path in file.parent.iterdir()) == ["bytes", "index.faiss"]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["index.faiss", "ranges.json"]
+
+
+def test_a_local_copy_with_a_wrong_byte_is_made_again_in_its_lists_when_they_are_checked(far: Run) -> None:
+    generation = publish(far)
+    file = materialise(far.store, generation)
+    whole = file.read_bytes()
+    for place, checks in ((0, (False, True)), (len(whole) - 1, (True,))):
+        for check in checks:
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            assert materialise(far.store, generation, check=check).read_bytes() == whole
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert materialise(far.store, generation).read_bytes() != whole
+    file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("about", [b"{}", b"", b"\xff", b'{"ranges": [], "format_version": 2}', None])
+def test_a_local_copy_of_which_nothing_is_known_is_made_again(far: Run, about: bytes | None) -> None:
+    """As one of before there were checksums is."""
+    generation = publish(far)
+    file = materialise(far.store, generation)
+    inode, whole, record = file.stat().st_ino, file.read_bytes(), file.with_name("ranges.json")
+    if about is None:
+        record.unlink()
+    else:
+        record.write_bytes(about)
+    assert materialise(far.store, generation).stat().st_ino != inode
+    assert file.read_bytes() == whole
+
+
+def test_a_damaged_trained_index_makes_no_local_copy(far: Run) -> None:
+    generation = publish(far)
+    path = generation.trained.index.path
+    data = bytearray(far.store.read(path))
+    data[60] ^= 1
+    far.store.overwrite(path, bytes(data))
+    with pytest.raises(PixdexError, match=r"index\.faiss is damaged \(it does not match its checksum\)"):
+        open_index(far.store, generation)
+    assert not [path for path in cache_folder().rglob("*") if path.is_file()]
 
 
 def test_a_new_copy_removes_the_others_of_its_root_and_no_more(far: Run) -> None:

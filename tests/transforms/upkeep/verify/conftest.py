@@ -13,7 +13,7 @@ from transforms.generations.manifest import Generation
 from transforms.storage.store import Store
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root of a build and a night: with a delta of two rows, tombstones and rejects."""
     folder = tmp_path_factory.mktemp("built")
