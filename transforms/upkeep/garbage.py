@@ -32,7 +32,7 @@ FOLDERS: Final = (
 )  # fmt: skip
 """Where a root keeps its own; nothing else is looked at."""
 
-_NUMBERS: Final = ("request.json", "plan.json", "abandoned.json", "stages/publish.json")
+_NUMBERS: Final = ("request.json", "plan.json", "abandoned.json", "stages/publish.json", "rolled-back.json")
 """Of a run: they keep its numbers from being used again, and say whether it was published."""
 
 _INDEX: Final = "index"
