@@ -42,7 +42,7 @@ from transforms.tasks.listing import Beside, BucketRecords, Lister, SkippableFil
 from transforms.tasks.plan import commit_plan
 
 SHARDS = 2
-NOTHING = FileReference("nothing", 1, "sha256:00")
+NOTHING = FileReference("nothing", 1, f"sha256:{0:064}")
 
 
 def begin_night(root: Path, reindex: Reindex | None = None) -> Run:

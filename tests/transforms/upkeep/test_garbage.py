@@ -115,7 +115,7 @@ def test_of_the_run_of_a_generation_that_stays_its_numbers_stay_and_of_others_no
 def given_up(store: Store, first_shard: int, shards: int) -> Run:
     """A run that was planned, and given up."""
     run = begin(store)
-    table = FileReference("tables/p", 1, "sha256:00")
+    table = FileReference("tables/p", 1, f"sha256:{0:064}")
     store.commit(
         layout.plan(run.generation), Plan(run.generation, "0", table, first_shard, shards, 1, 1, 1, "IVF1,Flat")
     )

@@ -41,7 +41,7 @@ def night(folder: Path, items: int, rejected: int, changes: Changes) -> Run:
     """A reindex that embedded so many items, as its records say."""
     request = Request((Source("images", "file:///pictures"),), SETTINGS, IndexSettings(), reindex=Reindex(1))
     run = beginning.begin(Store.at(str(folder / "root")), request)
-    table = FileReference("p", 1, "sha256:00")
+    table = FileReference("p", 1, f"sha256:{0:064}")
     run.store.commit(layout.plan(1), Plan(1, "r", table, 0, 1, 1, items, items, "IVF1,Flat", changes=changes))
     run.commit("embed", 0, ShardMarker(0, 0, "", items, rejected, items - rejected, 0, 0, 0, None, None, 0.0))
     return run
