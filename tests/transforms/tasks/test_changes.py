@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 from tests.examples import dear
 from tests.transforms import nights
-from transforms.errors import UsageError
+from transforms.errors import PixdexError, UsageError
 from transforms.records import Changes, Reindex, Source
 from transforms.runs import partitions
 from transforms.storage import layout
 from transforms.storage.store import Store
+from transforms.tasks import losses
 
 Keys = dict[str, dict[str, str]]
 """By source: the version of every key."""
@@ -178,6 +179,30 @@ def test_a_retried_reject_is_counted_once_and_nothing_else_is(tmp_path: Path) ->
     state.write(tmp_path / "data")
     plan = nights.plan(nights.begin_night(tmp_path / "root", Reindex(1, retry=())))
     assert plan.changes == Changes(0, 0, 0, 2, 0, 3)
+
+
+def test_of_very_many_gone_items_some_are_asked_of_which_source_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "ASKED", 20)
+    State(first={f"p{number}": 1 for number in range(60)}, second={"a": 1, "b": 1}).write(tmp_path / "data")
+    nights.publish(tmp_path / "root", sources(tmp_path / "data"), is_bad)
+    State(first={"p0": 1}, second={"a": 1, "b": 1}).write(tmp_path / "data")
+    with pytest.raises(UsageError, match=r"/first lost [3-8]\d of the "):
+        nights.plan(nights.begin_night(tmp_path / "root"), 0.5)
+
+
+def test_a_night_that_repairs_asks_nothing_of_a_damaged_shard(tmp_path: Path) -> None:
+    State(first={f"p{number}": 1 for number in range(9)}, second={"a": 1, "b": 1}).write(tmp_path / "data")
+    markers = nights.publish(tmp_path / "root", sources(tmp_path / "data"), is_bad)
+    State(first={"p0": 1}, second={"a": 1, "b": 1}).write(tmp_path / "data")
+    for marker in markers:
+        assert marker.embeddings is not None
+        (tmp_path / "root" / marker.embeddings.path).write_bytes(b"damaged")
+    with pytest.raises(PixdexError, match="damaged"):
+        nights.plan(nights.begin_night(tmp_path / "root"), 0.5)
+    plan = nights.plan(nights.begin_night(tmp_path / "root", Reindex(1, repair=True)), 0.5)
+    assert plan.changes is not None and plan.changes.gone == 8
 
 
 # --- ready embeddings ---
