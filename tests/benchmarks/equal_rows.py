@@ -7,8 +7,8 @@ Of random vectors a share is replaced by one row, as a crawl's "no picture" tile
 `pixdex build`, and by faiss in memory with its own settings: the same key, the same number of lists probed. Shown are
 the centroids that are equal to others, the lists that are empty, and recall@10 of 500 queries at each distance from the
 row and of 500 from elsewhere: the share of results that are no farther than the exact tenth, whichever of equals they
-are. Elsewhere pixdex and faiss differ as they do without equal rows (`--shares 0`). With --noise the replaced rows
-differ by so much (of the length of a vector) in every component, as float16 makes them. Some minutes on two cores.
+are. `--shares 0` says what the two differ by without equal rows. With --noise the replaced rows differ by so much, as
+float16 or another batch makes them. Some minutes on two cores.
 """
 
 import argparse
