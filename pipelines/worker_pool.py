@@ -11,7 +11,11 @@ and jobs find it with
 A pool is asked for workers by the runner and starts each as a process of this very Python. It refuses to start when
 that Python cannot import what workers need, and says to the runner when a worker died before it was ready, or cannot
 reach the runner: the job fails in seconds, where it would wait for a worker that never comes. A worker ends with its
-pool, even if the pool is killed. Whoever can reach the port can have code run here, so it listens on localhost only.
+pool, even if the pool is killed.
+
+There is no password: whoever can open a connection to the port can have code run here, as the user of the pool. So it
+listens on localhost only, and is worth the trust that every user and every process of this machine, or pod, is worth:
+give it a machine, a container or a pod of its own, and a user that may do no more than the root and the sources need.
 """
 
 import argparse

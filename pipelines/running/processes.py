@@ -1,8 +1,8 @@
-"""Workers of Beam's in-process runner that are processes of their own, here or in a worker pool.
+"""Workers of Beam's in-process runner that are processes of their own, here or in a worker pool of this machine.
 
 Beam's own processes (`--direct_running_mode=multi_processing`) are started by a command line that a space in the path
 of this Python breaks, and when a worker dies, a job waits for it for ever. These are started as those of a worker pool
-are, and the death of one is an error that says how it died.
+are, and the death of one is an error that says how it died. Nobody else can reach what they are sent (`loopback`).
 """
 
 import contextlib
@@ -16,11 +16,14 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.transforms import environments
 from google.protobuf import json_format
 
+from pipelines.running import loopback
 from pipelines.running.worker_process import Worker, spelled
 from transforms.errors import PixdexError
 
 _URN: Final = "pixdex:env:process:v1"
 _SECONDS_BETWEEN_LOOKS: Final = 0.5
+
+loopback.keep(worker_handlers)
 
 
 @environments.Environment.register_urn(_URN, bytes)
@@ -142,7 +145,11 @@ class ProcessHandler(_Watched):
     common_urns.environments.EXTERNAL.urn, beam_runner_api_pb2.ExternalPayload
 )
 class PoolHandler(_Watched, worker_handlers.ExternalWorkerHandler):
-    """Has a pool start the worker."""
+    """Has a pool start the worker; a pool is on this machine, and so it is told of no other address."""
+
+    def host_from_worker(self) -> str:
+        """Where a worker finds the runner."""
+        return "localhost"
 
 
 def _failed(instruction: str, error: str) -> beam_fn_api_pb2.InstructionResponse:

@@ -11,13 +11,17 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     TestOptions,
 )
+from apache_beam.runners.portability import abstract_job_service, local_job_service
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, PipelineState, create_runner
+from apache_beam.runners.worker import worker_pool_main
 
-from pipelines.running import dataflow, preflight
+from pipelines.running import dataflow, loopback, preflight
 from pipelines.running.processes import ProcessEnvironment
 from pipelines.terminal import console
 from transforms.errors import PixdexError, UsageError
+
+loopback.keep(abstract_job_service, local_job_service, worker_pool_main)
 
 IN_PROCESS = ("direct", "fnapi")
 """Names of the in-process runner, with or without `Runner`, in any case; Beam's own would download a binary first."""

@@ -6,8 +6,10 @@ A newer minor release may do without any of it: before the bound is raised, this
 import importlib
 import inspect
 from operator import attrgetter
+from pathlib import Path
 from typing import Final
 
+import apache_beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import ControlConnection, GrpcWorkerHandler
 from apache_beam.runners.worker.data_plane import _GrpcDataChannel
@@ -19,6 +21,7 @@ PORTABILITY: Final = "apache_beam.runners.portability"
 OPTIONS: Final = "apache_beam.options.pipeline_options"
 PROCESSES: Final = "pipelines/running/processes.py"
 PREFLIGHT: Final = "pipelines/running/preflight.py"
+LOOPBACK: Final = "pipelines/running/loopback.py"
 
 FUNCTIONS: Final = [
     (PROCESSES, f"{HANDLERS}:ControlConnection._read", ["self"]),
@@ -61,6 +64,11 @@ FUNCTIONS: Final = [
 """Who needs it, what it is, and its parameters."""
 
 CONSTANTS: Final = [
+    (LOOPBACK, f"{HANDLERS}:grpc"),
+    (LOOPBACK, f"{PORTABILITY}.abstract_job_service:grpc"),
+    (LOOPBACK, f"{PORTABILITY}.local_job_service:grpc"),
+    (LOOPBACK, "apache_beam.runners.worker.worker_pool_main:grpc"),
+    (PROCESSES, f"{HANDLERS}:ExternalWorkerHandler.host_from_worker"),
     (PROCESSES, f"{HANDLERS}:BeamFnControlServicer._DONE_MARKER"),
     (PREFLIGHT, f"{PORTABILITY}.flink_runner:MAGIC_HOST_NAMES"),
     (PREFLIGHT, f"{OPTIONS}:FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS"),
@@ -103,6 +111,20 @@ def test_what_is_replaced_is_what_beam_calls() -> None:
     assert "_read_thread" in ControlConnection.set_input.__code__.co_names
     started_later = [each for each in _GrpcDataChannel.set_inputs.__code__.co_consts if inspect.iscode(each)]
     assert any("_read_inputs" in code.co_names for code in started_later)
+
+
+def test_no_other_module_of_beam_opens_servers_in_a_launcher() -> None:
+    """Those that do listen on every address of the machine unless they are kept from it."""
+    folder = Path(apache_beam.__file__).parent / "runners"
+    opening = {file.stem for file in folder.rglob("*.py") if "grpc.server(" in file.read_text(encoding="utf-8")}
+    tests = {name for name in opening if name.endswith("_test")}
+    expansion = {"expansion_service_main"}  # a program of its own, for other languages
+    assert opening - tests - expansion == {
+        "worker_handlers",
+        "abstract_job_service",
+        "local_job_service",
+        "worker_pool_main",
+    }
 
 
 def test_a_member_that_is_gone_is_named() -> None:
