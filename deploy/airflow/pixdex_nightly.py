@@ -34,6 +34,7 @@ def pixdex(task_id: str, command: tuple[str, ...]) -> KubernetesPodOperator:
         task_id=task_id,
         name=f"pixdex-{task_id}",
         namespace="pixdex",
+        labels={"app.kubernetes.io/name": "pixdex-submitter"},  # kubernetes/network.yaml lets it reach the job server
         image="pixdex:0.1.0",
         cmds=[program],
         arguments=arguments,

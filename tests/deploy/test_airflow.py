@@ -64,6 +64,12 @@ def test_the_dag_reports_on_the_root_that_it_writes() -> None:
     assert commands.parsed(COMMANDS["REPORT"]).options.root == commands.parsed(COMMANDS["NIGHTLY"]).options.root
 
 
+def test_its_pods_have_the_name_that_the_job_server_lets_in() -> None:
+    template = of_the_cron_job().manifest.content["spec"]["jobTemplate"]["spec"]["template"]
+    (name,) = template["metadata"]["labels"].items()
+    assert f'labels={{"{name[0]}": "{name[1]}"}}' in DAG.read_text()
+
+
 def test_an_unknown_flag_in_the_dag_would_be_found() -> None:
     wrong = commands_in(DAG.read_text().replace("--worker-memory=", "--worker-memry="))
     with pytest.raises(Exception, match="unknown flag --worker-memry, did you mean --worker-memory"):
@@ -155,3 +161,4 @@ def test_a_task_starts_the_pod_that_the_cron_job_starts(seen_by_airflow: Any, ta
     for field in ("resources", "volumeMounts"):
         assert container[field] == expected.content[field]
     assert pod["spec"]["volumes"] == expected.pod["volumes"]
+    assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == "pixdex-submitter"

@@ -130,6 +130,95 @@ def test_the_kustomization_renames_the_image_everywhere(tmp_path: Path) -> None:
     assert images == {f"team/pixdex:{versions.of_pixdex()}"}
 
 
+# Who reaches whom.
+
+SUBMITTER, SERVER = "pixdex-submitter", "pixdex-job-server"
+JOB_MANAGER, TASK_MANAGER = "pixdex-jobmanager", "pixdex-taskmanager"
+OPERATOR, STRANGER = "flink-kubernetes-operator", "somebody"
+EVERYBODY = [
+    *((name, "pixdex") for name in (SUBMITTER, SERVER, JOB_MANAGER, TASK_MANAGER, STRANGER)),
+    *((name, "default") for name in (SUBMITTER, SERVER, JOB_MANAGER, TASK_MANAGER, OPERATOR, STRANGER)),
+    (OPERATOR, "elsewhere"),
+]
+
+
+def labels(name: str) -> dict[str, str]:
+    return {"app.kubernetes.io/name": name}
+
+
+def selects(selector: dict[str, Any], of_it: dict[str, str]) -> bool:
+    """Whether a selector of Kubernetes means what has these labels."""
+    listed = all(each["operator"] == "In" and of_it.get(each["key"]) in each["values"]
+                 for each in selector.get("matchExpressions", []))  # fmt: skip
+    return listed and selector.get("matchLabels", {}).items() <= of_it.items()
+
+
+def lets_in(rule: dict[str, Any], name: str, namespace: str, port: int) -> bool:
+    """Whether a rule lets a pod of a namespace in, at a port."""
+    if port not in [each["port"] for each in rule.get("ports", [{"port": port}])]:
+        return False
+    return any(
+        selects(each["podSelector"], labels(name))
+        and (
+            selects(each["namespaceSelector"], {"kubernetes.io/metadata.name": namespace})
+            if "namespaceSelector" in each
+            else namespace == "pixdex"
+        )
+        for each in rule["from"]
+    )
+
+
+def reaching(target: str, port: int) -> set[tuple[str, str]]:
+    """Who reaches a port of a pod, as Kubernetes joins the policies: what any of them lets in is let in."""
+    policies = [each.content["spec"] for each in MANIFESTS if each.kind == "NetworkPolicy"]
+    of_target = [each for each in policies if selects(each["podSelector"], labels(target))]
+    assert of_target and all(each["policyTypes"] == ["Ingress"] for each in of_target)
+    rules = [rule for each in of_target for rule in each.get("ingress", [])]
+    return {who for who in EVERYBODY if any(lets_in(rule, *who, port) for rule in rules)}
+
+
+FLINK = {(JOB_MANAGER, "pixdex"), (TASK_MANAGER, "pixdex")}
+
+
+@pytest.mark.parametrize(
+    ("target", "port", "who"),
+    [
+        (SERVER, 8099, {(SUBMITTER, "pixdex")}),
+        (SERVER, 8098, {(SUBMITTER, "pixdex")}),
+        (SERVER, 22, set()),
+        (JOB_MANAGER, 8081, {(SERVER, "pixdex"), (OPERATOR, "default"), *FLINK}),
+        (JOB_MANAGER, 6123, FLINK),
+        (TASK_MANAGER, 6122, FLINK),
+        (TASK_MANAGER, 50000, FLINK),  # and there it listens on localhost
+        (SUBMITTER, 8099, set()),
+        (STRANGER, 80, set()),
+    ],
+)
+def test_doors_without_a_password_are_reached_by_those_who_need_them(
+    target: str, port: int, who: set[tuple[str, str]]
+) -> None:
+    assert reaching(target, port) == who
+
+
+def test_pods_have_the_names_that_the_policies_go_by() -> None:
+    flink = dict(manifests.flink_pod_templates(manifests.one("FlinkDeployment")))
+    assert {role: each["metadata"]["labels"] for role, each in flink.items()} == {
+        "jobManager": labels(JOB_MANAGER),
+        "taskManager": labels(TASK_MANAGER),
+    }
+    assert manifests.one("Deployment").content["spec"]["template"]["metadata"]["labels"] == labels(SERVER)
+    job, night = manifests.one("Job").content["spec"], manifests.one("CronJob").content["spec"]["jobTemplate"]["spec"]
+    assert [each["template"]["metadata"]["labels"] for each in (job, night)] == [labels(SUBMITTER)] * 2
+
+
+def test_the_doors_are_those_that_the_job_server_and_flink_open() -> None:
+    (server,) = manifests.containers(manifests.one("Deployment"))
+    doors = {each["containerPort"] for each in server.content["ports"]}
+    policies = {each.name: each.content["spec"] for each in MANIFESTS if each.kind == "NetworkPolicy"}
+    assert {each["port"] for each in policies["job-server"]["ingress"][0]["ports"]} == doors
+    assert any(each.endswith(f":{policies['flink-rest']['ingress'][0]['ports'][0]['port']}") for each in server.command)
+
+
 # Rights and resources.
 
 
