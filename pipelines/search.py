@@ -16,7 +16,9 @@ A text or a picture finds pictures where the index has any, else texts; --modali
 once, by its nearest row. Scores are cosines (inner products), higher is nearer, or distances, lower is nearer: squared
 L2, or L1. An index of ready embeddings knows no encoder, so it is searched with --vector. Where the encoder of a root
 is a class of somebody's own (module:Class), texts and pictures are encoded only if --encoder, or
-$PIXDEX_TRUSTED_ENCODERS, names that class, since importing it runs its code.
+$PIXDEX_TRUSTED_ENCODERS, names that class, since importing it runs its code. The page of --html shows pictures that lie
+where the sources of the root do, or that everybody can fetch over the web: those that a root names elsewhere on this
+machine or its network are read only with --trust-uris.
 
 Opening an index looks whether its head, what is not lists, is as it was written; a search maps the lists as they are.
 With --check it reads all of them first, and says which are damaged, as pixdex verify does of everything.
@@ -37,7 +39,7 @@ from numpy.typing import NDArray
 
 from pipelines.terminal import command_line, console, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch
-from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, root_of
+from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST_URIS, root_of
 from pipelines.terminal.text_table import Column
 from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
@@ -46,6 +48,7 @@ from transforms.rejects import Failure, normalised_message
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.storage import uris
+from transforms.storage.outside import FLAG, Outside
 
 if TYPE_CHECKING:
     from pipelines.terminal.result_page import Answer
@@ -104,6 +107,7 @@ OPTIONS: Final = (
         (
             switch("--json", "print one JSON object instead of a table"),
             Flag("--html", "FILE", "also write a page of result pictures"),
+            TRUST_URIS,
         ),
     ),
 )
@@ -119,7 +123,9 @@ def search(argv: Sequence[str]) -> int:
     """Parses, searches and shows."""
     options = command_line.parse("search", __doc__, argv, OPTIONS)
     text = _one_query(options)
-    searcher = Searcher.open(root_of(options), fast_scan=options.fast_scan, check=options.check)
+    searcher = Searcher.open(
+        root_of(options), fast_scan=options.fast_scan, check=options.check, trust_uris=options.trust_uris
+    )
     modality = _modality(searcher, options)
     vector = _query_vector(searcher, options, text)
     hits = searcher.search(vector[None], options.k, options.nprobe, modality)[0]
@@ -128,7 +134,7 @@ def search(argv: Sequence[str]) -> int:
         from pipelines.terminal.result_page import Answer  # noqa: PLC0415 - reads pictures, and only pages show any
 
         answer = Answer(text or options.image or options.vector, hits, options.image and uris.absolute(options.image))
-        write_page(_path("--html", options.html), searcher, [answer])
+        write_page(_path("--html", options.html), searcher, [answer], trust_uris=options.trust_uris)
     if options.json:
         console.show_json({"generation": generation.generation, "results": [asdict(hit) for hit in hits]})
     elif hits:
@@ -237,21 +243,26 @@ def table(hits: Sequence[Hit], width: int | None = None) -> str:
     return text_table.render(columns, list(zip(*cells, strict=True)), width or text_table.terminal_width())
 
 
-def write_page(file: Path, searcher: Searcher, answers: Sequence["Answer"]) -> None:
-    """Writes results as a page of pictures."""
+def write_page(file: Path, searcher: Searcher, answers: Sequence["Answer"], *, trust_uris: bool = False) -> None:
+    """Writes results as a page of pictures; says which of them are not read unless the root's URIs are trusted."""
     from pipelines.terminal import result_page  # noqa: PLC0415 - likewise
 
     generation = searcher.generation
+    outside = Outside.of(generation.request, trusted=trust_uris)
     totals, trained = generation.totals, generation.trained
     normalised = generation.request.encoder.normalize
     result_page.write(
         file,
         answers,
+        outside=outside,
         title="Search results",
         note=f"{totals.embedded:,} items · {totals.vectors:,} vectors · {trained.key} · "
         f"encoder {generation.request.encoder.spec}",
         nearest=_SCORES[trained.metric] if trained.metric != "ip" or not normalised else "cosine",
     )
+    unread = result_page.unread(answers, outside)
+    if unread:
+        console.say(f"{len(unread)} pictures are not read, since {unread[0]}: if you trust the root, say {FLAG}")
 
 
 def _one_query(options: Namespace) -> str:

@@ -14,20 +14,21 @@ not changed is seen by size and time, and they are not read. The last line on st
 """
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
 from pipelines.terminal import command_line, console, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch
-from pipelines.terminal.options import ROOT, root_of
+from pipelines.terminal.options import ROOT, TRUST_URIS, root_of
 from pipelines.terminal.text_table import Column
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.runs import beginning
-from transforms.storage import layout
+from transforms.storage import layout, outside
 from transforms.storage.backend import StoredFile
 from transforms.storage.store import Store
 from transforms.upkeep import garbage
@@ -51,6 +52,7 @@ OPTIONS: Final = (
             Flag("--generation", "G", "which one (default: the current)", positive),
             switch("--quick", "look at sizes, tables and counts, and hash nothing"),
             switch("--json", "print only the JSON object"),
+            TRUST_URIS,
         ),
     ),
 )
@@ -66,7 +68,7 @@ def verify(argv: Sequence[str]) -> int:
     """Parses, looks and says."""
     options = command_line.parse("verify", __doc__, argv, OPTIONS)
     store = root_of(options)
-    number, generation, report = _looked_at(store, options.generation, quick=options.quick)
+    number, generation, report = _looked_at(store, options)
     run = beginning.unfinished(store)
     left, notes = _orphans(store)
     if left:
@@ -102,21 +104,22 @@ def verify(argv: Sequence[str]) -> int:
     return console.FAILED if findings else console.DONE
 
 
-def _looked_at(store: Store, asked: int | None, *, quick: bool) -> tuple[int, Generation | None, Report]:
+def _looked_at(store: Store, options: Namespace) -> tuple[int, Generation | None, Report]:
     """Returns the number of the generation, the generation where its manifest can be read, and what was found."""
-    lost = published.lost(store)
+    asked, lost = options.generation, published.lost(store)
     if lost is not None and (asked == lost or not published.numbers(store)):
         report = Report(store)
         report.found(layout.generation(lost), _LOST, _LOST_WAY)
         return lost, None, report
-    number, generation, report = _looked_at_published(store, asked, quick=quick)
+    number, generation, report = _looked_at_published(store, options)
     if lost is not None and asked is None:
         report.found(layout.generation(lost), _LOST, _LOST_WAY)
     return number, generation, report
 
 
-def _looked_at_published(store: Store, asked: int | None, *, quick: bool) -> tuple[int, Generation | None, Report]:
+def _looked_at_published(store: Store, options: Namespace) -> tuple[int, Generation | None, Report]:
     """Does the same for a generation whose manifest is there."""
+    asked = options.generation
     try:
         generation = open_generation(store, asked)
     except UsageError:
@@ -130,7 +133,9 @@ def _looked_at_published(store: Store, asked: int | None, *, quick: bool) -> tup
         )
         report.found(path, reason_of(error, f"{store.url}/{path}"), way_out)
         return number, None, report
-    return generation.generation, generation, verifying.verify(store, generation, quick=quick)
+    if generation.request.is_ready:
+        outside.check_sources(generation.request, trusted=options.trust_uris)
+    return generation.generation, generation, verifying.verify(store, generation, quick=options.quick)
 
 
 def _table(store: Store, number: int, report: Report, vectors: int, *, quick: bool) -> str:

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UnsafePathError, UsageError, check_path
 
 FORMAT_VERSION = 2
 """Version of every record on storage; a reader refuses a higher one. Since 2 a generation has key tables."""
@@ -179,11 +179,19 @@ class Request:
 
 @dataclass(frozen=True)
 class FileReference:
-    """One file of a root: its path relative to the root, its size, and a checksum `scheme:hex`."""
+    """One file of a root: its path relative to the root, its size, and a checksum `scheme:hex`.
+
+    Raises:
+        UnsafePathError: the path leads out of the root, or is absolute, or is none.
+    """
 
     path: str
     bytes: int
     checksum: str
+
+    def __post_init__(self) -> None:
+        """Looks at the path, wherever a reference comes from."""
+        check_path(self.path)
 
 
 _CHECKSUM: Final = re.compile(r"(?:sha256|pieces|segments):[0-9a-f]{64}|xxh3:[0-9a-f]{16}")
@@ -357,6 +365,7 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
 
     Raises:
         PixdexError: the bytes are not such a record, or a newer version of it, or refer to a file as none can be.
+        UsageError: it names a file that is not plainly one below its root.
     """
     try:
         version = msgspec.json.decode(data, type=_Versioned).format_version
@@ -366,6 +375,8 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
             )
         record = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if isinstance(error.__cause__, UnsafePathError):
+            raise UsageError(f"{name}: {error.__cause__}") from error
         raise PixdexError(
             f"{name} is not a readable {kind.__name__} ({error}): restore it, or use another root"
         ) from error

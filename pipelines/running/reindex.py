@@ -21,7 +21,7 @@ from transforms.records import Reindex, Request
 from transforms.runs import beginning, inventory
 from transforms.runs.run import Run
 from transforms.stages.plan import PlanItems
-from transforms.storage import layout
+from transforms.storage import layout, outside
 from transforms.storage.store import Store
 from transforms.tasks.embed import reject_ratio
 from transforms.tasks.plan import Refusal
@@ -38,6 +38,7 @@ def reindex(line: CommandLine) -> int:
     if published.request.is_ready and options.encoder:
         raise UsageError("--encoder: this root holds ready embeddings, and has none: leave it out")
     trusted.check(published.request.encoder.spec, options.encoder)
+    outside.check_sources(published.request, trusted=options.trust_uris)
     destination.prepare(options.root, published.request.sources)
     if options.dry_run:
         return _show_changes(launch, published, options)

@@ -12,6 +12,7 @@ from pipelines.terminal import flags
 from pipelines.terminal.flags import Flag, Group, positive, ratio, seconds, size, switch, whole
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, Reindex
+from transforms.storage import outside
 from transforms.storage.store import Store
 from transforms.tasks.embed.limits import ItemLimits
 
@@ -219,10 +220,18 @@ CHANGES: Final = Group(
     ),
 )
 
+TRUST_URIS: Final = switch(
+    outside.FLAG,
+    "read what the root names outside of it also at addresses of this machine and its network, and pictures elsewhere "
+    "than its sources",
+)
+
+TRUST: Final = Group("TrustOptions", "Whose root it is", (TRUST_URIS,))
+
 BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, ITEM, RUN)
 """Of `build` and the jobs for its single stages."""
 
-REINDEX: Final = (ROOT, CHANGES, ENCODER_OF_ROOT, ITEM, RUN)
+REINDEX: Final = (ROOT, CHANGES, ENCODER_OF_ROOT, TRUST, ITEM, RUN)
 
 
 def root_of(options: Namespace) -> Store:

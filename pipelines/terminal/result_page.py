@@ -6,7 +6,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from transforms.errors import UsageError
 from transforms.pictures import decode
 from transforms.search.hits import Hit
 from transforms.storage import uris
+from transforms.storage.outside import Outside
 
 _SIDE = 320
 """Pixels of a thumbnail's longer side: sharp at the size shown, also on dense screens."""
@@ -42,12 +43,15 @@ class Answer:
     picture: str | None = None
 
 
-def write(file: Path, answers: Sequence[Answer], *, title: str, note: str, nearest: str = "cosine") -> None:
+def write(
+    file: Path, answers: Sequence[Answer], *, outside: Outside, title: str, note: str, nearest: str = "cosine"
+) -> None:
     """Writes the page, all of it or nothing.
 
     Args:
         file: where to; what is there is replaced.
         answers: queries with their results, in the order shown.
+        outside: which pictures of results may be read. Those of queries are named by who asks, and are read anyhow.
         title, note: heading of the page, and the line below it.
         nearest: what the scores are.
 
@@ -56,7 +60,7 @@ def write(file: Path, answers: Sequence[Answer], *, title: str, note: str, neare
     Raises:
         UsageError: the file cannot be written.
     """
-    data = page(answers, title=title, note=note, nearest=nearest).encode()
+    data = page(answers, outside=outside, title=title, note=note, nearest=nearest).encode()
     try:
         if file.is_dir():
             raise IsADirectoryError(None, "it is a folder")
@@ -75,14 +79,14 @@ def write(file: Path, answers: Sequence[Answer], *, title: str, note: str, neare
         raise UsageError(f"--html {file} cannot be written ({error.strerror or error}): choose another file") from error
 
 
-def page(answers: Sequence[Answer], *, title: str, note: str, nearest: str = "cosine") -> str:
-    """Returns the page; a placeholder stands for a picture that cannot be read, and � for bytes that are no text."""
-    wanted = dict.fromkeys(
-        uri for answer in answers for uri in [answer.picture, *(hit.uri for hit in answer.hits)] if uri is not None
-    )
+def page(answers: Sequence[Answer], *, outside: Outside, title: str, note: str, nearest: str = "cosine") -> str:
+    """Returns the page; a placeholder stands for a picture that is not read, and � for bytes that are no text."""
+    found = dict.fromkeys(hit.uri for answer in answers for hit in answer.hits)
+    asked = dict.fromkeys(answer.picture for answer in answers if answer.picture is not None)
     with ThreadPoolExecutor(_READERS) as pool:
-        thumbnails = dict(zip(wanted, pool.map(_thumbnail, wanted), strict=True))
-    sections = [_Section.of(answer, thumbnails) for answer in answers]
+        tiles = dict(zip(found, pool.map(lambda uri: _Tile.of(uri, outside), found), strict=True))
+        pictures = dict(zip(asked, pool.map(lambda uri: _thumbnail(uri, uris.read), asked), strict=True))
+    sections = [_Section.of(answer, tiles, pictures) for answer in answers]
     text = _template().render(title=title, note=note, nearest=nearest, sections=sections)
     return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
 
@@ -108,10 +112,31 @@ def link(uri: str) -> str | None:
     return f"{protocol}://{quote(path, safe='/:?&=#%@+,;~!$()*[]')}"
 
 
-def _thumbnail(uri: str) -> str | None:
+def unread(answers: Sequence[Answer], outside: Outside) -> list[str]:
+    """Returns a line for each picture of results that is not read, though it may be there, with why that is."""
+    found = dict.fromkeys(hit.uri for answer in answers for hit in answer.hits if hit.modality == "image")
+    with ThreadPoolExecutor(_READERS) as pool:
+        return [f"{uri} {why}" for uri, why in zip(found, pool.map(outside.refusal, found), strict=True) if why]
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A picture of a result, as a data URL, and where a browser opens it; None where it cannot be, or must not."""
+
+    thumbnail: str | None
+    address: str | None
+
+    @classmethod
+    def of(cls, uri: str, outside: Outside) -> "_Tile":
+        if outside.refusal(uri) is not None:
+            return cls(None, None)
+        return cls(_thumbnail(uri, outside.read), link(uri))
+
+
+def _thumbnail(uri: str, read: Callable[[str], bytes]) -> str | None:
     """The picture as a data URL, or None when there is none to be read."""
     try:
-        picture = decode.decode(uris.read(uri), target=_SIDE, mode="pad")
+        picture = decode.decode(read(uri), target=_SIDE, mode="pad")
         picture.thumbnail((_SIDE, _SIDE))
     except Exception:  # noqa: BLE001 - hostile files raise anything; the page shows a placeholder
         return None
@@ -139,13 +164,13 @@ class _Card:
     lines: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, hit: Hit, thumbnail: str | None) -> "_Card":
-        name, caption = label(hit), hit.caption or ""
+    def of(cls, hit: Hit, tile: _Tile) -> "_Card":
+        name, caption, thumbnail = label(hit), hit.caption or "", tile.thumbnail
         is_worded = thumbnail is None and hit.modality != "image"
         lines = [] if is_worded and name == caption else [("name", name)]
         if caption not in ("", name) and not is_worded:
             lines.append(("caption", caption))
-        address = link(hit.uri) if not is_worded else None
+        address = tile.address if not is_worded else None
         return cls(hit, caption or name, is_worded, thumbnail, address, tuple(lines))
 
 
@@ -159,9 +184,9 @@ class _Section:
     cards: tuple[_Card, ...]
 
     @classmethod
-    def of(cls, answer: Answer, thumbnails: dict[str, str | None]) -> "_Section":
-        picture = None if answer.picture is None else thumbnails[answer.picture]
-        cards = tuple(_Card.of(hit, thumbnails[hit.uri]) for hit in answer.hits)
+    def of(cls, answer: Answer, tiles: dict[str, _Tile], pictures: dict[str, str | None]) -> "_Section":
+        picture = None if answer.picture is None else pictures[answer.picture]
+        cards = tuple(_Card.of(hit, tiles[hit.uri]) for hit in answer.hits)
         return cls(answer.query, answer.picture is not None, picture, cards)
 
 

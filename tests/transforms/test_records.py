@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms import records
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.generations.manifest import Generation
 from transforms.markers import ListsMarker, PieceMarker, ShardMarker, StageMarker, TrainMarker
 from transforms.records import (
@@ -43,6 +43,9 @@ def any_of(kind: type[Any]) -> st.SearchStrategy[Any]:
     reference = st.builds(FileReference, texts, st.integers(0, 2**53), digits.map("sha256:{}".format))
     st.register_type_strategy(FileReference, reference)
     st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+    names = st.text("abc0-_.", min_size=1, max_size=8).map(lambda name: f"{name}z")
+    paths = st.lists(names, min_size=1, max_size=3).map("/".join)
+    st.register_type_strategy(FileReference, st.builds(FileReference, path=paths))
     version: dict[str, Any] = {}
     if "format_version" in kind.__dataclass_fields__:
         version["format_version"] = st.just(records.FORMAT_VERSION)
@@ -92,6 +95,29 @@ def test_a_newer_format_is_refused_even_when_its_fields_are_others() -> None:
 def test_damage_is_refused_by_the_name_of_the_file(damaged: bytes) -> None:
     with pytest.raises(PixdexError, match=r"r/embed\.json is not a readable StageMarker .* restore it"):
         decode(damaged, StageMarker, "r/embed.json")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../up", "a/../b", "a/..", "..", ".", "a/./b", "", "/etc/passwd", "a/", "a//b", "file:///a", "s3://b/a",
+        "..\\up", "a\\..\\b", "a\0b", "a\nb", "a\x1b[2J", "a\u202eb", "a\ud800",
+    ],
+)  # fmt: skip
+def test_a_path_that_leads_out_of_the_root_is_refused_with_its_file(path: str) -> None:
+    with pytest.raises(UsageError, match="is no path of a file below a root"):
+        FileReference(path, 7, "sha256:00")
+    marker = json.loads(encode(ListsMarker(3, "d", 10, REFERENCE)))
+    marker["lists"]["path"] = path
+    with pytest.raises(PixdexError, match=r"^r/add\.json[: ]"):
+        decode(json.dumps(marker).encode(), ListsMarker, "r/add.json")
+
+
+@pytest.mark.parametrize(
+    "path", ["tables/0.parquet", "lease.json", "a b/..c/d..", "embeddings/0000/shard-1.parquet", "한"]
+)
+def test_a_path_below_the_root_is_taken(path: str) -> None:
+    assert FileReference(path, 7, "sha256:00").path == path
 
 
 @given(st.binary())

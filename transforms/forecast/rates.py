@@ -1,12 +1,13 @@
 """How fast a machine does what a build is made of: measured by `transforms.forecast.measure`, or of a named machine."""
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
 from transforms.records import FORMAT_VERSION, decode, encode
+from transforms.storage import atomic
 from transforms.storage.cache_folder import cache_folder
+from transforms.storage.scratch import temporary_folder
 
 RateName = Literal[
     "check_bytes",
@@ -145,10 +146,9 @@ def file() -> Path:
 def save(rates: Rates) -> Path:
     """Keeps measured rates for later plans; returns the file."""
     kept = file()
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    part = kept.with_suffix(f".{os.getpid()}")
-    part.write_bytes(encode(rates))
-    part.replace(kept)
+    with temporary_folder(kept.parent) as folder:
+        (folder / kept.name).write_bytes(encode(rates))
+        atomic.replace(folder / kept.name, kept)
     return kept
 
 

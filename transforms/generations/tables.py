@@ -20,11 +20,13 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from transforms.errors import UnsafePathError, UsageError
 from transforms.generations.key_tables import Bucket
 from transforms.generations.manifest import Generation
 from transforms.markers import KeysMarker, ListsMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker
 from transforms.records import FileReference, Plan, VectorRange
 from transforms.storage import parquet_files
+from transforms.storage.outside import Outside
 from transforms.storage.parquet_files import FILE, READY
 from transforms.storage.store import Store, damaged
 
@@ -122,12 +124,16 @@ def shards_of(store: Store, generation: Generation) -> list[ShardMarker]:
     """Returns the shards of a generation in order of their numbers, as the embed stage left them.
 
     Cost: about 10 microseconds a shard, and 1 KB of memory.
+
+    Raises:
+        PixdexError: the table is missing or damaged.
+        UsageError: ready embeddings are not where the sources of the generation are.
     """
     named = {field.name for field in fields(ShardMarker)}
     shards = []
     for row in shard_rows(store, generation):
         counts = {name: value for name, value in row.items() if name in named and name != "ready"}
-        ready = range_of(row)
+        ready = ready_of(store, generation, row)
         embeddings = file_of(row) if row["path"] else None
         shards.append(ShardMarker(**counts, digest="", embeddings=embeddings, rejects=None, seconds=0.0, ready=ready))
     return sorted(shards, key=lambda marker: marker.shard)
@@ -136,6 +142,22 @@ def shards_of(store: Store, generation: Generation) -> list[ShardMarker]:
 def range_of(row: Row) -> VectorRange | None:
     """Returns the ready embeddings that a row of the table of shards stands for, or None."""
     return VectorRange(**row["ready"]) if row.get("ready") else None
+
+
+def ready_of(store: Store, generation: Generation, row: Row) -> VectorRange | None:
+    """Returns the same, of a row of a generation.
+
+    Raises:
+        UsageError: they are not where the sources of the generation are.
+    """
+    ready = range_of(row)
+    if ready is None:
+        return None
+    try:
+        Outside.of_ready(generation.request).check_ready(ready)
+    except UnsafePathError as error:
+        raise UsageError(f"{store.full(generation.tables.shards.path)}: {error}") from error
+    return ready
 
 
 def _shard_row(marker: ShardMarker) -> Row:

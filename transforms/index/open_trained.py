@@ -5,9 +5,9 @@ from functools import cached_property
 from typing import Any
 
 import faiss
-import numpy as np
 
 from transforms.errors import PixdexError
+from transforms.index import faiss_reader
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.encode import Assign, centroids, flat_assign
 from transforms.index.trained import read_training
@@ -77,10 +77,10 @@ def _index(store: Store, trained: TrainedIndex) -> faiss.Index:
     """Reads the file, which faiss believes whatever it says: so its checksum comes first, at 1.2 GB/s."""
     try:
         if store.local is None:
-            data = np.frombuffer(whole_files.read(store, trained.index), np.uint8)
-            return faiss.deserialize_index(data, _FLAGS)
+            data = whole_files.read(store, trained.index)
+            return faiss_reader.from_bytes(data, store.full(trained.index.path), _FLAGS)
         store.check(trained.index)
-        return faiss.read_index(str(store.local_path(trained.index.path)), _FLAGS | faiss.IO_FLAG_MMAP_IFC)
+        return faiss_reader.read(store.local_path(trained.index.path), _FLAGS | faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         why = str(error).strip().splitlines()[-1]
         raise damaged(store, trained.index.path, f"it is no index that faiss can read: {why}") from error

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import re
 import shutil
 import tempfile
 import time
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.generations import merged_index, tables
 from transforms.generations.manifest import Generation
 from transforms.generations.merged_index import FileRange
@@ -27,6 +28,7 @@ from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store, damaged, missing
 
 _MAKING = ".making-"
+_DIGITS = re.compile("[0-9a-f]+")
 _COPIED_AT_ONCE = 16 << 20
 _DEAD_SECONDS = 24 * 3600
 """A copy that was begun so long ago is no longer being made."""
@@ -59,7 +61,8 @@ def materialise(store: Store, generation: Generation, *, check: bool = False) ->
     file, about = folder / "index.faiss", folder / "ranges.json"
     if not _is_whole(file, about, generation, check=check):
         with _aside(folder, generation.index) as aside:
-            (aside / about.name).write_bytes(encode(_write(store, generation, aside / file.name)))
+            with (aside / about.name).open("xb") as stream:
+                stream.write(encode(_write(store, generation, aside / file.name)))
             for whole in (file, about):
                 atomic.replace(aside / whole.name, whole)
         _remove_others(folder)
@@ -76,7 +79,7 @@ def cached_lists(store: Store, generation: Generation, reference: FileReference)
         PixdexError: the cache folder cannot be written, or the delta is missing or damaged.
     """
     folder = _folder(store, generation)
-    file = folder / f"{reference.checksum.partition(':')[2]}-{reference.bytes}.ivf"
+    file = folder / f"{_digest_of(reference)}-{reference.bytes}.ivf"
     if not file.is_file() or file.stat().st_size != reference.bytes:
         with _aside(folder, reference) as aside:
             _copy(store, reference, aside / file.name)
@@ -87,7 +90,19 @@ def cached_lists(store: Store, generation: Generation, reference: FileReference)
 
 def _folder(store: Store, generation: Generation) -> Path:
     root = cache_folder() / hashlib.sha256(store.url.encode()).hexdigest()[:16]
-    return root / generation.index.checksum.partition(":")[2]
+    return root / _digest_of(generation.index)
+
+
+def _digest_of(reference: FileReference) -> str:
+    """Returns the digits of a checksum, which name a file or a folder here.
+
+    Raises:
+        UsageError: they are none, but a path, say, of what would then be removed.
+    """
+    digits = reference.checksum.partition(":")[2]
+    if not _DIGITS.fullmatch(digits):
+        raise UsageError(f"{reference.path}: {reference.checksum[:200]!r} is no checksum: pixdex made no such root")
+    return digits
 
 
 @contextlib.contextmanager
@@ -111,7 +126,7 @@ def _remove_others(kept: Path) -> None:
     """Removes the copies beside this one, but for those that are being made."""
     for other in kept.parent.iterdir():
         with contextlib.suppress(OSError):  # another process removes it, too
-            if other != kept and not _is_being_made(other):
+            if other != kept and not other.is_symlink() and not _is_being_made(other):
                 shutil.rmtree(other)
 
 
@@ -140,7 +155,7 @@ def _unwritable(folder: Path, copied: FileReference, error: OSError) -> PixdexEr
 
 def _write(store: Store, generation: Generation, file: Path) -> LocalCopy:
     trained, layout = generation.trained, read_training(store, generation.trained).layout
-    with contextlib.closing(MergeInputs(store, _segments(store, generation))) as inputs, file.open("w+b") as out:
+    with contextlib.closing(MergeInputs(store, _segments(store, generation))) as inputs, file.open("x+b") as out:
         segments = inputs.over(range(trained.nlist))
         if not store.exists(trained.index.path):
             raise missing(store, trained.index.path)
@@ -176,7 +191,7 @@ class _Hashed:
 
 
 def _copy(store: Store, reference: FileReference, file: Path) -> None:
-    with store.open_ranges(reference.path) as source, file.open("w+b") as out:
+    with store.open_ranges(reference.path) as source, file.open("x+b") as out:
         left = reference.bytes
         # Not to the end, but so many: Cloud Storage refuses to be asked for more than there is.
         while left and (part := source.read(min(left, _COPIED_AT_ONCE))):

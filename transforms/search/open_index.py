@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import faiss
-import numpy as np
 
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import merged_index
 from transforms.generations.manifest import Generation
 from transforms.generations.merged_index import FileRange
+from transforms.index import faiss_reader
 from transforms.search.deltas import open_deltas
 from transforms.search.local_copies import materialise
 from transforms.storage.store import Store, missing
@@ -84,7 +84,7 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False,
 
 def _read(file: Path, *, mapped: bool) -> Any:
     try:
-        return faiss.read_index(str(file), faiss.IO_FLAG_MMAP if mapped else 0)
+        return faiss_reader.read(file, faiss.IO_FLAG_MMAP if mapped else 0)
     except RuntimeError as error:
         raise PixdexError(f"{file} is not a readable faiss index ({_last_line(error)}): restore it") from error
 
@@ -111,7 +111,7 @@ def _in_memory(store: Store, generation: Generation) -> Any:
     checksums = (merged_index.checksum_of(stream, part.offset, part.bytes) for part in listed)
     _refuse(name, (part for part, checksum in zip(listed, checksums, strict=True) if part.checksum != checksum))
     try:
-        return faiss.deserialize_index(np.frombuffer(data, np.uint8))
+        return faiss_reader.from_bytes(data, name)
     except RuntimeError as error:
         raise PixdexError(f"{name} is not a readable faiss index ({_last_line(error)}): restore it") from error
 

@@ -22,6 +22,7 @@ from transforms.search.known_ids import KnownIds
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, Ranked, Reach
 from transforms.shards.lengths import TOO_LONG, too_long
+from transforms.storage import outside
 from transforms.storage.store import Store
 
 _ROUNDING = 1e-3
@@ -34,7 +35,15 @@ _GROUPED_ROWS = 3
 class Searcher:
     """A generation, open for searching: what it added is found, what it removed is not. Threads may share it."""
 
-    def __init__(self, store: Store, generation: Generation, *, fast_scan: bool = False, check: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        generation: Generation,
+        *,
+        fast_scan: bool = False,
+        check: bool = False,
+        trust_uris: bool = False,
+    ) -> None:
         """Opens the merged index, what was added since, the table of shards, and what is dead.
 
         Args:
@@ -43,9 +52,11 @@ class Searcher:
             fast_scan: read 4-bit PQ or RaBitQ codes into memory as FastScan, which scans them several times faster;
                 opening reads the whole index. Scores are rounded to 8 bits on the way.
             check: hold all lists, and each shard that a result is of, against their checksums: they are read whole.
+            trust_uris: ready embeddings may lie at addresses of this machine and its network (`storage.outside`).
 
         Raises:
-            UsageError: `fast_scan` for an index whose codes are neither 4-bit PQ nor RaBitQ.
+            UsageError: `fast_scan` for an index whose codes are neither 4-bit PQ nor RaBitQ; ready embeddings lie where
+                a root of anybody's must not lead.
             PixdexError: a file is missing or is not the one that the generation names.
         """
         self.store = store
@@ -57,11 +68,21 @@ class Searcher:
         rows = tables.shard_rows(store, generation)
         self._shards = {row["shard"]: row for row in rows if row["path"] or row.get("ready")}
         self._known = KnownIds.of(self._shards)
+        if generation.request.is_ready:
+            outside.check_sources(generation.request, trusted=trust_uris)
+        for row in self._shards.values():
+            tables.ready_of(store, generation, row)
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
 
     @classmethod
     def open(
-        cls, store: Store, number: int | None = None, *, fast_scan: bool = False, check: bool = False
+        cls,
+        store: Store,
+        number: int | None = None,
+        *,
+        fast_scan: bool = False,
+        check: bool = False,
+        trust_uris: bool = False,
     ) -> "Searcher":
         """Opens the current generation of a root, or the one with this number; the rest as above.
 
@@ -69,7 +90,8 @@ class Searcher:
             UsageError: there is none, or it cannot be opened so.
             PixdexError: it is damaged.
         """
-        return cls(store, open_generation(store, number), fast_scan=fast_scan, check=check)
+        generation = open_generation(store, number)
+        return cls(store, generation, fast_scan=fast_scan, check=check, trust_uris=trust_uris)
 
     def count(self, modality: Modality) -> int:
         """Returns how many vectors of a modality the generation holds, without dead ones."""

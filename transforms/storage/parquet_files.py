@@ -12,7 +12,7 @@ from typing import Any, Final, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UnsafePathError, UsageError, check_path
 from transforms.records import FileReference, VectorRange, check_reference
 from transforms.storage import layout
 from transforms.storage.arrow_numbers import numbers_of
@@ -42,9 +42,12 @@ def making_sense_of(store: Store, path: str) -> Iterator[None]:
 
     Raises:
         PixdexError: the file is damaged.
+        UsageError: it names a file that is not plainly one below the root.
     """
     try:
         yield
+    except UnsafePathError as error:
+        raise UsageError(f"{store.full(path)}: {error}") from error
     except PixdexError:
         raise
     except (*_SENSELESS, OSError) as error:
@@ -105,12 +108,19 @@ def opened(store: Store, reference: FileReference) -> Iterator[pq.ParquetFile]:
 def read(store: Store, reference: FileReference) -> pa.Table:
     """Reads a whole file, every byte of it checked.
 
+    Its column `path`, where it has one, names files of the root: a table of a generation, and no source's own.
+
     Raises:
         PixdexError: the file is missing or damaged.
+        UsageError: a path in it is not plainly one below the root.
     """
     store.check(reference)
     with opened(store, reference) as file:
-        return file.read()
+        table = file.read()
+        if "path" in table.column_names:
+            for path in table["path"].to_pylist():
+                check_path(str(path or "none"))  # a shard of which every item was rejected has no file
+        return table
 
 
 def read_rows(

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from transforms.errors import PixdexError, UsageError
 from transforms.records import FileReference, decode, encode
-from transforms.storage import layout, scratch
+from transforms.storage import inside, layout, scratch
 from transforms.storage.backend import Backend, StoredFile
 from transforms.storage.local import LocalFolder
 from transforms.storage.memory import Memory
@@ -116,10 +116,11 @@ class Store:
 
         Raises:
             PixdexError: the root is on an object store.
+            UsageError: the path leads out of the root, by a link or by its names.
         """
         if self.local is None:
             raise PixdexError(f"{self.url}/{path} is not on a local filesystem: copy the root to a folder first")
-        return self.local / path
+        return inside.for_reading(self.local, path)
 
     # --- reading ---
 
@@ -307,7 +308,7 @@ class Store:
 
     @property
     def _scratch(self) -> Path | None:
-        return None if self.local is None else self.local / layout.SCRATCH
+        return None if self.local is None else inside.for_listing(self.local, layout.SCRATCH)
 
     def sweep_scratch(self) -> None:
         """Removes temporary folders that dead processes of this machine left in a local root."""

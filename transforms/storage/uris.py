@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from transforms.storage import addresses
+
 OBJECT_BYTES_LIMIT = 1 << 30
 """A larger object is not read into memory: it would take more than a picture within the pixel limit can need."""
 
@@ -71,7 +73,8 @@ def filesystem_of(uri: str, *, keep_listings: bool = True) -> tuple[Any, str]:  
     """Returns the fsspec filesystem of a URI and what it calls the object; `::` in a name is no chain of protocols.
 
     fsspec hands the same filesystem to everyone in the process who asks alike. One that is not to `keep_listings` of
-    folders sees what others write there at once, and is another than the one that keeps them.
+    folders sees what others write there at once, and is another than the one that keeps them. A public address on the
+    web leads to no private one (see `addresses`).
 
     Raises:
         ValueError: the protocol is unknown, or a bucket or host belongs to it and none is named: to ask for such an
@@ -88,6 +91,8 @@ def filesystem_of(uri: str, *, keep_listings: bool = True) -> tuple[Any, str]:  
         raise ValueError(f"{uri} names no bucket or host: write {protocol}://NAME/…")
     kind = fsspec.get_filesystem_class(protocol)
     options = kind._get_kwargs_from_urls(uri) | ({} if keep_listings else {"use_listings_cache": False})
+    if protocol in addresses.WEB and addresses.is_public_host(uri):
+        options["get_client"] = addresses.public_client
     return fsspec.filesystem(protocol, **options), str(kind._strip_protocol(uri))
 
 

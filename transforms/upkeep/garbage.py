@@ -22,7 +22,7 @@ from transforms.generations import manifest, published
 from transforms.records import Plan
 from transforms.runs import beginning
 from transforms.runs.run import Run
-from transforms.storage import layout
+from transforms.storage import inside, layout
 from transforms.storage.backend import StoredFile
 from transforms.storage.store import Store, damaged
 
@@ -86,6 +86,7 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
 
     Raises:
         PixdexError: a table of a generation that stays cannot be read: nothing may be removed then.
+        UsageError: a folder of the root is a link: what lies behind it is not the root's to remove.
     """
     numbers = published.numbers(store)
     run = beginning.unfinished(store)
@@ -95,6 +96,9 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
     needed = {path for number in kept for path in published.files(store, manifest.read(store, number))}
     if run is not None:
         needed |= set(needed_by(run))
+    if store.local is not None:
+        for folder in {path.rpartition("/")[0] for path in needed}:
+            inside.for_listing(store.local, folder)
     kept_numbers = _kept_numbers(store, kept)
     found: dict[str, list[StoredFile]] = {"needed": [], "numbers": [], "spared": [], "gone": []}
     for file in itertools.chain(everything(store), _leftovers(store, run)):

@@ -11,6 +11,7 @@ import pytest
 from pipelines.terminal.result_page import Answer, link, page, write
 from transforms.errors import UsageError
 from transforms.search.hits import Hit
+from transforms.storage.outside import Outside
 
 
 def hit(uri: str, **fields: object) -> Hit:
@@ -26,8 +27,11 @@ def picture(file: Path, colour: str = "red") -> str:
     return f"file://{file}"
 
 
-def shown(*hits: Hit, query: str = "a query", picture: str | None = None) -> str:
-    return page([Answer(query, hits, picture)], title="Results", note="")
+TRUSTED = Outside((), trusted=True)
+
+
+def shown(*hits: Hit, query: str = "a query", picture: str | None = None, outside: Outside = TRUSTED) -> str:
+    return page([Answer(query, hits, picture)], outside=outside, title="Results", note="")
 
 
 class Addresses(HTMLParser):
@@ -71,7 +75,10 @@ def test_only_what_browsers_open_is_linked(uri: str, address: str | None) -> Non
 def test_text_is_escaped_everywhere(tmp_path: Path) -> None:
     evil = '"><script>alert(1)</script>'
     text = page(
-        [Answer(evil, [hit(f"file://{tmp_path}/{evil}", caption=evil, columns={"name": evil})])], title=evil, note=evil
+        [Answer(evil, [hit(f"file://{tmp_path}/{evil}", caption=evil, columns={"name": evil})])],
+        outside=TRUSTED,
+        title=evil,
+        note=evil,
     )
     assert "<script" not in text
 
@@ -115,6 +122,18 @@ def test_a_query_picture_is_shown(tmp_path: Path) -> None:
     assert text.count("<img") == 1
 
 
+def test_a_picture_elsewhere_than_the_sources_is_neither_read_nor_linked(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    inside, elsewhere = picture(tmp_path / "sources" / "a.png"), picture(tmp_path / "b.png")
+    text = shown(hit(inside), hit(elsewhere), outside=Outside((f"file://{tmp_path}/sources",)))
+    assert text.count("<img") == 1
+    assert [value for name, value in Addresses(text).found if name == "href"] == [inside]
+
+
+def test_a_query_picture_is_read_wherever_it_lies(tmp_path: Path) -> None:
+    assert "<img" in shown(picture=picture(tmp_path / "mine.png"), outside=Outside(()))
+
+
 def test_an_answer_without_hits_says_so() -> None:
     assert "nothing found" in shown()
 
@@ -122,23 +141,23 @@ def test_an_answer_without_hits_says_so() -> None:
 def test_the_page_replaces_what_was_there_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     file.write_text("old")
-    write(file, [Answer("q", [])], title="Results", note="n")
+    write(file, [Answer("q", [])], outside=TRUSTED, title="Results", note="n")
     assert file.read_text().startswith("<!doctype html>")
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_page_can_be_read_by_others(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    write(tmp_path / "page.html", [], title="Results", note="n")
+    write(tmp_path / "page.html", [], outside=TRUSTED, title="Results", note="n")
     assert (tmp_path / "page.html").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("place", ["", "nowhere/page.html"])
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
-        write(tmp_path / place, [], title="Results", note="n")
+        write(tmp_path / place, [], outside=TRUSTED, title="Results", note="n")
 
 
 def test_a_name_whose_bytes_are_no_text_is_shown_with_a_placeholder(tmp_path: Path) -> None:
-    write(tmp_path / "page.html", [Answer("bad\udcff.png", [])], title="Results", note="")
+    write(tmp_path / "page.html", [Answer("bad\udcff.png", [])], outside=TRUSTED, title="Results", note="")
     assert "bad\N{REPLACEMENT CHARACTER}.png" in (tmp_path / "page.html").read_text(encoding="utf-8")

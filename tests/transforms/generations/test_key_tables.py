@@ -226,7 +226,7 @@ def test_a_full_bucket_is_cut_in_two_by_one_more_item() -> None:
 
 
 def test_neighbouring_buckets_leave_no_hash_out() -> None:
-    file = FileReference("", 0, "")
+    file = FileReference("bucket", 0, "")
     ranges = [Bucket(number, 3, file).hash_range for number in range(8)]
     assert ranges[0][0] == 0 and ranges[-1][1] == (1 << 64) - 1
     assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(ranges))

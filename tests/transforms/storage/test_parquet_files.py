@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.records import FileReference
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
@@ -58,4 +58,12 @@ def test_a_file_cut_short_is_named(store: Store, reference: FileReference, keep:
 def test_a_missing_file_is_named(store: Store, reference: FileReference) -> None:
     store.remove(reference.path)
     with pytest.raises(PixdexError, match=rf"{reference.path} is missing"):
+        parquet_files.read(store, reference)
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc/passwd", "a//b"])
+def test_a_table_that_names_a_file_out_of_the_root_is_refused_with_its_own_name(store: Store, path: str) -> None:
+    table = pa.table({"path": ["tables/own", None, path], "bytes": [1, None, 1]})
+    reference = parquet_files.write_table(store, table)
+    with pytest.raises(UsageError, match=f"{reference.path}: '{path}' is no path"):
         parquet_files.read(store, reference)

@@ -45,7 +45,7 @@ def write_lists_file(
     """
     with store.scratch() as scratch:
         file = scratch / "lists.ivf"
-        with file.open("wb") as out:
+        with file.open("xb") as out:
             rows, seal = write(out)
         return rows, store.upload(file, folder, stem, f"xxh3:{seal.checksum}")
 

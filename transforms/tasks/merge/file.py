@@ -5,6 +5,7 @@ the whole file its name. Pieces are functions of what is merged, so that a piece
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from transforms.index.trained import read_training
 from transforms.markers import PieceMarker
 from transforms.records import digest
 from transforms.runs.run import Run
-from transforms.storage import atomic, layout
+from transforms.storage import atomic, inside, layout
 from transforms.tasks.merge.inputs import blocks, merge_digest, merge_inputs
 
 _READ_BYTES = 1 << 20
@@ -142,8 +143,8 @@ def _temporary(run: Run) -> Path:
 def _make_room(run: Run, size: int) -> None:
     temporary = _temporary(run)
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("ab") as out:
-        if out.tell() != size:
+    with inside.open_shared(temporary, create=True) as out:
+        if out.seek(0, os.SEEK_END) != size:
             out.truncate(size)
     atomic.sync(temporary.parent)
 
@@ -161,7 +162,7 @@ def _checksum(file: BinaryIO, start: int, size: int) -> str:
 def _opened_temporary(run: Run) -> Iterator[BinaryIO | None]:
     """Opens the file to write into; None when the merged index stands already, made by another worker."""
     try:
-        out = _temporary(run).open("r+b")
+        out = inside.open_shared(_temporary(run))
     except FileNotFoundError:
         if not _final(run).exists():
             raise PixdexError(f"{_temporary(run)} was removed during the merge: run the same command again") from None

@@ -13,7 +13,7 @@ import faiss
 import pytest
 
 from tests.transforms.built import ROWS, run_up_to
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.markers import ListsMarker, PieceMarker
 from transforms.runs.run import Run
 from transforms.storage import layout
@@ -202,3 +202,14 @@ print({{"torch", "faiss", "apache_beam"}} & set(sys.modules))
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "set()\n"
     assert final(run).is_file()
+
+
+@pytest.mark.parametrize("target", ["theirs", "nowhere"])
+def test_a_link_in_the_place_of_the_partial_file_is_not_written_through(run: Run, tmp_path: Path, target: str) -> None:
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    start_over(run, keep_markers=False)
+    partial(run).parent.mkdir(parents=True, exist_ok=True)
+    partial(run).symlink_to(tmp_path / target)
+    with pytest.raises(UsageError, match="is a link"):
+        merge(run)
+    assert (tmp_path / "theirs").read_bytes() == b"theirs" and not (tmp_path / "nowhere").exists()

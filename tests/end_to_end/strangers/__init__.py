@@ -1,0 +1,1 @@
+"""Roots that somebody else made: what they name runs nothing, and reaches nothing."""
