@@ -46,8 +46,8 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False,
     The head of the merged index (centroids, codebooks, transforms, how long each list is) is held against its checksum
     before faiss sees it, and so is every byte of the deltas. Its lists are only mapped, unless they are checked, too.
 
-    Cost: some milliseconds, and the head is read once more than faiss reads it, in about a quarter of the time that faiss
-    takes: 0.13 s for one of 256 MiB.
+    Cost: some milliseconds, and the head is read once more than faiss reads it, in about a quarter of the time that
+    faiss takes: 0.13 s for one of 256 MiB.
 
     Args:
         store: the root.
