@@ -94,7 +94,7 @@ def _drift_text(drift: dict[str, Any]) -> str:
     if drift["residual"] is not None:
         parts.append(f"coded {drift['residual']:.2f} times as badly as those trained for")
     parts.append(f"lists {drift['imbalance']:.2f} times as unbalanced")
-    if drift["recall"] is not None:
+    if drift["recall"] is not None and drift["recall_trained"] is not None:
         parts.append(f"recall@10 of canaries {drift['recall']:.3f}, {drift['recall_trained']:.3f} when trained")
     return ", ".join(parts)
 
