@@ -6,10 +6,11 @@ import ctypes
 import threading
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 
 DECODED_BYTES = 768 << 20
@@ -20,6 +21,17 @@ BATCHES_AHEAD = 2
 
 _TRIM_FROM = 16 << 20
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only; elsewhere freed memory goes back by itself
+
+
+class Budget(Protocol):
+    """What memory is asked of: a budget, what holds a part of one, or whoever asks it for somebody else."""
+
+    def take(self, amount: int) -> AbstractContextManager[object]:
+        """Waits until `amount` bytes fit, and holds them inside the block."""
+
+
+class ShareReleasedError(RuntimeError):
+    """A share that was given back asks for more: nobody waits for what it would hold."""
 
 
 class DecodeBudget:
@@ -81,8 +93,9 @@ class DecodeBudget:
     def _grow(self, share: Share, amount: int) -> None:
         with self._changed:
             self._changed.wait_for(lambda: share not in self._shares or share is self._shares[0] or self._fits(amount))
-            if share in self._shares:
-                self._add(share, amount)
+            if share not in self._shares:
+                raise ShareReleasedError("what was held for this picture was given back")
+            self._add(share, amount)
 
     def _shrink(self, share: Share, amount: int) -> None:
         with self._changed:
@@ -115,7 +128,11 @@ class Share:
 
     @contextmanager
     def take(self, amount: int) -> Iterator[Share]:
-        """Takes more for the time of the block, as `DecodeBudget.take` does."""
+        """Takes more for the time of the block, as `DecodeBudget.take` does.
+
+        Raises:
+            ShareReleasedError: it was released.
+        """
         self._budget._grow(self, amount)
         try:
             yield self
@@ -123,5 +140,5 @@ class Share:
             self._budget._shrink(self, amount)
 
     def release(self) -> None:
-        """Gives all back, though the block that took it goes on; whatever it takes from now on is not counted."""
+        """Gives all back, though the block that took it goes on; it takes no more."""
         self._budget.release(self)

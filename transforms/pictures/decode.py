@@ -37,7 +37,7 @@ from PIL import (
 )
 
 from transforms.pictures import decoders, headers
-from transforms.pictures.budget import DecodeBudget, Share
+from transforms.pictures.budget import Budget, DecodeBudget
 from transforms.pictures.icons import open_icon
 from transforms.pictures.meaning import meaning_of
 from transforms.pictures.pixels import Box, to_rgb
@@ -116,7 +116,7 @@ def decode(
     pixel_limit: int = PIXEL_LIMIT,
     target: int | None = None,
     mode: Fit = "crop",
-    budget: DecodeBudget | Share | None = None,
+    budget: Budget | None = None,
 ) -> Image.Image:
     """Decodes a file's first picture to 8-bit RGB, upright, with transparency on white (see `pixels.to_rgb`).
 

@@ -1,9 +1,11 @@
 """The process behind `transforms.pictures.guard`: takes the bytes of a file, sends its pixels or what was raised.
 
-Its only argument is the number of the file descriptor of its end of the pipe. It ends when the other end is closed.
+Its only argument is the number of the file descriptor of its end of the pipe. It ends when the other end is closed, and
+by an alarm when a picture takes much longer than it may: then nobody is there who would have ended it.
 """
 
 import resource
+import signal
 import sys
 from multiprocessing.connection import Connection
 
@@ -12,6 +14,8 @@ import msgspec
 from transforms.pictures import decode
 from transforms.pictures.guard import READY, Answer, How
 from transforms.rejects import Failure
+
+_GRACE = 10.0
 
 
 def main(descriptor: int) -> None:
@@ -22,7 +26,10 @@ def main(descriptor: int) -> None:
         how = msgspec.msgpack.decode(connection.recv_bytes(), type=How)
         connection.send_bytes(READY)
         while True:
-            _answer(connection, connection.recv_bytes(), how)
+            data = connection.recv_bytes()
+            signal.setitimer(signal.ITIMER_REAL, how.seconds + _GRACE)  # it ends loops of native code, too
+            _answer(connection, data, how)
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except (EOFError, ConnectionError):
         return
 

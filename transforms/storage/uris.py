@@ -96,6 +96,10 @@ def filesystem_of(uri: str, *, keep_listings: bool = True) -> tuple[Any, str]:  
     return fsspec.filesystem(protocol, **options), str(kind._strip_protocol(uri))
 
 
+class ObjectTooLargeError(ValueError):
+    """An object has more bytes than may be read; raised before they are, where its storage says how many."""
+
+
 @dataclass(frozen=True)
 class Located:
     """An object that is there, and not read yet.
@@ -114,20 +118,21 @@ class Located:
         """Returns its content; where its size is not known, no more than `limit` bytes are asked for.
 
         Raises:
-            OSError: it cannot be opened or read, or has more than `limit` bytes.
+            OSError: it cannot be opened or read.
+            ObjectTooLargeError: it has more than `limit` bytes.
         """
         if self.size is not None and self.size > limit:
-            raise OSError(f"the object has {self.size} bytes, the limit is {limit}")
+            raise ObjectTooLargeError(f"the object has {self.size} bytes, the limit is {limit}")
         if self.filesystem is None:
             with open(self.path, "rb") as stream:  # noqa: PTH123 - the path may hold undecodable bytes
-                return stream.read()
-        if self.size is not None:
-            content: bytes = self.filesystem.cat_file(self.path)
-            return content
-        with self.filesystem.open(self.path, "rb") as stream:
-            content = stream.read(limit + 1)
+                content: bytes = stream.read(limit + 1)  # it may have grown
+        elif self.size is not None:
+            content = self.filesystem.cat_file(self.path)
+        else:
+            with self.filesystem.open(self.path, "rb") as stream:
+                content = stream.read(limit + 1)
         if len(content) > limit:
-            raise OSError(f"the object has more than {limit} bytes, which is the limit")
+            raise ObjectTooLargeError(f"the object has more than {limit} bytes, which is the limit")
         return content
 
 

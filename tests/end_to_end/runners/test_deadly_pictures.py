@@ -41,7 +41,7 @@ def test_pictures_that_end_or_stop_their_decoder_are_rejects(
         flags = request.getfixturevalue("flink").job_server
     deadly.arm(monkeypatch)
     pictures = corpora.write_pictures(tmp_path / "i", 12)
-    words = ("--csv", corpora.write_csv(tmp_path / "rows.csv", pictures), *EVERYTHING, *TINY, "--item-timeout", "3")
+    words = ("--csv", corpora.write_csv(tmp_path / "rows.csv", pictures), *EVERYTHING, *TINY)
     for place in (ABORTS, SLEEPS):
         pictures[place].write_bytes(b"no picture")
     sound = run_here(capsys, "--root", tmp_path / "sound", *words)
@@ -49,9 +49,9 @@ def test_pictures_that_end_or_stop_their_decoder_are_rejects(
 
     pictures[ABORTS].write_bytes(deadly.picture("abort"))
     pictures[SLEEPS].write_bytes(deadly.picture("sleep"))
-    runs = [run_apart("--root", tmp_path / "root", *words, *flags, timeout=PATIENCE)]
+    runs = [run_apart("--root", tmp_path / "root", *words, "--item-timeout", "10", *flags, timeout=PATIENCE)]
     while runs[-1].code and len(runs) < RUNS:
-        runs.append(run_apart("--root", tmp_path / "root", *words, *flags, timeout=PATIENCE))
+        runs.append(run_apart("--root", tmp_path / "root", *words, "--item-timeout", "10", *flags, timeout=PATIENCE))
 
     assert runs[0].code != 0, "the first run met the picture unguarded"
     assert runs[-1].code == 0, [run.err for run in runs]

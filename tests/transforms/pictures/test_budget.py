@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from transforms.pictures.budget import DecodeBudget
+from transforms.pictures.budget import DecodeBudget, ShareReleasedError
 
 
 class _Watched:
@@ -102,8 +102,9 @@ def test_a_share_that_is_given_up_holds_nobody_up() -> None:
     budget = DecodeBudget(100)
     with budget.take(100) as lost:
         lost.release()
-        with budget.take(100) as share, lost.take(50):
-            assert share.held == 100
-            assert lost.held == 0
+        with budget.take(100) as share:
+            assert (share.held, lost.held) == (100, 0)
+        with pytest.raises(ShareReleasedError), lost.take(50):
+            raise AssertionError("it would not be counted")
 
     assert budget._fits(100)

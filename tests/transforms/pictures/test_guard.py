@@ -1,6 +1,9 @@
 """A process of its own decodes as this one does, and what ends or stops it costs one picture."""
 
+import dataclasses
+import errno
 import io
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import PIL.Image
+import psutil
 import pytest
 
 from tests import deadly
@@ -17,14 +21,14 @@ from transforms.pictures import decode
 from transforms.pictures.guard import Guard, How
 from transforms.rejects import Failure
 
-HOW = How(pixel_limit=100_000, target=16, mode="pad")
+HOW = How(pixel_limit=100_000, target=16, mode="pad", seconds=30)
 
 
 @pytest.fixture(scope="module")
 def guard() -> Iterator[Guard]:
     with pytest.MonkeyPatch.context() as patch:
         deadly.arm(patch)
-        guarded = Guard(HOW, 30)
+        guarded = Guard(HOW)
         yield guarded
         guarded.close()
 
@@ -64,7 +68,7 @@ def test_a_picture_that_never_ends_is_a_timeout_and_the_next_is_decoded(
     guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(guard.decode(encoded(10, 10)), PIL.Image.Image)
-    monkeypatch.setattr(guard, "_seconds", 0.2)
+    monkeypatch.setattr(guard, "_how", dataclasses.replace(HOW, seconds=0.2))
     failure = guard.decode(deadly.picture("sleep"))
     monkeypatch.undo()
 
@@ -72,17 +76,35 @@ def test_a_picture_that_never_ends_is_a_timeout_and_the_next_is_decoded(
     assert isinstance(guard.decode(encoded(10, 10)), PIL.Image.Image)
 
 
+def test_a_process_that_was_ended_between_two_pictures_is_no_crash_of_the_next(guard: Guard) -> None:
+    assert isinstance(guard.decode(encoded(10, 10)), PIL.Image.Image)
+    assert guard._process is not None
+    guard._process.kill()
+    guard._process.wait()
+
+    assert isinstance(guard.decode(encoded(10, 10)), PIL.Image.Image)
+
+
+def test_a_machine_without_descriptors_blames_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with pytest.raises(PixdexError, match="Too many open files"):
+        Guard(HOW).decode(encoded(10, 10))
+
+
 def test_a_process_that_cannot_start_blames_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter, "command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
 
     with pytest.raises(PixdexError, match=r"could not be started on this machine \(it ended with exit code 3"):
-        Guard(HOW, 30).decode(encoded(10, 10))
+        Guard(HOW).decode(encoded(10, 10))
 
 
 def test_it_ends_with_the_process_that_asked() -> None:
     script = (
         "from transforms.pictures.guard import Guard, How\n"
-        "guard = Guard(How(100, None, 'crop'), 30)\n"
+        "guard = Guard(How(100, None, 'crop', 30))\n"
         "guard.decode(b'')\n"
         "print(guard._process.pid, flush=True)\n"
         "import os; os._exit(0)\n"
@@ -97,6 +119,7 @@ def test_it_ends_with_the_process_that_asked() -> None:
 
 
 def _lives(pid: int) -> bool:
-    import psutil  # noqa: PLC0415 - for this test only
-
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -183,7 +183,7 @@ def test_a_huge_object_is_refused_before_it_is_read(tmp_path: Path, protocol: st
     path = f"{tmp_path}/huge.bin"
     fsspec.filesystem(protocol, auto_mkdir=True).pipe_file(path, b"123456")
 
-    with pytest.raises(OSError, match="6 bytes, the limit is 5"):
+    with pytest.raises(uris.ObjectTooLargeError, match="6 bytes, the limit is 5"):
         uris.read(f"{protocol}://{path}", limit=5)
 
 
@@ -205,7 +205,7 @@ def test_an_object_whose_storage_does_not_say_its_size_is_read_up_to_the_limit()
     Silent().pipe_file("/a.bin", b"123456")
 
     assert uris.read("silent:///a.bin", limit=6) == b"123456"
-    with pytest.raises(OSError, match="more than 5 bytes"):
+    with pytest.raises(uris.ObjectTooLargeError, match="more than 5 bytes"):
         uris.read("silent:///a.bin", limit=5)
 
 

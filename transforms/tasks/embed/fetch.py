@@ -12,7 +12,7 @@ from typing import TypeVar
 from transforms.errors import PixdexError
 from transforms.rejects import Failure
 from transforms.storage import uris
-from transforms.storage.uris import Located
+from transforms.storage.uris import Located, ObjectTooLargeError
 
 T = TypeVar("T")
 
@@ -24,10 +24,6 @@ _DISK_FAULTS = frozenset({errno.EIO, errno.ESTALE})
 _PASSING_STATUS = frozenset({408, 425, 429})
 
 
-class FileTooLargeError(ValueError):
-    """A file has more bytes than a picture may; raised before any of them is read."""
-
-
 def locate(uri: str, limit: int) -> Located:
     """Finds an object; a remote one is asked for up to three times.
 
@@ -37,12 +33,12 @@ def locate(uri: str, limit: int) -> Located:
 
     Raises:
         PixdexError: this machine is at fault.
-        FileTooLargeError: it has more bytes than allowed.
+        ObjectTooLargeError: it has more bytes than allowed.
         Exception: the object is at fault: it is missing or forbidden, or its storage failed every time.
     """
     located = _persistently(uri, lambda: uris.locate(uri))
     if located.size is not None and located.size > limit:
-        raise FileTooLargeError(
+        raise ObjectTooLargeError(
             f"the file has {located.size} bytes, the limit is {limit}: raise --max-file-bytes or leave it out"
         )
     return located

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from transforms.encoders import Encoder
 from transforms.errors import PixdexError
 from transforms.pictures import decode
-from transforms.pictures.budget import DecodeBudget, Share
+from transforms.pictures.budget import Budget, DecodeBudget, Share
 from transforms.pictures.decode import Fit
 from transforms.rejects import Failure
 from transforms.tasks.embed import fetch
@@ -22,6 +23,10 @@ Prepared = tuple[NDArray[np.float32], tuple[int, int]]
 
 BUDGET = DecodeBudget()
 """Memory of the pictures that all threads of this process decode."""
+
+
+UNKNOWN_BYTES = 32 << 20
+"""Taken of the budget for a file whose storage does not say how many it has."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Way:
     pixel_limit: int
     file_bytes: int
 
-    def decode(self, data: bytes, budget: DecodeBudget | Share) -> PIL.Image.Image:
+    def decode(self, data: bytes, budget: Budget) -> PIL.Image.Image:
         """Decodes the bytes of a file to the picture that is preprocessed; raises whatever `decode.decode` raises."""
         picture = decode.decode(data, pixel_limit=self.pixel_limit, target=self.target, mode=self.fit, budget=budget)
         return decode.fit(picture, self.fit)
@@ -52,43 +57,84 @@ class Way:
         return self.encoder.preprocess(picture), picture.info["size"]
 
 
+class GivenUpError(Exception):
+    """Nobody waits for this picture any more: its thread ends."""
+
+
 class Progress:
     """How far one picture is: a thread loads it, another waits for it and may lose its patience.
 
+    The clock runs while it is fetched, and anew while it is decoded; it stands while memory is waited for.
+
     Attributes:
         data: the file while it is decoded.
+        is_given_up: nobody waits any more.
     """
 
     def __init__(self) -> None:
         """Not begun."""
         self._lock = threading.Lock()
         self._since: float | None = None
+        self._spent = 0.0
         self._share: Share | None = None
         self.data: bytes | None = None
         self.is_given_up = False
 
-    def begin(self, share: Share | None = None, data: bytes | None = None) -> None:
-        """Says that it is being fetched from now on, or that its file is being decoded, and what it holds."""
-        with self._lock:
-            self._since, self.data, self._share = time.monotonic(), data, share
+    def begin(self, data: bytes | None = None) -> None:
+        """Says that it is being fetched from now on, or that its file is being decoded.
+
+        Raises:
+            GivenUpError: as all below.
+        """
+        with self._going_on():
+            self._since, self._spent, self.data = time.monotonic(), 0.0, data
+
+    def pause(self) -> None:
+        """Stops the clock: what is waited for now is not this picture's doing."""
+        with self._going_on():
+            self._spent += 0.0 if self._since is None else time.monotonic() - self._since
+            self._since = None
+
+    def go_on(self, share: Share) -> None:
+        """Lets the clock run again; `share` is what the picture holds of the budget."""
+        with self._going_on():
+            self._since, self._share = time.monotonic(), share
+
+    @contextmanager
+    def take(self, amount: int) -> Iterator[None]:
+        """Takes more of the budget for the time of the block; as `Share.take`, and nobody's time meanwhile."""
+        share = self._share
+        assert share is not None
+        self.pause()
+        with share.take(amount):
+            self.go_on(share)
+            yield
 
     def end(self) -> None:
-        """Says that no step takes time any more."""
+        """Says that it is done; from then on it cannot be given up for being late."""
         with self._lock:
-            self._since = self.data = self._share = None
+            self._since = self._share = None
 
-    def left(self, seconds: float) -> float:
-        """Returns how long the step that it is at may go on, of so many seconds; all of them when there is none."""
-        with self._lock:
-            return seconds if self._since is None else self._since + seconds - time.monotonic()
+    def give_up(self, seconds: float = 0.0) -> bool:
+        """Gives up waiting for the thread, and what it holds for lost, if its step has taken so many seconds.
 
-    def give_up(self) -> bytes | None:
-        """Gives up waiting for the thread, and its memory for lost. Returns the file, if it is there."""
+        Returns:
+            Whether it did so now.
+        """
         with self._lock:
+            if self.is_given_up or self._since is None or self._spent + time.monotonic() - self._since < seconds:
+                return False
             self.is_given_up = True
             if self._share is not None:
                 self._share.release()
-            return self.data
+            return True
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        with self._lock:
+            if self.is_given_up:
+                raise GivenUpError
+            yield
 
 
 def load_picture(
@@ -112,16 +158,17 @@ def load_picture(
     try:
         progress.begin()
         located = fetch.locate(uri, way.file_bytes)
-        progress.end()  # what is waited for now is none of this picture's time
-        with BUDGET.take(located.size or 0) as share:
-            progress.begin(share)
+        progress.pause()
+        with BUDGET.take(UNKNOWN_BYTES if located.size is None else located.size) as share:
+            progress.go_on(share)
             data = fetch.read(uri, located, way.file_bytes)
             stage = "decode"
             if guarded is None:
-                progress.begin(share, data)
-                return way.prepare(way.decode(data, share))
-            progress.end()
+                progress.begin(data)
+                return way.prepare(way.decode(data, progress))
+            progress.pause()
             picture = guarded(data)
+            progress.begin()
             return picture if isinstance(picture, Failure) else way.prepare(picture)
     except PixdexError:
         raise

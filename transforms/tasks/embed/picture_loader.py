@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from transforms.encoders import Encoder
+from transforms.errors import PixdexError
 from transforms.pictures.budget import BATCHES_AHEAD
 from transforms.pictures.guard import TOO_LONG, Guard, How
 from transforms.records import EncoderSettings
@@ -27,6 +28,13 @@ FETCH_THREADS = 8
 
 GUARDED_AT_ONCE: Final = 2
 """Pictures decoded at once in processes of their own, whose memory no budget counts."""
+
+
+_LOOK_SECONDS: Final = 1.0
+"""Whoever waits for a picture looks so often for those behind it that are late."""
+
+LOST_THREADS: Final = 64
+"""Threads that one loader leaves to themselves: with more, it is not the pictures that are at fault."""
 
 
 @dataclass
@@ -52,20 +60,22 @@ class PictureLoader:
     def __init__(
         self, encoder: Encoder, settings: EncoderSettings, limits: ItemLimits, *, is_guarded: bool = False
     ) -> None:
-        """Starts the threads."""
+        """Starts nothing yet."""
         target = target_side(encoder)
         self._way = Way(encoder, settings.image_fit, target, settings.pixel_limit, limits.file_bytes)
-        self._how = How(settings.pixel_limit, target, settings.image_fit)
+        self._how = How(settings.pixel_limit, target, settings.image_fit, limits.seconds)
         self._seconds = limits.seconds
         self._is_guarded = is_guarded
-        self._last_try = Guard(self._how, limits.seconds)
+        self._last_try = Guard(self._how)
         self._queue: queue.SimpleQueue[_Picture | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        for _ in range(GUARDED_AT_ONCE if is_guarded else FETCH_THREADS):
-            self._add_thread()
+        self._ahead: deque[tuple[int, list[_Picture]]] = deque()
+        self._lost = 0
 
     def __enter__(self) -> "PictureLoader":
-        """Returns the loader."""
+        """Starts the threads."""
+        for _ in range(GUARDED_AT_ONCE if self._is_guarded else FETCH_THREADS):
+            self._add_thread(is_guarded=self._is_guarded)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *how: object) -> None:
@@ -78,62 +88,92 @@ class PictureLoader:
         if error is None:
             for thread in self._threads:
                 thread.join()
+        else:
+            for picture in self._in_flight():
+                picture.progress.give_up()
         self._last_try.close()
 
     def batches(self, uris: Sequence[str], size: int) -> Iterator[tuple[int, list[Prepared | Failure]]]:
         """Yields (start, loaded) of every batch of so many pictures, in order, while the next ones are being loaded.
 
         Raises:
-            PixdexError: this machine is at fault and not the pictures.
+            PixdexError: this machine, or the storage of very many pictures, is at fault and not the pictures.
         """
-        ahead: deque[tuple[int, list[_Picture]]] = deque()
         for start in range(0, len(uris), size):
             pictures = [_Picture(uri) for uri in uris[start : start + size]]
-            ahead.append((start, pictures))
+            self._ahead.append((start, pictures))
             for picture in pictures:
                 self._queue.put(picture)
-            if len(ahead) > BATCHES_AHEAD:
-                first, pictures = ahead.popleft()
-                yield first, [self._wait(picture) for picture in pictures]
-        for first, pictures in ahead:
-            yield first, [self._wait(picture) for picture in pictures]
+            if len(self._ahead) > BATCHES_AHEAD:
+                yield self._first()
+        while self._ahead:
+            yield self._first()
+
+    def _first(self) -> tuple[int, list[Prepared | Failure]]:
+        """Waits for the first batch of those ahead, and takes it from them."""
+        start, pictures = self._ahead[0]
+        loaded = [self._wait(picture) for picture in pictures]
+        self._ahead.popleft()
+        return start, loaded
 
     def _wait(self, picture: _Picture) -> Prepared | Failure:
-        """Waits for a picture until it is there or has had its time."""
-        while (left := picture.progress.left(self._seconds)) > 0:
+        """Waits for a picture until it is there or has had its time; gives up those behind it that are late, too.
+
+        One of these may hold the memory that this picture waits for.
+        """
+        while not picture.progress.is_given_up:
             try:
-                return picture.loaded.result(left)
+                return picture.loaded.result(min(_LOOK_SECONDS, self._seconds))
             except TimeoutError:
-                continue
-        data = picture.progress.give_up()
-        assert picture.thread is not None  # it began, or it could not be late
-        self._threads.remove(picture.thread)
-        self._add_thread()
+                for late in self._in_flight():
+                    if late.progress.give_up(self._seconds):
+                        self._replace(late)
+        data = picture.progress.data
         if data is None:
             return Failure("fetch", "timeout", f"fetching {TOO_LONG}")
         decoded = self._last_try.decode(data)
-        return decoded if isinstance(decoded, Failure) else self._way.prepare(decoded)
+        if isinstance(decoded, Failure):
+            return decoded
+        try:
+            return self._way.prepare(decoded)
+        except Exception as error:  # noqa: BLE001 - as `load_picture` takes it
+            return Failure.of("decode", error)
 
-    def _add_thread(self) -> None:
+    def _in_flight(self) -> Iterator[_Picture]:
+        return (picture for _, pictures in self._ahead for picture in pictures if not picture.loaded.done())
+
+    def _replace(self, late: _Picture) -> None:
+        """Leaves the thread of a late picture to itself and starts another, which is guarded if a decoder hangs."""
+        assert late.thread is not None  # it began, or it could not be late
+        self._threads.remove(late.thread)
+        self._lost += 1
+        if self._lost > LOST_THREADS:
+            raise PixdexError(
+                f"{self._lost} pictures took longer than --item-timeout, the last of them {late.uri}: see whether "
+                "their storage answers, then run the same command again to go on from here; or give them more time"
+            )
+        self._add_thread(is_guarded=self._is_guarded or late.progress.data is not None)
+
+    def _add_thread(self, *, is_guarded: bool) -> None:
         # Not of a pool of the standard library: Python waits for the threads of those before it ends.
-        thread = threading.Thread(target=self._work, name="fetch", daemon=True)
-        self._threads.append(thread)
+        thread = threading.Thread(target=self._work, args=(is_guarded,), name="fetch", daemon=True)
         thread.start()
+        self._threads.append(thread)
 
-    def _work(self) -> None:
-        guard = Guard(self._how, self._seconds) if self._is_guarded else None
+    def _work(self, is_guarded: bool) -> None:
+        guard = Guard(self._how) if is_guarded else None
         guarded = None if guard is None else guard.decode
         try:
             while (picture := self._queue.get()) is not None:
                 picture.thread = threading.current_thread()
                 try:
                     loaded = load_picture(picture.uri, self._way, picture.progress, guarded)
-                    picture.loaded.set_result(loaded)
                 except BaseException as error:  # noqa: BLE001 - it is raised where the picture is waited for
                     picture.loaded.set_exception(error)
                     return  # nobody looks at the pictures behind this one
                 if picture.progress.is_given_up:
                     return  # another has taken its place
+                picture.loaded.set_result(loaded)
         finally:
             if guard is not None:
                 guard.close()

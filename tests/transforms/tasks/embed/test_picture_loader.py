@@ -13,8 +13,10 @@ from tests.encoders import TinyEncoder
 from tests.transforms.embedded import SETTINGS
 from transforms.errors import PixdexError
 from transforms.pictures import decode
+from transforms.pictures.budget import DecodeBudget
 from transforms.rejects import Failure
 from transforms.storage import uris
+from transforms.tasks.embed import load_picture, picture_loader
 from transforms.tasks.embed.limits import ItemLimits
 from transforms.tasks.embed.picture_loader import FETCH_THREADS, PictureLoader
 
@@ -63,7 +65,7 @@ def test_a_fetch_that_hangs_costs_its_item(
         return locate(uri)
 
     monkeypatch.setattr(uris, "locate", hang)
-    loaded = bits(load(names, ItemLimits(seconds=3)))
+    loaded = bits(load(names, ItemLimits(seconds=20)))
 
     assert loaded[SLOW] == Failure("fetch", "timeout", "fetching takes longer than --item-timeout allows")
     assert [*loaded[:SLOW], *loaded[SLOW + 1 :]] == [*sound[:SLOW], *sound[SLOW + 1 :]]
@@ -82,7 +84,25 @@ def test_a_decoder_that_hangs_here_gets_a_last_try_elsewhere(
         return decoded(data, **how)
 
     monkeypatch.setattr(decode, "decode", hang)
-    assert bits(load(names, ItemLimits(seconds=5))) == sound
+    assert bits(load(names, ItemLimits(seconds=10))) == sound
+
+
+def test_a_picture_that_hangs_gives_back_the_memory_that_others_wait_for(
+    names: list[str], never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_picture, "BUDGET", DecodeBudget(1 << 10))
+    later, read = names[SLOW + 4], uris.Located.read
+
+    def hang(located: uris.Located, limit: int) -> bytes:
+        if later.endswith(located.path):
+            never.wait()
+        return read(located, limit)
+
+    monkeypatch.setattr(uris.Located, "read", hang)
+    loaded = load(names, ItemLimits(seconds=10))
+
+    assert [place for place, picture in enumerate(loaded) if isinstance(picture, Failure)] == [SLOW + 4]
+    assert load_picture.BUDGET._fits(1 << 10)
 
 
 def test_all_threads_may_hang_at_once(
@@ -105,7 +125,7 @@ def test_pictures_that_end_or_stop_a_process_are_rejects_of_a_guarded_loader(
     for place, order in ((2, "abort"), (9, "sleep"), (10, "abort")):
         Path(names[place].removeprefix("file://")).write_bytes(deadly.picture(order))  # type: ignore[arg-type]
     deadly.arm(monkeypatch)
-    loaded = bits(load(names, ItemLimits(seconds=5), is_guarded=True))
+    loaded = bits(load(names, ItemLimits(seconds=10), is_guarded=True))
 
     assert [loaded[place].type for place in (2, 9, 10)] == ["crash", "timeout", "crash"]
     assert [bit for place, bit in enumerate(loaded) if place not in (2, 9, 10)] == [
@@ -121,10 +141,19 @@ def test_a_file_with_too_many_bytes_is_not_read(names: list[str], monkeypatch: p
 
     assert loaded[SLOW] == Failure(
         "fetch",
-        "FileTooLargeError",
+        "ObjectTooLargeError",
         "the file has 1099511627776 bytes, the limit is 1048576: raise --max-file-bytes or leave it out",
     )
     assert not any(isinstance(picture, Failure) for place, picture in enumerate(loaded) if place != SLOW)
+
+
+def test_storage_that_never_answers_ends_the_loading(
+    names: list[str], never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uris, "locate", lambda uri: never.wait())
+    monkeypatch.setattr(picture_loader, "LOST_THREADS", 4)
+    with pytest.raises(PixdexError, match="see whether their storage answers"):
+        load(names, ItemLimits(seconds=0.05))
 
 
 def test_a_machine_at_fault_ends_the_loading(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
