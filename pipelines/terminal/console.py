@@ -26,7 +26,10 @@ _WORKER_ERROR = re.compile(r"transforms\.errors\.(UsageError|PixdexError): (.+?)
 _WORKER_OS_ERROR = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.+?)" + _STEP, re.MULTILINE)
 _WORKER_INTERRUPTED = re.compile(r"^(?:RuntimeError: )?KeyboardInterrupt" + _STEP, re.MULTILINE)
 _MACHINE_SAYS_NO = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE),
+        *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR),
+    }
 )
 """Errors of the machine and not of this code: a traceback would say nothing more."""
 

@@ -11,6 +11,11 @@ from transforms.records import Metric
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 DEFAULT_INDEX_MEMORY: Final = 16 << 30
 
+MOST: Final = 1 << 40
+"""Of anything that is counted by a flag."""
+
+MOST_THREADS: Final = 1024
+
 
 def size(text: str) -> int:
     """Reads bytes, for argparse."""
@@ -22,9 +27,27 @@ def size(text: str) -> int:
 
 def positive(text: str) -> int:
     """Reads a whole number above 0, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number above 0")
     return int(text)
+
+
+def threads(text: str) -> int:
+    """Reads a number of threads, for argparse."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0, up to {MOST_THREADS}")
+    return int(text)
+
+
+def integer(text: str) -> int:
+    """Reads a whole number that 64 bits hold, for argparse."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 1 << 63
+    if not -(1 << 63) <= value < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number of 64 bits")
+    return value
 
 
 def whole(text: str) -> int:
@@ -35,13 +58,13 @@ def whole(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Reads a number of seconds above 0, for argparse."""
+    """Reads a number of seconds above 0, up to a day, for argparse."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, up to 86400")
     return value
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from pipelines.terminal import flags
-from pipelines.terminal.flags import Flag, Group, positive, ratio, seconds, size, switch, whole
+from pipelines.terminal.flags import Flag, Group, integer, positive, ratio, seconds, size, switch, threads, whole
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, Reindex
 from transforms.storage import outside
@@ -84,7 +84,7 @@ ENCODER: Final = Group(
             None,
             "CPU threads of encoder and index in each worker (default: its share of the cores, at most 4); "
             "another number changes last bits",
-            positive,
+            threads,
         ),
         Flag(
             "--image-fit",
@@ -119,7 +119,7 @@ INDEX: Final = Group(
         replace(flags.METRIC_TYPE, default="ip"),
         replace(flags.MAX_INDEX_MEMORY, default=flags.DEFAULT_INDEX_MEMORY),
         flags.CODE_SIZE,
-        Flag("--seed", None, "of sampling and training (default 0)", int, default=0),
+        Flag("--seed", None, "of sampling and training (default 0)", integer, default=0),
     ),
 )
 

@@ -8,6 +8,8 @@ from transforms.errors import UsageError
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)I?B?", re.IGNORECASE)
 _FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 A_SIZE: Final = "a size such as 16G or 512M"
+_LONGEST = 20
+"""Digits of a number of bytes."""
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COUNT = re.compile(r"(\d[\d_,]*(?:\.\d+)?(?:e\+?\d{1,3})?)([KMBT]?)", re.IGNORECASE)
@@ -34,7 +36,9 @@ def bytes_of(text: str) -> int | None:
     [17179869184, 536870912, 1000, None, None]
     """
     match = _SIZE.fullmatch(text.strip())
-    return int(float(match[1]) * _FACTOR[match[2].upper()]) or None if match else None
+    if match is None or len(match[1]) > _LONGEST:
+        return None
+    return int(float(match[1]) * _FACTOR[match[2].upper()]) or None
 
 
 def seconds_of(text: str) -> float | None:

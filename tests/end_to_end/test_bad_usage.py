@@ -194,3 +194,36 @@ def test_from_a_shell_too_it_is_one_line(tmp_path: Path) -> None:
     check_refused(run_apart("--root", tmp_path / "root", "--csv", tmp_path / "none.csv", *IMAGE), "none.csv")
     check_refused(run_apart("--root", tmp_path / "root", "--imagse", "x", cwd=tmp_path), "did you mean --images?")
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--seed", "-99999999999999999999999"), "is not a whole number of 64 bits"),
+        (("--encoder-threads", "99999999999"), "is not a whole number above 0, up to 1024"),
+        (("--encoder-batch", "9" * 400), "is not a whole number above 0"),
+        (("--item-timeout", "1e300"), "is not a number of seconds above 0, up to 86400"),
+        (("--max-file-bytes", "9" * 400), "is not a size such as"),
+    ],
+)
+def test_a_number_that_no_machine_holds_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    done = run_here(capsys, "--root", tmp_path / "root", "--images", tmp_path, *words)
+
+    assert done.code == 2 and len(done.err) == 1 and said in done.err[0]
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_csv_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    done = run_here(capsys, "--root", tmp_path / "root", "--csv", tmp_path / "rows.csv", "--text-column", "text")
+
+    assert done.code == 2 and "it is a pipe" in done.err[-1]
+
+
+@pytest.mark.parametrize("root", ["s3://", "a\udcffb"])
+def test_a_root_that_no_place_can_have_is_one_line(capsys: pytest.CaptureFixture[str], root: str) -> None:
+    done = run_here(capsys, "--root", root, "--images", "/nowhere")
+
+    assert done.code == 2 and len(done.err) == 1 and done.err[0].startswith("pixdex: --root")

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ class CsvListing:
         columns = (source.image_column, source.text_column, source.keyword_column, source.key_column)
         try:
             filesystem, path = self._filesystem
+            if source.pattern.startswith("file://") and Path(path).is_fifo():
+                raise ValueError("it is a pipe, and is read more than once: write it to a file first")
             with filesystem.open(path, "rb") as stream:
                 asked = [column for column in columns if column]
                 dialect = csv_records.read_dialect(stream, source.pattern, asked)

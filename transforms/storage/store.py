@@ -59,7 +59,12 @@ class Store:
         if protocol == "file":
             try:
                 path = Path(rest if separator else location).expanduser()
+                os.fsencode(path).decode()
                 return cls("file://" + os.path.abspath(path))  # noqa: PTH100 - follows no links
+            except UnicodeDecodeError as error:
+                raise UsageError(
+                    f"--root {location!r}: the path is no UTF-8, which tables cannot name: rename the folder"
+                ) from error
             except RuntimeError as error:
                 raise UsageError(f"--root {location}: there is no such user: write ./~… for a folder's name") from error
             except FileNotFoundError as error:
@@ -75,6 +80,8 @@ class Store:
         store = cls(f"{protocol}://{rest.rstrip('/')}")
         try:
             store.backend  # noqa: B018 - the import behind it is what can fail
+        except ValueError as error:
+            raise UsageError(f"--root {location}: {error}") from error
         except ImportError as error:
             raise UsageError(f"--root {location} needs: pip install 'pixdex[{_EXTRAS[protocol]}]'") from error
         return store
