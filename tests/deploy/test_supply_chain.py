@@ -33,8 +33,9 @@ def script(name: str) -> ModuleType:
 
 def program(folder: Path, name: str, text: str) -> Path:
     """A program that stands for another one."""
-    file = folder / name
-    file.write_text(f"#!{sys.executable}\n{text}")
+    file, code = folder / name, folder / f"{name}.py"
+    code.write_text(text)
+    file.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{code}" "$@"\n')  # whose path may have a space
     file.chmod(0o755)
     return file
 

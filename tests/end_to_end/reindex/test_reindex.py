@@ -291,7 +291,7 @@ def test_any_sequence_of_changes_ends_where_a_build_from_nothing_would(
         for edit in edits:
             apply(items, edit)
         items.write()
-        assert reindexing.run(root, "--retrain", "never", *flags) == 0
+        assert reindexing.run(root, "--retrain", "never", "--max-gone-ratio", "1", *flags) == 0
     build_with_trained_of(root, anew, [*items.arguments, *KEY], monkeypatch)
 
     mine, theirs = generation_of(root).totals, generation_of(anew).totals
