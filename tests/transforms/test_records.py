@@ -40,12 +40,11 @@ def any_of(kind: type[Any]) -> st.SearchStrategy[Any]:
     st.register_type_strategy(str, texts)
     st.register_type_strategy(int, st.integers(-(2**53), 2**53))
     digits = st.text("0123456789abcdef", min_size=64, max_size=64)
-    reference = st.builds(FileReference, texts, st.integers(0, 2**53), digits.map("sha256:{}".format))
-    st.register_type_strategy(FileReference, reference)
     st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
     names = st.text("abc0-_.", min_size=1, max_size=8).map(lambda name: f"{name}z")
     paths = st.lists(names, min_size=1, max_size=3).map("/".join)
-    st.register_type_strategy(FileReference, st.builds(FileReference, path=paths))
+    reference = st.builds(FileReference, paths, st.integers(0, 2**53), digits.map("sha256:{}".format))
+    st.register_type_strategy(FileReference, reference)
     version: dict[str, Any] = {}
     if "format_version" in kind.__dataclass_fields__:
         version["format_version"] = st.just(records.FORMAT_VERSION)
