@@ -203,12 +203,12 @@ def begin(store: Store, request: Request, unfinished: Run | None, limits: RunLim
     sources must not stand in the way of the mended command. One of this request that was refused for its rejects, and
     would be again, is given up too: whoever runs the command again has mended the sources, which that run listed.
     """
-    same = unfinished is not None and unfinished.request == request
-    refused = same and unfinished is not None and reject_ratio.is_refused(unfinished, limits.max_reject_ratio)
-    if unfinished is not None and same and not refused and not abandon:
-        console.say(f"going on with the unfinished run of generation {unfinished.generation}")
-        return unfinished
     if unfinished is not None:
+        same = unfinished.request == request
+        refused = same and reject_ratio.is_refused(unfinished, limits.max_reject_ratio)
+        if same and not refused and not abandon:
+            console.say(f"going on with the unfinished run of generation {unfinished.generation}")
+            return unfinished
         if unfinished.is_planned and not abandon and not refused:
             raise UsageError(
                 f"{store.url} has an unfinished run of another request ({difference(unfinished.request, request)}): "

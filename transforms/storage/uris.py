@@ -124,8 +124,12 @@ class Located:
         if self.size is not None and self.size > limit:
             raise ObjectTooLargeError(f"the object has {self.size} bytes, the limit is {limit}")
         if self.filesystem is None:
+            assert self.size is not None  # of a file it is always known
             with open(self.path, "rb") as stream:  # noqa: PTH123 - the path may hold undecodable bytes
-                content: bytes = stream.read(limit + 1)  # it may have grown
+                # Python makes room for as many bytes as are asked for: one more than there were tells that it grew.
+                content: bytes = stream.read(self.size + 1)
+            if len(content) > self.size:
+                raise OSError(f"the file had {self.size} bytes, and grew while it was read")
         elif self.size is not None:
             content = self.filesystem.cat_file(self.path)
         else:

@@ -187,6 +187,16 @@ def test_a_huge_object_is_refused_before_it_is_read(tmp_path: Path, protocol: st
         uris.read(f"{protocol}://{path}", limit=5)
 
 
+def test_a_file_that_grows_while_it_is_read_is_not_taken_for_what_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"123")
+    located = uris.locate(f"file://{file}")
+    file.write_bytes(b"123456")
+
+    with pytest.raises(OSError, match="grew while it was read"):
+        located.read()
+
+
 def test_an_object_whose_storage_does_not_say_its_size_is_read_up_to_the_limit() -> None:
     class Silent(MemoryFileSystem):  # type: ignore[misc]  # fsspec is untyped
         protocol = "silent"

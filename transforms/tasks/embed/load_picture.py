@@ -67,7 +67,7 @@ class Progress:
     The clock runs while it is fetched, and anew while it is decoded; it stands while memory is waited for.
 
     Attributes:
-        data: the file while it is decoded.
+        data: the file while it is decoded, and from then on if it was given up.
         is_given_up: nobody waits any more.
     """
 
@@ -111,9 +111,11 @@ class Progress:
             yield
 
     def end(self) -> None:
-        """Says that it is done; from then on it cannot be given up for being late."""
+        """Says that it is done; from then on it cannot be given up, and its file is kept for a last try only."""
         with self._lock:
             self._since = self._share = None
+            if not self.is_given_up:
+                self.data = None
 
     def give_up(self, seconds: float = 0.0) -> bool:
         """Gives up waiting for the thread, and what it holds for lost, if its step has taken so many seconds.

@@ -20,7 +20,7 @@ from transforms.pictures import decode as images
 from transforms.rejects import Failure
 from transforms.storage import uris
 from transforms.tasks.embed import fetch
-from transforms.tasks.embed.load_picture import Progress, Way, load_picture, target_side
+from transforms.tasks.embed.load_picture import GivenUpError, Progress, Way, load_picture, target_side
 
 
 class Shaky(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped
@@ -203,3 +203,36 @@ def test_a_picture_of_absurd_size_is_at_fault_itself(
 
     found = load(f"file://{tmp_path}/a.png")
     assert (found.stage, found.type) == ("decode", type(error).__name__)
+
+
+# --- who waits for it ---
+
+
+def test_a_picture_that_is_done_holds_no_file_and_cannot_be_given_up() -> None:
+    progress = Progress()
+    progress.begin(b"the file")
+    progress.end()
+
+    assert not progress.give_up()
+    assert progress.data is None
+
+
+def test_a_picture_that_is_given_up_leaves_its_file_for_a_last_try_and_ends_its_thread() -> None:
+    progress = Progress()
+    progress.begin(b"the file")
+
+    assert not progress.give_up(seconds=3600)
+    assert progress.give_up()
+    assert not progress.give_up()
+    with pytest.raises(GivenUpError):
+        progress.pause()
+    progress.end()
+    assert progress.data == b"the file"
+
+
+def test_waiting_for_memory_is_no_time_of_the_picture() -> None:
+    progress = Progress()
+    progress.begin()
+    progress.pause()
+
+    assert not progress.give_up()
