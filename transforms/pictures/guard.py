@@ -25,7 +25,7 @@ START_SECONDS: Final = 120.0
 READY: Final = b"ready"
 """What the process says when it has started."""
 
-TOO_LONG: Final = "takes longer than --item-timeout allows"
+OVERTIME: Final = "takes longer than --item-timeout allows"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Guard:
             connection.send_bytes(data)
             if not connection.poll(self._how.seconds):
                 self.close()
-                return Failure("decode", "timeout", f"decoding {TOO_LONG}")
+                return Failure("decode", "timeout", f"decoding {OVERTIME}")
             answer = msgspec.msgpack.decode(connection.recv_bytes(), type=Answer)
             if answer.failure is not None:
                 return answer.failure

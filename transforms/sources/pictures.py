@@ -31,7 +31,6 @@ CONTAINERS_WANTED = 64
 _FOLDERS_AT_ONCE = 8
 """Folders opened at a time while containers are sought; the listing of each is held in memory."""
 
-_MAGIC = re.compile(r"[*?\[]")
 
 _PATH_LIMIT = 4096
 """Bytes of a path that a filesystem has at most; a listing that names longer ones leads in a circle."""
@@ -63,7 +62,7 @@ class PictureListing:
     @cached_property
     def _is_glob(self) -> bool:
         filesystem, path = self._filesystem
-        return bool(_MAGIC.search(path)) and not filesystem.exists(path)
+        return bool(uris.MAGIC.search(path)) and not filesystem.exists(path)
 
     @cached_property
     def _base(self) -> str:
@@ -71,7 +70,7 @@ class PictureListing:
         path = self._filesystem[1]
         if not self._is_glob:
             return path
-        return path[: _MAGIC.search(path).start()].rpartition("/")[0] or "/"  # type: ignore[union-attr]  # it is a glob
+        return path[: uris.MAGIC.search(path).start()].rpartition("/")[0] or "/"  # type: ignore[union-attr]  # it is a glob
 
     @cached_property
     def _matches(self) -> re.Pattern[str]:

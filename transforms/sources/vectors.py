@@ -23,7 +23,6 @@ DEFAULT_COLUMN: Final = "embedding"
 """Column of a parquet file that holds the vectors, unless another is named."""
 
 _FORMATS: Final[dict[str, Literal["npy", "parquet"]]] = {".npy": "npy", ".parquet": "parquet"}
-_GLOB: Final = re.compile(r"[*?\[]")
 
 _SHOWN: Final = 8
 
@@ -78,7 +77,7 @@ def left_out(source: Source) -> dict[str, int]:
     Cost: one listing call.
     """
     filesystem, path = uris.filesystem_of(source.pattern)
-    is_glob = bool(_GLOB.search(path)) and not filesystem.exists(path)
+    is_glob = bool(uris.MAGIC.search(path)) and not filesystem.exists(path)
     if not is_glob and not filesystem.isdir(path):
         return {}
     entries = filesystem.glob(path, detail=True) if is_glob else filesystem.find(path, detail=True)
@@ -255,7 +254,7 @@ def _listed(flag: str, pattern: str, endings: tuple[str, ...]) -> list[str]:
     try:
         filesystem, path = uris.filesystem_of(pattern)
         filesystem.invalidate_cache()
-        if _GLOB.search(path) and not filesystem.exists(path):
+        if uris.MAGIC.search(path) and not filesystem.exists(path):
             entries = filesystem.glob(path, detail=True)
         elif filesystem.isdir(path):
             entries = filesystem.find(path, detail=True)

@@ -7,7 +7,6 @@ trusted. Of ready embeddings no file is read that lies elsewhere than the source
 """
 
 import os
-import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from transforms.storage import addresses, uris
 
 FLAG: Final = "--trust-uris"
 
-_MAGIC: Final = re.compile(r"[*?\[]")
 _WEB: Final = ("http://", "https://")
 _LOCAL: Final = ("file", "local")
 _KEYED: Final = ("memory", "s3", "s3a", "gs", "gcs")
@@ -118,7 +116,7 @@ def _places(source: Source) -> Iterable[str]:
         if pattern is None:
             continue
         whole = _normal(pattern)
-        magic = _MAGIC.search(whole) if source.kind != "csv" else None
+        magic = uris.MAGIC.search(whole) if source.kind != "csv" else None
         yield whole if magic is None else whole[: magic.start()].rpartition("/")[0] + "/"
     if source.kind == "csv" and source.image_column is not None:
         yield _normal(source.pattern).rpartition("/")[0] + "/"

@@ -11,10 +11,13 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from transforms.storage import addresses
+
+MAGIC: Final = re.compile(r"[*?\[]")
+"""What makes a pattern of a path."""
 
 OBJECT_BYTES_LIMIT = 1 << 30
 """A larger object is not read into memory: it would take more than a picture within the pixel limit can need."""

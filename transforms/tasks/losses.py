@@ -25,7 +25,7 @@ from transforms.generations.key_tables import Difference
 from transforms.records import FileReference, Source
 from transforms.runs.run import Run
 from transforms.shards import files
-from transforms.storage import parquet_files
+from transforms.storage import parquet_files, uris
 
 if TYPE_CHECKING:
     from transforms.tasks.changes import BucketChanges
@@ -34,7 +34,6 @@ ASKED: Final = 1 << 22
 """Gone items whose keys are read, at most: of more, so many by hash, which stand for all. Each takes 24 bytes."""
 
 _READERS: Final = 16
-_MAGIC: Final = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _is_of(uri: str, source: Source) -> bool:
     if name == pattern or name.startswith(pattern.rstrip("/") + "/"):
         return True
     (protocol, _, path), (other, _, glob) = name.partition("://"), pattern.partition("://")
-    return protocol == other and bool(_MAGIC.search(glob)) and bool(_compiled(glob).match(path))
+    return protocol == other and bool(uris.MAGIC.search(glob)) and bool(_compiled(glob).match(path))
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Final
 from transforms.encoders import Encoder
 from transforms.errors import PixdexError
 from transforms.pictures.budget import BATCHES_AHEAD
-from transforms.pictures.guard import TOO_LONG, Guard, How
+from transforms.pictures.guard import OVERTIME, Guard, How
 from transforms.records import EncoderSettings
 from transforms.rejects import Failure
 from transforms.tasks.embed.limits import ItemLimits
@@ -130,7 +130,7 @@ class PictureLoader:
                         self._replace(late)
         data = picture.progress.data
         if data is None:
-            return Failure("fetch", "timeout", f"fetching {TOO_LONG}")
+            return Failure("fetch", "timeout", f"fetching {OVERTIME}")
         decoded = self._last_try.decode(data)
         if isinstance(decoded, Failure):
             return decoded
