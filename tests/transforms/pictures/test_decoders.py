@@ -2,7 +2,6 @@
 
 import io
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.transforms.pictures.drawn import encoded
+from tests.work import at_most
 from transforms.pictures import decoders
 from transforms.pictures.decode import decode
 from transforms.pictures.decoders import PictureTooSlowError
@@ -98,22 +98,17 @@ def test_neither_zero_nor_one_is_an_error() -> None:
         decode(b"P1 2 2\n0 1 2 1")
 
 
-def test_a_picture_as_text_takes_a_fraction_of_a_second() -> None:
+def test_a_picture_as_text_is_not_read_number_by_number() -> None:
     data = text("P3", 255, RANDOM.integers(0, 256, (300, 400, 3)))
 
-    started = time.process_time()
-    by_us(data)
-
-    assert time.process_time() - started < 0.4  # in Python, a second
+    with at_most(10_000):
+        by_us(data)
 
 
 @pytest.mark.parametrize("header", [b"P3\n#" + b" " * (1 << 20) + b"\n2 2 255\n", b"P3" + b" " * (1 << 20) + b"2 2 9 "])
 def test_a_header_without_end_is_an_error_at_once(header: bytes) -> None:
-    started = time.process_time()
-    with pytest.raises(ValueError, match="header"):
+    with at_most(1_000_000), pytest.raises(ValueError, match="header"):
         decode(header + b"1 " * 12)
-
-    assert time.process_time() - started < 0.1
 
 
 # -- PNM in bytes
@@ -170,10 +165,8 @@ def test_a_run_of_black_is_seen_by_what_points_to_it() -> None:
 def test_a_qoi_whose_runs_never_end_holds_no_more_than_its_pixels() -> None:
     data = b"qoif" + struct.pack(">IIBB", 2, 2, 3, 0) + b"\xfd" * 1_000_000
 
-    started = time.process_time()
-    assert by_us(data).shape == (2, 2, 3)
-
-    assert time.process_time() - started < 0.1
+    with at_most(10_000):
+        assert by_us(data).shape == (2, 2, 3)
 
 
 # -- DDS

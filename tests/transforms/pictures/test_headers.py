@@ -2,10 +2,8 @@
 
 import io
 import struct
-import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin
 
 from tests.examples import cheap
+from tests.work import at_most
 from transforms.pictures import headers
 from transforms.pictures.decode import decode
 from transforms.pictures.headers import PictureHeaderError
@@ -46,13 +45,6 @@ def blocks(content: bytes) -> bytes:
     return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
 
 
-@contextmanager
-def at_once() -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    assert time.perf_counter() - started < 1
-
-
 EXIF = segment(0xE1, b"Exif\0\0" + b"x" * 65_000)
 COMMENT = b"!\xfe"
 
@@ -81,7 +73,7 @@ BOMBS = {
 def test_a_bomb_of_metadata_is_refused_at_once(name: str) -> None:
     data = BOMBS[name]()
 
-    with at_once(), pytest.raises(PictureHeaderError, match="save it"):
+    with at_most(2_000_000), pytest.raises(PictureHeaderError, match="save it"):
         decode(data)
 
 
@@ -183,7 +175,7 @@ def test_a_png_of_very_many_chunks_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_a_png_of_as_many_chunks_as_fit_a_hundred_megabytes_is_refused_at_once() -> None:
     crowded = encoded("PNG")[:33] + b"\0\0\0\0juNk\0\0\0\0" * 9_000_000
 
-    with at_once(), pytest.raises(PictureHeaderError, match="chunks"):
+    with at_most(2_000_000), pytest.raises(PictureHeaderError, match="chunks"):
         decode(crowded)
 
 
@@ -192,12 +184,12 @@ def test_a_progressive_jpeg_of_very_many_scans_is_refused() -> None:
     scan = plain[plain.rfind(b"\xff\xda") : -2]
     assert decode(plain).size == (40, 30)
 
-    with at_once(), pytest.raises(PictureHeaderError, match="scans"):
+    with at_most(2_000_000), pytest.raises(PictureHeaderError, match="scans"):
         decode(plain[:-2] + scan * 300 + plain[-2:])
 
 
 def test_a_psd_of_very_many_resources_is_refused() -> None:
     head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 8, 8, 8, 3) + struct.pack(">II", 0, 100 * MIB)
 
-    with at_once(), pytest.raises(PictureHeaderError, match="resources"):
+    with at_most(2_000_000), pytest.raises(PictureHeaderError, match="resources"):
         decode(head + b"8BIM\0\1\0\0\0\0\0\0" * 1000)

@@ -1,6 +1,5 @@
 """Every row of a CSV becomes an item: cells stay as they are spelled, and a key does not depend on its place."""
 
-import time
 import unicodedata
 import uuid
 from collections import Counter
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transforms.sources.csv_files import rows, source, write
+from tests.work import at_most
 from transforms.errors import UsageError
 from transforms.sources import csv_records, csv_rows, items
 from transforms.sources.csv_rows import CsvListing, split_keywords
@@ -367,17 +367,16 @@ def test_keywords_are_what_python_would_split(cells: list[str | None]) -> None:
 # --- speed ---
 
 
-def test_a_hundred_thousand_rows_take_seconds(file: Path) -> None:
+def test_a_row_takes_few_lines(file: Path) -> None:
     with file.open("w") as stream:
         stream.write("image,name,words\n")
-        stream.writelines(f"https://host/{number}.png,name {number},red\n" for number in range(100_000))
+        stream.writelines(f"https://host/{number}.png,name {number},red\n" for number in range(10_000))
     listing = CsvListing(source(file, image_column="image", text_column="name", keyword_column="words"))
-    started = time.process_time()
 
-    count = sum(map(len, listing.batches()))
+    with at_most(400_000):
+        count = sum(map(len, listing.batches()))
 
-    assert count == 100_000
-    assert time.process_time() - started < 3  # about 0.7 s on an idle core
+    assert count == 10_000
 
 
 def test_a_row_with_an_inch_mark_that_does_not_fit_is_only_rejected(file: Path) -> None:
