@@ -1,7 +1,8 @@
 """Beam asks the same questions thousands of times a graph; here it remembers the answers, which halves a small build.
 
-It parses its flags anew for every step that looks at an option, and the signatures of all methods of a `DoFn` for every
-use of one. That is a second or two of a build, which only tests make by the hundred.
+It parses its flags anew for every step that looks at an option, and the signatures and the source of all methods of a
+`DoFn` for every use of one; it notes the stack for every type it infers, and walks over all modules for the size of
+every value that it keeps. That is seconds of a build, which only tests make by the hundred.
 """
 
 from types import MethodType
@@ -10,14 +11,20 @@ from weakref import WeakKeyDictionary
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.worker import statecache
 from apache_beam.transforms import core, userstate
+from apache_beam.typehints.decorators import IOTypeHints
 
 
 def remember(patch: pytest.MonkeyPatch) -> None:
-    """Makes Beam remember views of options, signatures of functions, and what state a `DoFn` keeps."""
+    """Makes Beam remember views of options, types and signatures of functions, and what state a `DoFn` keeps."""
     patch.setattr(PipelineOptions, "view_as", _remembered_view_as)
     patch.setattr(core, "get_function_args_defaults", _remembered_arguments)
     patch.setattr(userstate, "get_dofn_specs", _remembered_specs)
+    patch.setattr(IOTypeHints, "from_callable", _remembered_types)
+    patch.setattr(IOTypeHints, "_make_origin", lambda *_, **__: [])  # it goes into messages only
+    patch.setattr(core, "_check_fn_use_yield_and_return", lambda _: False)  # ruff says it too
+    patch.setattr(statecache, "get_deep_size", lambda *_: 1)  # for a limit of 100 MiB
 
 
 _view_as = PipelineOptions.view_as
@@ -44,6 +51,18 @@ def _remembered_arguments(function: Any) -> tuple[list[str], list[object]]:
         _signatures[key] = _arguments(function)
     names, defaults = _signatures[key]
     return list(names), list(defaults)
+
+
+_types = IOTypeHints.from_callable
+_types_of: dict[tuple[object, bool], IOTypeHints | None] = {}
+
+
+def _remembered_types(function: Any) -> IOTypeHints | None:
+    """Types of a function's arguments and results, but for `self` of a method that is bound."""
+    key = getattr(function, "__func__", function), hasattr(function, "__func__")
+    if key not in _types_of:
+        _types_of[key] = _types(function)
+    return _types_of[key]
 
 
 _specs = userstate.get_dofn_specs
