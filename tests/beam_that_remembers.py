@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
+from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.worker import statecache
 from apache_beam.transforms import core, userstate
@@ -24,6 +25,7 @@ def remember(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(IOTypeHints, "from_callable", _remembered_types)
     patch.setattr(IOTypeHints, "_make_origin", lambda *_, **__: [])  # it goes into messages only
     patch.setattr(core, "_check_fn_use_yield_and_return", lambda _: False)  # ruff says it too
+    patch.setattr(pickler, "roundtrip", lambda whole: whole)  # that it can be pickled is seen when it is
     patch.setattr(statecache, "get_deep_size", lambda *_: 1)  # for a limit of 100 MiB
 
 

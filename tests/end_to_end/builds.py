@@ -63,7 +63,7 @@ def start(*argv: object, cwd: Path = REPOSITORY) -> "subprocess.Popen[str]":
     """Starts the job in a process group of its own."""
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.build", *map(str, argv)],
+        [sys.executable, "-m", "tests.end_to_end.job", "build", *map(str, argv)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=cwd,

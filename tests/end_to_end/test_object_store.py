@@ -131,8 +131,16 @@ def test_pictures_and_rows_are_read_where_the_root_is(
     assert (totals.images, totals.texts, totals.rejected) == (27, 20, 0)
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("stage", ["embed", "add"])
+@pytest.mark.parametrize(
+    ("bucket", "stage"),
+    [
+        pytest.param("s3", "embed", marks=pytest.mark.gate),
+        pytest.param("gs", "add", marks=pytest.mark.gate),
+        pytest.param("gs", "embed", marks=pytest.mark.slow),
+        pytest.param("s3", "add", marks=pytest.mark.slow),
+    ],
+    indirect=["bucket"],
+)
 def test_an_interrupted_build_goes_on_where_it_was(
     bucket: str, csv: Path, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,7 +64,7 @@ def root(night: Night, tmp_path: Path) -> Path:
 def start(root: Path, job: str = "reindex", *flags: str) -> "subprocess.Popen[str]":
     flags = ("--no-progress",) if job == "reindex" else flags
     return subprocess.Popen(
-        [sys.executable, "-m", f"pipelines.{job}", "--root", str(root), *flags],
+        [sys.executable, "-m", "tests.end_to_end.job", job, "--root", str(root), *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=REPOSITORY,

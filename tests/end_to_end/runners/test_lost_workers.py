@@ -116,6 +116,7 @@ def test_a_worker_on_flink_that_is_killed_is_one_line(
     assert done.code == 1 and "a worker died" in line and GO_ON in line
 
 
+@pytest.mark.slow
 def test_a_task_manager_that_is_killed_costs_only_what_was_not_done(
     tmp_path: Path, arguments: tuple[str, ...], whole: dict[str, str], flink: FlinkCluster
 ) -> None:
