@@ -1,6 +1,7 @@
 """All that a person sees: results on stdout, the way there and errors on stderr, and exit codes."""
 
 import errno
+import io
 import json
 import logging
 import os
@@ -24,6 +25,9 @@ _STEP = r"(?: \[while running '.*)?$"
 
 _WORKER_ERROR = re.compile(r"transforms\.errors\.(UsageError|PixdexError): (.+?)" + _STEP, re.MULTILINE)
 _WORKER_OS_ERROR = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.+?)" + _STEP, re.MULTILINE)
+_STORES = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google.auth")
+"""Libraries whose errors say that a store was not reached, or did not let us in, in words of their own."""
+_WORKER_STORE_ERROR = re.compile(rf"^(?:{'|'.join(_STORES)})\.(?:\w+\.)*(\w+): (.+?)" + _STEP, re.MULTILINE)
 _WORKER_INTERRUPTED = re.compile(r"^(?:RuntimeError: )?KeyboardInterrupt" + _STEP, re.MULTILINE)
 _MACHINE_SAYS_NO = frozenset(
     {
@@ -51,7 +55,7 @@ def show(text: str) -> None:
 
 def show_json(record: object) -> None:
     """Prints the last line of stdout: one JSON object."""
-    show(json.dumps(record, ensure_ascii=False, sort_keys=False))
+    show(_as_json(record))
 
 
 def show_lines(lines: Iterable[str]) -> None:
@@ -63,10 +67,9 @@ def show_lines(lines: Iterable[str]) -> None:
 
 def show_json_list(head: dict[str, object], name: str, rows: Iterable[object]) -> None:
     """Prints one JSON object on one line, whose last member is a list that is printed as it comes."""
-    begun = json.dumps(head, ensure_ascii=False)[:-1]
-    print(f"{begun}, {json.dumps(name)}: [", end="")  # noqa: T201 - the one place
+    print(f"{_as_json(head)[:-1]}, {_as_json(name)}: [", end="")  # noqa: T201 - the one place
     for number, row in enumerate(rows):
-        print(", " if number else "", json.dumps(row, ensure_ascii=False), sep="", end="")  # noqa: T201 - likewise
+        print(", " if number else "", _as_json(row), sep="", end="")  # noqa: T201 - likewise
     show("]}")
 
 
@@ -87,6 +90,7 @@ def run(main: Callable[[], int]) -> int:
     0 done; 1 failed; 2 bad usage or bad input; 130 interrupted. An error that nobody foresaw keeps its traceback.
     """
     log_warnings()
+    _show_any_letter()
     try:
         return main()
     except UsageError as error:
@@ -98,10 +102,14 @@ def run(main: Callable[[], int]) -> int:
     except BrokenPipeError:
         _silence(sys.stdout)
         return DONE
-    except OSError as error:
-        if error.errno not in _MACHINE_SAYS_NO:
+    except Exception as error:
+        if _is_of_a_store(error):
+            said = _not_reached(type(error).__name__, error)
+        elif isinstance(error, OSError) and error.errno in _MACHINE_SAYS_NO:
+            said = _refused(error)
+        else:
             raise
-        say(f"pixdex: {_refused(error)}")
+        say(f"pixdex: {said}")
         return FAILED
     except KeyboardInterrupt:
         say("pixdex: interrupted; run the same command again to go on from here")
@@ -129,16 +137,25 @@ def from_worker(error: BaseException) -> PixdexError | KeyboardInterrupt | None:
     Some runners hand on the error itself, with more text. A full disk, a missing permission and the like become an
     error of one line too. The in-process runner works in the thread that an interrupt reaches.
     """
+    message = re.sub(_STEP, "", str(error), flags=re.MULTILINE)
     if isinstance(error, PixdexError):
-        return type(error)(re.sub(_STEP, "", str(error), flags=re.MULTILINE))
-    if raised := _WORKER_ERROR.findall(str(error)):
+        return type(error)(message)
+    if _is_of_a_store(error):
+        return PixdexError(_not_reached(type(error).__name__, message))
+    return _from_text(str(error))
+
+
+def _from_text(text: str) -> PixdexError | KeyboardInterrupt | None:
+    if raised := _WORKER_ERROR.findall(text):
         kind, message = raised[-1]
         return UsageError(message) if kind == "UsageError" else PixdexError(message)
-    if _WORKER_INTERRUPTED.search(str(error)):
+    if _WORKER_INTERRUPTED.search(text):
         return KeyboardInterrupt()
-    for number, message in reversed(_WORKER_OS_ERROR.findall(str(error))):
+    for number, message in reversed(_WORKER_OS_ERROR.findall(text)):
         if int(number) in _MACHINE_SAYS_NO:
             return PixdexError(_refused(message))
+    if said := _WORKER_STORE_ERROR.findall(text):
+        return PixdexError(_not_reached(*said[-1]))
     return None
 
 
@@ -147,9 +164,33 @@ def _silence(stream: TextIO) -> None:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 
+def _show_any_letter() -> None:
+    """Lets stdout take what its encoding has no letters for, as stderr does; a name of a file may have any."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _as_json(record: object) -> str:
+    """With letters as they are where stdout has all of them, and by their numbers elsewhere: both are JSON."""
+    unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
+    return json.dumps(record, ensure_ascii=not unicode)
+
+
+def _is_of_a_store(error: BaseException) -> bool:
+    return f"{type(error).__module__}.".startswith(tuple(f"{name}." for name in _STORES))
+
+
+def _not_reached(kind: str, what: object) -> str:
+    said = _one_line(what).rstrip(".")
+    return (
+        f"{kind}: {said}: the store was not reached, or did not let this user in; look at its name, the network and "
+        "the credentials, then run the same command again"
+    )
+
+
 def _refused(what: object) -> str:
     return f"{what}: make room or mend permissions, then run the same command again to go on from here"
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: object) -> str:
     return " ".join(str(error).split())

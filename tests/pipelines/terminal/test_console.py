@@ -10,8 +10,12 @@ import termios
 from collections.abc import Callable
 from typing import NoReturn
 
+import aiohttp
 import apache_beam as beam
+import gcsfs.retry
 import pytest
+from botocore.exceptions import NoCredentialsError
+from google.auth.exceptions import DefaultCredentialsError
 
 from pipelines.terminal import console
 from tests.transforms.small_runs import pipeline
@@ -108,6 +112,42 @@ def test_a_stderr_that_was_closed_meanwhile_is_no_error(monkeypatch: pytest.Monk
 def test_json_is_one_line_in_the_order_given_with_letters_as_they_are(capsys: Capture) -> None:
     console.show_json({"name": "동그라미\n", "a": 1})
     assert capsys.readouterr().out == '{"name": "동그라미\\n", "a": 1}\n'
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_stdout_without_the_letters_of_a_name_gets_their_numbers(
+    monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    record = {"path": "동그라미/\udce9.png"}  # the last is a byte of a name that is no UTF-8
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+
+    def job() -> int:
+        console.show(record["path"])
+        console.show_json(record)
+        return console.DONE
+
+    assert console.run(job) == console.DONE
+    sys.stdout.seek(0)
+    assert json.loads(sys.stdout.read().splitlines()[-1]) == record
+
+
+NOT_REACHED: list[Exception] = [
+    NoCredentialsError(),
+    aiohttp.ClientPayloadError("Cannot connect to host storage.example:443"),
+    gcsfs.retry.HttpError({"code": 401, "message": "Invalid Credentials"}),
+    DefaultCredentialsError("Your default credentials were not found."),  # type: ignore[no-untyped-call]
+]
+
+
+@pytest.mark.parametrize("error", NOT_REACHED, ids=lambda error: type(error).__name__)
+def test_a_store_that_is_not_reached_is_one_line_in_a_worker_too(capsys: Capture, error: Exception) -> None:
+    assert console.run(raising(error)) == console.FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        line.startswith(f"pixdex: {type(error).__name__}: {str(error).rstrip('.')}: the store")
+        and "credentials, then run" in line
+    )
+    assert f"pixdex: {worker_raises(error)}" == line
 
 
 # --- errors of workers ---------------------------------------------------------------------------------------------
