@@ -74,6 +74,7 @@ def collect(argv: Sequence[str]) -> int:
     """Parses, looks, removes and says."""
     options = command_line.parse("gc", __doc__, argv, OPTIONS)
     store = root_of(options)
+    published.check_there(store)
     if not published.numbers(store) and not beginning.runs(store):
         raise UsageError(f"{store.url} has no generation and no run: there is nothing to drop")
     if options.dry_run:

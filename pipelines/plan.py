@@ -205,6 +205,7 @@ def _content_of(store: Store, *, needed: bool) -> _Content | None:
             "plan with --object-store instead"
         ) from error
     if needed:
+        generations.check_there(store)
         raise UsageError(f"{store.url} holds no index and no plan: name --num-vectors and --dim")
     return None
 

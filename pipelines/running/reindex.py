@@ -73,9 +73,8 @@ def _carried_out(launch: Launch, run: Run) -> tuple[runners.Outcome, dict[str, f
 
 
 def _published(store: Store) -> Generation:
+    generations.check_there(store)
     published = generations.current(store)
-    if published is None and store.local is not None and not store.local.is_dir():
-        raise UsageError(f"--root {store.local}: there is no such folder; check its spelling")
     if published is None:
         root = shlex.quote(str(store.local or store.url))
         raise UsageError(f"{store.url} has no generation yet: make one with: pixdex build --root {root} …")

@@ -67,6 +67,28 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect"],
+        ["verify"],
+        ["gc"],
+        ["plan"],
+        ["reindex"],
+        ["rollback", "--to", "1"],
+        ["search", "--vector", "q.npy"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_root_that_is_not_there_is_said_in_the_same_words_by_all(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
+) -> None:
+    assert cli.main([*words, "--root", str(tmp_path / "nowhere")]) == 2
+    said = capsys.readouterr().err
+    assert said == f"pixdex: --root {tmp_path}/nowhere: there is no such folder; check its spelling\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_python_m_pipelines_is_pixdex() -> None:
     done = subprocess.run([sys.executable, "-m", "pipelines", "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("pixdex indexes")

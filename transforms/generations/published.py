@@ -45,15 +45,24 @@ def _was_published(store: Store, number: int) -> bool:
     return ended and not store.exists(layout.abandoned(number))
 
 
+def check_there(store: Store) -> None:
+    """Refuses a root on a disk that is not there; on an object store there is none until something is in it.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if store.local is not None and not store.local.is_dir():
+        raise UsageError(f"--root {store.local}: there is no such folder; check its spelling")
+
+
 def open_generation(store: Store, number: int | None = None) -> Generation:
     """Returns the current generation, or the one with this number.
 
     Raises:
         UsageError: there is none.
     """
+    check_there(store)
     published = numbers(store)
-    if store.local is not None and not store.local.is_dir():
-        raise UsageError(f"--root {store.local}: there is no such folder; check its spelling")
     root = store.local or store.url
     if not published:
         raise UsageError(f"--root {root}: no generation is there yet; make one with: pixdex build --root {root} …")
