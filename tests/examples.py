@@ -30,5 +30,5 @@ cheap = settings(max_examples=_PROFILE.max_examples * 10)
 dear = settings(max_examples=_PROFILE.max_examples // 3)
 """For properties whose examples take a fifth of a second."""
 
-costly = settings(max_examples=_PROFILE.max_examples // 10, phases=set(Phase) - {Phase.shrink, Phase.explain})
+costly = settings(max_examples=_PROFILE.max_examples // 15, phases=set(Phase) - {Phase.shrink, Phase.explain})
 """For properties whose examples take seconds: a failing one is shown as it is, since shrinking would take an hour."""

@@ -33,8 +33,14 @@ def test_two_started_at_the_same_moment(argv: tuple[object, ...], alone: dict[st
     assert not list((root / "index").rglob(".*"))
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("stage", ["request", "plan", "train"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param("plan", marks=pytest.mark.gate),
+        pytest.param("request", marks=pytest.mark.slow),
+        pytest.param("train", marks=pytest.mark.slow),
+    ],
+)
 def test_one_started_while_the_other_is_in_the_middle(
     argv: tuple[object, ...], alone: dict[str, str], tmp_path: Path, stage: str
 ) -> None:

@@ -1,11 +1,13 @@
 """Every job makes the same bytes on every runner.
 
 A job is what `tests/jobs.py` lists, a runner what `RUNNERS` lists; a job that is listed there joins by itself. Quick
-tests try what needs no service, the gate builds and nights on all of them, but those that are Flink once more:
+tests try what needs no service, the gate some job on each of them, and all of them are
 
     pytest -m slow tests/end_to_end/runners/test_runners.py
 """
 
+import csv
+import itertools
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from tests import corpora
 from tests.end_to_end.builds import Finished, content, run_apart
 from tests.end_to_end.flink import FlinkCluster
 from tests.jobs import JOBS
+from tests.transforms.sources.csv_files import write
 
 Capture = pytest.CaptureFixture[str]
 Flags = tuple[str, ...]
@@ -117,17 +120,18 @@ def made(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-EVERY_TIME = [("processes", "build"), ("worker-pool", "build")]
-ONCE_MORE = [("flink-job-server", "build"), ("flink-uber-jar", "reindex")]
+QUICK = [("processes", "build"), ("worker-pool", "build")]
+GATE = [
+    *(("prism", "build"), ("prism", "reindex"), ("processes", "reindex")),
+    *(("flink-job-server", "reindex"), ("flink-uber-jar", "embed")),  # and a build of real pictures, below
+]
 
 
 def combined(runner: str, job: str) -> object:
     """A test, which is quick, or of the gate, or slow."""
-    if (runner, job) in EVERY_TIME:
+    if (runner, job) in QUICK:
         return pytest.param(runner, job)
-    # A whole build has all stages; real pictures go to Flink by its job server, below.
-    is_slow = job not in ("build", "reindex") or (runner, job) in ONCE_MORE
-    return pytest.param(runner, job, marks=pytest.mark.slow if is_slow else pytest.mark.gate)
+    return pytest.param(runner, job, marks=pytest.mark.gate if (runner, job) in GATE else pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("runner", "job"), [combined(runner, job) for runner in RUNNERS for job in JOBS])
@@ -142,18 +146,22 @@ def test_a_job_makes_the_same_bytes_on_every_runner(
     assert made(root) == expected
 
 
-@pytest.mark.parametrize("runner", ["flink-job-server"])
 def test_real_pictures_and_texts_make_the_same_index_on_flink(
-    tmp_path: Path, shared_data: Path, flink: FlinkCluster, runner: str, request: pytest.FixtureRequest
+    tmp_path: Path, shared_data: Path, flink: FlinkCluster, request: pytest.FixtureRequest
 ) -> None:
+    emoji = shared_data / "emoji"
+    with (emoji / "emoji.csv").open(encoding="utf-8", newline="") as file:
+        some = itertools.islice(csv.DictReader(file), 300)
+        rows = [[str(emoji / row["image"]), row["description"]] for row in some]
+    table = write(tmp_path / "some.csv", [["image", "description"], *rows])
     arguments = (
-        *("--csv", shared_data / "emoji" / "emoji.csv", "--image-column", "image", "--text-column", "description"),
+        *("--csv", table, "--image-column", "image", "--text-column", "description"),
         *("--encoder", "demo", "--encoder-threads", "1"),
     )
     here = run_apart("--root", tmp_path / "here", *arguments)
-    there = run_apart("--root", tmp_path / "there", *arguments, *RUNNERS[runner](request), timeout=240)
+    there = run_apart("--root", tmp_path / "there", *arguments, *RUNNERS["flink-job-server"](request), timeout=240)
     assert (here.code, there.code) == (0, 0), there.err
-    assert totals(here) == totals(there) == {"items": 1609, "embedded": 1609, "rejected": 0, "vectors": 3218}
+    assert totals(here) == totals(there) == {"items": 300, "embedded": 300, "rejected": 0, "vectors": 600}
     assert content(tmp_path / "there") == content(tmp_path / "here")
 
 
