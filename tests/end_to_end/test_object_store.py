@@ -163,7 +163,7 @@ def test_two_builds_at_once_make_one_generation(bucket: str, csv: Path) -> None:
 
     running = [start(*argv_of(f"{bucket}/root", csv)) for _ in range(2)]
     finished = [wait(process) for process in running]
-    assert [done.code for done in finished] == [0, 0], [done.err[-3:] for done in finished]
+    assert [done.code for done in finished] == [0, 0], [done.err[-40:] for done in finished]
     store, generation = generation_of(f"{bucket}/root")
     assert published.numbers(store) == [1] and generation.totals.vectors == ROWS
 
