@@ -9,6 +9,8 @@ from typing import Any, cast
 from transforms.storage import uris
 from transforms.storage.backend import StoredFile
 
+_CREATE_ATTEMPTS = 3
+
 
 class ObjectStore:
     """The objects below a prefix (see `Backend`): `If-None-Match` on S3, generation 0 on Cloud Storage.
@@ -78,13 +80,20 @@ class ObjectStore:
         return cast(BufferedIOBase, self.filesystem.open(self.full(path), "rb", cache_type="none"))
 
     def create(self, path: str, data: bytes) -> bool:
-        """Makes an object on the condition that there is none of its name."""
-        try:
-            self.filesystem.pipe_file(self.full(path), data, mode="create")
-        except OSError:  # not every version of s3fs calls a refused condition FileExistsError
-            if self.exists(path):
-                return False
-            raise
+        """Makes an object on the condition that there is none of its name.
+
+        Not every version of s3fs calls a refused condition FileExistsError, so that an error is one where there is an
+        object. Where there is none it may have been removed since: then it is tried again.
+        """
+        for attempts_left in reversed(range(_CREATE_ATTEMPTS)):
+            try:
+                self.filesystem.pipe_file(self.full(path), data, mode="create")
+                break
+            except OSError:
+                if self.exists(path):
+                    return False
+                if not attempts_left:
+                    raise
         return True
 
     def overwrite(self, path: str, data: bytes) -> None:

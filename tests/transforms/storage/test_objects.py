@@ -34,6 +34,23 @@ def test_a_refused_condition_is_no_failure_whatever_the_store_calls_it(
     assert not memory.create(PATH, b"second")
 
 
+def test_an_object_that_is_removed_while_its_creation_is_refused_can_be_created(
+    memory: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.create(PATH, b"of another")
+    create = memory.filesystem.pipe_file
+
+    def refuse_as_it_goes(*_: object, **__: object) -> None:
+        monkeypatch.setattr(memory.filesystem, "pipe_file", create)
+        memory.remove(PATH)
+        raise OSError(22, "At least one of the pre-conditions you specified did not hold")
+
+    monkeypatch.setattr(memory.filesystem, "pipe_file", refuse_as_it_goes)
+
+    assert memory.create(PATH, b"mine")
+    assert memory.read(PATH) == b"mine"
+
+
 def test_a_failure_while_uploading_to_memory_leaves_no_final_name(tmp_path: Path) -> None:
     store = Store.at(f"memory://{uuid.uuid4().hex}")
     lost = tmp_path / "lost.bin"
