@@ -122,7 +122,7 @@ def made(root: Path) -> dict[str, str]:
 
 QUICK = [("processes", "build"), ("worker-pool", "build")]
 GATE = [
-    *(("prism", "build"), ("prism", "reindex"), ("processes", "reindex")),
+    *(("prism", "build"), ("prism", "reindex")),
     *(("flink-job-server", "reindex"), ("flink-uber-jar", "embed")),  # and a build of real pictures, below
 ]
 
