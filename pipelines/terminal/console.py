@@ -27,7 +27,9 @@ _WORKER_ERROR = re.compile(r"transforms\.errors\.(UsageError|PixdexError): (.+?)
 _WORKER_OS_ERROR = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.+?)" + _STEP, re.MULTILINE)
 _STORES = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google.auth")
 """Libraries whose errors say that a store was not reached, or did not let us in, in words of their own."""
-_WORKER_STORE_ERROR = re.compile(rf"^(?:{'|'.join(_STORES)})\.(?:\w+\.)*(\w+): (.+?)" + _STEP, re.MULTILINE)
+_WORKER_STORE_ERROR = re.compile(
+    rf"^(?:{'|'.join(map(re.escape, _STORES))})\.(?:\w+\.)*(\w+): (.+?)" + _STEP, re.MULTILINE
+)
 _WORKER_INTERRUPTED = re.compile(r"^(?:RuntimeError: )?KeyboardInterrupt" + _STEP, re.MULTILINE)
 _MACHINE_SAYS_NO = frozenset(
     {

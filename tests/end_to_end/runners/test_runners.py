@@ -1,7 +1,7 @@
 """Every job makes the same bytes on every runner.
 
 A job is what `tests/jobs.py` lists, a runner what `RUNNERS` lists; a job that is listed there joins by itself. Quick
-tests try what needs no service, the gate some job on each of them, and all of them are
+tests try what needs no service, the gate a job or two on each of the others, and these the rest:
 
     pytest -m slow tests/end_to_end/runners/test_runners.py
 """
@@ -146,12 +146,13 @@ def test_a_job_makes_the_same_bytes_on_every_runner(
     assert made(root) == expected
 
 
+@pytest.mark.parametrize("count", [300, pytest.param(1609, marks=pytest.mark.slow)])
 def test_real_pictures_and_texts_make_the_same_index_on_flink(
-    tmp_path: Path, shared_data: Path, flink: FlinkCluster, request: pytest.FixtureRequest
+    tmp_path: Path, shared_data: Path, flink: FlinkCluster, count: int, request: pytest.FixtureRequest
 ) -> None:
     emoji = shared_data / "emoji"
     with (emoji / "emoji.csv").open(encoding="utf-8", newline="") as file:
-        some = itertools.islice(csv.DictReader(file), 300)
+        some = itertools.islice(csv.DictReader(file), count)
         rows = [[str(emoji / row["image"]), row["description"]] for row in some]
     table = write(tmp_path / "some.csv", [["image", "description"], *rows])
     arguments = (
@@ -161,7 +162,7 @@ def test_real_pictures_and_texts_make_the_same_index_on_flink(
     here = run_apart("--root", tmp_path / "here", *arguments)
     there = run_apart("--root", tmp_path / "there", *arguments, *RUNNERS["flink-job-server"](request), timeout=240)
     assert (here.code, there.code) == (0, 0), there.err
-    assert totals(here) == totals(there) == {"items": 300, "embedded": 300, "rejected": 0, "vectors": 600}
+    assert totals(here) == totals(there) == {"items": count, "embedded": count, "rejected": 0, "vectors": 2 * count}
     assert content(tmp_path / "there") == content(tmp_path / "here")
 
 

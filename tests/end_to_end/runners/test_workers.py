@@ -66,7 +66,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
         build = psutil.Popen([*pixdex, *words], cwd=folder, env=environment, stdout=said, stderr=said)
         while build.poll() is None:
             listening |= addresses(build)
-            time.sleep(0.5)
+            time.sleep(0.1)
         said.seek(0)
         return Watched(folder / "root", build.returncode, said.read(), listening)
 
