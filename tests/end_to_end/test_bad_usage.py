@@ -9,6 +9,7 @@ import pytest
 
 from tests.corpora import write_pictures
 from tests.end_to_end.builds import TINY, Finished, generation_of, run_apart, run_here, write_corpus
+from tests.tiers import mostly_gate
 from transforms.runs import beginning
 from transforms.storage.store import Store
 
@@ -152,7 +153,10 @@ def same_primary_key(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("make", "words"),
-    [(twins, ["고양이.png is the key of"]), (same_primary_key, ["twice.csv#1 is the key of row 1"])],
+    mostly_gate(
+        [(twins, ["고양이.png is the key of"]), (same_primary_key, ["twice.csv#1 is the key of row 1"])],
+        quick=[(twins, ["고양이.png is the key of"])],
+    ),
 )
 def test_two_items_with_one_key_are_refused_by_name_and_other_flags_go_on(
     tmp_path: Path, csv: Path, capsys: Capture, make: Callable[[Path], list[str]], words: list[str]
@@ -179,6 +183,7 @@ def test_the_same_command_goes_on_when_the_source_is_mended(tmp_path: Path, caps
     assert (done.code, done.said["generation"], done.said["items"]) == (0, 1, 3), done.err
 
 
+@pytest.mark.gate
 def test_too_few_vectors_for_the_codebooks_are_noticed_before_any_work(
     tmp_path: Path, csv: Path, capsys: Capture
 ) -> None:
@@ -190,6 +195,7 @@ def test_too_few_vectors_for_the_codebooks_are_noticed_before_any_work(
     assert beginning.unfinished(Store.at(str(tmp_path / "root"))) is None
 
 
+@pytest.mark.gate
 def test_from_a_shell_too_it_is_one_line(tmp_path: Path) -> None:
     check_refused(run_apart("--root", tmp_path / "root", "--csv", tmp_path / "none.csv", *IMAGE), "none.csv")
     check_refused(run_apart("--root", tmp_path / "root", "--imagse", "x", cwd=tmp_path), "did you mean --images?")

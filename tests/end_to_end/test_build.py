@@ -171,6 +171,7 @@ def stop_after_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed, "embed_partition", fail)
 
 
+@pytest.mark.gate
 def test_an_unfinished_plan_of_another_request_is_kept_until_it_is_abandoned(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +220,7 @@ def test_a_plan_is_not_abandoned_for_a_command_that_cannot_work(
     assert (done.code, done.said["generation"], done.said["items"]) == (0, 1, 6)
 
 
+@pytest.mark.gate
 def test_a_run_goes_on_with_its_plan_when_the_csv_was_edited_or_removed_meanwhile(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_run_goes_on_with_its_plan_when_the_csv_was_edited_or_removed_meanwhil
     assert content(tmp_path / "clean") == content(tmp_path / "edited") == content(tmp_path / "removed")
 
 
+@pytest.mark.gate
 def test_a_picture_removed_between_plan_and_embed_becomes_a_reject(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

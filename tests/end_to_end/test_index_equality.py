@@ -31,7 +31,7 @@ KEYS = [
     ("OPQ4_8,IVF8,PQ4", "ip"),
 ]
 
-EVERY_TIME = [("IVF8,Flat", "l2"), ("OPQ4_8,IVF8,PQ4", "ip")]
+EVERY_TIME = [("OPQ4_8,IVF8,PQ4", "ip")]
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,11 @@ def test_a_build_on_a_bucket_finds_what_one_on_a_folder_finds(
     assert copy.stat().st_mtime_ns == before, "the copy was made again"
 
 
-@pytest.mark.parametrize("bucket", mostly_gate(["s3", "gs"], quick=["gs"]), indirect=True)
+@pytest.mark.parametrize(
+    "bucket",
+    [pytest.param("gs", marks=pytest.mark.gate), pytest.param("s3", marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_pictures_and_rows_are_read_where_the_root_is(
     bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,7 +139,7 @@ def test_pictures_and_rows_are_read_where_the_root_is(
     ("bucket", "stage"),
     [
         pytest.param("s3", "embed", marks=pytest.mark.gate),
-        pytest.param("gs", "add", marks=pytest.mark.gate),
+        pytest.param("gs", "add", marks=pytest.mark.slow),
         pytest.param("gs", "embed", marks=pytest.mark.slow),
         pytest.param("s3", "add", marks=pytest.mark.slow),
     ],

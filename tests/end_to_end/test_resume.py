@@ -104,6 +104,7 @@ def test_a_process_group_killed_from_outside(tmp_path: Path) -> None:
     assert content(tmp_path / "root") == content(tmp_path / "clean")
 
 
+@pytest.mark.gate
 def test_what_a_dead_build_left_in_its_scratch_is_swept_even_when_there_is_nothing_to_do(
     clean: Clean, tmp_path: Path
 ) -> None:

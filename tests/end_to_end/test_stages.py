@@ -9,6 +9,7 @@ import pytest
 
 from pipelines import add, build, embed, merge, train
 from tests.end_to_end.builds import EVERYTHING, TINY, content, make_work_small, run_here, write_corpus
+from tests.tiers import mostly_gate
 from transforms.generations import published
 from transforms.runs.run import STAGES, Stage
 from transforms.storage.store import Store
@@ -92,13 +93,16 @@ def test_a_file_that_is_lost_or_cut_short_before_publishing_is_made_again(
     assert content(root) == added[1]
 
 
-@pytest.mark.parametrize("runner", ["DirectRunner", "directrunner", "direct", "FnApiRunner"])
+@pytest.mark.parametrize(
+    "runner", mostly_gate(["DirectRunner", "directrunner", "direct", "FnApiRunner"], quick=["direct"])
+)
 def test_the_in_process_runner_has_many_names(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str], runner: str
 ) -> None:
     assert step(embed.main, tmp_path / "root", [*arguments, "--runner", runner], capsys)["done"] == "embed"
 
 
+@pytest.mark.gate
 def test_the_same_command_is_the_same_request_on_a_machine_with_other_cores(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

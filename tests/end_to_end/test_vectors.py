@@ -15,6 +15,7 @@ import pytest
 from pipelines import search
 from tests.end_to_end.builds import REPOSITORY, Finished, every_file, generation_of, rejects_of, run_here
 from tests.end_to_end.test_bad_usage import check_refused
+from tests.tiers import mostly_gate
 from tests.transforms.ready import Vectors, random_vectors, save_npy, save_parquet
 from transforms.records import NO_ENCODER
 from transforms.shards.lengths import TOO_LONG
@@ -37,6 +38,7 @@ def found_by(capsys: Capture, folder: Path, root: Path, vector: Vectors, k: int 
     return results
 
 
+@pytest.mark.gate
 def test_npy_and_parquet_of_both_widths_give_the_same_index(tmp_path: Path, capsys: Capture) -> None:
     vectors = random_vectors(3000, DIM)
     vectors[11], vectors[2500, 3] = 0, np.nan
@@ -69,7 +71,7 @@ def test_bad_rows_are_rejects_in_no_list_and_the_ids_of_the_others_stay(tmp_path
     assert {hit["id"] for hit in found} == set(range(70)) - {0, 30, 31}
 
 
-@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize("metric", mostly_gate(["ip", "l2"], quick=["ip"]))
 def test_a_row_whose_products_overflow_is_a_reject_and_normalised_it_is_none(
     tmp_path: Path, capsys: Capture, metric: str
 ) -> None:
@@ -119,7 +121,9 @@ def test_the_metadata_beside_the_vectors_is_shown(tmp_path: Path, capsys: Captur
     assert generation_of(root).totals.texts == 65
 
 
-@pytest.mark.parametrize("captions", [[7] * 30, [["a", "b"]] * 30], ids=["int", "list"])
+@pytest.mark.parametrize(
+    "captions", [pytest.param([7] * 30, id="int", marks=pytest.mark.gate), pytest.param([["a", "b"]] * 30, id="list")]
+)
 def test_captions_of_any_type_are_shown_and_a_changed_file_is_named(
     tmp_path: Path, capsys: Capture, captions: list[object]
 ) -> None:
@@ -163,6 +167,7 @@ def test_files_of_an_object_store_are_read_where_they_are(tmp_path: Path, capsys
     assert not any((tmp_path / "root").rglob("shard-*"))
 
 
+@pytest.mark.gate
 def test_the_same_command_again_does_nothing_and_another_one_is_refused(tmp_path: Path, capsys: Capture) -> None:
     save_npy(tmp_path / "v/a.npy", random_vectors(30, DIM))
     save_npy(tmp_path / "w/a.npy", random_vectors(30, DIM + 1))
@@ -176,6 +181,7 @@ def test_the_same_command_again_does_nothing_and_another_one_is_refused(tmp_path
     assert every_file(root) == before
 
 
+@pytest.mark.gate
 def test_a_finished_root_needs_its_embeddings_no_more(tmp_path: Path, capsys: Capture) -> None:
     files = [save_npy(tmp_path / name / "a.npy", random_vectors(60, DIM)) for name in ("one", "two")]
     argv = ["--vectors", tmp_path / "one" / "*.npy", "--vectors", tmp_path / "two" / "*.npy"]
@@ -211,6 +217,7 @@ def test_a_root_of_ready_embeddings_says_that_it_has_no_encoder(tmp_path: Path, 
     assert (encoder.spec, encoder.modalities, encoder.dim) == (NO_ENCODER, (), DIM)
 
 
+@pytest.mark.gate
 def test_building_imports_no_model_and_no_picture_library(tmp_path: Path) -> None:
     save_npy(tmp_path / "a.npy", random_vectors(30, DIM))
     code = (
@@ -238,7 +245,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("what", mostly_gate(REFUSED, quick=["another dimension"]))
 def test_what_cannot_work_is_one_line_and_leaves_nothing_in_the_way(tmp_path: Path, capsys: Capture, what: str) -> None:
     save_npy(tmp_path / "double.npy", np.ones((3, 4)))
     short = save_npy(tmp_path / "short.npy", random_vectors(3, 4))

@@ -96,7 +96,14 @@ def test_python_m_pipelines_is_pixdex() -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["--version"], ["serach"], ["search", "x", "-k", "0"], ["inspect", "--root", "nowhere"], ["build"]],
+    [
+        [],
+        ["--version"],
+        ["serach"],
+        ["search", "x", "-k", "0"],
+        ["inspect", "--root", "nowhere"],
+        pytest.param(["build"], marks=pytest.mark.gate),
+    ],
     ids=" ".join,
 )
 def test_python_m_pipelines_does_what_the_script_does(tmp_path: Path, argv: list[str]) -> None:

@@ -177,6 +177,7 @@ def test_an_object_store_has_segments_and_fewer_inputs_a_merge(
     assert flag["worker_disk_bytes"] >= 1 << 30
 
 
+@pytest.mark.gate
 def test_a_code_size_beside_a_root_is_not_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--index-key", "auto", "--code-size", "8")
     root = build_vectors(tmp_path, capsys, 2000, *asked)

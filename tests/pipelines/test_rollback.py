@@ -99,6 +99,7 @@ def test_the_manifest_is_that_of_before_under_a_new_number_and_sealed(root: Path
     assert manifest.seal(again) == again
 
 
+@pytest.mark.gate
 def test_what_was_added_since_is_new_again_and_its_shard_numbers_are_not_used_again(
     nights: Path, root: Path, capsys: Capture
 ) -> None:
@@ -142,6 +143,7 @@ def test_where_to_must_be_said(root: Path, capsys: Capture) -> None:
     assert "--to" in refused(root, capsys, code=2)
 
 
+@pytest.mark.gate
 def test_an_unfinished_run_stands_in_the_way(nights: Path, root: Path, capsys: Capture) -> None:
     def fail(_: Run) -> Generation:
         raise OSError(28, "No space left on device")

@@ -285,6 +285,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     signal.signal(signal.SIGTERM, handler)
 
 
+@pytest.mark.gate
 @pytest.mark.usefixtures("here")
 def test_a_python_that_lacks_something_is_refused_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

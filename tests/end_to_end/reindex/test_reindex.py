@@ -104,6 +104,7 @@ def test_what_is_gone_or_changed_is_not_found_any_more_and_k_results_come(items:
     assert not any("p003" in key or "k004" in key for result in results for key in result)
 
 
+@pytest.mark.gate
 def test_dead_codes_are_dropped_when_there_are_too_many(items: Collection, root: Path) -> None:
     for number in range(10):
         del items.pictures[f"p{number:03d}"]
@@ -303,6 +304,7 @@ def test_any_sequence_of_changes_ends_where_a_build_from_nothing_would(
     assert not leftovers(root)
 
 
+@pytest.mark.gate
 def test_a_picture_that_is_called_like_a_row_of_a_csv_that_was_not_opened_is_refused(
     tmp_path: Path, capsys: Capture
 ) -> None:

@@ -195,6 +195,7 @@ def check(root: Path, kind: str, damage: str, night: str, capsys: Capture) -> No
     assert content(root) == kept
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("damage", ["flipped bit", pytest.param("missing", marks=pytest.mark.slow)])
 def test_what_a_damaged_shard_held_is_embedded_anew(root: Path, tmp_path: Path, damage: str, capsys: Capture) -> None:
     shutil.copytree(root, tmp_path / "undisturbed")
@@ -209,6 +210,7 @@ def test_what_a_damaged_shard_held_is_embedded_anew(root: Path, tmp_path: Path, 
     reindexing.assert_same(reindexing.found(root), reindexing.found(tmp_path / "undisturbed"))
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("kind", ["lists", pytest.param("trained index", marks=pytest.mark.slow)])
 def test_a_training_that_is_asked_for_makes_all_but_the_shards_anew(root: Path, kind: str) -> None:
     DAMAGE["flipped bit"](root / files_of(root)[kind])

@@ -116,6 +116,7 @@ def test_a_folder_that_is_not_mounted_stops_the_night(items: Collection, root: P
     assert_nothing_changed(root)
 
 
+@pytest.mark.gate
 def test_rejects_that_are_tried_again_in_vain_publish_nothing(items: Collection, root: Path, capsys: Capture) -> None:
     capsys.readouterr()
     assert reindexing.run(root, "--retry-rejects") == 0

@@ -92,6 +92,7 @@ def test_rows_that_leave_a_file_are_gone_and_too_many_stop_the_night(
     assert (last["unchanged"], last["still_rejected"], last["items"], last["vectors"]) == (200, 0, 250, 250)
 
 
+@pytest.mark.gate
 def test_a_file_that_did_not_change_is_not_opened(
     folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

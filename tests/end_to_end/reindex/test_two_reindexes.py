@@ -161,6 +161,7 @@ def moment(path: str) -> object:
     return pytest.param(path, id=Path(path).stem, marks=() if quick else pytest.mark.slow)
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("reached", [moment(path) for path in MOMENTS])
 def test_a_zombie_whose_lease_expired_publishes_nothing_wrong(night: Night, root: Path, reached: str) -> None:
     store = Store.at(str(root))

@@ -120,9 +120,9 @@ def made(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-QUICK = [("processes", "build"), ("worker-pool", "build")]
+QUICK = [("processes", "build")]
 GATE = [
-    *(("prism", "build"), ("prism", "reindex")),
+    *(("worker-pool", "build"), ("prism", "build"), ("prism", "reindex")),
     *(("flink-job-server", "reindex"), ("flink-uber-jar", "embed")),  # and a build of real pictures, below
 ]
 
@@ -166,6 +166,7 @@ def test_real_pictures_and_texts_make_the_same_index_on_flink(
     assert content(tmp_path / "there") == content(tmp_path / "here")
 
 
+@pytest.mark.gate
 def test_processes_start_from_a_python_whose_path_has_a_space(
     tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

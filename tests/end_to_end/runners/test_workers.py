@@ -82,6 +82,7 @@ def addresses(process: psutil.Process) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_worker_takes_what_is_in_the_working_directory_for_a_package(watched: Watched) -> None:
     assert watched.code == 0, watched.said
     assert generation_of(watched.root).totals.vectors == 20
@@ -91,6 +92,7 @@ def test_nobody_listens_but_on_loopback_addresses(watched: Watched) -> None:
     assert watched.listening and watched.listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
+@pytest.mark.gate
 def test_several_workers_share_the_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,7 @@ def test_a_search_that_was_open_before_keeps_finding_the_same(root: Path) -> Non
         assert searcher.search(reindexing.QUERIES, reindexing.K) == before
 
 
+@pytest.mark.gate
 def test_numbers_are_not_used_again(items: Collection, root: Path) -> None:
     store = Store.at(str(root))
     number, shard = beginning.next_number(store), beginning.next_shard(store)
@@ -201,6 +202,7 @@ def test_numbers_are_not_used_again(items: Collection, root: Path) -> None:
     assert Run(store, number).plan.first_shard == shard
 
 
+@pytest.mark.gate
 def test_numbers_of_a_run_that_was_given_up_are_not_used_again(items: Collection, root: Path) -> None:
     store = Store.at(str(root))
     items.pictures["fourth"] = 504

@@ -26,7 +26,14 @@ from transforms.upkeep import garbage, lease
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("flags", [(), ("--max-deltas", "0"), ("--retrain", "always")], ids=["delta", "merge", "train"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param((), id="delta"),
+        pytest.param(("--max-deltas", "0"), id="merge", marks=pytest.mark.slow),
+        pytest.param(("--retrain", "always"), id="train", marks=pytest.mark.slow),
+    ],
+)
 def test_an_unfinished_run_is_spared_and_can_be_finished(
     items: Collection, root: Path, capsys: Capture, flags: tuple[str, ...]
 ) -> None:
@@ -60,7 +67,10 @@ def test_the_base_of_an_unfinished_run_is_spared_however_old(items: Collection, 
 # --- what goes wrong ---
 
 
-@pytest.mark.parametrize("removals", [pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, 5)] + [2, 20])
+@pytest.mark.parametrize(
+    "removals",
+    [pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, 5)] + [pytest.param(2, marks=pytest.mark.gate), 20],
+)
 def test_whoever_is_interrupted_leaves_a_root_that_works_and_the_next_one_finishes(
     root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, removals: int
 ) -> None:

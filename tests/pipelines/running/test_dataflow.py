@@ -120,7 +120,7 @@ def graph_of(job: str, words: list[str]) -> Graph:
 
 
 @pytest.fixture(
-    params=[pytest.param(job, marks=() if job in ("build", "reindex") else pytest.mark.gate) for job in JOBS],
+    params=[pytest.param(job, marks=() if job == "build" else pytest.mark.gate) for job in JOBS],
     scope="module",
 )
 def job(request: pytest.FixtureRequest) -> str:
@@ -208,6 +208,7 @@ def test_the_console_shows_the_flags_of_the_job(job: str, graph: Graph, bucket: 
         assert shown["encoder"] == "tests.encoders:TinyEncoder"
 
 
+@pytest.mark.gate
 def test_a_graph_does_not_grow_with_the_plan(job: str, graph: Graph) -> None:
     commit_plan(root_of(graph.words), partitions=100_000)
     before, after = (len(each.proto.SerializeToString()) for each in (graph, graph_of(job, graph.words)))

@@ -131,6 +131,7 @@ def test_any_split_into_shards_batches_and_blocks_gives_the_same_lists(
 REALISTIC = [f"PCA64,IVF{NLIST},PQ16np", f"IVF{NLIST},PQ4x6np", f"PCA96,IVF{NLIST},SQ8", f"PCA96,IVF{NLIST},Flat"]
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("two_level", [False, True], ids=["flat", "two-level"])
 @pytest.mark.parametrize("key", REALISTIC)
 def test_rounding_shows_at_realistic_sizes_and_changes_nothing(key: str, *, two_level: bool) -> None:

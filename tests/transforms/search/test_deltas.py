@@ -40,6 +40,7 @@ _RNG = np.random.default_rng(11)
 TRAIN = _RNG.integers(-4, 5, (400, DIM)).astype(np.float32)
 QUERIES = _RNG.integers(-4, 5, (5, DIM)).astype(np.float32)
 KEYS = ["IVF4,Flat", "PCA4,IVF4,PQ2x4np", "IVF4_HNSW4,Flat", "IVF4,SQ8", "OPQ4,IVF4,PQ4x4np", "RR,IVF4,RaBitQ"]
+QUICK = [(KEYS[0], "ip"), (KEYS[0], "l2"), (KEYS[1], "ip")]
 
 
 def keys(hits: list[Hit]) -> list[str]:
@@ -87,7 +88,7 @@ def nearest_living(store: Store, vectors: NDArray[np.float32], dead: set[int], m
 @example(seed=1, places=[1, 1, 1, 1], share=0.0, k=3)
 @pytest.mark.parametrize(
     ("key", "metric"),
-    mostly_gate(itertools.product(KEYS, ("ip", "l2")), quick=[(KEYS[0], "ip"), (KEYS[0], "l2"), (KEYS[1], "ip")]),
+    mostly_gate(itertools.product(KEYS, ("ip", "l2")), quick=QUICK),
 )
 def test_base_deltas_and_dead_rows_are_found_like_one_index_of_what_lives(
     key: str, metric: Metric, seed: int, places: list[int], share: float, k: int
@@ -263,8 +264,7 @@ def test_what_cannot_be_scanned_fast_is_refused_with_deltas_too(tmp_path: Path) 
         Searcher.open(with_delta(tmp_path), fast_scan=True)
 
 
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize(("key", "metric"), mostly_gate(itertools.product(KEYS, ("ip", "l2")), quick=QUICK))
 def test_the_deltas_outlive_all_names_but_their_own(tmp_path: Path, key: str, metric: Metric) -> None:
     store = with_delta(tmp_path, key, metric)
     index = open_index(store, open_generation(store))

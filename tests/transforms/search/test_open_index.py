@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.roots import Row, make_root, unit, write_merged
+from tests.tiers import mostly_gate
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
@@ -57,7 +58,11 @@ def test_fast_scan_finds_nearly_what_the_plain_scan_finds(tmp_path: Path, key: s
 
 
 @pytest.mark.parametrize(
-    "key", ["IVF8,PQ16x4np", "PCA32,IVF8,PQ16x4np", "IVF8_HNSW32,PQ16x4np", "IVF8,RaBitQ", "PCA32,IVF8,RaBitQ"]
+    "key",
+    mostly_gate(
+        ["IVF8,PQ16x4np", "PCA32,IVF8,PQ16x4np", "IVF8_HNSW32,PQ16x4np", "IVF8,RaBitQ", "PCA32,IVF8,RaBitQ"],
+        quick=["PCA32,IVF8,PQ16x4np"],
+    ),
 )
 def test_fast_scan_finds_the_same_when_all_that_nobody_names_is_freed(tmp_path: Path, key: str) -> None:
     store, generation, _ = root_of(tmp_path, key)

@@ -46,7 +46,7 @@ def test_a_block_holds_each_of_its_rows_in_the_list_of_the_nearest_centroid(run:
     assert total == ROWS
 
 
-@pytest.mark.parametrize("flags", [(), ("--direct_runner_bundle_repeat=1",)])
+@pytest.mark.parametrize("flags", [(), pytest.param(("--direct_runner_bundle_repeat=1",), marks=pytest.mark.gate)])
 def test_a_block_that_is_added_is_left_alone(run: Run, flags: tuple[str, ...]) -> None:
     go(AddBlocks(run), *flags)
     folder = layout.lists_folder(run.trained().trained.fingerprint)

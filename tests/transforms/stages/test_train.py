@@ -98,6 +98,7 @@ def test_lost_files_are_made_again(run: Run) -> None:
     assert {folder: run.store.names(folder) for folder in names} == names
 
 
+@pytest.mark.gate
 def test_tensors_that_are_not_those_referred_to_are_refused(run: Run) -> None:
     go(TrainIndex(run))
     (marker,) = run.markers("move1", [0], TensorsMarker)
@@ -109,6 +110,7 @@ def test_tensors_that_are_not_those_referred_to_are_refused(run: Run) -> None:
         read_tensors(run, "move1")
 
 
+@pytest.mark.gate
 def test_markers_are_read_once_a_process_and_not_once_a_group(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "FLAT_BELOW", 4)
     monkeypatch.setattr(cells, "group_cells", functools.partial(cells.group_cells, group_rows=1))

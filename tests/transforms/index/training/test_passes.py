@@ -44,6 +44,7 @@ def test_the_objective_is_that_of_the_rows_and_their_moved_centroids(spherical: 
     assert moved.objective == pytest.approx(float(truth), rel=1e-5)
 
 
+@pytest.mark.gate
 @given(st.lists(st.integers(0, 200), max_size=5))
 def test_sums_of_any_groups_make_the_same_pass(cuts: list[int]) -> None:
     vectors, centroids = rows_of(0), rows_of(1, 8)

@@ -53,6 +53,7 @@ def test_a_guarded_loader_makes_the_same_bits(names: list[str]) -> None:
     assert bits(load(names, ItemLimits(), is_guarded=True)) == bits(load(names, ItemLimits()))
 
 
+@pytest.mark.gate
 def test_a_fetch_that_hangs_costs_its_item(
     names: list[str], never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_decoder_that_hangs_here_gets_a_last_try_elsewhere(
     assert bits(load(names, ItemLimits(seconds=10))) == sound
 
 
+@pytest.mark.gate
 def test_a_picture_that_hangs_gives_back_the_memory_that_others_wait_for(
     names: list[str], never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,7 @@ def test_all_threads_may_hang_at_once(
     assert {(failure.stage, failure.type) for failure in loaded} == {("fetch", "timeout")}
 
 
+@pytest.mark.gate
 def test_pictures_that_end_or_stop_a_process_are_rejects_of_a_guarded_loader(
     names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
