@@ -17,6 +17,9 @@ REPOSITORY = Path(__file__).parents[1]
 os.environ["PIXDEX_TRUSTED_ENCODERS"] = "tests.encoders,tests.end_to_end.recording_encoder,tests.pipelines.test_search"
 """The classes of the tests' own; that of a stranger is a subject of tests/transforms/encoders/test_trusted.py."""
 
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+"""Read when gcsfs is first imported, by whatever test: else it asks the cloud itself, for minutes, what a bucket is."""
+
 CLUSTER = ("test_deadly_pictures.py", "test_lost_workers.py", "test_runners.py")
 """Files whose tests work on a Flink cluster, of which a machine has room for one."""
 

@@ -2,7 +2,6 @@
 
 import importlib.resources
 import json
-import os
 import socket
 import subprocess
 import threading
@@ -27,8 +26,6 @@ def serving() -> Iterator[str]:
 
     The package's own class keeps what the server logs in a pipe that nobody reads: when that is full, the server waits.
     """
-    # Read when gcsfs is imported, which would ask the cloud itself what kind of bucket each is.
-    os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
     pytest.importorskip("gcsfs", reason="needs pixdex[gcp]")
     pytest.importorskip(PACKAGE, reason="needs pixdex[dev]")
     (binary,) = (importlib.resources.files(PACKAGE) / "vendor" / "fake-gcs-server" / "bin").iterdir()
