@@ -1,5 +1,6 @@
 """Searches an opened faiss index: how many lists are probed, and how hard a coarse quantizer looks for them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.vector_transforms import behind_transforms
+from transforms.index.wanted_lists import WantedLists
 
 _LEAST_EFFORT = 128
 _LISTS_AT_ONCE = 1 << 24
 """Lists that are kept in the order in which some queries probe them: 12 bytes each, 192 MiB."""
+_MORE_LISTS, _LEAST_MORE = 1.5, 16
+"""How many more of all lists are ranked, for some to be among them, than their share says."""
+_ROUNDING = 1e-3
+"""By so much may a sum of shares of lists miss a whole number."""
 
 
 def graph_effort(nprobe: int) -> int:
@@ -29,6 +35,7 @@ def search_lists(
     nprobe: int,
     allowed: NDArray[np.uint8] | None = None,
     deltas: Any | None = None,
+    among: WantedLists | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Searches the `nprobe` nearest lists of each query; all of them, without exception, when there are no more.
 
@@ -36,9 +43,10 @@ def search_lists(
         index: an index with inverted lists, maybe behind vector transforms. Threads may share it.
         queries: float32 `(q, d)`.
         rows: results a query.
-        nprobe: lists probed.
+        nprobe: lists probed, or, of those of `among`, what they count as.
         allowed: a bit for each id that may be found, none for those beyond its end; None: every id may.
         deltas: another index with the same quantizer, behind the same transforms, whose lists are scanned too.
+        among: the lists that are ranked, and what each counts as; None: every one, as one.
 
     Returns:
         Distances float32 and ids int64, both `(q, rows)`: id -1 where there is none. In the order that faiss gives
@@ -51,9 +59,9 @@ def search_lists(
     if selector is not None:
         parameters.sel = selector
     is_graph = isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexHNSW)
-    if deltas is not None or (is_graph and nprobe >= inner.nlist):
+    if deltas is not None or among is not None or (is_graph and nprobe >= inner.nlist):
         scanned = [inner] if deltas is None else [inner, deltas]
-        return _search_given_lists(scanned, behind_transforms(index, queries), rows, parameters)
+        return _search_given_lists(scanned, behind_transforms(index, queries), rows, parameters, among)
     effort = faiss.SearchParametersHNSW(efSearch=graph_effort(nprobe)) if is_graph else None
     if effort is not None:
         parameters.quantizer_params = effort
@@ -66,16 +74,25 @@ def search_lists(
 
 
 def _search_given_lists(
-    scanned: Sequence[Any], known: NDArray[np.float32], rows: int, parameters: Any
+    scanned: Sequence[Any],
+    known: NDArray[np.float32],
+    rows: int,
+    parameters: Any,
+    among: WantedLists | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Ranks the lists once, and scans those of every index; `known` are queries behind the transforms."""
     distances = np.empty((len(known), rows), np.float32)
     ids = np.empty((len(known), rows), np.int64)
-    at_once = max(1, _LISTS_AT_ONCE // parameters.nprobe)
+    nprobe = parameters.nprobe
+    at_once = max(1, _LISTS_AT_ONCE // nprobe)
     for start in range(0, len(known), at_once):
         part = slice(start, start + at_once)
         asked = np.ascontiguousarray(known[part])
-        nearness, lists = _nearest_lists(scanned[0], asked, parameters.nprobe)
+        if among is None:
+            nearness, lists = _nearest_lists(scanned[0], asked, nprobe)
+        else:
+            nearness, lists = _nearest_wanted(scanned[0], asked, nprobe, among)
+            parameters.nprobe = lists.shape[1]
         # A mapped index is read ahead, as faiss's own search does; deltas were read when they were opened.
         scanned[0].invlists.prefetch_lists(faiss.swig_ptr(lists), lists.size)
         most = [rows, *(min(rows, index.ntotal) for index in scanned[1:])]
@@ -98,6 +115,44 @@ def _nearest_lists(
         effort = faiss.SearchParametersHNSW(efSearch=graph_effort(nprobe))
         nearest = quantizer.search(asked, nprobe, params=effort)
     return nearest
+
+
+def _nearest_wanted(
+    inner: Any, asked: NDArray[np.float32], nprobe: float, among: WantedLists
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The nearest of some lists that count as `nprobe`; where queries need fewer than others, -1 fills up.
+
+    Most often they are among a few more of all lists, and else they are compared alone.
+    """
+    quantizer = faiss.downcast_index(inner.quantizer)
+    centroids = quantizer.storage if isinstance(quantizer, faiss.IndexHNSW) else quantizer
+    selector = faiss.IDSelectorBitmap(np.packbits(among.weights > 0, bitorder="little"))
+    only = faiss.SearchParameters(sel=selector)
+    if nprobe >= among.total:
+        every: tuple[NDArray[np.float32], NDArray[np.int64]] = centroids.search(asked, among.count, params=only)
+        return every
+    goal = nprobe - _ROUNDING
+    wanted = min(inner.nlist, math.ceil(_MORE_LISTS * nprobe * inner.nlist / among.total) + _LEAST_MORE)
+    nearness, lists = _nearest_lists(inner, asked, wanted)
+    while (short := np.flatnonzero(_counted(lists, among).sum(axis=1) < goal)).size:
+        wanted = min(among.count, 4 * wanted)
+        near, nearest = centroids.search(np.ascontiguousarray(asked[short]), wanted, params=only)
+        beyond = max(0, wanted - lists.shape[1])
+        nearness = np.pad(nearness, ((0, 0), (0, beyond)))
+        lists = np.pad(lists, ((0, 0), (0, beyond)), constant_values=-1)
+        nearness[short], lists[short] = 0, -1
+        nearness[short, :wanted], lists[short, :wanted] = near, nearest
+    del only, selector
+    weights = _counted(lists, among)
+    is_probed = (weights > 0) & (np.cumsum(weights, axis=1) - weights < goal)
+    order = np.argsort(~is_probed, axis=1, kind="stable")[:, : max(1, int(is_probed.sum(axis=1).max()))]
+    lists = np.take_along_axis(np.where(is_probed, lists, -1), order, axis=1)
+    return np.ascontiguousarray(np.take_along_axis(nearness, order, axis=1)), np.ascontiguousarray(lists)
+
+
+def _counted(lists: NDArray[np.int64], among: WantedLists) -> NDArray[np.float64]:
+    """What each of some lists counts as; -1 is none."""
+    return np.where(lists >= 0, among.weights[lists], 0).astype(np.float64)
 
 
 def _scan(

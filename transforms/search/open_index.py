@@ -35,6 +35,12 @@ class OpenIndex:
     deltas: Any = None
 
     @property
+    def scanned(self) -> list[Any]:
+        """The IVF indexes whose lists are scanned."""
+        merged = faiss.downcast_index(faiss.extract_index_ivf(self.merged))
+        return [merged] if self.deltas is None else [merged, self.deltas]
+
+    @property
     def ntotal(self) -> int:
         """Codes that are scanned, dead ones too."""
         return int(self.merged.ntotal) + (int(self.deltas.ntotal) if self.deltas is not None else 0)
@@ -77,8 +83,9 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False,
         )
     if fast_scan:
         index = _fast(index, generation.trained.key)
-    if index.deltas is not None:
-        for inner in (faiss.extract_index_ivf(index.merged), index.deltas):
+    is_mixed = totals.vectors > max(totals.images, totals.texts, totals.keywords)
+    if index.deltas is not None or is_mixed:
+        for inner in index.scanned:
             inner.parallel_mode = _PARALLEL_QUERIES
     return index
 

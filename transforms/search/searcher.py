@@ -4,6 +4,7 @@ Needs faiss, numpy and pyarrow only. The index is mapped, not read: opening is i
 what the probed lists take in the page cache. As FastScan it is read into memory instead.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from transforms.generations import tables, tombstones
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.index.scan import search_lists
+from transforms.index.wanted_lists import WantedLists, wanted_lists
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Modality
 from transforms.search import ranking
 from transforms.search.hits import Hit, RowMetadata
@@ -73,6 +75,7 @@ class Searcher:
         for row in self._shards.values():
             tables.ready_of(store, generation, row)
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
+        self._wanted: dict[Modality, WantedLists] = {}
 
     @classmethod
     def open(
@@ -108,7 +111,9 @@ class Searcher:
             k: results a query; fewer come back only when there are no more.
             nprobe: lists probed. None probes as many as the trained index says, and more where they hold fewer than `k`
                 items. More find more and cost proportionally.
-            modality: only rows of this kind; costs a quarter more where the generation holds others too.
+            modality: only rows of this kind. Where the generation holds others too, a list counts as probed by its
+                rows of this kind (`WantedLists`), so that one finds as much as where they are alone; the first such
+                search looks through the ids of all lists, and each costs a quarter more.
 
         Raises:
             UsageError: vectors of another dimension or without a direction, or `k` or `nprobe` below 1.
@@ -127,8 +132,12 @@ class Searcher:
         # The bitmap of one kind leaves the dead out: they cost nothing there.
         scanned = rows if selected else totals.vectors + totals.tombstones
         wanted = ranking.over_fetched((_GROUPED_ROWS if grouped else 1) * k + 1, 1 - rows / scanned)
-        first = Reach(min(wanted, scanned), min(nprobe or trained.nprobe, trained.nlist))
-        most = Reach(scanned, first.nprobe if nprobe else trained.nlist)
+        among = None if selected is None else self._lists_of(selected)
+        lists = trained.nlist if among is None else math.ceil(among.total)
+        if not lists:
+            return [[] for _ in queries]
+        first = Reach(min(wanted, scanned), min(nprobe or trained.nprobe, lists))
+        most = Reach(scanned, first.nprobe if nprobe else lists)
         metadata = RowMetadata(self.store, self._shards, check=self._check)
         keys_of = metadata.keys if grouped else _themselves
         distances, ids = self._look(queries, first, selected)
@@ -187,13 +196,19 @@ class Searcher:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         allowed = None if modality is None else self._bitmap(modality)
         index = self._index
-        scores, ids = search_lists(index.merged, queries, reach.rows, reach.nprobe, allowed, index.deltas)
+        among = None if modality is None else self._lists_of(modality)
+        scores, ids = search_lists(index.merged, queries, reach.rows, reach.nprobe, allowed, index.deltas, among)
         if (why := self._known.strange(ids, scores)) is not None:
             raise PixdexError(
                 f"{self.store.full(self.generation.index.path)} or a delta is damaged, {why}: pixdex verify, or search "
                 "--check, says where; pixdex reindex --retrain always makes them anew from the stored embeddings"
             )
         return (-scores if self.generation.trained.metric == "ip" else scores), ids
+
+    def _lists_of(self, modality: Modality) -> WantedLists:
+        if modality not in self._wanted:
+            self._wanted[modality] = wanted_lists(self._index.scanned, self._bitmap(modality))
+        return self._wanted[modality]
 
     def _bitmap(self, modality: Modality) -> NDArray[np.uint8]:
         """A bit for each id, set where the row is of this kind and alive: 8 KiB and 20 microseconds a shard."""
