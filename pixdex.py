@@ -1,26 +1,67 @@
-"""The command `pixdex`, as it is installed: it sees to it that what it runs is its own, and hands the line on.
+"""pixdex for programs, `import pixdex`, and the command `pixdex`, as it is installed.
+
+    root = pixdex.open("./emoji")
+    for hit in root.search("a red circle", k=5):
+        print(hit.score, hit.uri)
+
+Names come from `transforms.queries`, when they are first asked for. The command sees to it that what it runs is its
+own, and hands the line on.
 
 A `transforms.py` or `pipelines.py` on PYTHONPATH, where people put encoders of their own, is found before the package
 of that name. So this lies in a module that is called after the project, and asks where both are before it imports them.
 """
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transforms.errors import PixdexError, UsageError
+    from transforms.queries.root import Root
+    from transforms.search.hits import Hit
+
+    open = Root
+
+__all__ = ["Hit", "PixdexError", "Root", "UsageError", "open"]
+
+_PLACES = {
+    "Hit": ("transforms.search.hits", "Hit"),
+    "PixdexError": ("transforms.errors", "PixdexError"),
+    "Root": ("transforms.queries.root", "Root"),
+    "UsageError": ("transforms.errors", "UsageError"),
+    "open": ("transforms.queries.root", "Root"),
+}
 
 _FOLDER = Path(__file__).resolve().parent
 
 
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if line := _hidden():
+        raise ImportError(line)
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
 def main() -> int:
     """Runs one command; returns its exit code."""
-    for name in ("pipelines", "transforms"):
-        if other := in_the_way(name):
-            line = f"{other} hides the package {name} of pixdex: rename it, or take its folder off PYTHONPATH"
-            print(f"pixdex: {line}", file=sys.stderr)  # noqa: T201 - the console that prints is in that package
-            return 2
+    if line := _hidden():
+        print(f"pixdex: {line}", file=sys.stderr)  # noqa: T201 - the console that prints is in that package
+        return 2
     from pipelines import cli  # noqa: PLC0415 - only now is it known to be the one beside this file
 
     return cli.main()
+
+
+def _hidden() -> str | None:
+    """Says what hides a package of pixdex, if anything does."""
+    for name in ("pipelines", "transforms"):
+        if other := in_the_way(name):
+            return f"{other} hides the package {name} of pixdex: rename it, or take its folder off PYTHONPATH"
+    return None
 
 
 def in_the_way(name: str) -> str | None:

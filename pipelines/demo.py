@@ -31,6 +31,8 @@ from transforms.demo.corpus import COLUMNS
 from transforms.demo.drawing import Scene, draw
 from transforms.errors import UsageError
 from transforms.generations import published
+from transforms.queries.encode import QueryEncoder
+from transforms.queries.root import modality_of
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
 
@@ -128,18 +130,18 @@ def build_arguments(folder: Path, table: Path) -> list[str]:
 
 def show_results(searcher: Searcher, folder: Path) -> Path:
     """Searches by text and by picture, prints tables and writes the page; returns its path."""
-    settings = searcher.generation.request.encoder
-    modality = search.default_modality(searcher)
+    encoder = QueryEncoder(searcher.generation.request)
+    modality = modality_of(searcher, None, is_vector=False)
     console.say("[3/4] searching by text and by picture")
     answers = []
     for query in QUERIES:
-        vector = search.encode_text(settings, query)
-        answers.append(result_page.Answer(query, searcher.search(vector[None], _ON_THE_PAGE, modality=modality)[0]))
+        vectors = encoder.texts([query])
+        answers.append(result_page.Answer(query, searcher.search(vectors, _ON_THE_PAGE, modality=modality)[0]))
     picture = folder / "query.png"
     # Drawn afresh, so that it is not among the pictures of the corpus.
     draw(QUERY_SCENE, np.random.default_rng(SEED)).save(picture)
-    vector = search.encode_picture(settings, str(picture))
-    hits = searcher.search(vector[None], _ON_THE_PAGE, modality=modality)[0]
+    vectors = encoder.pictures([str(picture)])
+    hits = searcher.search(vectors, _ON_THE_PAGE, modality=modality)[0]
     answers.append(result_page.Answer("a picture that was not indexed", hits, f"file://{picture.absolute()}"))
     for answer in answers:
         asked = f'"{answer.query}"' if answer.picture is None else f"the picture {picture}"

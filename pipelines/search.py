@@ -8,9 +8,14 @@ By picture, the twenty nearest, as a page of pictures too:
 
     pixdex search --root ./emoji --image photo.png -k 20 --html results.html
 
-By a vector from elsewhere (float32, one row), as JSON for another program:
+By a vector from elsewhere (float32, one row or several), as JSON for another program:
 
     pixdex search --root ./emoji --vector query.npy --json
+
+Several queries at once, each answered by itself: words in quotation marks are a text each, --image is repeated, and
+--queries names a file with a text a line:
+
+    pixdex search --root ./emoji "a red circle" "two blue squares" --image photo.png
 
 A text or a picture finds pictures where the index has any, else texts; --modality says otherwise. Each item is found
 once, by its nearest row. Scores are cosines (inner products), higher is nearer, or distances, lower is nearer: squared
@@ -24,13 +29,14 @@ Opening an index looks whether its head, what is not lists, is as it was written
 With --check it reads all of them first, and says which are damaged, as pixdex verify does of everything.
 
 With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key",
-"uri", "modality", "part", "caption", "columns"}]}. A search runs on this machine; no Beam runner takes part.
+"uri", "modality", "part", "caption", "columns"}]}, or, of several queries, {"generation", "queries": [{"query",
+"results"}]}. A search runs on this machine; no Beam runner takes part.
 """
 
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -41,10 +47,10 @@ from pipelines.terminal import command_line, console, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST_URIS, root_of
 from pipelines.terminal.text_table import Column
-from transforms.encoders import trusted
-from transforms.errors import PixdexError, UsageError
-from transforms.records import EncoderSettings, Modality
-from transforms.rejects import Failure, normalised_message
+from transforms.errors import UsageError
+from transforms.queries.encode import QueryEncoder
+from transforms.queries.root import modality_of
+from transforms.rejects import normalised_message
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.storage import uris
@@ -55,15 +61,31 @@ if TYPE_CHECKING:
 
 _SCORES: Final = {"ip": "inner product", "l2": "squared distance", "l1": "L1 distance"}
 
+SHOWN: Final = ("name", "group")
+"""Columns of the source that are shown where there are any."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query: a text, or what a picture or a vector is called."""
+
+    name: str
+    is_picture: bool = False
+    is_vector: bool = False
+
+
 OPTIONS: Final = (
     ROOT,
     Group(
         "QueryOptions",
         "What is looked for",
         (
-            Flag("query", "TEXT", "words that describe it", nargs="*"),
-            Flag("--image", "FILE", "a picture that it looks like: a path or URL"),
-            Flag("--vector", "FILE.npy", "its vector, in the space of the index's encoder"),
+            Flag("query", "TEXT", "words that describe it; several texts are in quotation marks each", nargs="*"),
+            Flag(
+                "--image", "FILE", "a picture that it looks like: a path or URL; repeat it for several", action="append"
+            ),
+            Flag("--vector", "FILE.npy", "its vector, in the space of the index's encoder, or one a row"),
+            Flag("--queries", "FILE", "texts, one a line, in UTF-8"),
         ),
     ),
     ENCODER_OF_ROOT,
@@ -106,6 +128,7 @@ OPTIONS: Final = (
         "How results are shown",
         (
             switch("--json", "print one JSON object instead of a table"),
+            Flag("--columns", "NAME,…", "columns of the source that table and page show (default: name,group)"),
             Flag("--html", "FILE", "also write a page of result pictures"),
             TRUST_URIS,
         ),
@@ -122,80 +145,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 def search(argv: Sequence[str]) -> int:
     """Parses, searches and shows."""
     options = command_line.parse("search", __doc__, argv, OPTIONS)
-    text = _one_query(options)
+    _check_flags(options)
     searcher = Searcher.open(
         root_of(options), fast_scan=options.fast_scan, check=options.check, trust_uris=options.trust_uris
     )
-    modality = _modality(searcher, options)
-    vector = _query_vector(searcher, options, text)
-    hits = searcher.search(vector[None], options.k, options.nprobe, modality)[0]
-    generation = searcher.generation
+    queries = _queries(options)
+    modality = modality_of(searcher, options.modality, is_vector=bool(options.vector))
+    found = searcher.search(_vectors(searcher, options, queries), options.k, options.nprobe, modality)
+    columns = _columns(options.columns)
     if options.html:
-        from pipelines.terminal.result_page import Answer  # noqa: PLC0415 - reads pictures, and only pages show any
-
-        answer = Answer(text or options.image or options.vector, hits, options.image and uris.absolute(options.image))
-        write_page(_path("--html", options.html), searcher, [answer], trust_uris=options.trust_uris)
-    if options.json:
-        console.show_json({"generation": generation.generation, "results": [asdict(hit) for hit in hits]})
-    elif hits:
-        console.show(table(hits))
+        _write_page(searcher, options, queries, found, columns)
+    generation = searcher.generation
+    answers = [
+        {"query": query.name, "results": [asdict(hit) for hit in hits]}
+        for query, hits in zip(queries, found, strict=True)
+    ]
+    if options.json and len(queries) == 1:
+        console.show_json({"generation": generation.generation, "results": answers[0]["results"]})
+    elif options.json:
+        console.show_json({"generation": generation.generation, "queries": answers})
     else:
-        console.say(f"nothing found among {generation.totals.vectors} vectors")
+        for query, hits in zip(queries, found, strict=True):
+            if len(queries) > 1:
+                console.show(f"\n{query.name}" if query is not queries[0] else query.name)
+            if hits:
+                console.show(table(hits, columns=columns))
+            else:
+                console.say(f"nothing found among {generation.totals.vectors} vectors")
     if options.html:
         console.say(f"wrote {options.html}")
     return console.DONE
 
 
-def default_modality(searcher: Searcher) -> Modality | None:
-    """Returns what a text or a picture finds unless told otherwise: pictures, else texts, else anything."""
-    if searcher.count("image"):
-        return "image"
-    return "text" if searcher.count("text") else None
-
-
-def encode_text(settings: EncoderSettings, text: str) -> NDArray[np.float32]:
-    """Returns the vector of a text, float32 `(d,)`.
-
-    Raises:
-        UsageError: the encoder takes pictures only.
-    """
-    if "text" not in settings.modalities:
-        raise UsageError(
-            f"encoder {settings.spec} of this index takes no texts, only pictures: search with --image FILE"
-        )
-    from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
-
-    vector: NDArray[np.float32] = open_encoder(settings).encoder.encode_texts([text])[0]
-    return vector
-
-
-def encode_picture(settings: EncoderSettings, location: str) -> NDArray[np.float32]:
-    """Returns the vector of a picture, float32 `(d,)`, fitted as the pictures of the index were.
-
-    Raises:
-        UsageError: the encoder takes texts only, or the picture cannot be read.
-    """
-    if "image" not in settings.modalities:
-        raise UsageError(f"encoder {settings.spec} of this index takes no pictures, only texts: search with a text")
-    from transforms.tasks.embed.limits import USUAL  # noqa: PLC0415 - as the two below
-    from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
-    from transforms.tasks.embed.picture_loader import PictureLoader  # noqa: PLC0415 - reads pictures
-
-    encoder = open_encoder(settings).encoder
-    try:
-        uri = uris.absolute(location)
-    except FileNotFoundError as error:
-        raise UsageError(f"--image {location} is relative to a working directory that is gone") from error
-    with PictureLoader(encoder, settings, USUAL) as loader:
-        ((_, (picture,)),) = loader.batches([uri], 1)
-    if isinstance(picture, Failure):
-        raise UsageError(f"--image {location} is not a readable picture ({picture.type}): {picture.message}")
-    vector: NDArray[np.float32] = encoder.encode_images(picture[0][None])[0]
-    return vector
-
-
-def read_vector(file: str) -> NDArray[np.float32]:
-    """Returns the vector that a `.npy` file holds, float32 `(d,)`.
+def read_vectors(file: str) -> NDArray[np.float32]:
+    """Returns the vectors that a `.npy` file holds, float32 `(q, d)`: one, or one a row.
 
     Raises:
         UsageError: it cannot be read, or holds something else.
@@ -209,42 +192,49 @@ def read_vector(file: str) -> NDArray[np.float32]:
         raise UsageError(f"--vector {file} is not a readable .npy file: {normalised_message(error)}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise UsageError(f"--vector {file} holds no array of numbers: write one with numpy.save")
-    if array.ndim == 2 and len(array) == 1:
-        array = array[0]
-    if array.ndim != 1:
-        raise UsageError(f"--vector {file} holds an array of shape {array.shape}: give one vector")
+    if array.ndim not in (1, 2) or 0 in array.shape:
+        raise UsageError(f"--vector {file} holds an array of shape {array.shape}: give one vector, or one a row")
     with np.errstate(over="ignore"):
-        vector: NDArray[np.float32] = array.astype(np.float32)
-    return vector
+        vectors: NDArray[np.float32] = np.atleast_2d(array).astype(np.float32)
+    return vectors
 
 
-def table(hits: Sequence[Hit], width: int | None = None) -> str:
-    """Returns results as a table: rank, score, then name, group or caption where there are any, and the URI.
+def table(hits: Sequence[Hit], width: int | None = None, *, columns: Sequence[str] = SHOWN) -> str:
+    """Returns results as a table: rank, score, then columns of the source, caption where there are any, and the URI.
 
-    `width` None takes the terminal's; on no terminal nothing is cut.
+    Of the columns those are shown that a result has something in. `width` None takes the terminal's; on no terminal
+    nothing is cut.
     """
-    named = any(hit.columns.get("name") for hit in hits)
-    grouped = any(hit.columns.get("group") for hit in hits)
-    worded = any(hit.caption for hit in hits) and (not named or any(hit.modality != "image" for hit in hits))
-    columns = [Column("rank", "right"), Column("score", "right")]
+    shown = [name for name in columns if any(hit.columns.get(name) is not None for hit in hits)]
+    worded = any(hit.caption for hit in hits) and ("name" not in shown or any(hit.modality != "image" for hit in hits))
+    headings = [Column("rank", "right"), Column("score", "right")]
     cells = [[str(hit.rank) for hit in hits], [f"{hit.score:.4f}" for hit in hits]]
-    for wanted, heading in ((named, "name"), (grouped, "group")):
-        if wanted:
-            columns.append(Column(heading, cut="end"))
-            cells.append([str(hit.columns.get(heading) or "") for hit in hits])
+    for name in shown:
+        headings.append(Column(name, cut="end"))
+        cells.append(["" if hit.columns.get(name) is None else str(hit.columns[name]) for hit in hits])
     if any(hit.modality != "image" for hit in hits):
-        columns.append(Column("modality"))
+        headings.append(Column("modality"))
         cells.append([hit.modality for hit in hits])
     if worded:
-        columns.append(Column("caption", cut="end"))
+        headings.append(Column("caption", cut="end"))
         cells.append([hit.caption or "" for hit in hits])
-    columns.append(Column("uri", cut="start"))
+    headings.append(Column("uri", cut="start"))
     cells.append([hit.place for hit in hits])
-    return text_table.render(columns, list(zip(*cells, strict=True)), width or text_table.terminal_width())
+    return text_table.render(headings, list(zip(*cells, strict=True)), width or text_table.terminal_width())
 
 
-def write_page(file: Path, searcher: Searcher, answers: Sequence["Answer"], *, trust_uris: bool = False) -> None:
-    """Writes results as a page of pictures; says which of them are not read unless the root's URIs are trusted."""
+def write_page(
+    file: Path,
+    searcher: Searcher,
+    answers: Sequence["Answer"],
+    *,
+    trust_uris: bool = False,
+    columns: Sequence[str] = (),
+) -> None:
+    """Writes results as a page of pictures; says which of them are not read unless the root's URIs are trusted.
+
+    `columns` of the source stand below each result, beside its name.
+    """
     from pipelines.terminal import result_page  # noqa: PLC0415 - likewise
 
     generation = searcher.generation
@@ -259,31 +249,91 @@ def write_page(file: Path, searcher: Searcher, answers: Sequence["Answer"], *, t
         note=f"{totals.embedded:,} items · {totals.vectors:,} vectors · {trained.key} · "
         f"encoder {generation.request.encoder.spec}",
         nearest=_SCORES[trained.metric] if trained.metric != "ip" or not normalised else "cosine",
+        columns=columns,
     )
     unread = result_page.unread(answers, outside)
     if unread:
         console.say(f"{len(unread)} pictures are not read, since {unread[0]}: if you trust the root, say {FLAG}")
 
 
-def _one_query(options: Namespace) -> str:
-    """Returns the text that is looked for; empty when it is a picture or a vector.
+def _check_flags(options: Namespace) -> None:
+    """Refuses what is no query, before anything is opened.
 
     Raises:
-        UsageError: there is no query, more than one, or one that is empty or not readable.
+        UsageError: there is no query, one that is empty, or vectors beside others.
     """
-    if sum(map(bool, (options.query, options.image is not None, options.vector is not None))) != 1:
-        raise UsageError("give one query: a text, --image FILE or --vector FILE.npy; see pixdex search --help")
-    for flag, value in (("--image", options.image), ("--vector", options.vector), ("--html", options.html)):
-        if value == "":  # an unset variable of the shell
+    for flag, values in (
+        ("--image", options.image or ()),
+        *(("--vector", [options.vector]), ("--queries", [options.queries]), ("--html", [options.html])),
+    ):
+        if "" in values:  # an unset variable of the shell
             raise UsageError(f"{flag} is empty: name a file")
-    text = " ".join(options.query)
-    if options.query and not text.strip():
+    encoded = bool(options.query or options.image or options.queries)
+    if encoded == (options.vector is not None):
+        raise UsageError(
+            "give queries: texts, --image FILE, --queries FILE, or --vector FILE.npy alone; see pixdex search --help"
+        )
+    _texts(options.query)
+
+
+def _queries(options: Namespace) -> list[Query]:
+    """Returns what is looked for, in the order in which it is answered: texts, then pictures, or vectors."""
+    if options.vector is not None:
+        count = len(read_vectors(options.vector))
+        names = [f"{options.vector}, row {row}" for row in range(count)] if count > 1 else [options.vector]
+        return [Query(name, is_vector=True) for name in names]
+    texts = [*_texts(options.query), *(_lines(options.queries) if options.queries is not None else ())]
+    return [*map(Query, texts), *(Query(location, is_picture=True) for location in options.image or ())]
+
+
+def _texts(words: Sequence[str]) -> list[str]:
+    """The texts of the command line: words without a space between them are one text, as they were typed."""
+    if not words:
+        return []
+    texts = list(words) if any(len(word.split()) > 1 for word in words) else [" ".join(words)]
+    if not all(text.strip() for text in texts):
         raise UsageError("the query is empty: say what to look for")
+    return texts
+
+
+def _lines(file: str) -> list[str]:
+    path = _path("--queries", file)
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"the query {text!r} holds bytes that are no UTF-8: write it in UTF-8") from error
-    return text
+        if path.exists() and not path.is_file():  # a pipe would block for ever
+            raise OSError("not a regular file")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--queries {file} is not a readable text in UTF-8: {normalised_message(error)}") from error
+    if not any(line.strip() for line in lines):
+        raise UsageError(f"--queries {file} holds no text: write one a line")
+    return [line for line in lines if line.strip()]
+
+
+def _columns(names: str | None) -> tuple[str, ...]:
+    return SHOWN if names is None else tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def _vectors(searcher: Searcher, options: Namespace, queries: Sequence[Query]) -> NDArray[np.float32]:
+    if options.vector is not None:
+        return read_vectors(options.vector)
+    encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
+    texts = [query.name for query in queries if not query.is_picture]
+    pictures = [query.name for query in queries if query.is_picture]
+    vectors = [encoder.texts(texts)] if texts else []
+    return np.concatenate([*vectors, *([encoder.pictures(pictures)] if pictures else [])])
+
+
+def _write_page(
+    searcher: Searcher, options: Namespace, queries: Sequence[Query], found: list[list[Hit]], columns: tuple[str, ...]
+) -> None:
+    from pipelines.terminal.result_page import Answer  # noqa: PLC0415 - reads pictures, and only pages show any
+
+    answers = [
+        Answer(query.name, hits, uris.absolute(query.name) if query.is_picture else None, query.is_vector)
+        for query, hits in zip(queries, found, strict=True)
+    ]
+    shown = columns if options.columns is not None else ()
+    write_page(_path("--html", options.html), searcher, answers, trust_uris=options.trust_uris, columns=shown)
 
 
 def _path(flag: str, file: str) -> Path:
@@ -291,40 +341,6 @@ def _path(flag: str, file: str) -> Path:
         return Path(file).expanduser()
     except RuntimeError as error:
         raise UsageError(f"{flag} {file}: there is no such user: write ./~… for a file's name") from error
-
-
-def _modality(searcher: Searcher, options: Namespace) -> Modality | None:
-    if options.modality is None:
-        return None if options.vector else default_modality(searcher)
-    if options.modality == "any":
-        return None
-    asked: Modality = options.modality
-    if not searcher.count(asked):
-        totals = searcher.generation.totals
-        raise UsageError(
-            f"--modality {asked}: this index has none, but {totals.images} images, {totals.texts} texts and "
-            f"{totals.keywords} keywords"
-        )
-    return asked
-
-
-def _query_vector(searcher: Searcher, options: Namespace, text: str) -> NDArray[np.float32]:
-    request = searcher.generation.request
-    settings = replace(request.encoder, device=options.device)
-    if options.vector:
-        return read_vector(options.vector)
-    if request.is_ready:
-        raise UsageError(
-            "this index holds ready embeddings and knows no encoder: encode the query as they were made, and search "
-            "with --vector FILE.npy"
-        )
-    trusted.check(settings.spec, options.encoder)
-    try:
-        return encode_picture(settings, options.image) if options.image else encode_text(settings, text)
-    except PixdexError:
-        raise
-    except RuntimeError as error:  # torch: out of memory, a broken device
-        raise PixdexError(f"encoder {settings.spec} failed on the query: {normalised_message(error)}") from error
 
 
 if __name__ == "__main__":

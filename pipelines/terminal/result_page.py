@@ -35,16 +35,25 @@ _NO_TEXT = re.compile("[\ud800-\udfff]")
 class Answer:
     """One query with its results.
 
-    `query` is the text that was searched for, or what the picture is called; `picture` is the URI of a query picture.
+    `query` is the text that was searched for, or what the picture or the vector is called; `picture` is the URI of a
+    query picture.
     """
 
     query: str
     hits: Sequence[Hit]
     picture: str | None = None
+    is_vector: bool = False
 
 
 def write(
-    file: Path, answers: Sequence[Answer], *, outside: Outside, title: str, note: str, nearest: str = "cosine"
+    file: Path,
+    answers: Sequence[Answer],
+    *,
+    outside: Outside,
+    title: str,
+    note: str,
+    nearest: str = "cosine",
+    columns: Sequence[str] = (),
 ) -> None:
     """Writes the page, all of it or nothing.
 
@@ -54,13 +63,14 @@ def write(
         outside: which pictures of results may be read. Those of queries are named by who asks, and are read anyhow.
         title, note: heading of the page, and the line below it.
         nearest: what the scores are.
+        columns: of the source, shown below each result where it has them.
 
     Cost: reads every picture shown; about 15 KB of page a picture.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    data = page(answers, outside=outside, title=title, note=note, nearest=nearest).encode()
+    data = page(answers, outside=outside, title=title, note=note, nearest=nearest, columns=columns).encode()
     try:
         if file.is_dir():
             raise IsADirectoryError(None, "it is a folder")
@@ -79,14 +89,22 @@ def write(
         raise UsageError(f"--html {file} cannot be written ({error.strerror or error}): choose another file") from error
 
 
-def page(answers: Sequence[Answer], *, outside: Outside, title: str, note: str, nearest: str = "cosine") -> str:
+def page(
+    answers: Sequence[Answer],
+    *,
+    outside: Outside,
+    title: str,
+    note: str,
+    nearest: str = "cosine",
+    columns: Sequence[str] = (),
+) -> str:
     """Returns the page; a placeholder stands for a picture that is not read, and � for bytes that are no text."""
     found = dict.fromkeys(hit.uri for answer in answers for hit in answer.hits)
     asked = dict.fromkeys(answer.picture for answer in answers if answer.picture is not None)
     with ThreadPoolExecutor(_READERS) as pool:
         tiles = dict(zip(found, pool.map(lambda uri: _Tile.of(uri, outside), found), strict=True))
         pictures = dict(zip(asked, pool.map(lambda uri: _thumbnail(uri, uris.read), asked), strict=True))
-    sections = [_Section.of(answer, tiles, pictures) for answer in answers]
+    sections = [_Section.of(answer, tiles, pictures, columns) for answer in answers]
     text = _template().render(title=title, note=note, nearest=nearest, sections=sections)
     return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
 
@@ -164,12 +182,15 @@ class _Card:
     lines: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, hit: Hit, tile: _Tile) -> "_Card":
+    def of(cls, hit: Hit, tile: _Tile, columns: Sequence[str]) -> "_Card":
         name, caption, thumbnail = label(hit), hit.caption or "", tile.thumbnail
         is_worded = thumbnail is None and hit.modality != "image"
         lines = [] if is_worded and name == caption else [("name", name)]
         if caption not in ("", name) and not is_worded:
             lines.append(("caption", caption))
+        lines += [
+            ("caption", f"{column}: {hit.columns[column]}") for column in columns if hit.columns.get(column) is not None
+        ]
         address = tile.address if not is_worded else None
         return cls(hit, caption or name, is_worded, thumbnail, address, tuple(lines))
 
@@ -179,15 +200,18 @@ class _Section:
     """What the page shows of a query."""
 
     query: str
-    is_picture: bool
+    kind: str
     thumbnail: str | None
     cards: tuple[_Card, ...]
 
     @classmethod
-    def of(cls, answer: Answer, tiles: dict[str, _Tile], pictures: dict[str, str | None]) -> "_Section":
+    def of(
+        cls, answer: Answer, tiles: dict[str, _Tile], pictures: dict[str, str | None], columns: Sequence[str]
+    ) -> "_Section":
         picture = None if answer.picture is None else pictures[answer.picture]
-        cards = tuple(_Card.of(hit, tiles[hit.uri]) for hit in answer.hits)
-        return cls(answer.query, answer.picture is not None, picture, cards)
+        cards = tuple(_Card.of(hit, tiles[hit.uri], columns) for hit in answer.hits)
+        kind = "Vector" if answer.is_vector else "Text" if answer.picture is None else "Picture"
+        return cls(answer.query, kind, picture, cards)
 
 
 def label(hit: Hit) -> str:

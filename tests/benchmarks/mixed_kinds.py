@@ -39,17 +39,18 @@ GAP = "tests.benchmarks.instruments.gap_encoder:GapEncoder"
 Vectors = NDArray[np.float32]
 
 
-def pixdex(*words: object) -> None:
-    """Runs a command to its end."""
-    measuring.run([sys.executable, "-m", "pipelines", *map(str, words), "--no-progress"], Path("mixed-kinds.log"))
+def pixdex(job: str, root: Path, *words: object) -> None:
+    """Runs a command to its end; what it says lies beside the root."""
+    argv = [sys.executable, "-m", "pipelines", job, "--root", root, *words, "--no-progress"]
+    measuring.run([str(word) for word in argv], root.with_name(f"{root.name}.log"))
 
 
 def roots(work: Path, rows: Path, encoder: str, lists: int, texts: str) -> dict[str, Path]:
     """Builds a root of pictures and texts, and one of the pictures alone with half the lists."""
     common = ("--csv", rows, "--image-column", "image", "--encoder", encoder)
     both, alone = work / "both", work / "alone"
-    pixdex("build", "--root", both, *common, "--text-column", texts, "--index-key", f"IVF{lists},Flat")
-    pixdex("build", "--root", alone, *common, "--index-key", f"IVF{lists // 2},Flat")
+    pixdex("build", both, *common, "--text-column", texts, "--index-key", f"IVF{lists},Flat")
+    pixdex("build", alone, *common, "--index-key", f"IVF{lists // 2},Flat")
     return {"both": both, "alone": alone}
 
 
@@ -94,7 +95,7 @@ def compare(
     found = {"built": {name: recalls(root, queries, nprobes) for name, root in built.items()}}
     write(work, True)
     for root in built.values():
-        pixdex("reindex", "--root", root, "--encoder", encoder, "--max-tombstones", "1", "--retrain", "never")
+        pixdex("reindex", root, "--encoder", encoder, "--max-tombstones", "1", "--retrain", "never")
     found["reindexed"] = {name: recalls(root, queries, nprobes) for name, root in built.items()}
     return found
 

@@ -200,9 +200,11 @@ def test_a_name_cannot_steer_the_terminal() -> None:
 # --- what cannot be -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("queries", [[], ["a text", "--image", "x.png"], ["--image", "x", "--vector", "y"]])
-def test_there_is_exactly_one_query(tmp_path: Path, capsys: pytest.CaptureFixture[str], queries: list[str]) -> None:
-    assert "give one query" in refused(capsys, "--root", compass_root(tmp_path), *queries)
+@pytest.mark.parametrize("queries", [[], ["a text", "--vector", "y"], ["--image", "x", "--vector", "y"]])
+def test_there_is_a_query_and_vectors_stand_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], queries: list[str]
+) -> None:
+    assert "give queries" in refused(capsys, "--root", compass_root(tmp_path), *queries)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +296,8 @@ def test_an_unreadable_picture_is_named(
     ("values", "said"),
     [
         ([1.0, 2.0, 3.0], r"(1, 3)"),
-        ([[1.0, 2.0], [3.0, 4.0]], "shape (2, 2): give one vector"),
+        ([[[1.0, 2.0], [3.0, 4.0]]], "shape (1, 2, 2): give one vector, or one a row"),
+        (np.empty((0, 2)), "shape (0, 2): give one vector"),
         ([0.0, 0.0], "zero"),
         ([np.nan, 1.0], "not finite"),
         (["a", "b"], "no array of numbers"),

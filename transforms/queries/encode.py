@@ -1,0 +1,127 @@
+"""Encodes queries as a root was encoded: its encoder is opened once, and only where a text or a picture is asked."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.encoders import trusted
+from transforms.errors import PixdexError, UsageError
+from transforms.records import Request
+from transforms.rejects import Failure, normalised_message
+from transforms.storage import uris
+
+if TYPE_CHECKING:
+    from transforms.encoders import Encoder
+
+T = TypeVar("T")
+
+BATCH: Final = 64
+"""Queries that are encoded at once."""
+
+
+class QueryEncoder:
+    """Makes vectors of texts and pictures. Threads may share it."""
+
+    def __init__(self, request: Request, *, device: str = "auto", named: str | None = None) -> None:
+        """Opens nothing yet.
+
+        Args:
+            request: what the root was built from.
+            device: auto, cpu, cuda, cuda:N or mps.
+            named: the encoder that whoever asks has named; a class of somebody's own is opened only then, or where
+                PIXDEX_TRUSTED_ENCODERS has it.
+        """
+        self._is_ready = request.is_ready
+        self._settings = replace(request.encoder, device=device)
+        self._named = named
+        self._lock = threading.Lock()
+        self._encoder: Encoder | None = None
+
+    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns the vectors of texts, float32 `(n, d)`.
+
+        Raises:
+            UsageError: the root has no encoder, it takes no texts, or a text is empty or not readable.
+            PixdexError: the encoder failed, or is another one than the root was made with.
+        """
+        for text in texts:
+            _check_text(text)
+        self._check_takes("text", "no texts, only pictures: search with --image FILE")
+        vectors = [
+            self._encode(lambda encoder, some: encoder.encode_texts(some), texts[start : start + BATCH])
+            for start in range(0, len(texts), BATCH)
+        ]
+        return np.concatenate(vectors or [np.empty((0, self._settings.dim), np.float32)])
+
+    def pictures(self, locations: Sequence[str]) -> NDArray[np.float32]:
+        """Returns the vectors of pictures at paths or URLs, float32 `(n, d)`, fitted as those of the root were.
+
+        Raises:
+            UsageError: the root has no encoder, it takes no pictures, or one cannot be read.
+            PixdexError: the encoder failed, or is another one than the root was made with.
+        """
+        self._check_takes("image", "no pictures, only texts: search with a text")
+        from transforms.tasks.embed.limits import USUAL  # noqa: PLC0415 - as the one below
+        from transforms.tasks.embed.picture_loader import PictureLoader  # noqa: PLC0415 - reads pictures
+
+        named = [_absolute(location) for location in locations]
+        vectors = [np.empty((0, self._settings.dim), np.float32)]
+        with PictureLoader(self._opened(), self._settings, USUAL) as loader:
+            for start, loaded in loader.batches(named, BATCH):
+                pixels = []
+                for location, picture in zip(locations[start:], loaded, strict=False):
+                    if isinstance(picture, Failure):
+                        raise UsageError(
+                            f"--image {location} is not a readable picture ({picture.type}): {picture.message}"
+                        )
+                    pixels.append(picture[0])
+                vectors.append(self._encode(lambda encoder, some: encoder.encode_images(some), np.stack(pixels)))
+        return np.concatenate(vectors)
+
+    def _check_takes(self, modality: str, but: str) -> None:
+        if self._is_ready:
+            raise UsageError(
+                "this index holds ready embeddings and knows no encoder: encode the query as they were made, and "
+                "search with --vector FILE.npy"
+            )
+        trusted.check(self._settings.spec, self._named)
+        if modality not in self._settings.modalities:
+            raise UsageError(f"encoder {self._settings.spec} of this index takes {but}")
+
+    def _opened(self) -> "Encoder":
+        from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
+
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = open_encoder(self._settings).encoder
+            return self._encoder
+
+    def _encode(self, encode: Callable[["Encoder", T], NDArray[np.float32]], some: T) -> NDArray[np.float32]:
+        try:
+            return encode(self._opened(), some)
+        except PixdexError:
+            raise
+        except RuntimeError as error:  # torch: out of memory, a broken device
+            raise PixdexError(
+                f"encoder {self._settings.spec} failed on the query: {normalised_message(error)}"
+            ) from error
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise UsageError("the query is empty: say what to look for")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the query {text!r} holds bytes that are no UTF-8: write it in UTF-8") from error
+
+
+def _absolute(location: str) -> str:
+    try:
+        return uris.absolute(location)
+    except FileNotFoundError as error:
+        raise UsageError(f"--image {location} is relative to a working directory that is gone") from error

@@ -1,0 +1,223 @@
+"""A root that answers queries, for programs: texts, pictures and vectors, one or many at once."""
+
+import threading
+from collections.abc import Sequence
+from os import PathLike, fspath
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from transforms.errors import UsageError
+from transforms.generations import published
+from transforms.queries.encode import QueryEncoder
+from transforms.records import Modality
+from transforms.search.hits import Hit
+from transforms.search.searcher import Searcher
+from transforms.storage.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AnyModality = Modality | Literal["any"]
+
+
+class Root:
+    """A root of pixdex, open for searching.
+
+    Threads may share it. It answers from the generation that was current when it was opened, or at the last
+    `refresh`, whatever is published or collected meanwhile.
+
+        >>> import pixdex
+        >>> with pixdex.open("./emoji") as root:  # doctest: +SKIP
+        ...     for hit in root.search("a red circle", k=5):
+        ...         print(hit.score, hit.uri)
+    """
+
+    def __init__(
+        self,
+        root: "str | PathLike[str]",
+        *,
+        encoder: str | None = None,
+        device: str = "auto",
+        fast_scan: bool = False,
+        check: bool = False,
+        trust_uris: bool = False,
+    ) -> None:
+        """Opens the current generation: its index is mapped, which takes milliseconds whatever its size.
+
+        Args:
+            root: a folder or an fsspec URL.
+            encoder: the encoder that the root was built with, if it is a class of your own that may be imported.
+            device: where texts and pictures are encoded: auto, cpu, cuda, cuda:N or mps.
+            fast_scan: read 4-bit PQ or RaBitQ codes into memory, to scan them several times faster.
+            check: hold every list against its checksum first, and each shard that results are of.
+            trust_uris: ready embeddings may lie at addresses of this machine and its network.
+
+        Raises:
+            UsageError: there is no root, or it cannot be opened so.
+            PixdexError: it is damaged.
+        """
+        self._store = Store.at(fspath(root))
+        self._fast_scan, self._check, self._trust_uris = fast_scan, check, trust_uris
+        self._lock = threading.Lock()
+        searcher = self._searcher()
+        self._open: tuple[Searcher, QueryEncoder] | None = (
+            searcher,
+            QueryEncoder(searcher.generation.request, device=device, named=encoder),
+        )
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that answers."""
+        return self._current()[0].generation.generation
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: "str | PathLike[str] | None" = None,
+        vector: ArrayLike | None = None,
+        k: int = 10,
+        nprobe: int | None = None,
+        modality: AnyModality | None = None,
+    ) -> list[Hit]:
+        """Returns the `k` items nearest to a text, a picture or a vector, each once, nearest first, ties by id.
+
+        Args:
+            text: words that describe what is looked for.
+            image: a picture that it looks like, a path or URL.
+            vector: `(d,)`, in the space of the root's encoder.
+            k: results wanted; fewer come only where there are no more.
+            nprobe: lists probed; more find more and take longer. None: as trained.
+            modality: what may be found. None: of a text or a picture pictures, where there are any, else texts; of a
+                vector anything.
+
+        Raises:
+            UsageError: there is not one query, or it cannot be answered.
+            PixdexError: the root is damaged, or the encoder failed.
+        """
+        if sum(given is not None for given in (text, image, vector)) != 1:
+            raise UsageError("give one query: a text, image= or vector=")
+        searcher, encoder = self._current()
+        if text is not None:
+            asked = encoder.texts([text])
+        elif image is not None:
+            asked = encoder.pictures([fspath(image)])
+        else:
+            asked = np.asarray(vector, np.float32)[None]
+        allowed = modality_of(searcher, modality, is_vector=vector is not None)
+        return searcher.search(asked, k, nprobe, allowed)[0]
+
+    def search_many(
+        self,
+        queries: "Sequence[str] | NDArray[Any]" = (),
+        *,
+        images: "Sequence[str | PathLike[str]]" = (),
+        k: int = 10,
+        nprobe: int | None = None,
+        modality: AnyModality | None = None,
+    ) -> "pa.Table":
+        """Answers many queries in one scan: much faster than one by one.
+
+        Args:
+            queries: texts, or vectors `(q, d)`.
+            images: pictures, instead of these.
+            k, nprobe, modality: as of `search`.
+
+        Returns:
+            A table with `query int64` (the place of the query), `rank int32`, `score float`, `id int64`, `key`, `uri`,
+            `modality`, `part int32` and `caption`, ordered by query and rank; `to_pandas()` makes a DataFrame of it.
+
+        Raises:
+            UsageError, PixdexError: as `search`; both `queries` and `images` are given.
+        """
+        searcher, encoder = self._current()
+        is_vector = isinstance(queries, np.ndarray)
+        if len(queries) and len(images):
+            raise UsageError("give queries or images, not both")
+        if is_vector:
+            asked = np.asarray(queries, np.float32)
+        elif len(images):
+            asked = encoder.pictures([fspath(image) for image in images])
+        else:
+            asked = encoder.texts([str(text) for text in queries])
+        found = searcher.search(asked, k, nprobe, modality_of(searcher, modality, is_vector=is_vector))
+        return _table(found)
+
+    def refresh(self) -> bool:
+        """Goes over to a generation that was published since; tells whether there was one. Searches that run go on."""
+        with self._lock:
+            searcher, encoder = self._current()
+            if published.open_generation(self._store).generation == searcher.generation.generation:
+                return False
+            self._open = self._searcher(), encoder  # a root has one encoder for all its generations
+            return True
+
+    def close(self) -> None:
+        """Lets go of the index; a search that runs still ends. Whatever is asked after that is refused."""
+        self._open = None
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes it."""
+        self.close()
+
+    def _searcher(self) -> Searcher:
+        return Searcher.open(self._store, fast_scan=self._fast_scan, check=self._check, trust_uris=self._trust_uris)
+
+    def _current(self) -> tuple[Searcher, QueryEncoder]:
+        opened = self._open
+        if opened is None:
+            raise UsageError(f"{self._store.url} is closed: open it again")
+        return opened
+
+
+def modality_of(searcher: Searcher, asked: AnyModality | None, *, is_vector: bool) -> Modality | None:
+    """Returns what a search looks at: None is everything.
+
+    Args:
+        searcher: an open generation.
+        asked: what whoever asks has said, or None.
+        is_vector: the query is no text and no picture.
+
+    Raises:
+        UsageError: nothing of that kind is there.
+    """
+    if asked is None:
+        if is_vector:
+            return None
+        if searcher.count("image"):
+            return "image"
+        return "text" if searcher.count("text") else None
+    if asked == "any":
+        return None
+    if not searcher.count(asked):
+        totals = searcher.generation.totals
+        raise UsageError(
+            f"--modality {asked}: this index has none, but {totals.images} images, {totals.texts} texts and "
+            f"{totals.keywords} keywords"
+        )
+    return asked
+
+
+def _table(found: Sequence[Sequence[Hit]]) -> "pa.Table":
+    import pyarrow as pa  # noqa: PLC0415 - what asks for one result needs no tables
+
+    schema = pa.schema(
+        [
+            *(("query", pa.int64()), ("rank", pa.int32()), ("score", pa.float32()), ("id", pa.int64())),
+            *((name, pa.string()) for name in ("key", "uri", "modality")),
+            *(("part", pa.int32()), ("caption", pa.string())),
+        ]
+    )
+    rows = [(place, hit) for place, hits in enumerate(found) for hit in hits]
+    columns = [pa.array([place for place, _ in rows], pa.int64())]
+    columns += [pa.array([getattr(hit, field.name) for _, hit in rows], field.type) for field in list(schema)[1:]]
+    return pa.Table.from_arrays(columns, schema=schema)
