@@ -188,9 +188,8 @@ class _Card:
         lines = [] if is_worded and name == caption else [("name", name)]
         if caption not in ("", name) and not is_worded:
             lines.append(("caption", caption))
-        lines += [
-            ("caption", f"{column}: {hit.columns[column]}") for column in columns if hit.columns.get(column) is not None
-        ]
+        shown = ((column, hit.columns.get(column)) for column in columns)
+        lines += [("caption", f"{column}: {value}") for column, value in shown if value is not None and value != name]
         address = tile.address if not is_worded else None
         return cls(hit, caption or name, is_worded, thumbnail, address, tuple(lines))
 
