@@ -40,15 +40,19 @@ _FOLDER = Path(__file__).resolve().parent
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if line := _hidden():
+    if line := _hidden("transforms"):
         raise ImportError(line)
     module, attribute = _PLACES[name]
     return getattr(importlib.import_module(module), attribute)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})
+
+
 def main() -> int:
     """Runs one command; returns its exit code."""
-    if line := _hidden():
+    if line := _hidden("pipelines", "transforms"):
         print(f"pixdex: {line}", file=sys.stderr)  # noqa: T201 - the console that prints is in that package
         return 2
     from pipelines import cli  # noqa: PLC0415 - only now is it known to be the one beside this file
@@ -56,9 +60,9 @@ def main() -> int:
     return cli.main()
 
 
-def _hidden() -> str | None:
+def _hidden(*packages: str) -> str | None:
     """Says what hides a package of pixdex, if anything does."""
-    for name in ("pipelines", "transforms"):
+    for name in packages:
         if other := in_the_way(name):
             return f"{other} hides the package {name} of pixdex: rename it, or take its folder off PYTHONPATH"
     return None

@@ -12,8 +12,8 @@ By a vector from elsewhere (float32, one row or several), as JSON for another pr
 
     pixdex search --root ./emoji --vector query.npy --json
 
-Several queries at once, each answered by itself: words in quotation marks are a text each, --image is repeated, and
---queries names a file with a text a line:
+Several queries at once, each answered by itself: words are one text unless one of them has a space in it, then each is
+a text of its own; --image is repeated, and --queries names a file with a text a line:
 
     pixdex search --root ./emoji "a red circle" "two blue squares" --image photo.png
 
@@ -29,8 +29,8 @@ Opening an index looks whether its head, what is not lists, is as it was written
 With --check it reads all of them first, and says which are damaged, as pixdex verify does of everything.
 
 With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key",
-"uri", "modality", "part", "caption", "columns"}]}, or, of several queries, {"generation", "queries": [{"query",
-"results"}]}. A search runs on this machine; no Beam runner takes part.
+"uri", "modality", "part", "caption", "columns"}]}, or, of several queries and of --queries, {"generation", "queries":
+[{"query", "results"}]}. A search runs on this machine; no Beam runner takes part.
 """
 
 import sys
@@ -80,7 +80,12 @@ OPTIONS: Final = (
         "QueryOptions",
         "What is looked for",
         (
-            Flag("query", "TEXT", "words that describe it; several texts are in quotation marks each", nargs="*"),
+            Flag(
+                "query",
+                "TEXT",
+                "words that describe it; when one has a space in it, each is a text of its own",
+                nargs="*",
+            ),
             Flag(
                 "--image", "FILE", "a picture that it looks like: a path or URL; repeat it for several", action="append"
             ),
@@ -128,7 +133,7 @@ OPTIONS: Final = (
         "How results are shown",
         (
             switch("--json", "print one JSON object instead of a table"),
-            Flag("--columns", "NAME,…", "columns of the source that table and page show (default: name,group)"),
+            Flag("--columns", "NAME,…", "columns of the source that table (default: name,group) and page show"),
             Flag("--html", "FILE", "also write a page of result pictures"),
             TRUST_URIS,
         ),
@@ -149,32 +154,34 @@ def search(argv: Sequence[str]) -> int:
     searcher = Searcher.open(
         root_of(options), fast_scan=options.fast_scan, check=options.check, trust_uris=options.trust_uris
     )
-    queries = _queries(options)
-    modality = modality_of(searcher, options.modality, is_vector=bool(options.vector))
-    found = searcher.search(_vectors(searcher, options, queries), options.k, options.nprobe, modality)
+    given = None if options.vector is None else read_vectors(options.vector)
+    queries = _queries(options, 0 if given is None else len(given))
+    modality = modality_of(searcher, options.modality, is_vector=given is not None)
+    vectors = _encoded(searcher, options, queries) if given is None else given
+    found = searcher.search(vectors, options.k, options.nprobe, modality)
+    answers = list(zip(queries, found, strict=True))
     columns = _columns(options.columns)
     if options.html:
-        _write_page(searcher, options, queries, found, columns)
-    generation = searcher.generation
-    answers = [
-        {"query": query.name, "results": [asdict(hit) for hit in hits]}
-        for query, hits in zip(queries, found, strict=True)
-    ]
-    if options.json and len(queries) == 1:
-        console.show_json({"generation": generation.generation, "results": answers[0]["results"]})
-    elif options.json:
-        console.show_json({"generation": generation.generation, "queries": answers})
+        _write_page(searcher, options, answers)
+    if options.json:
+        console.show_json(_as_json(searcher, answers, is_list=len(answers) > 1 or options.queries is not None))
     else:
-        for query, hits in zip(queries, found, strict=True):
-            if len(queries) > 1:
-                console.show(f"\n{query.name}" if query is not queries[0] else query.name)
+        for place, (query, hits) in enumerate(answers):
+            if len(answers) > 1:
+                console.show("\n" * (place > 0) + text_table.plain(query.name))
             if hits:
                 console.show(table(hits, columns=columns))
             else:
-                console.say(f"nothing found among {generation.totals.vectors} vectors")
+                console.say(f"nothing found among {searcher.generation.totals.vectors} vectors")
     if options.html:
         console.say(f"wrote {options.html}")
     return console.DONE
+
+
+def _as_json(searcher: Searcher, answers: Sequence[tuple[Query, list[Hit]]], *, is_list: bool) -> dict[str, object]:
+    results = [{"query": query.name, "results": [asdict(hit) for hit in hits]} for query, hits in answers]
+    answer = {"queries": results} if is_list else {"results": results[0]["results"]}
+    return {"generation": searcher.generation.generation, **answer}
 
 
 def read_vectors(file: str) -> NDArray[np.float32]:
@@ -205,7 +212,7 @@ def table(hits: Sequence[Hit], width: int | None = None, *, columns: Sequence[st
     Of the columns those are shown that a result has something in. `width` None takes the terminal's; on no terminal
     nothing is cut.
     """
-    shown = [name for name in columns if any(hit.columns.get(name) is not None for hit in hits)]
+    shown = [name for name in columns if any(hit.columns.get(name) not in (None, "") for hit in hits)]
     worded = any(hit.caption for hit in hits) and ("name" not in shown or any(hit.modality != "image" for hit in hits))
     headings = [Column("rank", "right"), Column("score", "right")]
     cells = [[str(hit.rank) for hit in hits], [f"{hit.score:.4f}" for hit in hits]]
@@ -276,10 +283,9 @@ def _check_flags(options: Namespace) -> None:
     _texts(options.query)
 
 
-def _queries(options: Namespace) -> list[Query]:
-    """Returns what is looked for, in the order in which it is answered: texts, then pictures, or vectors."""
+def _queries(options: Namespace, count: int) -> list[Query]:
+    """Returns what is looked for, in the order in which it is answered: texts, then pictures, or `count` vectors."""
     if options.vector is not None:
-        count = len(read_vectors(options.vector))
         names = [f"{options.vector}, row {row}" for row in range(count)] if count > 1 else [options.vector]
         return [Query(name, is_vector=True) for name in names]
     texts = [*_texts(options.query), *(_lines(options.queries) if options.queries is not None else ())]
@@ -301,7 +307,7 @@ def _lines(file: str) -> list[str]:
     try:
         if path.exists() and not path.is_file():  # a pipe would block for ever
             raise OSError("not a regular file")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--queries {file} is not a readable text in UTF-8: {normalised_message(error)}") from error
     if not any(line.strip() for line in lines):
@@ -313,9 +319,7 @@ def _columns(names: str | None) -> tuple[str, ...]:
     return SHOWN if names is None else tuple(name.strip() for name in names.split(",") if name.strip())
 
 
-def _vectors(searcher: Searcher, options: Namespace, queries: Sequence[Query]) -> NDArray[np.float32]:
-    if options.vector is not None:
-        return read_vectors(options.vector)
+def _encoded(searcher: Searcher, options: Namespace, queries: Sequence[Query]) -> NDArray[np.float32]:
     encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
     texts = [query.name for query in queries if not query.is_picture]
     pictures = [query.name for query in queries if query.is_picture]
@@ -323,17 +327,15 @@ def _vectors(searcher: Searcher, options: Namespace, queries: Sequence[Query]) -
     return np.concatenate([*vectors, *([encoder.pictures(pictures)] if pictures else [])])
 
 
-def _write_page(
-    searcher: Searcher, options: Namespace, queries: Sequence[Query], found: list[list[Hit]], columns: tuple[str, ...]
-) -> None:
+def _write_page(searcher: Searcher, options: Namespace, answers: Sequence[tuple[Query, list[Hit]]]) -> None:
     from pipelines.terminal.result_page import Answer  # noqa: PLC0415 - reads pictures, and only pages show any
 
-    answers = [
+    shown = [
         Answer(query.name, hits, uris.absolute(query.name) if query.is_picture else None, query.is_vector)
-        for query, hits in zip(queries, found, strict=True)
+        for query, hits in answers
     ]
-    shown = columns if options.columns is not None else ()
-    write_page(_path("--html", options.html), searcher, answers, trust_uris=options.trust_uris, columns=shown)
+    columns = () if options.columns is None else _columns(options.columns)
+    write_page(_path("--html", options.html), searcher, shown, trust_uris=options.trust_uris, columns=columns)
 
 
 def _path(flag: str, file: str) -> Path:

@@ -75,3 +75,17 @@ def test_the_page_calls_a_vector_a_vector(tmp_path: Path) -> None:
     file, page = vector_file(tmp_path, unit(0)), tmp_path / "page.html"
     assert search.main(["--root", compass_root(tmp_path / "root"), "--vector", file, "--html", str(page)]) == 0
     assert '<p class="kind">Vector</p>' in page.read_text(encoding="utf-8")
+
+
+def test_a_file_of_one_text_is_answered_as_one_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "texts.txt").write_text("north \x0b\x1b[31m of\r\n", encoding="utf-8", newline="")
+    argv = ["--root", compass_root(tmp_path / "root"), "--queries", str(tmp_path / "texts.txt")]
+    assert len(answers(capsys, *argv)) == 1
+    assert search.main([*argv, "east"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_an_empty_name_hides_no_caption(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = Row("e", unit(1), caption="a cat", columns={"name": ""})
+    assert search.main(["--root", compass_root(tmp_path, row), "east"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["rank", "score", "caption", "uri"]

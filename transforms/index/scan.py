@@ -16,6 +16,8 @@ _LISTS_AT_ONCE = 1 << 24
 """Lists that are kept in the order in which some queries probe them: 12 bytes each, 192 MiB."""
 _MORE_LISTS, _LEAST_MORE = 1.5, 16
 """How many more of all lists are ranked, for some to be among them, than their share says."""
+_WANTED_BYTES = 4
+"""Times the memory that ranking takes where some lists count only, and their shares are summed."""
 _ROUNDING = 1e-3
 """By so much may a sum of shares of lists miss a whole number."""
 
@@ -84,7 +86,8 @@ def _search_given_lists(
     distances = np.empty((len(known), rows), np.float32)
     ids = np.empty((len(known), rows), np.int64)
     nprobe = parameters.nprobe
-    at_once = max(1, _LISTS_AT_ONCE // nprobe)
+    width = nprobe if among is None else _WANTED_BYTES * _ranked(nprobe, scanned[0].nlist, among)
+    at_once = max(1, _LISTS_AT_ONCE // width)
     for start in range(0, len(known), at_once):
         part = slice(start, start + at_once)
         asked = np.ascontiguousarray(known[part])
@@ -132,7 +135,7 @@ def _nearest_wanted(
         every: tuple[NDArray[np.float32], NDArray[np.int64]] = centroids.search(asked, among.count, params=only)
         return every
     goal = nprobe - _ROUNDING
-    wanted = min(inner.nlist, math.ceil(_MORE_LISTS * nprobe * inner.nlist / among.total) + _LEAST_MORE)
+    wanted = _ranked(nprobe, inner.nlist, among)
     nearness, lists = _nearest_lists(inner, asked, wanted)
     while (short := np.flatnonzero(_counted(lists, among).sum(axis=1) < goal)).size:
         wanted = min(among.count, 4 * wanted)
@@ -140,14 +143,22 @@ def _nearest_wanted(
         beyond = max(0, wanted - lists.shape[1])
         nearness = np.pad(nearness, ((0, 0), (0, beyond)))
         lists = np.pad(lists, ((0, 0), (0, beyond)), constant_values=-1)
-        nearness[short], lists[short] = 0, -1
+        lists[short] = -1
         nearness[short, :wanted], lists[short, :wanted] = near, nearest
     del only, selector
     weights = _counted(lists, among)
     is_probed = (weights > 0) & (np.cumsum(weights, axis=1) - weights < goal)
     order = np.argsort(~is_probed, axis=1, kind="stable")[:, : max(1, int(is_probed.sum(axis=1).max()))]
     lists = np.take_along_axis(np.where(is_probed, lists, -1), order, axis=1)
-    return np.ascontiguousarray(np.take_along_axis(nearness, order, axis=1)), np.ascontiguousarray(lists)
+    nearness = np.take_along_axis(nearness, order, axis=1)
+    # Fast scans take their steps from all of them, also where there is no list.
+    nearness = np.where(lists >= 0, nearness, nearness[:, :1])
+    return np.ascontiguousarray(nearness), np.ascontiguousarray(lists)
+
+
+def _ranked(nprobe: float, nlist: int, among: WantedLists) -> int:
+    """How many of all lists are ranked at first, for enough of the wanted ones to be among them."""
+    return min(nlist, math.ceil(_MORE_LISTS * nprobe * nlist / among.total) + _LEAST_MORE)
 
 
 def _counted(lists: NDArray[np.int64], among: WantedLists) -> NDArray[np.float64]:

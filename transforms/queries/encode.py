@@ -1,9 +1,10 @@
 """Encodes queries as a root was encoded: its encoder is opened once, and only where a text or a picture is asked."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,12 @@ from transforms.storage import uris
 if TYPE_CHECKING:
     from transforms.encoders import Encoder
 
-T = TypeVar("T")
-
 BATCH: Final = 64
 """Queries that are encoded at once."""
 
 
 class QueryEncoder:
-    """Makes vectors of texts and pictures. Threads may share it."""
+    """Makes vectors of texts and pictures. Threads may share it; they take turns."""
 
     def __init__(self, request: Request, *, device: str = "auto", named: str | None = None) -> None:
         """Opens nothing yet.
@@ -51,11 +50,11 @@ class QueryEncoder:
         for text in texts:
             _check_text(text)
         self._check_takes("text", "no texts, only pictures: search with --image FILE")
-        vectors = [
-            self._encode(lambda encoder, some: encoder.encode_texts(some), texts[start : start + BATCH])
-            for start in range(0, len(texts), BATCH)
-        ]
-        return np.concatenate(vectors or [np.empty((0, self._settings.dim), np.float32)])
+        vectors = [np.empty((0, self._settings.dim), np.float32)]
+        with self._opened() as encoder:
+            starts = range(0, len(texts), BATCH)
+            vectors += [encoder.encode_texts(texts[start : start + BATCH]) for start in starts]
+        return np.concatenate(vectors)
 
     def pictures(self, locations: Sequence[str]) -> NDArray[np.float32]:
         """Returns the vectors of pictures at paths or URLs, float32 `(n, d)`, fitted as those of the root were.
@@ -70,7 +69,7 @@ class QueryEncoder:
 
         named = [_absolute(location) for location in locations]
         vectors = [np.empty((0, self._settings.dim), np.float32)]
-        with PictureLoader(self._opened(), self._settings, USUAL) as loader:
+        with self._opened() as encoder, PictureLoader(encoder, self._settings, USUAL) as loader:
             for start, loaded in loader.batches(named, BATCH):
                 pixels = []
                 for location, picture in zip(locations[start:], loaded, strict=False):
@@ -79,7 +78,7 @@ class QueryEncoder:
                             f"--image {location} is not a readable picture ({picture.type}): {picture.message}"
                         )
                     pixels.append(picture[0])
-                vectors.append(self._encode(lambda encoder, some: encoder.encode_images(some), np.stack(pixels)))
+                vectors.append(encoder.encode_images(np.stack(pixels)))
         return np.concatenate(vectors)
 
     def _check_takes(self, modality: str, but: str) -> None:
@@ -92,23 +91,22 @@ class QueryEncoder:
         if modality not in self._settings.modalities:
             raise UsageError(f"encoder {self._settings.spec} of this index takes {but}")
 
-    def _opened(self) -> "Encoder":
-        from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415 - imports torch, and only this needs it
+    @contextmanager
+    def _opened(self) -> Iterator["Encoder"]:
+        """The encoder, for one thread at a time: only its `preprocess` is for several."""
+        from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415 - imports torch
 
         with self._lock:
-            if self._encoder is None:
-                self._encoder = open_encoder(self._settings).encoder
-            return self._encoder
-
-    def _encode(self, encode: Callable[["Encoder", T], NDArray[np.float32]], some: T) -> NDArray[np.float32]:
-        try:
-            return encode(self._opened(), some)
-        except PixdexError:
-            raise
-        except RuntimeError as error:  # torch: out of memory, a broken device
-            raise PixdexError(
-                f"encoder {self._settings.spec} failed on the query: {normalised_message(error)}"
-            ) from error
+            try:
+                if self._encoder is None:
+                    self._encoder = open_encoder(self._settings).encoder
+                yield self._encoder
+            except PixdexError:
+                raise
+            except RuntimeError as error:  # torch: out of memory, a broken device
+                raise PixdexError(
+                    f"encoder {self._settings.spec} failed on the query: {normalised_message(error)}"
+                ) from error
 
 
 def _check_text(text: str) -> None:

@@ -1,5 +1,6 @@
 """A root that answers queries, for programs: texts, pictures and vectors, one or many at once."""
 
+import operator
 import threading
 from collections.abc import Sequence
 from os import PathLike, fspath
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from transforms.errors import UsageError
 from transforms.generations import published
 from transforms.queries.encode import QueryEncoder
-from transforms.records import Modality
+from transforms.records import MODALITIES, Modality
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
@@ -27,7 +28,7 @@ class Root:
     """A root of pixdex, open for searching.
 
     Threads may share it. It answers from the generation that was current when it was opened, or at the last
-    `refresh`, whatever is published or collected meanwhile.
+    `refresh`, until `gc` collects that one: not within a day, unless told otherwise. A program that runs on refreshes.
 
         >>> import pixdex
         >>> with pixdex.open("./emoji") as root:  # doctest: +SKIP
@@ -61,12 +62,10 @@ class Root:
         """
         self._store = Store.at(fspath(root))
         self._fast_scan, self._check, self._trust_uris = fast_scan, check, trust_uris
-        self._lock = threading.Lock()
+        self._device, self._named = device, encoder
+        self._lock, self._refreshing = threading.Lock(), threading.Lock()
         searcher = self._searcher()
-        self._open: tuple[Searcher, QueryEncoder] | None = (
-            searcher,
-            QueryEncoder(searcher.generation.request, device=device, named=encoder),
-        )
+        self._open: tuple[Searcher, QueryEncoder] | None = (searcher, self._encoder_of(searcher))
 
     @property
     def generation(self) -> int:
@@ -89,8 +88,8 @@ class Root:
             text: words that describe what is looked for.
             image: a picture that it looks like, a path or URL.
             vector: `(d,)`, in the space of the root's encoder.
-            k: results wanted; fewer come only where there are no more.
-            nprobe: lists probed; more find more and take longer. None: as trained.
+            k: results wanted; fewer come where there are no more, or none in the lists of `nprobe`.
+            nprobe: lists probed; more find more and take longer. None: as trained, and more where they hold too few.
             modality: what may be found. None: of a text or a picture pictures, where there are any, else texts; of a
                 vector anything.
 
@@ -101,29 +100,29 @@ class Root:
         if sum(given is not None for given in (text, image, vector)) != 1:
             raise UsageError("give one query: a text, image= or vector=")
         searcher, encoder = self._current()
-        if text is not None:
-            asked = encoder.texts([text])
+        allowed = modality_of(searcher, modality, is_vector=vector is not None)
+        if vector is not None:
+            asked = _vectors(vector)[None]
         elif image is not None:
             asked = encoder.pictures([fspath(image)])
         else:
-            asked = np.asarray(vector, np.float32)[None]
-        allowed = modality_of(searcher, modality, is_vector=vector is not None)
-        return searcher.search(asked, k, nprobe, allowed)[0]
+            asked = encoder.texts(_texts([text]))
+        return searcher.search(asked, _whole("k", k), _whole("nprobe", nprobe), allowed)[0]
 
     def search_many(
         self,
-        queries: "Sequence[str] | NDArray[Any]" = (),
+        queries: "Sequence[str] | ArrayLike" = (),
         *,
         images: "Sequence[str | PathLike[str]]" = (),
         k: int = 10,
         nprobe: int | None = None,
         modality: AnyModality | None = None,
     ) -> "pa.Table":
-        """Answers many queries in one scan: much faster than one by one.
+        """Answers many queries together, which takes less time than one by one.
 
         Args:
-            queries: texts, or vectors `(q, d)`.
-            images: pictures, instead of these.
+            queries: texts, or numbers `(q, d)`: a vector a row.
+            images: paths or URLs of pictures, instead of these.
             k, nprobe, modality: as of `search`.
 
         Returns:
@@ -134,30 +133,43 @@ class Root:
             UsageError, PixdexError: as `search`; both `queries` and `images` are given.
         """
         searcher, encoder = self._current()
-        is_vector = isinstance(queries, np.ndarray)
-        if len(queries) and len(images):
+        if isinstance(queries, str | bytes) or isinstance(images, str | bytes | PathLike):
+            raise UsageError("search_many takes a list of queries: search answers one")
+        given = list(queries)  # type: ignore[arg-type]  # of whatever an array can be made of
+        if given and len(images):
             raise UsageError("give queries or images, not both")
+        is_vector = bool(given) and not any(isinstance(one, str) for one in given)
+        allowed = modality_of(searcher, modality, is_vector=is_vector)
         if is_vector:
-            asked = np.asarray(queries, np.float32)
+            asked = _vectors(queries)
+        elif given:
+            asked = encoder.texts(_texts(given))
         elif len(images):
             asked = encoder.pictures([fspath(image) for image in images])
         else:
-            asked = encoder.texts([str(text) for text in queries])
-        found = searcher.search(asked, k, nprobe, modality_of(searcher, modality, is_vector=is_vector))
-        return _table(found)
+            return _table([])
+        return _table(searcher.search(asked, _whole("k", k), _whole("nprobe", nprobe), allowed))
 
     def refresh(self) -> bool:
         """Goes over to a generation that was published since; tells whether there was one. Searches that run go on."""
-        with self._lock:
+        with self._refreshing:
             searcher, encoder = self._current()
-            if published.open_generation(self._store).generation == searcher.generation.generation:
+            before, now = searcher.generation, published.open_generation(self._store)
+            if now == before:
                 return False
-            self._open = self._searcher(), encoder  # a root has one encoder for all its generations
+            newer = self._searcher()
+            request = newer.generation.request
+            if request.encoder != before.request.encoder or request.sources != before.request.sources:
+                encoder = self._encoder_of(newer)  # another root was made in its place
+            with self._lock:
+                self._current()  # closed meanwhile: it stays closed
+                self._open = newer, encoder
             return True
 
     def close(self) -> None:
         """Lets go of the index; a search that runs still ends. Whatever is asked after that is refused."""
-        self._open = None
+        with self._lock:
+            self._open = None
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -171,6 +183,9 @@ class Root:
 
     def _searcher(self) -> Searcher:
         return Searcher.open(self._store, fast_scan=self._fast_scan, check=self._check, trust_uris=self._trust_uris)
+
+    def _encoder_of(self, searcher: Searcher) -> QueryEncoder:
+        return QueryEncoder(searcher.generation.request, device=self._device, named=self._named)
 
     def _current(self) -> tuple[Searcher, QueryEncoder]:
         opened = self._open
@@ -198,6 +213,8 @@ def modality_of(searcher: Searcher, asked: AnyModality | None, *, is_vector: boo
         return "text" if searcher.count("text") else None
     if asked == "any":
         return None
+    if asked not in MODALITIES:
+        raise UsageError(f"modality {asked!r} is none of {', '.join(MODALITIES)} and any")
     if not searcher.count(asked):
         totals = searcher.generation.totals
         raise UsageError(
@@ -205,6 +222,32 @@ def modality_of(searcher: Searcher, asked: AnyModality | None, *, is_vector: boo
             f"{totals.keywords} keywords"
         )
     return asked
+
+
+def _vectors(given: ArrayLike) -> NDArray[np.float32]:
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise UsageError(f"the vectors are not of one length: {error}") from error
+    if array.dtype.kind not in "fiu":
+        raise UsageError(f"a vector is an array of numbers, not of {array.dtype}")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def _texts(given: Sequence[object]) -> list[str]:
+    for one in given:
+        if not isinstance(one, str):
+            raise UsageError(f"{one!r:.80} is no text: queries are all texts, or all vectors")
+    return [str(one) for one in given]
+
+
+def _whole(name: str, value: object) -> Any:
+    """A whole number of any type of Python's and numpy's, or None."""
+    try:
+        return None if value is None else operator.index(value)  # type: ignore[arg-type]  # that is what is asked
+    except TypeError as error:
+        raise UsageError(f"{name} is {value!r}: take a whole number above 0") from error
 
 
 def _table(found: Sequence[Sequence[Hit]]) -> "pa.Table":

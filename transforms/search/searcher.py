@@ -5,6 +5,7 @@ what the probed lists take in the page cache. As FastScan it is read into memory
 """
 
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,6 +77,7 @@ class Searcher:
             tables.ready_of(store, generation, row)
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
         self._wanted: dict[Modality, WantedLists] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def open(
@@ -113,7 +115,7 @@ class Searcher:
                 items. More find more and cost proportionally.
             modality: only rows of this kind. Where the generation holds others too, a list counts as probed by its
                 rows of this kind (`WantedLists`), so that one finds as much as where they are alone; the first such
-                search looks through the ids of all lists, and each costs a quarter more.
+                search reads the ids of all lists, and each probes up to eight times as many lists.
 
         Raises:
             UsageError: vectors of another dimension or without a direction, or `k` or `nprobe` below 1.
@@ -206,9 +208,10 @@ class Searcher:
         return (-scores if self.generation.trained.metric == "ip" else scores), ids
 
     def _lists_of(self, modality: Modality) -> WantedLists:
-        if modality not in self._wanted:
-            self._wanted[modality] = wanted_lists(self._index.scanned, self._bitmap(modality))
-        return self._wanted[modality]
+        with self._lock:  # whoever comes first looks through all lists, the others wait
+            if modality not in self._wanted:
+                self._wanted[modality] = wanted_lists(self._index.scanned, self._bitmap(modality))
+            return self._wanted[modality]
 
     def _bitmap(self, modality: Modality) -> NDArray[np.uint8]:
         """A bit for each id, set where the row is of this kind and alive: 8 KiB and 20 microseconds a shard."""

@@ -82,7 +82,7 @@ def addresses(process: psutil.Process) -> set[str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.gate
 def test_no_worker_takes_what_is_in_the_working_directory_for_a_package(watched: Watched) -> None:
     assert watched.code == 0, watched.said
     assert generation_of(watched.root).totals.vectors == 20

@@ -59,7 +59,8 @@ def test_a_list_counts_by_the_rows_that_may_be_returned() -> None:
     index = trained("IVF20,Flat")
     sizes = np.array([len(members) for members in lists_of(index)])
     every = np.full(ROWS // 8, 0xFF, np.uint8)
-    np.testing.assert_allclose(wanted_lists([index], every).weights, np.minimum(1, sizes * 20 / ROWS), rtol=1e-6)
+    np.testing.assert_allclose(wanted_lists([index], every).weights, np.clip(sizes * 20 / ROWS, 1 / 8, 1), rtol=1e-6)
+    assert set(wanted_lists([index], ALLOWED).weights.tolist()) == {1 / 8}
     assert wanted_lists([index], every & np.uint8(0x55)).total == pytest.approx(10, rel=0.05)
     assert wanted_lists([index], np.zeros(1, np.uint8)).count == 0
 

@@ -1,6 +1,8 @@
 """`import pixdex`: a root answers programs as it answers the command line."""
 
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import pixdex
 from tests.pipelines.test_search import CompassEncoder, compass_root
 from tests.roots import Row, make_root, unit
+from transforms.search.searcher import Searcher
 
 
 @pytest.fixture
@@ -63,6 +66,50 @@ def test_what_cannot_be_answered_is_refused_as_on_the_command_line(root: str) ->
         pixdex.open(f"{root}/nowhere")
 
 
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda root: root.search_many("east"), "takes a list"),
+        (lambda root: root.search_many([None, "east"]), "None is no text"),
+        (lambda root: root.search_many([b"east"]), "array of numbers"),
+        (lambda root: root.search_many(images="x.png"), "takes a list"),
+        (lambda root: root.search(vector=["a"]), "array of numbers"),
+        (lambda root: root.search(vector=[[1.0], [1.0, 2.0]]), "not of one length"),
+        (lambda root: root.search("east", modality="picture"), "is none of image, text, keyword"),
+        (lambda root: root.search("east", k=2.0), "k is 2.0"),
+        (lambda root: root.search(np.array([1.0, 0.0])), "is no text"),
+    ],
+)
+def test_what_is_no_query_is_refused(root: str, ask: Callable[[pixdex.Root], object], said: str) -> None:
+    with pixdex.open(root) as opened, pytest.raises(pixdex.UsageError, match=said):
+        ask(opened)
+
+
+def test_numbers_of_any_library_are_taken_as_they_are(root: str) -> None:
+    opened = pixdex.open(root)
+    assert opened.search_many([unit(90), unit(0)], k=np.int64(1))["key"].to_pylist() == ["n", "words"]  # type: ignore[arg-type]
+    assert opened.search_many(np.array(["north"]), k=1)["key"].to_pylist() == ["n"]
+
+
+def test_a_root_that_was_closed_while_it_was_refreshed_stays_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_root(tmp_path, [Row("old", unit(0))])
+    opened = pixdex.open(tmp_path)
+    make_root(tmp_path, [Row("new", unit(0))], number=2)
+    again = opened._searcher
+
+    def closing() -> Searcher:
+        opened.close()
+        return again()
+
+    monkeypatch.setattr(opened, "_searcher", closing)
+    with pytest.raises(pixdex.UsageError, match="is closed"):
+        opened.refresh()
+    with pytest.raises(pixdex.UsageError, match="is closed"):
+        opened.search(vector=unit(0))
+
+
 def test_a_new_generation_is_followed_when_that_is_asked_for(tmp_path: Path) -> None:
     make_root(tmp_path, [Row("old", unit(0))])
     opened = pixdex.open(tmp_path)
@@ -86,6 +133,7 @@ def test_threads_share_it_and_open_one_encoder(root: str, monkeypatch: pytest.Mo
 
     def count(self: CompassEncoder) -> None:
         made.append(self)
+        time.sleep(0.1)  # others come meanwhile
         init(self)
 
     monkeypatch.setattr(CompassEncoder, "__init__", count)

@@ -113,6 +113,19 @@ def test_a_modality_finds_only_its_rows(tmp_path: Path, key: str) -> None:
     assert len(searcher.search(EAST, 100)[0]) == 43
 
 
+@pytest.mark.parametrize("deltas", [(), [[1]]])
+def test_lists_of_another_kind_are_not_probed(tmp_path: Path, deltas: list[list[int]]) -> None:
+    """Texts lie between 0 and 60 degrees, pictures between 120 and 180: a text's nearest lists hold texts only."""
+    shards = [
+        [Row(f"i{shard}-{n}", unit(120 + n)) for n in range(60)]
+        + [Row(f"t{shard}-{n}", unit(n), "text") for n in range(60)]
+        for shard in range(2)
+    ]
+    store = make_root(tmp_path, *shards, key="IVF12,Flat", train_on=_plane(400), deltas=deltas, dead={0, 1})
+    hits = Searcher.open(store).search(EAST, 3, nprobe=1, modality="image")[0]
+    assert keys(hits) == ["i1-0", "i1-1", "i0-2"]
+
+
 def test_a_modality_that_is_not_there_finds_nothing(tmp_path: Path) -> None:
     assert Searcher.open(make_root(tmp_path, fan(5))).search(EAST, 3, modality="keyword") == [[]]
 
