@@ -248,8 +248,7 @@ def write_page(
     outside = Outside.of(generation.request, trusted=trust_uris)
     totals, trained = generation.totals, generation.trained
     normalised = generation.request.encoder.normalize
-    result_page.write(
-        file,
+    page = result_page.page(
         answers,
         outside=outside,
         title="Search results",
@@ -258,6 +257,7 @@ def write_page(
         nearest=_SCORES[trained.metric] if trained.metric != "ip" or not normalised else "cosine",
         columns=columns,
     )
+    result_page.write(file, page)
     unread = result_page.unread(answers, outside)
     if unread:
         console.say(f"{len(unread)} pictures are not read, since {unread[0]}: if you trust the root, say {FLAG}")

@@ -45,32 +45,13 @@ class Answer:
     is_vector: bool = False
 
 
-def write(
-    file: Path,
-    answers: Sequence[Answer],
-    *,
-    outside: Outside,
-    title: str,
-    note: str,
-    nearest: str = "cosine",
-    columns: Sequence[str] = (),
-) -> None:
-    """Writes the page, all of it or nothing.
-
-    Args:
-        file: where to; what is there is replaced.
-        answers: queries with their results, in the order shown.
-        outside: which pictures of results may be read. Those of queries are named by who asks, and are read anyhow.
-        title, note: heading of the page, and the line below it.
-        nearest: what the scores are.
-        columns: of the source, shown below each result where it has them.
-
-    Cost: reads every picture shown; about 15 KB of page a picture.
+def write(file: Path, text: str) -> None:
+    """Writes a page, all of it or nothing; what is there is replaced.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    data = page(answers, outside=outside, title=title, note=note, nearest=nearest, columns=columns).encode()
+    data = text.encode()
     try:
         if file.is_dir():
             raise IsADirectoryError(None, "it is a folder")
@@ -98,7 +79,17 @@ def page(
     nearest: str = "cosine",
     columns: Sequence[str] = (),
 ) -> str:
-    """Returns the page; a placeholder stands for a picture that is not read, and � for bytes that are no text."""
+    """Returns the page; a placeholder stands for a picture that is not read, and � for bytes that are no text.
+
+    Args:
+        answers: queries with their results, in the order shown.
+        outside: which pictures of results may be read. Those of queries are named by who asks, and are read anyhow.
+        title, note: heading of the page, and the line below it.
+        nearest: what the scores are.
+        columns: of the source, shown below each result where it has them.
+
+    Cost: reads every picture shown; about 15 KB of page a picture.
+    """
     found = dict.fromkeys(hit.uri for answer in answers for hit in answer.hits)
     asked = dict.fromkeys(answer.picture for answer in answers if answer.picture is not None)
     with ThreadPoolExecutor(_READERS) as pool:

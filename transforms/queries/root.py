@@ -218,7 +218,7 @@ def modality_of(searcher: Searcher, asked: AnyModality | None, *, is_vector: boo
     if not searcher.count(asked):
         totals = searcher.generation.totals
         raise UsageError(
-            f"--modality {asked}: this index has none, but {totals.images} images, {totals.texts} texts and "
+            f"modality {asked}: this index has none, but {totals.images} images, {totals.texts} texts and "
             f"{totals.keywords} keywords"
         )
     return asked

@@ -141,23 +141,23 @@ def test_an_answer_without_hits_says_so() -> None:
 def test_the_page_replaces_what_was_there_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     file.write_text("old")
-    write(file, [Answer("q", [])], outside=TRUSTED, title="Results", note="n")
+    write(file, page([Answer("q", [])], outside=TRUSTED, title="Results", note="n"))
     assert file.read_text().startswith("<!doctype html>")
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_page_can_be_read_by_others(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    write(tmp_path / "page.html", [], outside=TRUSTED, title="Results", note="n")
+    write(tmp_path / "page.html", page([], outside=TRUSTED, title="Results", note="n"))
     assert (tmp_path / "page.html").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("place", ["", "nowhere/page.html"])
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
-        write(tmp_path / place, [], outside=TRUSTED, title="Results", note="n")
+        write(tmp_path / place, page([], outside=TRUSTED, title="Results", note="n"))
 
 
 def test_a_name_whose_bytes_are_no_text_is_shown_with_a_placeholder(tmp_path: Path) -> None:
-    write(tmp_path / "page.html", [Answer("bad\udcff.png", [])], outside=TRUSTED, title="Results", note="")
+    write(tmp_path / "page.html", page([Answer("bad\udcff.png", [])], outside=TRUSTED, title="Results", note=""))
     assert "bad\N{REPLACEMENT CHARACTER}.png" in (tmp_path / "page.html").read_text(encoding="utf-8")
