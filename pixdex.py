@@ -15,7 +15,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from transforms.errors import PixdexError, UsageError
@@ -50,14 +50,15 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_PLACES})
 
 
-def main() -> int:
-    """Runs one command; returns its exit code."""
+def main() -> NoReturn:
+    """Runs one command and ends the process with its exit code."""
     if line := _hidden("pipelines", "transforms"):
         print(f"pixdex: {line}", file=sys.stderr)  # noqa: T201 - the console that prints is in that package
-        return 2
+        sys.exit(2)
     from pipelines import cli  # noqa: PLC0415 - only now is it known to be the one beside this file
+    from pipelines.terminal import process  # noqa: PLC0415 - likewise
 
-    return cli.main()
+    process.run(cli.main)
 
 
 def _hidden(*packages: str) -> str | None:
@@ -77,4 +78,4 @@ def in_the_way(name: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,8 +1,7 @@
 """`python -m pipelines` is `pixdex`."""
 
-import sys
-
 from pipelines.cli import main
+from pipelines.terminal import process
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

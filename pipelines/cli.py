@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import console
+from pipelines.terminal import console, process
 from transforms.errors import UsageError
 
 COMMANDS: Final = {
@@ -89,4 +89,4 @@ def _refuse(command: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

@@ -24,7 +24,7 @@ from typing import Final
 import numpy as np
 
 from pipelines import build, search
-from pipelines.terminal import command_line, console, result_page
+from pipelines.terminal import command_line, console, process, result_page
 from pipelines.terminal.flags import Flag, Group
 from transforms.demo import write_corpus
 from transforms.demo.corpus import COLUMNS
@@ -197,4 +197,4 @@ def _drawn(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipelines.running.start import start
-from pipelines.terminal import console, options
+from pipelines.terminal import console, options, process
 
 OPTIONS: Final = options.BUILD
 
@@ -38,4 +38,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

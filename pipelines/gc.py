@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import command_line, console, quantities
+from pipelines.terminal import command_line, console, process, quantities
 from pipelines.terminal.flags import Flag, Group, positive, switch
 from pipelines.terminal.options import ROOT, root_of
 from transforms.errors import UsageError
@@ -118,4 +118,4 @@ def _say(garbage: collecting.Garbage, *, dry_run: bool, only_json: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from pipelines.terminal import command_line, console, inspect_report
+from pipelines.terminal import command_line, console, inspect_report, process
 from pipelines.terminal.flags import Group, switch
 from pipelines.terminal.options import ROOT, root_of
 from transforms.errors import UsageError
@@ -266,4 +266,4 @@ def _source(source: Source) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pipelines.terminal import command_line, console, flags, plan_report, quantities
+from pipelines.terminal import command_line, console, flags, plan_report, process, quantities
 from pipelines.terminal.flags import Flag, Group, switch
 from pipelines.terminal.run_report import kinds_text
 from transforms.errors import PixdexError, UsageError
@@ -211,4 +211,4 @@ def _content_of(store: Store, *, needed: bool) -> _Content | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

@@ -48,7 +48,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import command_line, console, options
+from pipelines.terminal import command_line, console, options, process
 
 OPTIONS: Final = options.REINDEX
 
@@ -69,4 +69,4 @@ def reindex(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

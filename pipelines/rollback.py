@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import command_line, console
+from pipelines.terminal import command_line, console, process
 from pipelines.terminal.flags import Flag, Group, positive
 from pipelines.terminal.options import ROOT, root_of
 from transforms.errors import UsageError
@@ -58,4 +58,4 @@ def roll_back(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

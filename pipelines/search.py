@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.terminal import command_line, console, text_table
+from pipelines.terminal import command_line, console, process, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST_URIS, root_of
 from pipelines.terminal.text_table import Column
@@ -346,4 +346,4 @@ def _path(flag: str, file: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

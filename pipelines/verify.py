@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from pipelines.terminal import command_line, console, text_table
+from pipelines.terminal import command_line, console, process, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch
 from pipelines.terminal.options import ROOT, TRUST_URIS, root_of
 from pipelines.terminal.text_table import Column
@@ -166,4 +166,4 @@ def _orphans(store: Store) -> tuple[list[StoredFile], list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

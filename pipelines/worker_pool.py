@@ -36,7 +36,7 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
 from pipelines.running import worker
 from pipelines.running.worker_process import Worker, how_it_ended, spelled
-from pipelines.terminal import command_line, console, flags
+from pipelines.terminal import command_line, console, flags, process
 from transforms import interpreter
 from transforms.errors import PixdexError, UsageError
 
@@ -227,4 +227,4 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.run(main)

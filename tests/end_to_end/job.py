@@ -8,9 +8,18 @@ import sys
 
 import pytest
 
-if __name__ == "__main__":
+from pipelines.terminal import process
+
+
+def main() -> int:
+    """Runs it; returns its exit code."""
     job = importlib.import_module(f"pipelines.{sys.argv[1]}")  # first: it says what Beam may log
-    from tests.beam_that_remembers import remember
+    from tests.beam_that_remembers import remember  # noqa: PLC0415 - imports Beam
 
     remember(pytest.MonkeyPatch())
-    sys.exit(job.main(sys.argv[2:]))
+    code: int = job.main(sys.argv[2:])
+    return code
+
+
+if __name__ == "__main__":
+    process.run(main)

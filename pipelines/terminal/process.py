@@ -1,0 +1,39 @@
+"""The process of a command: it ends when the command has said its last word, whatever the libraries in it still do."""
+
+import atexit
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from pipelines.terminal import console
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Runs a command as the whole of this process, and ends the process with its exit code.
+
+    Python would take its interpreter down first, which stops threads of gRPC and other libraries wherever they are: a
+    lock that one of them holds is never given back, and a command whose last line is out may stay for ever. So what was
+    registered for the exit is done, and the rest is left to the machine.
+    """
+    code = console.FAILED
+
+    def end() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except (OSError, ValueError):  # nobody reads it, or it is closed
+                pass
+        os._exit(code)
+
+    atexit.register(end)  # before any library registers something, so that it comes last
+    try:
+        code = main()
+    except SystemExit as error:  # of argparse, and as Python has it: no code is success, words are a failure
+        code = error.code if isinstance(error.code, int) else console.FAILED if error.code else console.DONE
+        raise
+    except KeyboardInterrupt:  # while modules are imported
+        code = console.INTERRUPTED
+        raise
+    sys.exit(code)
