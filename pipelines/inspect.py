@@ -130,6 +130,7 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
             "nlist": trained.nlist,
             "nprobe": trained.nprobe,
             "code_size": trained.code_size,
+            "refine": generation.request.index.refine,
             "trained": trained.fingerprint,
             "assignment": _assignment(store, generation),
             "path": generation.index.path,
@@ -175,6 +176,7 @@ def _bytes(store: Store, generation: Generation) -> dict[str, int]:
     return {
         "embeddings": total(listed.shards),
         "lists": total(listed.blocks),
+        "vectors": sum(block.vectors.bytes for block in tables.blocks_of(store, generation) if block.vectors),
         "index": generation.index.bytes,
         "trained": sum(file.bytes for file in (trained.index, trained.training, trained.assignment) if file),
         "rejects": total(listed.rejects),

@@ -40,7 +40,7 @@ from transforms.forecast.workload import Machines, Workload
 from transforms.generations import published as generations
 from transforms.generations import tables
 from transforms.index.choose import check_key, choose, index_bytes
-from transforms.records import IndexSettings, Request
+from transforms.records import IndexSettings, Refine, Request
 from transforms.rejects import normalised_message
 from transforms.runs import beginning
 from transforms.storage.store import Store
@@ -67,6 +67,11 @@ OPTIONS: Final = (
             flags.METRIC_TYPE,
             flags.MAX_INDEX_MEMORY,
             flags.CODE_SIZE,
+            replace(
+                flags.REFINE_STORE,
+                help="vectors stored beside the index for exact scores (default: of pictures f16, of ready embeddings "
+                "none, for .npy files are read where they lie)",
+            ),
             Flag("--workers", "W", "machines that work (default 1)", default="1"),
             Flag("--cores", "C", "cores of each (default: of this machine)"),
             flags.WORKER_MEMORY,
@@ -145,7 +150,8 @@ def _load(options: Namespace) -> tuple[Workload, list[str]]:
     item_bytes = quantities.size("--item-bytes", options.item_bytes or _ITEM_BYTES) if pictures else None
     normalized = content.request.encoder.normalize if content is not None else not options.no_normalize
     remote = options.object_store or (store is not None and store.local is None)
-    return Workload(key, settings.metric, rows, dim, item_bytes, normalized, remote), notes
+    refine = options.refine_store or (content.refine if content is not None else "f16" if pictures else "none")
+    return Workload(key, settings.metric, rows, dim, item_bytes, normalized, remote, refine), notes
 
 
 def _settings(options: Namespace, content: "_Content | None") -> IndexSettings:
@@ -182,6 +188,7 @@ class _Content:
     request: Request
     rows: int
     left_out: dict[str, int]
+    refine: Refine
 
 
 def _content_of(store: Store, *, needed: bool) -> _Content | None:
@@ -193,10 +200,13 @@ def _content_of(store: Store, *, needed: bool) -> _Content | None:
     try:
         if published := generations.current(store):
             left_out = tables.left_out_of(store, published.tables.containers)
-            return _Content(published.request, published.totals.vectors, left_out)
+            stores = any(block.vectors for block in tables.blocks_of(store, published))
+            refine: Refine = published.request.index.refine if stores else "none"
+            return _Content(published.request, published.totals.vectors, left_out, refine)
         run = beginning.unfinished(store)
         if run is not None and run.is_planned:
-            return _Content(run.request, run.plan.rows, tables.left_out_of(store, run.plan.containers))
+            left_out = tables.left_out_of(store, run.plan.containers)
+            return _Content(run.request, run.plan.rows, left_out, run.request.index.refine)
     except PixdexError:
         raise
     except Exception as error:  # every object store raises its own

@@ -29,8 +29,8 @@ Opening an index looks whether its head, what is not lists, is as it was written
 With --check it reads all of them first, and says which are damaged, as pixdex verify does of everything.
 
 With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key",
-"uri", "modality", "part", "caption", "columns"}]}, or, of several queries and of --queries, {"generation", "queries":
-[{"query", "results"}]}. A search runs on this machine; no Beam runner takes part.
+"uri", "modality", "part", "caption", "columns", "exact"}]}, or, of several queries and of --queries, {"generation",
+"queries": [{"query", "results"}]}. A search runs on this machine; no Beam runner takes part.
 """
 
 import sys
@@ -44,7 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.terminal import command_line, console, process, text_table
-from pipelines.terminal.flags import Flag, Group, positive, switch
+from pipelines.terminal.flags import Flag, Group, positive, switch, whole
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST_URIS, root_of
 from pipelines.terminal.text_table import Column
 from transforms.errors import UsageError
@@ -107,6 +107,13 @@ OPTIONS: Final = (
                 positive,
             ),
             Flag(
+                "--shortlist",
+                "N",
+                "so many of the nearest by their codes are ranked by their stored vectors, where a root has them; 0: "
+                "none (default 100)",
+                whole,
+            ),
+            Flag(
                 "--modality",
                 None,
                 "what may be found (default: pictures where there are any, else texts; for --vector: any)",
@@ -158,7 +165,7 @@ def search(argv: Sequence[str]) -> int:
     queries = _queries(options, 0 if given is None else len(given))
     modality = modality_of(searcher, options.modality, is_vector=given is not None)
     vectors = _encoded(searcher, options, queries) if given is None else given
-    found = searcher.search(vectors, options.k, options.nprobe, modality)
+    found = searcher.search(vectors, options.k, options.nprobe, modality, options.shortlist)
     answers = list(zip(queries, found, strict=True))
     columns = _columns(options.columns)
     if options.html:

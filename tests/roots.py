@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
 
+from transforms.digests import digest
 from transforms.generations import manifest, tables, tombstones
 from transforms.generations.manifest import Generation, Tables, Totals
 from transforms.generations.tombstones import Tombstones
@@ -27,7 +28,6 @@ from transforms.records import (
     Modality,
     Request,
     Source,
-    digest,
     row_ids,
 )
 from transforms.shards import files

@@ -39,13 +39,17 @@ class ShardMarker:
 
 @dataclass(frozen=True)
 class ListsMarker:
-    """One `.ivf` file is written: a block's part of the training sample, or its shard index."""
+    """One `.ivf` file is written: a block's part of the training sample, or its shard index.
+
+    `vectors` has the rows of a shard index as they are; None: they are not stored, or lie elsewhere.
+    """
 
     number: int
     digest: str
     rows: int
     lists: FileReference
     format_version: int = FORMAT_VERSION
+    vectors: FileReference | None = None
 
 
 @dataclass(frozen=True)

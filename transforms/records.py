@@ -6,7 +6,6 @@ and lie on storage as JSON with sorted keys (`encode` and `decode`); none of the
 that a part is done is in `markers`, what names a whole generation in `generations/manifest`.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -19,7 +18,10 @@ from numpy.typing import NDArray
 from transforms.errors import PixdexError, UnsafePathError, UsageError, check_path
 
 FORMAT_VERSION = 2
-"""Version of every record on storage; a reader refuses a higher one. Since 2 a generation has key tables."""
+"""Version of every record on storage, but for a generation that stores vectors. Since 2 a generation has key tables."""
+
+STORES_VECTORS = 3
+"""Version of a generation whose blocks have their vectors stored; a reader refuses a higher one."""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS
@@ -28,6 +30,8 @@ ROWS_PER_SHARD = 1 << ROW_BITS
 Modality = Literal["image", "text", "keyword"]
 MODALITIES: tuple[Modality, ...] = ("image", "text", "keyword")
 """In the order in which a shard stores them: the rows of one modality are consecutive."""
+
+Refine = Literal["f16", "sq8", "none"]
 
 Metric = Literal["ip", "l2", "l1"]
 """Inner product (higher is nearer), squared Euclidean distance, and sum of absolute differences (lower is nearer)."""
@@ -121,13 +125,15 @@ class EncoderSettings:
 class IndexSettings:
     """The index that was asked for: a faiss factory string of the IVF family, `Flat`, or `auto`; and its metric.
 
-    `max_memory` (bytes of the whole index) and `code_size` (bytes a vector, without its id) guide `auto`.
+    `max_memory` (bytes of the whole index) and `code_size` (bytes a vector, without its id) guide `auto`. `refine` says
+    how the vectors are stored with which a search ranks its shortlist exactly; before there was it, none were.
     """
 
     key: str = "auto"
     metric: Metric = "ip"
     max_memory: int = 16 << 30
     code_size: int | None = None
+    refine: Refine = "none"
 
 
 Retrain = Literal["auto", "never", "always"]
@@ -369,9 +375,9 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
     """
     try:
         version = msgspec.json.decode(data, type=_Versioned).format_version
-        if version > FORMAT_VERSION:
+        if version > STORES_VECTORS:
             raise PixdexError(
-                f"{name} has format version {version}, this pixdex reads up to {FORMAT_VERSION}: upgrade pixdex"
+                f"{name} has format version {version}, this pixdex reads up to {STORES_VECTORS}: upgrade pixdex"
             )
         record = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -386,12 +392,3 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
     except ValueError as error:
         raise PixdexError(f"{name} is damaged ({error}): restore it, or use another root") from error
     return record
-
-
-def digest(*parts: object) -> str:
-    """Returns the sha256, in hexadecimal, of records and plain values; equal parts give equal digests.
-
-    >>> digest(1, "a") == digest(1, "a") != digest(1, "b")
-    True
-    """
-    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()

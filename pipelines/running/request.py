@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from transforms.errors import UsageError
 from transforms.index.choose import check_key
+from transforms.index.refine import is_exact
 from transforms.records import NO_ENCODER, EncoderSettings, IndexSettings, Request, Source
 from transforms.sources import csv_rows
 from transforms.sources.vectors import DEFAULT_COLUMN
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 DEFAULT_ENCODER: Final = "demo"
+
+DEFAULT_REFINE: Final = "f16"
 
 
 def default_threads(workers: int = 1) -> int:
@@ -84,7 +87,13 @@ def _ready_sources(options: Namespace) -> list[Source]:
 
 def _index_settings(options: Namespace) -> IndexSettings:
     """Returns the index that the options ask for."""
-    return IndexSettings(options.index_key, options.metric_type, options.max_index_memory, options.code_size)
+    return IndexSettings(
+        options.index_key,
+        options.metric_type,
+        options.max_index_memory,
+        options.code_size,
+        options.refine_store or DEFAULT_REFINE,
+    )
 
 
 def check(sources: Sequence[Source]) -> None:
@@ -207,5 +216,9 @@ def _check_modalities(spec: str, modalities: frozenset[str], sources: Sequence[S
 
 
 def _without_unused(index: IndexSettings) -> IndexSettings:
-    """Leaves out what changes nothing: a key that is given does not ask how much memory `auto` may take."""
-    return index if index.key == "auto" else IndexSettings(index.key, index.metric)
+    """Leaves out what changes nothing: a key that is given does not ask how much memory `auto` may take, nor does one
+    whose codes are the vectors store these again.
+    """
+    if index.key == "auto":
+        return index
+    return IndexSettings(index.key, index.metric, refine="none" if is_exact(index.key) else index.refine)

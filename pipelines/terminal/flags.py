@@ -170,6 +170,13 @@ CODE_SIZE: Final = Flag(
     "bytes a vector that auto compresses to (default: the most of 64, 32, 16, 8, 4 that fits)",
     positive,
 )
+REFINE_STORE: Final = Flag(
+    "--refine-store",
+    None,
+    "vectors stored beside the index for exact scores: float16, a byte a component, or none (default f16); codes that "
+    "are exact, and ready .npy files, need none",
+    choices=("f16", "sq8", "none"),
+)
 WORKER_MEMORY: Final = Flag(
     "--worker-memory",
     "SIZE",

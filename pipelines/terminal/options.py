@@ -119,6 +119,7 @@ INDEX: Final = Group(
         replace(flags.METRIC_TYPE, default="ip"),
         replace(flags.MAX_INDEX_MEMORY, default=flags.DEFAULT_INDEX_MEMORY),
         flags.CODE_SIZE,
+        flags.REFINE_STORE,
         Flag("--seed", None, "of sampling and training (default 0)", integer, default=0),
     ),
 )

@@ -35,6 +35,7 @@ def summary(
         "tombstones": totals.tombstones,
         "index_key": generation.trained.key,
         "trained": generation.trained.fingerprint,
+        "refine": generation.request.index.refine,
         "index": store.full(generation.index.path),
         **beside(store, generation.tables.containers),
         "seconds": seconds,

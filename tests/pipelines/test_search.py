@@ -149,6 +149,7 @@ def test_json_is_one_object_of_exactly_these_fields(tmp_path: Path, capsys: pyte
             "part": 0,
             "caption": None,
             "columns": NAMED,
+            "exact": True,
         }
     ]
 

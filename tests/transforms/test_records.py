@@ -4,12 +4,14 @@ import dataclasses
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms import records
+from transforms.digests import digest
 from transforms.errors import PixdexError, UsageError
 from transforms.generations.manifest import Generation
 from transforms.markers import ListsMarker, PieceMarker, ShardMarker, StageMarker, TrainMarker
@@ -23,7 +25,6 @@ from transforms.records import (
     Request,
     Source,
     decode,
-    digest,
     encode,
     row_ids,
     split_ids,
@@ -76,9 +77,9 @@ def _sorted_pairs(pairs: list[tuple[str, object]]) -> None:
 
 
 def test_a_newer_format_is_refused_by_the_name_of_its_file() -> None:
-    newer = encode(dataclasses.replace(StageMarker("plan", 1, 0.0), format_version=records.FORMAT_VERSION + 1))
+    newer = encode(dataclasses.replace(StageMarker("plan", 1, 0.0), format_version=records.STORES_VECTORS + 1))
 
-    with pytest.raises(PixdexError, match=r"r/plan\.json has format version 3.* reads up to 2: upgrade pixdex"):
+    with pytest.raises(PixdexError, match=r"r/plan\.json has format version 4.* reads up to 3: upgrade pixdex"):
         decode(newer, StageMarker, "r/plan.json")
 
 
@@ -163,6 +164,14 @@ REQUEST = Request((Source("images", "file:///a"), Source("images", "file:///b"))
 )
 def test_another_request_has_another_digest(other: Request) -> None:
     assert digest(other) != digest(REQUEST) == digest(dataclasses.replace(REQUEST))
+
+
+def test_a_field_that_was_added_changes_no_digest_of_before_but_where_it_says_something() -> None:
+    before = msgspec.json.decode(encode(REQUEST))
+    assert before["index"].pop("refine") == "none"
+    stored = dataclasses.replace(REQUEST, index=IndexSettings(refine="f16"))
+    assert digest(before) == digest(REQUEST) != digest(stored)
+    assert decode(msgspec.json.encode(before), Request, "r") == REQUEST
 
 
 def test_a_digest_knows_where_one_part_ends_and_the_next_begins() -> None:

@@ -228,7 +228,10 @@ def _add(load: Workload) -> StageCost:
         codes = 1 << int(match[2] or 8)
         works.append(Work("codes", 2 * rows * codes * inner, formula(2, rows, codes, inner), "encode_flops"))
     works.append(Work("lists", load.listed, formula(rows, load.entry), "list_bytes"))
-    return StageCost("add", load.blocks, tuple(works), load.stored, load.listed, small_reads=load.shards)
+    if load.refined:
+        works.append(Work("vectors", load.refined, formula(rows, load.refined // rows), "write_bytes"))
+    written = load.listed + load.refined
+    return StageCost("add", load.blocks, tuple(works), load.stored, written, small_reads=load.shards)
 
 
 def _tier(load: Workload) -> StageCost:

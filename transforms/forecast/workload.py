@@ -13,8 +13,9 @@ from typing import Final
 from transforms.index.index_key import IndexKey, code_size, reduced_dim
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import FAN_IN, FILE_BYTES, PIECE_BYTES, READ_BYTES, STEP_BYTES
+from transforms.index.refine import is_exact
 from transforms.index.training.figures import GROUP_ROWS, LISTS_ASSIGNED_FLAT, PASSES, Shares, parents_of, sample_shares
-from transforms.records import ROWS_PER_SHARD, Metric
+from transforms.records import ROWS_PER_SHARD, Metric, Refine
 from transforms.runs import partitions
 
 STORED_BYTES: Final = 2
@@ -49,6 +50,7 @@ class Workload:
         item_bytes: mean size of a picture, where pictures are to be embedded; None for ready embeddings.
         normalized: vectors get length 1, and the sample keeps them as float16; otherwise as float32.
         object_store: the root is no folder: fewer inputs a merge, and segments in the place of one file.
+        refine: how vectors are stored beside the index for exact scores.
     """
 
     key: IndexKey
@@ -58,6 +60,7 @@ class Workload:
     item_bytes: int | None = None
     normalized: bool = True
     object_store: bool = False
+    refine: Refine = "none"
 
     @property
     def inner(self) -> int:
@@ -184,6 +187,13 @@ class Workload:
         return self.rows * self.entry
 
     @property
+    def refined(self) -> int:
+        """Bytes of the vectors that are stored beside the index for exact scores."""
+        if self.refine == "none" or is_exact(str(self.key)):
+            return 0
+        return self.rows * self.dim * (1 if self.refine == "sq8" else self.sample_component)
+
+    @property
     def centroids(self) -> int:
         """Bytes of the centroids."""
         return 4 * self.key.nlist * self.inner
@@ -202,7 +212,8 @@ class Workload:
         sampled = round(block * self.shares.sampled) * (self.sample_component * self.dim + ID_BYTES)
         a_list = -(-self.listed // self.key.nlist)
         segment = min(self.listed, max(FILE_BYTES, a_list))
-        return max(block * self.entry, sampled, segment, self.centroids)
+        added = block * self.entry + self.refined * block // self.rows
+        return max(added, sampled, segment, self.centroids)
 
     @property
     def files(self) -> dict[str, int]:
@@ -212,6 +223,7 @@ class Workload:
             "training": 2 * self.blocks + 3 * self.groups + 3,
             "trained": 2 if self.assigned_flat else 3,
             "lists": self.blocks,
+            "vectors": self.blocks if self.refined else 0,
             "tiers": self.tier_files,
             "index": self.pieces if self.object_store else 1,
             "tables": 8,
@@ -234,6 +246,7 @@ class Workload:
             "training": sample + passes,
             "trained": self.centroids + 4 * self.dim * self.inner,
             "lists": self.listed * (1 + self.tiers),
+            "vectors": self.refined,
             "index": self.listed + (0 if self.object_store else self.centroids),
             "markers": 1024 * self.markers,
         }

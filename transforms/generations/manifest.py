@@ -3,9 +3,10 @@
 from dataclasses import astuple, dataclass, replace
 from typing import Final
 
+from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.markers import Drift, TrainedIndex
-from transforms.records import FORMAT_VERSION, FileReference, Request, digest
+from transforms.records import FORMAT_VERSION, FileReference, Request
 from transforms.storage import layout
 from transforms.storage.store import Store
 

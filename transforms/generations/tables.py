@@ -84,7 +84,8 @@ def named_in_table(store: Store, generation: Generation, table: FileReference) -
     rows = readers[table](store, generation)
     if table in (listed.containers, None) or (table == listed.segments and not generation.is_segmented):
         return []  # containers are elsewhere, and the ranges of one file are no files
-    return [file_of(row) for row in rows if row["path"]]
+    stored = [file_of(row["vectors"]) for row in rows if row.get("vectors")]
+    return [*(file_of(row) for row in rows if row["path"]), *stored]
 
 
 def references(store: Store, generation: Generation) -> list[FileReference]:
@@ -169,49 +170,58 @@ def _shard_row(marker: ShardMarker) -> Row:
 # --- blocks ------------------------------------------------------------------------------------------------------
 
 _BLOCK_COUNTS: Final = ("block", "rows", "first_shard", "last_shard")
-_BLOCKS: Final = pa.schema([*_counts(*_BLOCK_COUNTS), ("merged", pa.bool_()), *FILE])
+_VECTORS: Final = pa.struct(FILE)
+_BLOCKS: Final = pa.schema([*_counts(*_BLOCK_COUNTS), ("merged", pa.bool_()), *FILE, ("vectors", _VECTORS)])
 """Shard indexes; those that are not `merged` are deltas, which a search scans beside the merged index."""
 
 
 @dataclass(frozen=True)
 class BlockMember:
-    """A shard index of a generation: its lists, the shards it was made of, and whether the merged index has it."""
+    """A shard index of a generation: its lists, the shards it was made of, and whether the merged index has it.
+
+    `vectors` is the file with the rows of these shards as they are; None: they are not stored, or lie elsewhere.
+    """
 
     lists: FileReference
     rows: int
     first_shard: int
     last_shard: int
     merged: bool
+    vectors: FileReference | None = None
+
+    @classmethod
+    def of(cls, row: Row) -> "BlockMember":
+        """Reads a row of the table; where it does not say what is merged, all is."""
+        vectors, merged = row.get("vectors"), row.get("merged", True)
+        shards = row["first_shard"], row["last_shard"]
+        return cls(file_of(row), row["rows"], *shards, merged, file_of(vectors) if vectors else None)
 
     @property
     def marker(self) -> ListsMarker:
-        """As the add stage would have left it; the number and the digest do not matter any more."""
-        return ListsMarker(0, "", self.rows, self.lists)
+        """As the add stage would have left it; number and digest do not matter any more."""
+        return ListsMarker(0, "", self.rows, self.lists, vectors=self.vectors)
 
 
 def write_blocks(store: Store, blocks: Sequence[BlockMember]) -> FileReference:
-    """Writes the table of shard indexes."""
-    return _write(store, map(_block_row, range(len(blocks)), blocks), _BLOCKS)
+    """Writes the table of shard indexes; where none has its vectors stored, it has no column of them."""
+    schema = _BLOCKS if any(block.vectors for block in blocks) else _BLOCKS.remove(len(_BLOCKS) - 1)
+    return _write(store, map(_block_row, range(len(blocks)), blocks), schema)
 
 
 def block_rows(store: Store, generation: Generation) -> list[dict[str, Any]]:
     """Returns the rows of the table of shard indexes; those of before there were deltas do not say what is merged."""
-    return _read(store, generation.tables.blocks, _BLOCKS, ("merged",))
+    return _read(store, generation.tables.blocks, _BLOCKS, ("merged", "vectors"))
 
 
 def blocks_of(store: Store, generation: Generation) -> list[BlockMember]:
     """Returns the shard indexes of a generation, the merged ones and the deltas, in order of their shards."""
-    blocks = [
-        BlockMember(file_of(row), row["rows"], row["first_shard"], row["last_shard"], row["merged"])
-        for row in block_rows(store, generation)
-        if "merged" in row  # a root of before there were deltas has none
-    ]
-    return sorted(blocks, key=lambda block: block.first_shard)
+    rows = (row for row in block_rows(store, generation) if "merged" in row)  # of before there were deltas, none is
+    return sorted(map(BlockMember.of, rows), key=lambda block: block.first_shard)
 
 
 def _block_row(number: int, block: BlockMember) -> Row:
     counts = {name: getattr(block, name) for name in ("rows", "first_shard", "last_shard", "merged")}
-    return {"block": number, **counts, **asdict(block.lists)}
+    return {"block": number, **counts, **asdict(block.lists), "vectors": block.vectors and asdict(block.vectors)}
 
 
 # --- segments ----------------------------------------------------------------------------------------------------
@@ -231,14 +241,8 @@ def segment_rows(store: Store, generation: Generation) -> list[dict[str, Any]]:
 
 def piece_row(path: str, piece: PieceMarker) -> Row:
     """Returns the row of a range of lists that stands in one file with the others."""
-    return {
-        "first_list": piece.first_list,
-        "last_list": piece.last_list,
-        "offset": piece.offset,
-        "bytes": piece.bytes,
-        "path": path,
-        "checksum": piece.checksum,
-    }
+    named = ("first_list", "last_list", "offset", "bytes", "checksum")
+    return {"path": path, **{name: getattr(piece, name) for name in named}}
 
 
 def segment_row(segment: SegmentMarker) -> Row:

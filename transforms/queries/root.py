@@ -81,6 +81,7 @@ class Root:
         k: int = 10,
         nprobe: int | None = None,
         modality: AnyModality | None = None,
+        shortlist: int | None = None,
     ) -> list[Hit]:
         """Returns the `k` items nearest to a text, a picture or a vector, each once, nearest first, ties by id.
 
@@ -92,6 +93,8 @@ class Root:
             nprobe: lists probed; more find more and take longer. None: as trained, and more where they hold too few.
             modality: what may be found. None: of a text or a picture pictures, where there are any, else texts; of a
                 vector anything.
+            shortlist: rows ranked by their stored vectors, where there are any; more cost a read each, and 0 ranks by
+                codes alone. None: 100.
 
         Raises:
             UsageError: there is not one query, or it cannot be answered.
@@ -107,7 +110,9 @@ class Root:
             asked = encoder.pictures([fspath(image)])
         else:
             asked = encoder.texts(_texts([text]))
-        return searcher.search(asked, _whole("k", k), _whole("nprobe", nprobe), allowed)[0]
+        return searcher.search(
+            asked, _whole("k", k), _whole("nprobe", nprobe), allowed, _whole("shortlist", shortlist)
+        )[0]
 
     def search_many(
         self,
@@ -117,17 +122,19 @@ class Root:
         k: int = 10,
         nprobe: int | None = None,
         modality: AnyModality | None = None,
+        shortlist: int | None = None,
     ) -> "pa.Table":
         """Answers many queries together, which takes less time than one by one.
 
         Args:
             queries: texts, or numbers `(q, d)`: a vector a row.
             images: paths or URLs of pictures, instead of these.
-            k, nprobe, modality: as of `search`.
+            k, nprobe, modality, shortlist: as of `search`.
 
         Returns:
             A table with `query int64` (the place of the query), `rank int32`, `score float`, `id int64`, `key`, `uri`,
-            `modality`, `part int32` and `caption`, ordered by query and rank; `to_pandas()` makes a DataFrame of it.
+            `modality`, `part int32`, `caption` and `exact bool`, ordered by query and rank; `to_pandas()` makes a
+            DataFrame of it.
 
         Raises:
             UsageError, PixdexError: as `search`; both `queries` and `images` are given.
@@ -148,7 +155,9 @@ class Root:
             asked = encoder.pictures([fspath(image) for image in images])
         else:
             return _table([])
-        return _table(searcher.search(asked, _whole("k", k), _whole("nprobe", nprobe), allowed))
+        return _table(
+            searcher.search(asked, _whole("k", k), _whole("nprobe", nprobe), allowed, _whole("shortlist", shortlist))
+        )
 
     def refresh(self) -> bool:
         """Goes over to a generation that was published since; tells whether there was one. Searches that run go on."""
@@ -247,7 +256,7 @@ def _whole(name: str, value: object) -> Any:
     try:
         return None if value is None else operator.index(value)  # type: ignore[arg-type]  # that is what is asked
     except TypeError as error:
-        raise UsageError(f"{name} is {value!r}: take a whole number above 0") from error
+        raise UsageError(f"{name} is {value!r}: take a whole number") from error
 
 
 def _table(found: Sequence[Sequence[Hit]]) -> "pa.Table":
@@ -257,7 +266,7 @@ def _table(found: Sequence[Sequence[Hit]]) -> "pa.Table":
         [
             *(("query", pa.int64()), ("rank", pa.int32()), ("score", pa.float32()), ("id", pa.int64())),
             *((name, pa.string()) for name in ("key", "uri", "modality")),
-            *(("part", pa.int32()), ("caption", pa.string())),
+            *(("part", pa.int32()), ("caption", pa.string()), ("exact", pa.bool_())),
         ]
     )
     rows = [(place, hit) for place, hits in enumerate(found) for hit in hits]

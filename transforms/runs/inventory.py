@@ -6,7 +6,7 @@ anew, in blocks that are cut over all of them.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -220,7 +220,8 @@ def _added(run: Run) -> list[BlockMember]:
     blocks = []
     cut = list(blocks_to_add(run))
     for block, marker in zip(cut, run.markers("add", range(len(cut)), ListsMarker), strict=True):
-        blocks.append(BlockMember(marker.lists, marker.rows, block.first_shard, block.stop_shard - 1, merged=False))
+        first, last = block.first_shard, block.stop_shard - 1
+        blocks.append(BlockMember(marker.lists, marker.rows, first, last, merged=False, vectors=marker.vectors))
     return blocks
 
 
@@ -231,13 +232,12 @@ def _compacted(run: Run) -> list[BlockMember]:
     old = dict(enumerate(tables.blocks_of(run.store, run.base)))
     for place, _ in to_compact(run):
         (marker,) = run.markers("compact", [place], ListsMarker)
-        before = old[place]
-        old[place] = BlockMember(marker.lists, marker.rows, before.first_shard, before.last_shard, merged=True)
+        old[place] = replace(old[place], lists=marker.lists, rows=marker.rows)
     return [_merged(block) for block in old.values() if block.rows]
 
 
 def _merged(block: BlockMember) -> BlockMember:
-    return BlockMember(block.lists, block.rows, block.first_shard, block.last_shard, merged=True)
+    return replace(block, merged=True)
 
 
 def _touches(block: BlockMember, shards: Sequence[int]) -> bool:

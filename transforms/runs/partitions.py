@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
+from transforms.digests import digest
 from transforms.errors import UsageError
-from transforms.records import ROWS_PER_SHARD, Block, FileReference, ItemSlice, Partition, Plan, VectorRange, digest
+from transforms.records import ROWS_PER_SHARD, Block, FileReference, ItemSlice, Partition, Plan, VectorRange
 from transforms.storage import parquet_files
 from transforms.storage.parquet_files import READY
 from transforms.storage.store import Store

@@ -29,6 +29,7 @@ class Hit:
         score: inner product, higher is nearer, or squared L2 or L1 distance, lower is nearer.
         id, key, uri, modality, part, caption: of the row that was found; the best one of its key.
         columns: the source's own columns.
+        exact: whether the score is that of the vector itself, and not of its code.
     """
 
     rank: int
@@ -40,6 +41,7 @@ class Hit:
     part: int
     caption: str | None
     columns: dict[str, Any]
+    exact: bool = False
 
     @property
     def place(self) -> str:
@@ -73,7 +75,7 @@ class RowMetadata:
         self.load(ids)
         return [self._rows[row]["key"] for row in ids.tolist()]
 
-    def hit(self, rank: int, score: float, row: int) -> Hit:
+    def hit(self, rank: int, score: float, row: int, *, exact: bool = False) -> Hit:
         """Returns a result; the row must be loaded."""
         metadata = self._rows[row]
         return Hit(
@@ -86,6 +88,7 @@ class RowMetadata:
             part=metadata["part"],
             caption=metadata["caption"],
             columns={name: value for name, value in metadata.items() if name not in _OWN},
+            exact=exact,
         )
 
     def _read(self, number: int, rows: NDArray[np.int64]) -> list[dict[str, Any]]:

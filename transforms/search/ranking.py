@@ -53,11 +53,20 @@ def over_fetched(rows: int, dead: float) -> int:
     return math.ceil((rows + 3 * math.sqrt(rows * dead)) / (1 - dead)) if dead else rows
 
 
-def rank(look: Look, keys_of: KeysOf, k: int, first: Reach, most: Reach, are_alive: AreAlive | None = None) -> Ranked:
+def rank(
+    look: Look,
+    keys_of: KeysOf,
+    k: int,
+    first: Reach,
+    most: Reach,
+    are_alive: AreAlive | None = None,
+    *,
+    is_shortlist: bool = False,
+) -> Ranked:
     """Returns the `k` nearest keys, each by its nearest row that is alive; fewer only when no more can be reached.
 
     Equal distances are ordered by id, also where the `k`-th is cut from the rest. The result is exact among the rows of
-    the lists that were probed.
+    the lists that were probed; of shortlists it is the best of them.
 
     Args:
         look: searches the index.
@@ -66,6 +75,8 @@ def rank(look: Look, keys_of: KeysOf, k: int, first: Reach, most: Reach, are_ali
         first: how far the first look goes.
         most: no look goes further; `most.rows` is the number of rows that an index can return, dead ones too.
         are_alive: which rows count, and are asked for their keys; None: all.
+        is_shortlist: a look chooses its rows by other distances than those it returns, so that what it leaves out is
+            not told by them: as soon as there are `k` keys, they are it.
 
     Cost: one look when `first.rows` covers duplicates, ties and the dead; each further one takes 4 times the rows when
     there may be better ones left, or probes twice the lists when those probed are used up.
@@ -82,7 +93,7 @@ def rank(look: Look, keys_of: KeysOf, k: int, first: Reach, most: Reach, are_ali
             if len(ranked.ids) == k or reach.nprobe >= most.nprobe:
                 return ranked
             reach = replace(reach, nprobe=min(_WIDER * reach.nprobe, most.nprobe))
-        elif cut is not None and distances[-1] > cut:
+        elif cut is not None and (is_shortlist or distances[-1] > cut):
             return ranked
         else:
             reach = replace(reach, rows=min(_DEEPER * reach.rows, most.rows))

@@ -16,14 +16,16 @@ from transforms.errors import PixdexError, UsageError
 from transforms.generations import tables, tombstones
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
+from transforms.index.refine import is_exact
 from transforms.index.scan import search_lists
 from transforms.index.wanted_lists import WantedLists, wanted_lists
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Modality
-from transforms.search import ranking
+from transforms.search import ranking, refine
 from transforms.search.hits import Hit, RowMetadata
 from transforms.search.known_ids import KnownIds
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, Ranked, Reach
+from transforms.search.refine import SHORTLIST, StoredVectors
 from transforms.shards.lengths import TOO_LONG, too_long
 from transforms.storage import outside
 from transforms.storage.store import Store
@@ -75,6 +77,8 @@ class Searcher:
             outside.check_sources(generation.request, trusted=trust_uris)
         for row in self._shards.values():
             tables.ready_of(store, generation, row)
+        self._is_exact = is_exact(generation.trained.key)
+        self._stored = None if self._is_exact else StoredVectors(store, generation, self._shards, check=check)
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
         self._wanted: dict[Modality, WantedLists] = {}
         self._lock = threading.Lock()
@@ -104,7 +108,12 @@ class Searcher:
         return {"image": totals.images, "text": totals.texts, "keyword": totals.keywords}[modality]
 
     def search(
-        self, vectors: NDArray[np.float32], k: int, nprobe: int | None = None, modality: Modality | None = None
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        nprobe: int | None = None,
+        modality: Modality | None = None,
+        shortlist: int | None = None,
     ) -> list[list[Hit]]:
         """Finds the nearest items of every query, each item once, ties by id.
 
@@ -116,14 +125,18 @@ class Searcher:
             modality: only rows of this kind. Where the generation holds others too, a list counts as probed by its
                 rows of this kind (`WantedLists`), so that one finds as much as where they are alone; the first such
                 search reads the ids of all lists, and each probes up to eight times as many lists.
+            shortlist: so many of the rows that the codes say are nearest, and `k` at least, are ranked by their stored
+                vectors; 0: none are. None: 100. Each costs a read of a vector. Rows whose vectors are not stored keep
+                the score of their code, and an index whose codes are exact needs no shortlist.
 
         Raises:
-            UsageError: vectors of another dimension or without a direction, or `k` or `nprobe` below 1.
+            UsageError: vectors of another dimension or without a direction, `k` or `nprobe` below 1, or `shortlist`
+                below 0.
         """
         queries = self._checked(vectors)
-        for name, value in (("k", k), ("nprobe", nprobe)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}: take 1 or more")
+        for name, value, least in (("k", k, 1), ("nprobe", nprobe, 1), ("shortlist", shortlist, 0)):
+            if value is not None and value < least:
+                raise UsageError(f"{name} is {value}: take {least} or more")
         trained, totals = self.generation.trained, self.generation.totals
         rows = totals.vectors if modality is None else self.count(modality)
         if not len(queries) or not rows:
@@ -133,7 +146,8 @@ class Searcher:
         selected = modality if rows < totals.vectors else None
         # The bitmap of one kind leaves the dead out: they cost nothing there.
         scanned = rows if selected else totals.vectors + totals.tombstones
-        wanted = ranking.over_fetched((_GROUPED_ROWS if grouped else 1) * k + 1, 1 - rows / scanned)
+        refined = (SHORTLIST if shortlist is None else shortlist) if self._stored else 0
+        wanted = ranking.over_fetched(max((_GROUPED_ROWS if grouped else 1) * k + 1, refined), 1 - rows / scanned)
         among = None if selected is None else self._lists_of(selected)
         lists = trained.nlist if among is None else math.ceil(among.total)
         if not lists:
@@ -142,7 +156,9 @@ class Searcher:
         most = Reach(scanned, first.nprobe if nprobe else lists)
         metadata = RowMetadata(self.store, self._shards, check=self._check)
         keys_of = metadata.keys if grouped else _themselves
-        distances, ids = self._look(queries, first, selected)
+        exact: set[int] = set()
+        look_at = self._look_and_refine if refined else self._look
+        distances, ids = look_at(queries, first, selected, exact)
         if grouped:
             metadata.load(ids[(ids != NO_ROW) & self._dead.are_alive(ids)])
 
@@ -150,16 +166,16 @@ class Searcher:
             def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
                 if reach == first:
                     return distances[place], ids[place]
-                wider, wider_ids = self._look(queries[place : place + 1], reach, selected)
+                wider, wider_ids = look_at(queries[place : place + 1], reach, selected, exact)
                 return wider[0], wider_ids[0]
 
-            return ranking.rank(look, keys_of, k, first, most, self._dead.are_alive)
+            return ranking.rank(look, keys_of, k, first, most, self._dead.are_alive, is_shortlist=refined > 0)
 
         ranked = [rank(place) for place in range(len(queries))]
         metadata.load(np.concatenate([one.ids for one in ranked]))
         return [
             [
-                metadata.hit(number, self._score(float(distance)), int(row))
+                metadata.hit(number, self._score(float(distance)), int(row), exact=self._is_exact or int(row) in exact)
                 for number, (distance, row) in enumerate(zip(one.distances, one.ids, strict=True), start=1)
             ]
             for one in ranked
@@ -193,8 +209,20 @@ class Searcher:
         exact = queries.astype(np.float64) / largest
         return np.ascontiguousarray(exact / np.linalg.norm(exact, axis=1, keepdims=True), np.float32)
 
+    def _look_and_refine(
+        self, queries: NDArray[np.float32], reach: Reach, modality: Modality | None, exact: set[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Looks, and ranks what lives of it by stored vectors; adds the rows that have one to `exact`."""
+        assert self._stored is not None
+        distances, ids = self._look(queries, reach, modality, exact)
+        alive = (ids != NO_ROW) & self._dead.are_alive(ids)
+        metric = self.generation.trained.metric
+        distances, ids, are_exact = refine.rescored(self._stored, metric, queries, ids, distances, alive)
+        exact.update(ids[are_exact].tolist())
+        return distances, ids
+
     def _look(
-        self, queries: NDArray[np.float32], reach: Reach, modality: Modality | None
+        self, queries: NDArray[np.float32], reach: Reach, modality: Modality | None, _: set[int]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         allowed = None if modality is None else self._bitmap(modality)
         index = self._index

@@ -7,7 +7,7 @@ import ast
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from stat import S_ISREG
 from typing import Any, Final
@@ -131,6 +131,12 @@ def read_range(uri: str, start: int, stop: int) -> bytes:
     filesystem, name = uris.filesystem_of(uri)
     data: bytes = filesystem.cat_file(name, start=start, end=stop)
     return data
+
+
+def read_ranges(uri: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Returns ranges of bytes of a file that is not on this machine, each as `read_range` does, several at a time."""
+    filesystem, name = uris.filesystem_of(uri)
+    return uris.read_ranges(filesystem, name, ranges)
 
 
 @contextlib.contextmanager

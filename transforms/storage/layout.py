@@ -145,6 +145,10 @@ def lists_folder(fingerprint: str) -> str:
     return f"lists/{fingerprint}"
 
 
+VECTORS = "vectors/none"
+"""The vectors of blocks, for exact scores; what `none` stands for is that they depend on no trained index."""
+
+
 def block_stem(block: int) -> str:
     """The first part of the name of a block's files."""
     return f"block-{block:010d}"

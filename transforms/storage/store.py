@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedIOBase
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from transforms.errors import PixdexError, UsageError
 from transforms.records import FileReference, decode, encode
-from transforms.storage import inside, layout, scratch
+from transforms.storage import inside, layout, scratch, uris
 from transforms.storage.backend import Backend, StoredFile
 from transforms.storage.local import LocalFolder
 from transforms.storage.memory import Memory
@@ -189,6 +189,13 @@ class Store:
             return self.backend.open_ranges(path)
         except FileNotFoundError as error:
             raise missing(self, path) from error
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Returns ranges of bytes of a file of a root that is no folder, each from one offset to another.
+
+        Cost: a request a range, 32 at a time where the library of the store can.
+        """
+        return uris.read_ranges(self.filesystem, self.full(path), ranges)
 
     def sha256(self, path: str) -> str:
         """Returns the sha256 of a file in hexadecimal, read 1 MiB at a time.

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -22,6 +22,8 @@ MAGIC: Final = re.compile(r"[*?\[]")
 OBJECT_BYTES_LIMIT = 1 << 30
 """A larger object is not read into memory: it would take more than a picture within the pixel limit can need."""
 
+
+_RANGES_AT_ONCE: Final = 32
 
 _VIRTUAL = re.compile(r"/(proc|sys|dev)/(?!shm/)")  # /dev/shm is memory that holds files like any other
 
@@ -97,6 +99,25 @@ def filesystem_of(uri: str, *, keep_listings: bool = True) -> tuple[Any, str]:  
     if protocol in addresses.WEB and addresses.is_public_host(uri):
         options["get_client"] = addresses.public_client
     return fsspec.filesystem(protocol, **options), str(kind._strip_protocol(uri))
+
+
+def read_ranges(filesystem: Any, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Returns ranges of bytes of an object, each from one offset to another; fewer bytes where it ends before.
+
+    Args:
+        filesystem, name: of the object, as `filesystem_of` returns them.
+        ranges: none of them empty.
+
+    Cost: a request a range, 32 at a time where the filesystem can.
+    """
+    if not ranges:
+        return []
+    starts, stops = zip(*ranges, strict=True)
+    at_once = {"batch_size": _RANGES_AT_ONCE} if filesystem.async_impl else {}
+    read: list[bytes] = filesystem.cat_ranges(
+        [name] * len(ranges), list(starts), list(stops), on_error="raise", **at_once
+    )
+    return read
 
 
 class ObjectTooLargeError(ValueError):

@@ -1,26 +1,29 @@
-"""Adds one block: the live rows of its shards become one shard index, lists only."""
+"""Adds one block: the live rows of its shards become one shard index, and beside it their vectors, where asked for."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 from typing import BinaryIO
 
 import numpy as np
 
+from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.index.batches import batches_a_thread
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.format import Seal
 from transforms.index.lists.writer import write_lists, write_lists_file
 from transforms.index.open_trained import OpenTrained
+from transforms.index.refine import stored_kind
 from transforms.index.threads import each_with_one_thread
-from transforms.markers import ListsMarker
-from transforms.records import Block, digest
+from transforms.markers import ListsMarker, ShardMarker
+from transforms.records import ROW_BITS, ROWS_PER_SHARD, Block, FileReference
 from transforms.runs import inventory
 from transforms.runs.inventory import BlockShards
 from transforms.runs.run import Run
+from transforms.shards.stored_vectors import GROUP_ROWS, Extent, Kind, Packed, VectorWriter, pack
 from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.storage import layout
 
@@ -35,14 +38,16 @@ def add_block(run: Run, block: Block, open_index: Callable[[], OpenTrained]) -> 
     """
     members = inventory.shards_in(run, block)
     content = [marker.ready or marker.embeddings for marker in members.shards]
-    task_digest = digest(run.trained().trained.fingerprint, content, members.rows)
+    trained = run.trained().trained
+    kind = stored_kind(run.request, trained.key)
+    task_digest = digest(trained.fingerprint, content, members.rows, *([] if kind is None else [kind]))
     if run.marker("add", block.number, ListsMarker, task_digest) is not None:
         return None
     return run.commit("add", block.number, write_block(run, block, members, open_index(), task_digest))
 
 
 def write_block(run: Run, block: Block, members: BlockShards, opened: OpenTrained, task_digest: str) -> ListsMarker:
-    """Writes and uploads the shard index of a block's live rows. Returns its marker, which is not yet committed.
+    """Writes and uploads shard index and vectors of a block's live rows. Returns their marker, not yet committed.
 
     Raises:
         PixdexError: a shard is missing or damaged, or has not the rows that its marker counts.
@@ -55,12 +60,17 @@ def write_block(run: Run, block: Block, members: BlockShards, opened: OpenTraine
         np.empty((rows, trained.code_size), np.uint8),
     )
     first = 0
-    for part in _encoded(run, members, opened):
-        stop = first + len(part.ids)
-        if stop <= rows:
-            entries.ids[first:stop], entries.list_nos[first:stop] = part.ids, part.list_nos
-            entries.codes[first:stop] = part.codes
-        first = stop
+    with ExitStack() as stack:
+        stored = _Stored(run, block, members, stack)
+        for part, groups in _encoded(run, members, opened, stored):
+            stop = first + len(part.ids)
+            if stop <= rows:
+                entries.ids[first:stop], entries.list_nos[first:stop] = part.ids, part.list_nos
+                entries.codes[first:stop] = part.codes
+            first = stop
+            for group in groups:
+                stored.write(group)
+        vectors = stored.finished() if first == rows else None
     if first != rows:
         counted = ", ".join(str(marker.shard) for marker in members.shards)
         raise PixdexError(
@@ -80,20 +90,76 @@ def write_block(run: Run, block: Block, members: BlockShards, opened: OpenTraine
 
     folder, stem = layout.lists_folder(trained.fingerprint), layout.block_stem(block.number)
     _, lists = write_lists_file(run.store, folder, stem, write)
-    return ListsMarker(block.number, task_digest, rows, lists)
+    return ListsMarker(block.number, task_digest, rows, lists, vectors=vectors)
 
 
-def _encoded(run: Run, members: BlockShards, opened: OpenTrained) -> Iterator[Encoded]:
-    """Yields the entries of the shards' rows in order, made by all threads of the run, each on batches of its own."""
+class _Stored:
+    """The file with the vectors of a block, while it is written; of a block that stores none, none.
+
+    Of ready embeddings in `.npy` files the rows lie where a search can read them, and are not stored again.
+    """
+
+    def __init__(self, run: Run, block: Block, members: BlockShards, stack: ExitStack) -> None:
+        """Begins the file; the stack closes and removes what is left of it."""
+        kind = stored_kind(run.request, run.trained().trained.key)
+        self._run, self._block = run, block
+        self._rows = {marker.shard: marker.numbered_rows for marker in members.shards if not _is_npy(marker)}
+        self._kind: Kind | None = kind if self._rows else None
+        if self._kind is None:
+            return
+        self._file = stack.enter_context(run.store.scratch()) / f"vectors.{self._kind}"
+        self._out = stack.enter_context(self._file.open("xb"))
+        self._writer = VectorWriter(
+            self._out, Extent.of(self._kind, run.request.encoder.dim, sorted(self._rows.items()))
+        )
+
+    def packed(self, batch: VectorBatch) -> "_Group | None":
+        """Returns the group that a batch is, as it is stored; None: it is not. Any thread may ask."""
+        shard = int(batch.ids[0]) >> ROW_BITS
+        if self._kind is None or shard not in self._rows:
+            return None
+        places = batch.ids & (ROWS_PER_SHARD - 1)
+        first = int(places[0]) // GROUP_ROWS * GROUP_ROWS
+        rows = min(GROUP_ROWS, self._rows[shard] - first)
+        return shard, first, pack(self._kind, batch.vectors, places - first, rows)
+
+    def write(self, group: "_Group") -> None:
+        """Writes the next group."""
+        self._writer.append(*group)
+
+    def finished(self) -> FileReference | None:
+        """Ends and uploads the file; None: there is none."""
+        if self._kind is None:
+            return None
+        _, checksum = self._writer.finish()
+        self._out.flush()
+        return self._run.store.upload(
+            self._file, layout.VECTORS, layout.block_stem(self._block.number), f"xxh3:{checksum}"
+        )
+
+
+_Group = tuple[int, int, Packed]
+"""A shard, the row of it that the group begins with, and the group."""
+
+
+def _is_npy(marker: ShardMarker) -> bool:
+    return marker.ready is not None and marker.ready.format == "npy"
+
+
+def _encoded(
+    run: Run, members: BlockShards, opened: OpenTrained, stored: _Stored
+) -> Iterator[tuple[Encoded, list[_Group]]]:
+    """Yields entries and vectors of the shards' rows in order, made by all threads, each on batches of its own."""
     workers = run.request.encoder.threads
     at_once = batches_a_thread(run.request.encoder.dim, workers)
     encoder, alive = run.request.encoder, members.alive
     batches = (batch for marker in members.shards for batch in read_batches(run.store, marker, encoder, alive))
 
-    def encode(some: list[VectorBatch]) -> Encoded:
-        return encode_batches(opened.index, some, opened.assign)
+    def encode(some: list[VectorBatch]) -> tuple[Encoded, list[_Group]]:
+        groups = [group for group in map(stored.packed, some) if group is not None]
+        return encode_batches(opened.index, some, opened.assign), groups
 
-    waiting: deque[Future[Encoded]] = deque()
+    waiting: deque[Future[tuple[Encoded, list[_Group]]]] = deque()
     # Closed here: an error keeps the frames that it came through, and they would keep the reading thread.
     with closing(batches), each_with_one_thread(workers) as pool:
         while some := list(islice(batches, at_once)):

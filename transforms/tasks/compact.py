@@ -2,12 +2,12 @@
 
 from typing import BinaryIO
 
+from transforms.digests import digest
 from transforms.generations.tables import BlockMember
 from transforms.index.lists.format import Seal
 from transforms.index.lists.opened import opened_lists
 from transforms.index.lists.writer import write_lists, write_lists_file
 from transforms.markers import ListsMarker
-from transforms.records import digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout

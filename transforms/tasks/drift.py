@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.digests import digest
 from transforms.forecast.workload import Workload
 from transforms.generations import tables
 from transforms.generations.manifest import Generation
@@ -19,7 +20,7 @@ from transforms.index.trained import Training, read_training
 from transforms.index.training.passes import imbalance
 from transforms.index.training.sampling import in_sample
 from transforms.markers import Drift, DriftMarker
-from transforms.records import FileReference, digest
+from transforms.records import FileReference
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shards.vectors import Choose, VectorBatch, read_batches

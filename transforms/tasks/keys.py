@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from transforms.digests import digest
 from transforms.generations import key_tables, tables
 from transforms.markers import KeysMarker, ShardMarker
-from transforms.records import Source, digest
+from transforms.records import Source
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shards import files

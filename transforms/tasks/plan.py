@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from transforms.digests import digest
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.memory import check_worker_memory
 from transforms.forecast.workload import Workload
 from transforms.generations import key_tables, tables
 from transforms.index.choose import choose
 from transforms.index.index_key import IndexKey
-from transforms.records import Changes, FileReference, Partition, Plan, digest
+from transforms.records import Changes, FileReference, Partition, Plan
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.generations import manifest, tables
 from transforms.generations.manifest import PIECES, SEGMENTS, Generation, Tables, Totals
 from transforms.generations.tables import BlockMember, Row
 from transforms.index.lists.format import ID_BYTES
 from transforms.markers import KeysMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker, TrainedIndex
-from transforms.records import FileReference, check_reference, digest
+from transforms.records import FORMAT_VERSION, STORES_VECTORS, FileReference, check_reference
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout
@@ -33,6 +34,7 @@ def publish(run: Run) -> Generation:
     else:
         assert merged is not None
         index, segments = merged.index, tables.write_segments(store, merged.segments)
+    stores = any(block.vectors for block in lists.all)
     generation = Generation(
         generation=run.generation,
         request=replace(run.request, reindex=None),
@@ -52,6 +54,7 @@ def publish(run: Run) -> Generation:
         next_shard=run.plan.first_shard + run.plan.shards,
         canaries=trained.canaries,
         drift=None if base is None or inventory.retrains(run) else run.drift.drift,
+        format_version=STORES_VECTORS if stores else FORMAT_VERSION,
     )
     return store.commit(layout.generation(run.generation), manifest.seal(generation))
 

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from transforms.digests import digest
 from transforms.generations import key_tables, tables, tombstones
 from transforms.generations.key_tables import Bucket
 from transforms.generations.tombstones import Tombstones
 from transforms.markers import RejectsFile, TombstonesMarker
-from transforms.records import ROW_BITS, FileReference, digest
+from transforms.records import ROW_BITS, FileReference
 from transforms.runs.run import Run
 from transforms.shards import files as shards
 from transforms.storage import layout, parquet_files

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.index import canaries
 from transforms.index.lists.writer import write_lists_file
@@ -18,7 +19,7 @@ from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
 from transforms.index.training.sampling import HELD_OUT_PART, PILOT_PART, REST_PART
 from transforms.markers import ListsMarker, TrainedIndex, TrainMarker
-from transforms.records import Block, FileReference, digest
+from transforms.records import Block, FileReference
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shards.vectors import VectorBatch

@@ -12,13 +12,13 @@ from typing import Literal
 import faiss
 import numpy as np
 
+from transforms.digests import digest
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.training import cells, passes
 from transforms.index.training.cells import CellGroup
 from transforms.index.training.copies import Copies
 from transforms.index.training.filling import fill
 from transforms.index.training.passes import ListSums
-from transforms.records import digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout

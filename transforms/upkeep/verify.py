@@ -13,14 +13,16 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.generations import merged_index, tables
 from transforms.generations.manifest import PIECES, Generation
 from transforms.generations.merged_index import FileRange
 from transforms.index.lists.opened import opened_lists
 from transforms.index.trained import read_training
-from transforms.records import FileReference, digest
+from transforms.records import FileReference
 from transforms.shards import ready_files
+from transforms.shards.stored_vectors import opened_vectors
 from transforms.storage import layout
 from transforms.storage.backend import StoredFile
 from transforms.storage.store import Store
@@ -107,7 +109,9 @@ def _look_at(store: Store, report: Report, file: FileReference, *, quick: bool, 
         scheme, _, checksum = file.checksum.partition(":")
         if quick or scheme == PIECES:  # whose ranges have checksums of their own
             return
-        if scheme == "xxh3":
+        if scheme == "xxh3" and file.path.startswith(f"{layout.VECTORS}/"):
+            opened_vectors(store, file).verify()
+        elif scheme == "xxh3":
             with opened_lists(store, file) as lists:
                 lists.verify()
         elif scheme != "sha256" or store.sha256(file.path) != checksum:

@@ -45,19 +45,13 @@ class Looked:
     @classmethod
     def at(cls, store: Store, generation: Generation, report: Report) -> "Looked":
         """Reads the tables, which must be whole, and the tombstones."""
-        blocks = [
-            # A root of before there were deltas does not say what is merged: all is.
-            BlockMember(tables.file_of(row), row["rows"], row["first_shard"], row["last_shard"], merged)
-            for row in tables.block_rows(store, generation)
-            for merged in (row.get("merged", True),)
-        ]
         files = tables.tombstone_rows(store, generation)
         return cls(
             store=store,
             generation=generation,
             report=report,
             shards=tables.shards_of(store, generation),
-            blocks=blocks,
+            blocks=[BlockMember.of(row) for row in tables.block_rows(store, generation)],
             segments=tables.segment_rows(store, generation),
             rejects=tables.reject_rows(store, generation),
             keys=tables.key_rows(store, generation),

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from xxhash import xxh3_64
 
 from tests.roots import Row, make_root, unit
-from transforms.records import NO_ENCODER, VectorRange, digest
+from transforms.digests import digest
+from transforms.records import NO_ENCODER, VectorRange
 from transforms.shards.files import Reject
 from transforms.shards.ready_files import stat
 

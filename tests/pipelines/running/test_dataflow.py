@@ -27,8 +27,9 @@ from tests import gcs
 from tests.conftest import REPOSITORY
 from tests.jobs import JOBS
 from tests.pipelines.running.dataflow_words import DRY, FLAGS, IMAGE, argv
+from transforms.digests import digest
 from transforms.forecast.machines import LARGE_BYTES, SMALL_BYTES
-from transforms.records import FileReference, ItemSlice, Partition, Plan, digest
+from transforms.records import FileReference, ItemSlice, Partition, Plan
 from transforms.runs import beginning
 from transforms.runs import partitions as planning
 from transforms.storage import layout

@@ -63,4 +63,6 @@ def test_index_settings_are_those_of_the_flags() -> None:
     asked = parse("--vectors", "/v", "--index-key", "IVF4,Flat", "--metric-type", "l2", "--max-index-memory", "1G")
     assert request_of_vectors(asked, sources_of(asked), 16, 1).index == IndexSettings("IVF4,Flat", "l2")
     asked = parse("--vectors", "/v", "--max-index-memory", "1G", "--code-size", "8")
-    assert request_of_vectors(asked, sources_of(asked), 16, 1).index == IndexSettings("auto", "ip", 1 << 30, 8)
+    assert request_of_vectors(asked, sources_of(asked), 16, 1).index == IndexSettings("auto", "ip", 1 << 30, 8, "f16")
+    asked = parse("--vectors", "/v", "--index-key", "IVF4,PQ8", "--refine-store", "sq8")
+    assert request_of_vectors(asked, sources_of(asked), 16, 1).index == IndexSettings("IVF4,PQ8", refine="sq8")

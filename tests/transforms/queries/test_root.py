@@ -37,7 +37,7 @@ def test_texts_pictures_and_vectors_find_what_the_command_finds(root: str, tmp_p
 def test_many_are_one_table_in_the_order_asked(root: str, tmp_path: Path) -> None:
     opened = pixdex.open(root)
     table = opened.search_many(["north", "east"], k=2)
-    assert table.column_names == ["query", "rank", "score", "id", "key", "uri", "modality", "part", "caption"]
+    assert table.column_names == ["query", "rank", "score", "id", "key", "uri", "modality", "part", "caption", "exact"]
     assert table["query"].to_pylist() == [0, 0, 1, 1]
     assert table["rank"].to_pylist() == [1, 2, 1, 2]
     assert table["key"].to_pylist() == ["n", "e", "e", "n"]

@@ -66,9 +66,8 @@ def test_an_inner_product_of_vectors_of_any_length_is_left_as_it_is(tmp_path: Pa
 def test_a_hit_says_what_the_row_is(tmp_path: Path) -> None:
     row = Row("a", unit(0), "image", 0, "a red circle", "file:///p/a b#1.png", {"name": "circle", "group": "동그라미"})
     hit = Searcher.open(make_root(tmp_path, [], [row])).search(EAST, 1)[0][0]
-    assert hit == Hit(
-        1, 1.0, 1 << 16, "a", "file:///p/a b#1.png", "image", 0, "a red circle", {"name": "circle", "group": "동그라미"}
-    )
+    columns = {"name": "circle", "group": "동그라미"}
+    assert hit == Hit(1, 1.0, 1 << 16, "a", "file:///p/a b#1.png", "image", 0, "a red circle", columns, exact=True)
 
 
 def test_a_query_whose_products_would_overflow_is_refused(tmp_path: Path) -> None:

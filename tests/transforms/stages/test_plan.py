@@ -11,10 +11,11 @@ from apache_beam.testing.util import assert_that
 from tests.corpora import write_csv, write_pictures
 from tests.transforms.ready import random_vectors, save_npy, save_parquet
 from tests.transforms.small_runs import TINY, begin, go, pictures, pipeline, tasks
+from transforms.digests import digest
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import tables
 from transforms.markers import StageMarker
-from transforms.records import Plan, Source, digest
+from transforms.records import Plan, Source
 from transforms.runs import beginning
 from transforms.runs.partitions import read_partitions
 from transforms.runs.run import Run

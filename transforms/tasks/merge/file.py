@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from xxhash import xxh3_64
 
+from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.index.faiss_file import TrainedLayout, body_offset, write_head
 from transforms.index.lists.format import ID_BYTES
@@ -21,7 +22,6 @@ from transforms.index.lists.inputs import MergeInputs
 from transforms.index.lists.merge import PIECE_BYTES, STEP_BYTES, merge_range, merged_sizes, plan_pieces
 from transforms.index.trained import read_training
 from transforms.markers import PieceMarker
-from transforms.records import digest
 from transforms.runs.run import Run
 from transforms.storage import atomic, inside, layout
 from transforms.tasks.merge.inputs import blocks, merge_digest, merge_inputs

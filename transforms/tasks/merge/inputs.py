@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from transforms.digests import digest
 from transforms.index.lists.inputs import ListsReference, MergeInputs
 from transforms.markers import ListsMarker, SegmentMarker
-from transforms.records import digest
 from transforms.runs import inventory
 from transforms.runs.run import Run
 

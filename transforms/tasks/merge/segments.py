@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from transforms.digests import digest
 from transforms.index.lists.format import Seal
 from transforms.index.lists.inputs import ListsReference, MergeInputs
 from transforms.index.lists.merge import (
@@ -22,7 +23,6 @@ from transforms.index.lists.merge import (
 )
 from transforms.index.lists.writer import write_lists_file
 from transforms.markers import ListsMarker, SegmentMarker
-from transforms.records import digest
 from transforms.runs.run import Run, Stage
 from transforms.storage import layout
 from transforms.tasks.merge.inputs import blocks, merge_digest, merge_inputs

@@ -9,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.transforms.upkeep.verify.changed import delta_of, named, table_rows, with_delta, with_table, with_total
+from transforms.digests import digest
 from transforms.generations import published, tables
 from transforms.generations.manifest import Generation
 from transforms.index.lists.opened import opened_lists
-from transforms.records import FileReference, digest
+from transforms.records import FileReference
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 from transforms.upkeep import listed_ids

@@ -1,0 +1,173 @@
+"""Exact scores: whatever nights made of an index, a shortlist of all rows finds what exact codes would find."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import build, gc, verify
+from tests import s3
+from tests.end_to_end import reindexing
+from tests.end_to_end.reindexing import QUERIES, Collection, collection, deltas, generation_of
+from transforms.search.hits import Hit
+from transforms.search.searcher import Searcher
+from transforms.storage.store import Store
+
+pytestmark = pytest.mark.gate
+
+CODES = ("--index-key", "IVF4,PQ4x4")
+EVERY_ROW = 10_000
+KINDS = ("f16", "sq8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collection, the index of its exact vectors, and one of each kind of codes with stored vectors."""
+    folder = tmp_path_factory.mktemp("refined")
+    made = collection(folder / "sources")
+    assert build.main(["--root", str(folder / "exact"), *made.arguments, "--index-key", "IVF4,Flat"]) == 0
+    for kind in (*KINDS, "none"):
+        assert build.main(["--root", str(folder / kind), *made.arguments, *CODES, "--refine-store", kind]) == 0
+    return folder
+
+
+@pytest.fixture
+def roots(folder: Path, tmp_path: Path) -> Path:
+    for name in ("exact", *KINDS):
+        shutil.copytree(folder / name, tmp_path / name)
+    return tmp_path
+
+
+def search(root: Path, shortlist: int | None = EVERY_ROW) -> list[list[Hit]]:
+    searcher = Searcher.open(Store.at(str(root)))
+    hits = [searcher.search(QUERIES, 10, 4, modality, shortlist) for modality in ("image", "text", None)]
+    return [found for one in hits for found in one]
+
+
+def assert_exact(roots: Path) -> None:
+    wanted = search(roots / "exact")
+    assert all(hit.exact for hits in wanted for hit in hits)
+    for kind, error in (("f16", 2e-3), ("sq8", 1e-2)):
+        found = search(roots / kind)
+        assert all(hit.exact for hits in found for hit in hits)
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert [hit.score for hit in mine] == pytest.approx([hit.score for hit in theirs], abs=error)
+            last = theirs[-1].score
+            ours = {hit.key for hit in mine}
+            assert all(hit.key in ours for hit in theirs if hit.score > last + 2 * error)
+        assert verify.main(["--root", str(roots / kind)]) == 0
+
+
+def night(roots: Path, *flags: str) -> None:
+    for name in ("exact", *KINDS):
+        assert reindexing.run(roots / name, *flags) == 0
+
+
+def stored(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "vectors").rglob("*") if path.is_file())
+
+
+def test_a_shortlist_of_all_rows_is_exact_and_none_is_not(folder: Path) -> None:
+    assert_exact(folder)
+    codes, exact = search(folder / "f16", 0), search(folder / "exact")
+    assert not any(hit.exact for hits in codes for hit in hits)
+    assert [[hit.key for hit in hits] for hits in codes] != [[hit.key for hit in hits] for hits in exact]
+    assert search(folder / "none") == codes == search(folder / "sq8", 0)
+
+
+def test_an_index_whose_codes_are_exact_stores_no_vectors(folder: Path) -> None:
+    assert [bool(stored(folder / name)) for name in ("f16", "sq8", "none", "exact")] == [True, True, False, False]
+
+
+def test_a_shortlist_is_at_least_the_results_wanted(folder: Path) -> None:
+    searcher = Searcher.open(Store.at(str(folder / "f16")))
+    ((short,), (long,)) = (searcher.search(QUERIES[:1], 30, 4, "image", rows) for rows in (1, EVERY_ROW))
+    assert len(short) == len(long) == 30 and all(hit.exact for hit in short)
+    assert [hit.score for hit in short] == sorted((hit.score for hit in short), reverse=True)
+
+
+def test_it_is_exact_through_deltas_tombstones_compaction_and_retraining(
+    folder: Path, roots: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = collection(folder / "sources")
+    try:
+        _live_through(items, roots)
+    finally:
+        collection(folder / "sources")
+    capsys.readouterr()
+
+
+def _live_through(items: Collection, roots: Path) -> None:
+    items.pictures |= {f"q{number}": 3000 + number for number in range(30)}
+    del items.pictures["p001"], items.rows["k003"]
+    items.write()
+    night(roots, "--max-deltas", "9", "--max-tombstones", "1")
+    assert [deltas(roots / kind) for kind in KINDS] == [1, 1] and generation_of(roots / "f16").totals.tombstones
+    assert all(len(stored(roots / kind)) == 2 for kind in KINDS)
+    assert_exact(roots)
+
+    for number in range(10, 40):
+        items.pictures[f"p{number:03d}"] = 5000 + number
+    items.write()
+    night(roots, "--max-deltas", "0")
+    assert [deltas(roots / kind) for kind in KINDS] == [0, 0] and not generation_of(roots / "f16").totals.tombstones
+    assert_exact(roots)
+
+    night(roots, "--retrain", "always")
+    assert_exact(roots)
+    for kind in KINDS:
+        assert gc.main(["--root", str(roots / kind), "--keep", "1", "--older-than", "0s"]) == 0
+        assert len(stored(roots / kind)) == 1
+    assert_exact(roots)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of an S3 server."""
+    with s3.serving() as address:
+        yield address
+
+
+def test_it_is_exact_on_an_object_store(
+    folder: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    items = collection(folder / "sources")
+    with s3.bucket_of(server) as bucket:
+        for kind in KINDS:
+            assert build.main(["--root", f"{bucket}/{kind}", *items.arguments, *CODES, "--refine-store", kind]) == 0
+            for shortlist in (7, EVERY_ROW):
+                searcher = Searcher.open(Store.at(f"{bucket}/{kind}"), check=True)
+                hits = searcher.search(QUERIES, 10, 4, "image", shortlist)
+                local = Searcher.open(Store.at(str(folder / kind))).search(QUERIES, 10, 4, "image", shortlist)
+                assert hits == local
+
+
+@pytest.mark.parametrize("command", ["verify", "search"])
+def test_a_file_of_vectors_that_is_damaged_is_named(
+    roots: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (name,) = stored(roots / "f16")
+    file = roots / "f16" / "vectors" / "none" / name
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    capsys.readouterr()
+    root = ["--root", str(roots / "f16")]
+    if command == "verify":
+        assert verify.main([*root, "--json"]) == 1
+        (finding,) = json.loads(capsys.readouterr().out.splitlines()[-1])["findings"]
+        assert name in str(finding) and "rows 0 to" in str(finding)
+        return
+    from pipelines import search as command_of  # noqa: PLC0415 - the name is taken
+
+    np.save(roots / "query.npy", QUERIES[0])
+    assert command_of.main([*root, "--vector", str(roots / "query.npy"), "--check"]) == 1
+    assert name in capsys.readouterr().err
+    file.unlink()
+    assert command_of.main([*root, "--vector", str(roots / "query.npy")]) == 1
+    assert name in capsys.readouterr().err
+    assert command_of.main([*root, "--vector", str(roots / "query.npy"), "--shortlist", "0"]) == 0

@@ -1,0 +1,161 @@
+"""Exact scores of a shortlist: the vectors of its rows are read, from the refine store or from ready `.npy` files."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.generations import tables
+from transforms.generations.manifest import Generation
+from transforms.records import FileReference, Metric, VectorRange, split_ids
+from transforms.search.ranking import NO_ROW
+from transforms.shards import ready_vectors
+from transforms.shards.stored_vectors import VectorFile, opened_vectors
+from transforms.storage.store import Store, damaged
+
+SHORTLIST: Final = 100
+"""Rows of a query that are ranked by exact scores, unless whoever asks says otherwise."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """Where the vectors of some shards are: in a file of the store, or in a `.npy` of elsewhere."""
+
+    first_shard: int
+    last_shard: int
+    stored: FileReference | None = None
+    ready: VectorRange | None = None
+
+
+class StoredVectors:
+    """The vectors of a generation, by the ids of their rows; some or all may not be there. Threads may share it.
+
+    Files are opened when a row of them is first asked for: of a folder they are mapped, of an object store ranges are
+    read, 32 at a time.
+    """
+
+    def __init__(
+        self, store: Store, generation: Generation, shards: Mapping[int, dict[str, Any]], *, check: bool = False
+    ) -> None:
+        """Knows where they are; `shards` are the rows of the table of shards. With `check`, files are verified first.
+
+        Raises:
+            PixdexError: the table of blocks is damaged.
+            UsageError: ready embeddings are not where the sources of the generation are.
+        """
+        self._store, self._dim, self._check = store, generation.trained.dim, check
+        self._normalize = generation.request.encoder.normalize
+        files = [
+            _File(block.first_shard, block.last_shard, stored=block.vectors)
+            for block in tables.blocks_of(store, generation)
+            if block.vectors is not None
+        ]
+        for number, row in shards.items():
+            ready = tables.ready_of(store, generation, row)
+            if ready is not None and ready.format == "npy":
+                files.append(_File(number, number, ready=ready))
+        # By their last shard: a block that lies in the midst of another's numbers does not occur.
+        self._files = sorted(files, key=lambda file: (file.last_shard, file.first_shard))
+        self._lasts = np.array([file.last_shard for file in self._files], np.int64)
+        self._read: dict[_File, Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.bool_]]]] = {}
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        """Tells whether any are there."""
+        return bool(self._files)
+
+    def vectors(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Returns the vectors of ids, float32 `(n, d)`, and which of them are there, bool `(n,)`.
+
+        Raises:
+            PixdexError: a file is missing, damaged, or not the one that the generation names.
+        """
+        vectors = np.zeros((len(ids), self._dim), np.float32)
+        held = np.zeros(len(ids), np.bool_)
+        shards, _ = split_ids(ids)
+        owners = np.searchsorted(self._lasts, shards)
+        for owner in np.unique(owners[owners < len(self._files)]).tolist():
+            file = self._files[owner]
+            of_file = np.flatnonzero((owners == owner) & (shards >= file.first_shard))
+            if len(of_file):
+                vectors[of_file], held[of_file] = self._reader(file)(ids[of_file])
+        return vectors, held
+
+    def _reader(self, file: _File) -> Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        with self._lock:
+            if file not in self._read:
+                if file.stored is not None:
+                    self._read[file] = _opened(self._store, file.stored, self._dim, check=self._check).read
+                else:
+                    assert file.ready is not None
+                    self._read[file] = partial(_ready_rows, file.ready, normalize=self._normalize)
+            return self._read[file]
+
+
+def rescored(
+    stored: StoredVectors,
+    metric: Metric,
+    queries: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    distances: NDArray[np.float32],
+    wanted: NDArray[np.bool_],
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
+    """Replaces the distances of rows by exact ones, and orders them anew, equal ones by id.
+
+    Args:
+        stored: where the vectors are.
+        metric: what a distance is; of `ip` the negative product.
+        queries: float32 `(q, d)`.
+        ids, distances: int64 and float32 `(q, n)`, what a scan found.
+        wanted: bool `(q, n)`: rows whose vectors are to be read; the others keep their distance.
+
+    Returns:
+        Distances, ids, and whether each is exact, `(q, n)` each; rows that are none come last.
+
+    Cost: reads each vector once, however many queries found it; n · d multiplications a query.
+    """
+    distances = distances.copy()
+    exact = np.zeros(ids.shape, np.bool_)
+    rows, places = np.unique(ids[wanted], return_inverse=True)
+    vectors, held = stored.vectors(rows)
+    place_of = np.full(ids.shape, -1, np.int64)
+    place_of[wanted] = places
+    for number, query in enumerate(queries):
+        mine = np.flatnonzero(place_of[number] >= 0)
+        mine = mine[held[place_of[number, mine]]]
+        distances[number, mine] = _distances(metric, query, vectors[place_of[number, mine]])
+        exact[number, mine] = True
+    order = np.lexsort((ids, distances, ids == NO_ROW), axis=1)
+    return tuple(np.take_along_axis(part, order, axis=1) for part in (distances, ids, exact))  # type: ignore[return-value]
+
+
+def _distances(metric: Metric, query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Equal rows have equal distances, wherever they stand: einsum sums each row by itself, as BLAS need not."""
+    distances: NDArray[np.float32]
+    if metric == "ip":
+        distances = -np.einsum("nd,d->n", vectors, query)
+        return distances
+    difference = vectors - query
+    distances = np.abs(difference).sum(axis=1) if metric == "l1" else np.einsum("nd,nd->n", difference, difference)
+    return distances
+
+
+def _opened(store: Store, reference: FileReference, dim: int, *, check: bool) -> VectorFile:
+    file = opened_vectors(store, reference)
+    if file.extent.dim != dim:
+        raise damaged(store, reference.path, f"its vectors have {file.extent.dim} components, the index has {dim}")
+    if check:
+        file.verify()
+    return file
+
+
+def _ready_rows(
+    ready: VectorRange, ids: NDArray[np.int64], *, normalize: bool
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    _, rows = split_ids(ids)
+    stored = ready_vectors.rows(ready, rows)
+    return ready_vectors.as_indexed(stored, normalize=normalize), np.ones(len(ids), np.bool_)
