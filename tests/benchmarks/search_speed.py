@@ -1,6 +1,6 @@
 """What does a search add to `faiss.search` of the same mapped index at the same nprobe?
 
-    python -m tests.benchmarks.search_speed [--rows 1000000] [--dim 512] [--rounds 15] [--cache DIR] --output FILE.json
+    python -m tests.benchmarks.search_speed [--rows 1000000] [--dim 512] [--rounds 15] --output FILE.json
 
 Builds a root of clustered vectors, then lives through four nights that each add 1 % of them and lose as much as one in
 all: four deltas, and 1 % dead rows. Asked are batches of 100 queries without a shortlist, and one query after the other
@@ -106,37 +106,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--cache", type=Path, help="where roots are kept for the next time")
     parser.add_argument("--output", type=Path)
     own = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="search-") as temporary:
-        work = own.cache or Path(temporary)
-        root, stored, folder = work / "root", work / "stored", work / "vectors"
-        if not (work / "done").exists():
-            say("vectors")
-            clustered_vectors.write(folder / "base", own.rows, own.dim)
-            queries = np.load(folder / "base" / "query.npy")
-            (folder / "base" / "query.npy").rename(work / "query.npy")
-            np.save(folder / "base" / "leaves.npy", np.resize(queries, (own.rows // 100, own.dim)))
-            say("builds")
-            pixdex("build", root, "--vectors", folder / "base", "--index-key", KEY)
-            some = np.concatenate([np.load(file) for file in sorted((folder / "base").glob("base-*.npy"))])
-            column = pa.FixedSizeListArray.from_arrays(pa.array(some.reshape(-1)), own.dim)
-            pq.write_table(pa.table({"embedding": column}), work / "base.parquet", row_group_size=1 << 16)
-            pixdex("build", stored, "--vectors", work / "base.parquet", "--index-key", KEY)
-            (work / "done").touch()
+        work = Path(temporary)
+        root, stored, base = work / "root", work / "stored", work / "base"
+        say("vectors")
+        clustered_vectors.write(base, own.rows, own.dim)
+        (base / "query.npy").rename(work / "query.npy")
+        write_night(base, -1, own.rows // 100, own.dim)
+        say("builds")
+        pixdex("build", root, "--vectors", base, "--index-key", KEY)
+        some = np.concatenate([np.load(file) for file in sorted(base.glob("base-*.npy"))])
+        column = pa.FixedSizeListArray.from_arrays(pa.array(some.reshape(-1)), own.dim)
+        pq.write_table(pa.table({"embedding": column}), work / "base.parquet", row_group_size=1 << 16)
+        pixdex("build", stored, "--vectors", work / "base.parquet", "--index-key", KEY)
         queries = np.load(work / "query.npy").astype(np.float32)
         found: dict[str, Any] = {"machine": measuring.machine(), "rows": own.rows, "dim": own.dim}
         say("searches")
         found["ready"] = compare(root, queries, own.rounds)
         found["stored"] = compare(stored, queries, own.rounds)
-        if not (work / "nights").exists():
-            say("nights")
-            (folder / "base" / "leaves.npy").unlink()
-            for number in range(NIGHTS):
-                write_night(folder / "base", number, own.rows // 100, own.dim)
-                pixdex("reindex", root, "--retrain", "never", "--max-tombstones", "1")
-            (work / "nights").touch()
+        say("nights")
+        (base / "night--1.npy").unlink()
+        for number in range(NIGHTS):
+            write_night(base, number, own.rows // 100, own.dim)
+            pixdex("reindex", root, "--retrain", "never", "--max-tombstones", "1")
         found["four_deltas"] = compare(root, queries, own.rounds)
     report.write(own.output, found)
     rows = [

@@ -14,7 +14,7 @@ from transforms.shards import files
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
-_READERS = 8
+READERS: Final = 8
 """Shards whose metadata is read at once."""
 
 _OWN: Final = frozenset({"id", *files.CORE_COLUMNS})
@@ -52,12 +52,14 @@ class Hit:
 class RowMetadata:
     """What is known of rows, read once a search."""
 
-    def __init__(self, store: Store, table: dict[int, dict[str, Any]], *, check: bool = False) -> None:
-        """Knows none yet; `table` is the generation's table of shards, by their numbers.
+    def __init__(
+        self, store: Store, table: dict[int, dict[str, Any]], pool: ThreadPoolExecutor, *, check: bool = False
+    ) -> None:
+        """Knows none yet; `table` is the generation's table of shards, by their numbers, `pool` has threads that read.
 
         With `check`, a shard is read whole before the first of its rows is, and held against its checksum.
         """
-        self._store, self._check = store, check
+        self._store, self._pool, self._check = store, pool, check
         self._shards = table
         self._rows: dict[int, dict[str, Any]] = {}
 
@@ -66,9 +68,14 @@ class RowMetadata:
         wanted = np.setdiff1d(ids, np.fromiter(self._rows, np.int64, len(self._rows)))
         numbers, rows = split_ids(wanted)
         by_shard = [(int(number), rows[numbers == number]) for number in np.unique(numbers)]
-        with ThreadPoolExecutor(_READERS) as pool:
-            for rows_of_shard in pool.map(lambda task: self._read(*task), by_shard):
-                self._rows.update((row["id"], row) for row in rows_of_shard)
+        # What is told without reading a file is not worth a thread.
+        far = [task for task in by_shard if self._reads_a_file(task[0])]
+        near = [task for task in by_shard if not self._reads_a_file(task[0])]
+        for rows_of_shard in (
+            *self._pool.map(lambda task: self._read(*task), far),
+            *(self._read(*task) for task in near),
+        ):
+            self._rows.update((row["id"], row) for row in rows_of_shard)
 
     def keys(self, ids: NDArray[np.int64]) -> Sequence[str]:
         """Returns the key of each of these rows."""
@@ -90,6 +97,10 @@ class RowMetadata:
             columns={name: value for name, value in metadata.items() if name not in _OWN},
             exact=exact,
         )
+
+    def _reads_a_file(self, number: int) -> bool:
+        ready = self._shards.get(number, {}).get("ready")
+        return not ready or ready["format"] != "npy" or bool(ready["metadata"])
 
     def _read(self, number: int, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
         shard = self._shards.get(number)

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +18,10 @@ from transforms.storage.store import Store, damaged
 
 SHORTLIST: Final = 100
 """Rows of a query that are ranked by exact scores, unless whoever asks says otherwise."""
+
+
+_Read = Callable[[NDArray[np.int64]], tuple[NDArray[Any], NDArray[np.bool_]]]
+"""Returns the vectors of ids as they are stored, float16 or float32, and which of them are there."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class StoredVectors:
         # By their last shard: a block that lies in the midst of another's numbers does not occur.
         self._files = sorted(files, key=lambda file: (file.last_shard, file.first_shard))
         self._lasts = np.array([file.last_shard for file in self._files], np.int64)
-        self._read: dict[_File, Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.bool_]]]] = {}
+        self._read: dict[_File, _Read] = {}
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
@@ -77,22 +80,26 @@ class StoredVectors:
         vectors = np.zeros((len(ids), self._dim), np.float32)
         held = np.zeros(len(ids), np.bool_)
         shards, _ = split_ids(ids)
+        raw = np.zeros(len(ids), np.bool_)
         owners = np.searchsorted(self._lasts, shards)
         for owner in np.unique(owners[owners < len(self._files)]).tolist():
             file = self._files[owner]
             of_file = np.flatnonzero((owners == owner) & (shards >= file.first_shard))
             if len(of_file):
                 vectors[of_file], held[of_file] = self._reader(file)(ids[of_file])
+                raw[of_file] = file.ready is not None
+        if self._normalize and raw.any():
+            vectors[raw] = ready_vectors.as_indexed(vectors[raw], normalize=True)
         return vectors, held
 
-    def _reader(self, file: _File) -> Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    def _reader(self, file: _File) -> _Read:
         with self._lock:
             if file not in self._read:
                 if file.stored is not None:
                     self._read[file] = _opened(self._store, file.stored, self._dim, check=self._check).read
                 else:
                     assert file.ready is not None
-                    self._read[file] = partial(_ready_rows, file.ready, normalize=self._normalize)
+                    self._read[file] = _ready_rows(file.ready)
             return self._read[file]
 
 
@@ -153,9 +160,6 @@ def _opened(store: Store, reference: FileReference, dim: int, *, check: bool) ->
     return file
 
 
-def _ready_rows(
-    ready: VectorRange, ids: NDArray[np.int64], *, normalize: bool
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    _, rows = split_ids(ids)
-    stored = ready_vectors.rows(ready, rows)
-    return ready_vectors.as_indexed(stored, normalize=normalize), np.ones(len(ids), np.bool_)
+def _ready_rows(ready: VectorRange) -> _Read:
+    rows_of = ready_vectors.opened_rows(ready)
+    return lambda ids: (rows_of(split_ids(ids)[1]), np.ones(len(ids), np.bool_))

@@ -7,6 +7,7 @@ what the probed lists take in the page cache. As FastScan it is read into memory
 import math
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from transforms.index.scan import search_lists
 from transforms.index.wanted_lists import WantedLists, wanted_lists
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Modality
 from transforms.search import ranking, refine
-from transforms.search.hits import Hit, RowMetadata
+from transforms.search.hits import READERS, Hit, RowMetadata
 from transforms.search.known_ids import KnownIds
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, Ranked, Reach
@@ -82,6 +83,7 @@ class Searcher:
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
         self._wanted: dict[Modality, WantedLists] = {}
         self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(READERS, "metadata")  # its threads end with the searcher
 
     @classmethod
     def open(
@@ -154,7 +156,7 @@ class Searcher:
             return [[] for _ in queries]
         first = Reach(min(wanted, scanned), min(nprobe or trained.nprobe, lists))
         most = Reach(scanned, first.nprobe if nprobe else lists)
-        metadata = RowMetadata(self.store, self._shards, check=self._check)
+        metadata = RowMetadata(self.store, self._shards, self._pool, check=self._check)
         keys_of = metadata.keys if grouped else _themselves
         exact: set[int] = set()
         look_at = self._look_and_refine if refined else self._look

@@ -5,7 +5,7 @@ it does not, when it is not too long (`shards.lengths`). This is seen in its bit
 magnitude of a row, taken as an integer, is below that of infinity, and above zero.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -55,10 +55,11 @@ def pieces(ready: VectorRange, dim: int) -> Iterator[Vectors]:
         yield from _parquet_pieces(ready, dim)
 
 
-def rows(ready: VectorRange, wanted: NDArray[np.int64]) -> Vectors:
-    """Returns some rows of a range of a `.npy` file, `(n, d)` as stored, in the order asked for.
+def opened_rows(ready: VectorRange) -> Callable[[NDArray[np.int64]], Vectors]:
+    """Opens a range of a `.npy` file: what is returned takes row numbers and returns these rows, `(n, d)` as stored.
 
-    Cost: of a local file one look at it and the pages of the rows; of an object store, a request a row, 32 at a time.
+    Cost of a call: of a local file, which is mapped, the pages of the rows; of an object store a request a row, 32 at a
+    time.
 
     Raises:
         PixdexError: the file is not there, or is not the one that was planned with.
@@ -66,13 +67,17 @@ def rows(ready: VectorRange, wanted: NDArray[np.int64]) -> Vectors:
     head = ready_files.npy_head(ready.uri, _check_version(ready))
     path = ready_files.local_path(ready.uri)
     if path is not None:
-        offset, shape = head.offset + ready.start * head.row_bytes, (ready.stop - ready.start, head.dim)
-        return np.asarray(np.memmap(path, head.dtype, "r", offset, shape)[wanted])
-    starts = [head.offset + (ready.start + row) * head.row_bytes for row in wanted.tolist()]
-    data = b"".join(ready_files.read_ranges(ready.uri, [(start, start + head.row_bytes) for start in starts]))
-    if len(data) != len(starts) * head.row_bytes:
-        raise PixdexError(f"{ready.uri} was cut short while it was read: put it back, then search again")
-    return np.frombuffer(data, head.dtype).reshape(-1, head.dim)
+        mapped = _mapped(ready, head, path)
+        return lambda wanted: mapped[wanted]
+
+    def read(wanted: NDArray[np.int64]) -> Vectors:
+        starts = [head.offset + (ready.start + row) * head.row_bytes for row in wanted.tolist()]
+        data = b"".join(ready_files.read_ranges(ready.uri, [(start, start + head.row_bytes) for start in starts]))
+        if len(data) != len(starts) * head.row_bytes:
+            raise PixdexError(f"{ready.uri} was cut short while it was read: put it back, then search again")
+        return np.frombuffer(data, head.dtype).reshape(-1, head.dim)
+
+    return read
 
 
 def soundness(vectors: Vectors, *, normalize: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -150,11 +155,15 @@ def _check_version(ready: VectorRange) -> int:
     return size
 
 
-def _mapped_pieces(ready: VectorRange, head: ready_files.NpyHead, path: str) -> Iterator[Vectors]:
+def _mapped(ready: VectorRange, head: ready_files.NpyHead, path: str) -> Vectors:
     offset, shape = head.offset + ready.start * head.row_bytes, (ready.stop - ready.start, head.dim)
-    vectors = np.memmap(path, head.dtype, "r", offset, shape)
+    return np.memmap(path, head.dtype, "r", offset, shape).view(np.ndarray)
+
+
+def _mapped_pieces(ready: VectorRange, head: ready_files.NpyHead, path: str) -> Iterator[Vectors]:
+    vectors = _mapped(ready, head, path)
     for start in range(0, len(vectors), PIECE_ROWS):
-        yield vectors[start : start + PIECE_ROWS].view(np.ndarray)
+        yield vectors[start : start + PIECE_ROWS]
 
 
 def _remote_pieces(ready: VectorRange, head: ready_files.NpyHead) -> Iterator[Vectors]:

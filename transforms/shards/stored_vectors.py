@@ -22,7 +22,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import BinaryIO, Final, Literal, Protocol, get_args
+from typing import Any, BinaryIO, Final, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,9 +216,12 @@ class VectorFile:
     `name` is for messages. Every defect that is seen raises PixdexError; rows are seen to be whole by `verify` only.
     """
 
-    def __init__(self, read: Ranges, name: str, length: int, checksum: str) -> None:
-        """Reads the tail and the footer; length and checksum are what the reference to the file says."""
-        self.name, self._read = name, read
+    def __init__(self, read: Ranges, name: str, length: int, checksum: str, mapped: mmap.mmap | None = None) -> None:
+        """Reads the tail and the footer; length and checksum are what the reference to the file says.
+
+        `mapped` is the file, where it lies on this machine: its rows are then taken from there.
+        """
+        self.name, self._read, self._mapped = name, read, mapped
         if length < len(_HEAD) + _FOOTER.size + _TAIL.size:
             raise self._damaged(f"it has only {length} bytes")
         (last,) = self._exactly([(max(0, length - _FIRST_READ), length)])
@@ -247,21 +250,37 @@ class VectorFile:
     def read(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Returns the vectors of ids, float32 `(n, d)`, and whether the file has each, bool `(n,)`; the others are 0.
 
-        One range for each row, and of `sq8` one for each group that has one of them.
+        Of a file that is not mapped a range is read for each row, and of `sq8` for each group that has one of them.
         """
         extent = self.extent
         rows, groups = extent.places(ids)
         held = rows >= 0
+        vectors = np.zeros((len(ids), extent.dim), np.float32)
+        if self._mapped is not None:
+            stored, scales = self._views
+            vectors[held] = unpack(stored[rows[held]], None if scales is None else scales[groups[held]])
+            return vectors, held
         wanted, kinds = np.unique(rows[held]), np.unique(groups[held]) if extent.kind == "sq8" else np.empty(0, int)
         starts = [(len(_HEAD) + row * extent.row_bytes, extent.row_bytes) for row in wanted.tolist()]
         starts += [(extent.scales_offset + group * extent.scale_bytes, extent.scale_bytes) for group in kinds.tolist()]
         read = self._exactly([(start, start + size) for start, size in starts])
         stored = np.frombuffer(b"".join(read[: len(wanted)]), _DTYPES[extent.kind]).reshape(-1, extent.dim)
         scales = np.frombuffer(b"".join(read[len(wanted) :]), "<f4").reshape(-1, 2, extent.dim)
-        vectors = np.zeros((len(ids), extent.dim), np.float32)
         at = np.searchsorted(wanted, rows[held])
         vectors[held] = unpack(stored[at], scales[np.searchsorted(kinds, groups[held])] if len(scales) else None)
         return vectors, held
+
+    @cached_property
+    def _views(self) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """The rows and the scales of a mapped file."""
+        assert self._mapped is not None
+        extent = self.extent
+        rows, groups = int(extent.first_rows[-1]), int(extent.first_groups[-1])
+        stored = np.frombuffer(self._mapped, _DTYPES[extent.kind], rows * extent.dim, len(_HEAD))
+        if extent.kind != "sq8":
+            return stored.reshape(rows, extent.dim), None
+        scales = np.frombuffer(self._mapped, "<f4", groups * 2 * extent.dim, extent.scales_offset)
+        return stored.reshape(rows, extent.dim), scales.reshape(groups, 2, extent.dim)
 
     def verify(self) -> None:
         """Reads all of it, and holds every group against its checksum.
@@ -311,16 +330,12 @@ def opened_vectors(store: Store, file: FileReference) -> VectorFile:
     if size != file.bytes:
         raise damaged(store, file.path, f"it should have {file.bytes} bytes")
     name, checksum = store.full(file.path), file.checksum.removeprefix("xxh3:")
-    return VectorFile(_ranges_of(store, file.path), name, file.bytes, checksum)
-
-
-def _ranges_of(store: Store, path: str) -> Ranges:
     if store.local is None:
-        return partial(store.read_ranges, path)
-    with store.local_path(path).open("rb") as stream:
+        return VectorFile(partial(store.read_ranges, file.path), name, file.bytes, checksum)
+    with store.local_path(file.path).open("rb") as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    mapped.madvise(mmap.MADV_RANDOM)
-    return lambda ranges: [mapped[start:stop] for start, stop in ranges]
+    mapped.madvise(mmap.MADV_RANDOM)  # a row is smaller than what is read ahead
+    return VectorFile(lambda ranges: [mapped[start:stop] for start, stop in ranges], name, file.bytes, checksum, mapped)
 
 
 def unpack(stored: NDArray[np.generic], scales: NDArray[np.float32] | None) -> NDArray[np.float32]:

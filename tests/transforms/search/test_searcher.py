@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import fsspec
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from transforms.errors import PixdexError, UsageError
 from transforms.records import MODALITIES
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher, _rows_of
+from transforms.storage import layout
 from transforms.storage.store import Store
 
 EAST = np.array([unit(0)], np.float32)
@@ -68,6 +70,15 @@ def test_a_hit_says_what_the_row_is(tmp_path: Path) -> None:
     hit = Searcher.open(make_root(tmp_path, [], [row])).search(EAST, 1)[0][0]
     columns = {"name": "circle", "group": "동그라미"}
     assert hit == Hit(1, 1.0, 1 << 16, "a", "file:///p/a b#1.png", "image", 0, "a red circle", columns, exact=True)
+
+
+def test_a_root_of_before_vectors_were_stored_is_searched_as_it_is(tmp_path: Path) -> None:
+    store = make_root(tmp_path, [Row("a", unit(0)), Row("b", unit(90))])
+    manifest = tmp_path / layout.generation(1)
+    record = msgspec.json.decode(manifest.read_bytes())
+    assert record["request"]["index"].pop("refine") == "none" and record["format_version"] == 2
+    manifest.write_bytes(msgspec.json.encode(record))
+    assert keys(Searcher.open(store).search(EAST, 2)[0]) == ["a", "b"]
 
 
 def test_a_query_whose_products_would_overflow_is_refused(tmp_path: Path) -> None:
