@@ -36,21 +36,24 @@ With --json, the last line on stdout is one JSON object: {"generation", "results
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.terminal import command_line, console, process, text_table
+from pipelines.terminal import command_line, console, process, queries, text_table
 from pipelines.terminal.flags import Flag, Group, positive, switch, whole
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST_URIS, root_of
+from pipelines.terminal.queries import QUERIES, RULES, Query
 from pipelines.terminal.text_table import Column
-from transforms.errors import UsageError
+from transforms.queries import compose
+from transforms.queries.answer import Wanted, vectors_of_keys
+from transforms.queries.answer import answers as answers_of
 from transforms.queries.encode import QueryEncoder
 from transforms.queries.root import modality_of
-from transforms.rejects import normalised_message
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.storage import uris
@@ -65,34 +68,9 @@ SHOWN: Final = ("name", "group")
 """Columns of the source that are shown where there are any."""
 
 
-@dataclass(frozen=True)
-class Query:
-    """One query: a text, or what a picture or a vector is called."""
-
-    name: str
-    is_picture: bool = False
-    is_vector: bool = False
-
-
 OPTIONS: Final = (
     ROOT,
-    Group(
-        "QueryOptions",
-        "What is looked for",
-        (
-            Flag(
-                "query",
-                "TEXT",
-                "words that describe it; when one has a space in it, each is a text of its own",
-                nargs="*",
-            ),
-            Flag(
-                "--image", "FILE", "a picture that it looks like: a path or URL; repeat it for several", action="append"
-            ),
-            Flag("--vector", "FILE.npy", "its vector, in the space of the index's encoder, or one a row"),
-            Flag("--queries", "FILE", "texts, one a line, in UTF-8"),
-        ),
-    ),
+    QUERIES,
     ENCODER_OF_ROOT,
     DEVICE,
     Group(
@@ -121,6 +99,7 @@ OPTIONS: Final = (
             ),
         ),
     ),
+    RULES,
     Group(
         "LoadingOptions",
         "How the index is held",
@@ -157,16 +136,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def search(argv: Sequence[str]) -> int:
     """Parses, searches and shows."""
     options = command_line.parse("search", __doc__, argv, OPTIONS)
-    _check_flags(options)
+    queries.check(options)
+    rules = queries.rules_of(options)
     searcher = Searcher.open(
         root_of(options), fast_scan=options.fast_scan, check=options.check, trust_uris=options.trust_uris
     )
-    given = None if options.vector is None else read_vectors(options.vector)
-    queries = _queries(options, 0 if given is None else len(given))
-    modality = modality_of(searcher, options.modality, is_vector=given is not None)
-    vectors = _encoded(searcher, options, queries) if given is None else given
-    found = searcher.search(vectors, options.k, options.nprobe, modality, options.shortlist)
-    answers = list(zip(queries, found, strict=True))
+    encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
+    asked, vectors = _asked(searcher, encoder, options)
+    modality = modality_of(searcher, options.modality, is_vector=options.vector is not None)
+    minus = tuple(getattr(options, "not") or ())
+    wanted = Wanted(options.k, options.nprobe, modality, options.shortlist, rules, minus, options.expand, options.alpha)
+    found = answers_of(searcher, encoder, vectors, wanted)
+    answers = list(zip(asked, found, strict=True))
     columns = _columns(options.columns)
     if options.html:
         _write_page(searcher, options, answers)
@@ -185,32 +166,30 @@ def search(argv: Sequence[str]) -> int:
     return console.DONE
 
 
+def _asked(searcher: Searcher, encoder: QueryEncoder, options: Namespace) -> tuple[list[Query], NDArray[np.float32]]:
+    """Returns the queries of a command line and their vectors, `(q, d)`."""
+    if options.vector is not None:
+        vectors = queries.read_vectors(options.vector)
+        return queries.queries_of(options, len(vectors)), vectors
+    asked = queries.queries_of(options, 0)
+    names = {kind: [query.name for query in asked if query.kind == kind] for kind in ("text", "picture", "item")}
+    parts = [
+        make(names[kind])
+        for kind, make in (
+            ("text", encoder.texts), ("picture", encoder.pictures), ("item", partial(vectors_of_keys, searcher)),
+        )
+        if names[kind]
+    ]  # fmt: skip
+    vectors = np.concatenate(parts)
+    if options.weight:
+        return [queries.together(asked)], compose.combined(vectors, options.weight)
+    return asked, vectors
+
+
 def _as_json(searcher: Searcher, answers: Sequence[tuple[Query, list[Hit]]], *, is_list: bool) -> dict[str, object]:
     results = [{"query": query.name, "results": [asdict(hit) for hit in hits]} for query, hits in answers]
     answer = {"queries": results} if is_list else {"results": results[0]["results"]}
     return {"generation": searcher.generation.generation, **answer}
-
-
-def read_vectors(file: str) -> NDArray[np.float32]:
-    """Returns the vectors that a `.npy` file holds, float32 `(q, d)`: one, or one a row.
-
-    Raises:
-        UsageError: it cannot be read, or holds something else.
-    """
-    path = _path("--vector", file)
-    try:
-        if path.exists() and not path.is_file():  # a pipe would block for ever
-            raise OSError("not a regular file")
-        array = np.load(path, allow_pickle=False)
-    except Exception as error:  # hostile files raise anything: MemoryError, TokenError, BadZipFile
-        raise UsageError(f"--vector {file} is not a readable .npy file: {normalised_message(error)}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise UsageError(f"--vector {file} holds no array of numbers: write one with numpy.save")
-    if array.ndim not in (1, 2) or 0 in array.shape:
-        raise UsageError(f"--vector {file} holds an array of shape {array.shape}: give one vector, or one a row")
-    with np.errstate(over="ignore"):
-        vectors: NDArray[np.float32] = np.atleast_2d(array).astype(np.float32)
-    return vectors
 
 
 def table(hits: Sequence[Hit], width: int | None = None, *, columns: Sequence[str] = SHOWN) -> str:
@@ -270,86 +249,24 @@ def write_page(
         console.say(f"{len(unread)} pictures are not read, since {unread[0]}: if you trust the root, say {FLAG}")
 
 
-def _check_flags(options: Namespace) -> None:
-    """Refuses what is no query, before anything is opened.
-
-    Raises:
-        UsageError: there is no query, one that is empty, or vectors beside others.
-    """
-    for flag, values in (
-        ("--image", options.image or ()),
-        *(("--vector", [options.vector]), ("--queries", [options.queries]), ("--html", [options.html])),
-    ):
-        if "" in values:  # an unset variable of the shell
-            raise UsageError(f"{flag} is empty: name a file")
-    encoded = bool(options.query or options.image or options.queries)
-    if encoded == (options.vector is not None):
-        raise UsageError(
-            "give queries: texts, --image FILE, --queries FILE, or --vector FILE.npy alone; see pixdex search --help"
-        )
-    _texts(options.query)
-
-
-def _queries(options: Namespace, count: int) -> list[Query]:
-    """Returns what is looked for, in the order in which it is answered: texts, then pictures, or `count` vectors."""
-    if options.vector is not None:
-        names = [f"{options.vector}, row {row}" for row in range(count)] if count > 1 else [options.vector]
-        return [Query(name, is_vector=True) for name in names]
-    texts = [*_texts(options.query), *(_lines(options.queries) if options.queries is not None else ())]
-    return [*map(Query, texts), *(Query(location, is_picture=True) for location in options.image or ())]
-
-
-def _texts(words: Sequence[str]) -> list[str]:
-    """The texts of the command line: words without a space between them are one text, as they were typed."""
-    if not words:
-        return []
-    texts = list(words) if any(len(word.split()) > 1 for word in words) else [" ".join(words)]
-    if not all(text.strip() for text in texts):
-        raise UsageError("the query is empty: say what to look for")
-    return texts
-
-
-def _lines(file: str) -> list[str]:
-    path = _path("--queries", file)
-    try:
-        if path.exists() and not path.is_file():  # a pipe would block for ever
-            raise OSError("not a regular file")
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--queries {file} is not a readable text in UTF-8: {normalised_message(error)}") from error
-    if not any(line.strip() for line in lines):
-        raise UsageError(f"--queries {file} holds no text: write one a line")
-    return [line for line in lines if line.strip()]
-
-
 def _columns(names: str | None) -> tuple[str, ...]:
     return SHOWN if names is None else tuple(name.strip() for name in names.split(",") if name.strip())
-
-
-def _encoded(searcher: Searcher, options: Namespace, queries: Sequence[Query]) -> NDArray[np.float32]:
-    encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
-    texts = [query.name for query in queries if not query.is_picture]
-    pictures = [query.name for query in queries if query.is_picture]
-    vectors = [encoder.texts(texts)] if texts else []
-    return np.concatenate([*vectors, *([encoder.pictures(pictures)] if pictures else [])])
 
 
 def _write_page(searcher: Searcher, options: Namespace, answers: Sequence[tuple[Query, list[Hit]]]) -> None:
     from pipelines.terminal.result_page import Answer  # noqa: PLC0415 - reads pictures, and only pages show any
 
     shown = [
-        Answer(query.name, hits, uris.absolute(query.name) if query.is_picture else None, query.is_vector)
+        Answer(
+            query.name,
+            hits,
+            uris.absolute(query.name) if query.kind == "picture" else None,
+            query.kind in ("vector", "item", "several"),
+        )
         for query, hits in answers
     ]
     columns = () if options.columns is None else _columns(options.columns)
-    write_page(_path("--html", options.html), searcher, shown, trust_uris=options.trust_uris, columns=columns)
-
-
-def _path(flag: str, file: str) -> Path:
-    try:
-        return Path(file).expanduser()
-    except RuntimeError as error:
-        raise UsageError(f"{flag} {file}: there is no such user: write ./~… for a file's name") from error
+    write_page(queries.path_of("--html", options.html), searcher, shown, trust_uris=options.trust_uris, columns=columns)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Flags that several commands have, each with one help, type and set of values; needs no Beam, which takes seconds."""
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -65,6 +66,17 @@ def seconds(text: str) -> float:
         value = 0.0
     if not 0 < value <= 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, up to 86400")
+    return value
+
+
+def number(text: str) -> float:
+    """Reads a finite number, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     return value
 
 

@@ -2,19 +2,22 @@
 
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from transforms.errors import UsageError
 from transforms.generations import published
+from transforms.queries.answer import ALPHA, Wanted, answers, vectors_of_keys
+from transforms.queries.compose import combined
 from transforms.queries.encode import QueryEncoder
 from transforms.records import MODALITIES, Modality
 from transforms.search.hits import Hit
+from transforms.search.rules import Rules
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
 
@@ -22,6 +25,29 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AnyModality = Modality | Literal["any"]
+Location = str | PathLike[str]
+
+
+class How(TypedDict, total=False):
+    """What else may be wanted of results.
+
+    Attributes:
+        minus: texts of which the query is to be less: their vectors are taken from its.
+        expand: results of a first search that are added to the query, each times its cosine to the `alpha`; 0: none.
+        alpha: 3, unless it is given.
+        group_by: a column, of pixdex (`uri`) or of the source: of rows with the same in it `per_group` are shown.
+        per_group: 1, unless it is given.
+        dedup: a score: what is as near as that to a result before it is not shown.
+        min_score: nothing that is less near is shown.
+    """
+
+    minus: str | Sequence[str]
+    expand: int
+    alpha: float
+    group_by: str
+    per_group: int
+    dedup: float
+    min_score: float
 
 
 class Root:
@@ -74,62 +100,77 @@ class Root:
 
     def search(
         self,
-        text: str | None = None,
+        text: "str | Sequence[str] | None" = None,
         *,
-        image: "str | PathLike[str] | None" = None,
+        image: "Location | Sequence[Location] | None" = None,
         vector: ArrayLike | None = None,
+        like: "str | Sequence[str] | None" = None,
+        weights: "Sequence[float] | None" = None,
         k: int = 10,
         nprobe: int | None = None,
         modality: AnyModality | None = None,
         shortlist: int | None = None,
+        **how: Unpack[How],
     ) -> list[Hit]:
-        """Returns the `k` items nearest to a text, a picture or a vector, each once, nearest first, ties by id.
+        """Returns the `k` items nearest to a query, each once, nearest first, ties by id.
+
+        Of several texts, pictures and items one query is made: their vectors, each 1 long, times their weights.
 
         Args:
             text: words that describe what is looked for.
             image: a picture that it looks like, a path or URL.
-            vector: `(d,)`, in the space of the root's encoder.
+            vector: `(d,)`, in the space of the root's encoder; alone.
+            like: the key of an item that it is like.
+            weights: one for each text, then each picture, then each item; below 0 it is less of that. None: all 1.
             k: results wanted; fewer come where there are no more, or none in the lists of `nprobe`.
             nprobe: lists probed; more find more and take longer. None: as trained, and more where they hold too few.
-            modality: what may be found. None: of a text or a picture pictures, where there are any, else texts; of a
-                vector anything.
+            modality: what may be found. None: of texts, pictures and items pictures, where there are any, else texts;
+                of a vector anything.
             shortlist: rows ranked by their stored vectors, where there are any; more cost a read each, and 0 ranks by
                 codes alone. None: 100.
+            how: what else is wanted of the results (`How`).
 
         Raises:
-            UsageError: there is not one query, or it cannot be answered.
+            UsageError: there is no query, or it cannot be answered.
             PixdexError: the root is damaged, or the encoder failed.
         """
-        if sum(given is not None for given in (text, image, vector)) != 1:
-            raise UsageError("give one query: a text, image= or vector=")
+        texts, images, keys = _listed(text), _listed(image), _listed(like)
+        if (vector is not None) == bool(texts or images or keys):
+            raise UsageError("give one query: a text, image=, like= or vector=")
         searcher, encoder = self._current()
         allowed = modality_of(searcher, modality, is_vector=vector is not None)
         if vector is not None:
             asked = _vectors(vector)[None]
-        elif image is not None:
-            asked = encoder.pictures([fspath(image)])
+            if weights is not None:
+                raise UsageError("weights are of texts, pictures and items: scale the vector yourself")
         else:
-            asked = encoder.texts(_texts([text]))
-        return searcher.search(
-            asked, _whole("k", k), _whole("nprobe", nprobe), allowed, _whole("shortlist", shortlist)
-        )[0]
+            parts = [encoder.texts(_texts(texts))] if texts else []
+            parts += [encoder.pictures([fspath(one) for one in images])] if images else []
+            parts += [vectors_of_keys(searcher, _texts(keys))] if keys else []
+            asked = np.concatenate(parts)
+            if len(asked) > 1 or weights is not None:
+                asked = combined(asked, [1.0] * len(asked) if weights is None else list(weights))
+        return answers(searcher, encoder, asked, _wanted(k, nprobe, allowed, shortlist, how))[0]
 
     def search_many(
         self,
         queries: "Sequence[str] | ArrayLike" = (),
         *,
-        images: "Sequence[str | PathLike[str]]" = (),
+        images: "Sequence[Location]" = (),
+        like: Sequence[str] = (),
         k: int = 10,
         nprobe: int | None = None,
         modality: AnyModality | None = None,
         shortlist: int | None = None,
+        **how: Unpack[How],
     ) -> "pa.Table":
         """Answers many queries together, which takes less time than one by one.
 
         Args:
             queries: texts, or numbers `(q, d)`: a vector a row.
             images: paths or URLs of pictures, instead of these.
-            k, nprobe, modality, shortlist: as of `search`.
+            like: keys of items, instead of these.
+            k, nprobe, modality, shortlist, how: as of `search`.
 
         Returns:
             A table with `query int64` (the place of the query), `rank int32`, `score float`, `id int64`, `key`, `uri`,
@@ -137,14 +178,14 @@ class Root:
             DataFrame of it.
 
         Raises:
-            UsageError, PixdexError: as `search`; both `queries` and `images` are given.
+            UsageError, PixdexError: as `search`; queries of several kinds are given.
         """
         searcher, encoder = self._current()
-        if isinstance(queries, str | bytes) or isinstance(images, str | bytes | PathLike):
+        if any(isinstance(given, str | bytes | PathLike) for given in (queries, images, like)):
             raise UsageError("search_many takes a list of queries: search answers one")
         given = list(queries)  # type: ignore[arg-type]  # of whatever an array can be made of
-        if given and len(images):
-            raise UsageError("give queries or images, not both")
+        if sum(map(bool, (len(given), len(images), len(like)))) > 1:
+            raise UsageError("give queries, images or like, and not several of them")
         is_vector = bool(given) and not any(isinstance(one, str) for one in given)
         allowed = modality_of(searcher, modality, is_vector=is_vector)
         if is_vector:
@@ -153,11 +194,11 @@ class Root:
             asked = encoder.texts(_texts(given))
         elif len(images):
             asked = encoder.pictures([fspath(image) for image in images])
+        elif len(like):
+            asked = vectors_of_keys(searcher, _texts(like))
         else:
             return _table([])
-        return _table(
-            searcher.search(asked, _whole("k", k), _whole("nprobe", nprobe), allowed, _whole("shortlist", shortlist))
-        )
+        return _table(answers(searcher, encoder, asked, _wanted(k, nprobe, allowed, shortlist, how)))
 
     def refresh(self) -> bool:
         """Goes over to a generation that was published since; tells whether there was one. Searches that run go on."""
@@ -231,6 +272,29 @@ def modality_of(searcher: Searcher, asked: AnyModality | None, *, is_vector: boo
             f"{totals.keywords} keywords"
         )
     return asked
+
+
+def _wanted(k: object, nprobe: object, modality: Modality | None, shortlist: object, how: Mapping[str, Any]) -> Wanted:
+    rules = {name: how[name] for name in ("group_by", "per_group", "dedup", "min_score") if name in how}
+    known = {*How.__annotations__}
+    if strange := sorted(how.keys() - known):
+        raise UsageError(f"{strange[0]} is not known: take one of {', '.join(sorted(known))}")
+    return Wanted(
+        _whole("k", k),
+        _whole("nprobe", nprobe),
+        modality,
+        _whole("shortlist", shortlist),
+        Rules(**rules),
+        tuple(_texts(_listed(how.get("minus")))),
+        _whole("expand", how.get("expand", 0)),
+        how.get("alpha", ALPHA),
+    )
+
+
+def _listed(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, str | PathLike) else list(given)
 
 
 def _vectors(given: ArrayLike) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """What a row is, beside its vector: key, URI, caption, columns; and the results of a search that are made of it."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.records import MODALITIES, ROW_BITS, ROWS_PER_SHARD, FileReference, VectorRange, split_ids
 from transforms.shards import files
 from transforms.storage import parquet_files
@@ -16,6 +16,9 @@ from transforms.storage.store import Store
 
 READERS: Final = 8
 """Shards whose metadata is read at once."""
+
+KEY_OF: Final = "key of"
+"""Marks the group of a row that is in none."""
 
 _OWN: Final = frozenset({"id", *files.CORE_COLUMNS})
 
@@ -81,6 +84,22 @@ class RowMetadata:
         """Returns the key of each of these rows."""
         self.load(ids)
         return [self._rows[row]["key"] for row in ids.tolist()]
+
+    def groups(self, column: str, ids: NDArray[np.int64]) -> Sequence[Hashable]:
+        """Returns what each of these rows has in a column, of pixdex's or of the source; where nothing, its key."""
+        self.load(ids)
+        rows = [self._rows[row] for row in ids.tolist()]
+        return [(KEY_OF, row["key"]) if row.get(column) in (None, "") else str(row[column]) for row in rows]
+
+    def check_column(self, column: str) -> None:
+        """Refuses a column that none of the rows has that were looked at.
+
+        Raises:
+            UsageError: it names those that there are.
+        """
+        if self._rows and not any(column in row for row in self._rows.values()):
+            names = {name for row in self._rows.values() for name in row} - {"id"}
+            raise UsageError(f"no result has a column {column}: group by one of {', '.join(sorted(names))}")
 
     def hit(self, rank: int, score: float, row: int, *, exact: bool = False) -> Hit:
         """Returns a result; the row must be loaded."""

@@ -16,6 +16,12 @@ from numpy.typing import NDArray
 NO_ROW: Final = -1
 """What an index returns as the id of a row that it did not find."""
 
+Take = Callable[[int], bool]
+"""Tells whether the row of an id belongs to a result, and keeps in mind that it does."""
+
+_KEYS_AT_ONCE: Final = 3
+"""Times `k`: rows whose keys are asked for at once."""
+
 _DEEPER = 4
 _WIDER = 2
 
@@ -62,6 +68,8 @@ def rank(
     are_alive: AreAlive | None = None,
     *,
     is_shortlist: bool = False,
+    furthest: float = math.inf,
+    begin: Callable[[], Take] | None = None,
 ) -> Ranked:
     """Returns the `k` nearest keys, each by its nearest row that is alive; fewer only when no more can be reached.
 
@@ -77,6 +85,9 @@ def rank(
         are_alive: which rows count, and are asked for their keys; None: all.
         is_shortlist: a look chooses its rows by other distances than those it returns, so that what it leaves out is
             not told by them: as soon as there are `k` keys, they are it.
+        furthest: nothing that is further away counts, and nothing is looked for there.
+        begin: begins a result, and returns what says of a key's nearest row, nearest first, whether it belongs to it;
+            None: all do.
 
     Cost: one look when `first.rows` covers duplicates, ties and the dead; each further one takes 4 times the rows when
     there may be better ones left, or probes twice the lists when those probed are used up.
@@ -87,7 +98,10 @@ def rank(
         is_row = ids != NO_ROW
         # What is left behind the cut is told by all that the index returned: the last of it may be dead.
         counted = is_row if are_alive is None else is_row & are_alive(ids)
-        ranked, cut = _group(distances[counted], ids[counted], keys_of, k)
+        take = None if begin is None else begin()
+        ranked, cut, is_over = _choose(distances[counted], ids[counted], keys_of, k, furthest, take)
+        if is_over:
+            return ranked
         used_up = not is_row.all() or len(ids) < reach.rows or reach.rows >= most.rows
         if used_up:
             if len(ranked.ids) == k or reach.nprobe >= most.nprobe:
@@ -99,17 +113,34 @@ def rank(
             reach = replace(reach, rows=min(_DEEPER * reach.rows, most.rows))
 
 
-def _group(
-    distances: NDArray[np.float32], ids: NDArray[np.int64], keys_of: KeysOf, k: int
-) -> tuple[Ranked, np.float32 | None]:
-    """Returns the nearest row of each of the first `k` keys, and the distance of the `k`-th (None: there is none)."""
+def _choose(
+    distances: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    keys_of: KeysOf,
+    k: int,
+    furthest: float,
+    take: Take | None,
+) -> tuple[Ranked, np.float32 | None, bool]:
+    """Returns the nearest row of each of the first `k` keys that are taken.
+
+    And the distance of the `k`-th (None: there is none), and whether one further away was met. Keys are asked for some
+    rows at a time: most often the first are enough.
+    """
     order = np.lexsort((ids, distances))
     distances, ids = distances[order], ids[order]
-    best: dict[Hashable, int] = {}
-    for place, key in enumerate(keys_of(ids)):
-        best.setdefault(key, place)
-        if len(best) == k:
-            break
-    chosen = np.fromiter(best.values(), np.int64, len(best))
-    ranked = Ranked(distances[chosen], ids[chosen])
-    return ranked, ranked.distances[-1] if len(best) == k else None
+    near = int(np.searchsorted(distances, furthest, side="right"))
+    is_over = near < len(ids)
+    seen: set[Hashable] = set()
+    chosen: list[int] = []
+    step = _KEYS_AT_ONCE * k
+    for start in range(0, near, step):
+        for place, key in enumerate(keys_of(ids[start : min(start + step, near)]), start):
+            if key in seen:
+                continue
+            seen.add(key)
+            if take is None or take(int(ids[place])):
+                chosen.append(place)
+            if len(chosen) == k:
+                ranked = Ranked(distances[chosen], ids[chosen])
+                return ranked, ranked.distances[-1], False
+    return Ranked(distances[chosen], ids[chosen]), None, is_over

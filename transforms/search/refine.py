@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +11,7 @@ from transforms.generations import tables
 from transforms.generations.manifest import Generation
 from transforms.records import FileReference, Metric, VectorRange, split_ids
 from transforms.search.ranking import NO_ROW
-from transforms.shards import ready_vectors
+from transforms.shards import files, ready_vectors
 from transforms.shards.stored_vectors import VectorFile, opened_vectors
 from transforms.storage.store import Store, damaged
 
@@ -23,19 +22,12 @@ SHORTLIST: Final = 100
 _Read = Callable[[NDArray[np.int64]], tuple[NDArray[Any], NDArray[np.bool_]]]
 """Returns the vectors of ids as they are stored, float16 or float32, and which of them are there."""
 
-
-@dataclass(frozen=True)
-class _File:
-    """Where the vectors of some shards are: in a file of the store, or in a `.npy` of elsewhere."""
-
-    first_shard: int
-    last_shard: int
-    stored: FileReference | None = None
-    ready: VectorRange | None = None
+_Place = FileReference | VectorRange
+"""A file of the store, or a range of ready embeddings."""
 
 
 class StoredVectors:
-    """The vectors of a generation, by the ids of their rows; some or all may not be there. Threads may share it.
+    """The vectors of a generation, by the ids of their rows. Threads may share it.
 
     Files are opened when a row of them is first asked for: of a folder they are mapped, of an object store ranges are
     read, 32 at a time.
@@ -52,55 +44,79 @@ class StoredVectors:
         """
         self._store, self._dim, self._check = store, generation.trained.dim, check
         self._normalize = generation.request.encoder.normalize
-        files = [
-            _File(block.first_shard, block.last_shard, stored=block.vectors)
-            for block in tables.blocks_of(store, generation)
-            if block.vectors is not None
-        ]
+        self._shards = shards
+        self._places: list[_Place] = []
+        self._owners = np.full(max(shards, default=-1) + 1, -1, np.int64)
+        for block in tables.blocks_of(store, generation):
+            if block.vectors is not None:
+                self._owners[block.first_shard : block.last_shard + 1] = len(self._places)
+                self._places.append(block.vectors)
         for number, row in shards.items():
             ready = tables.ready_of(store, generation, row)
             if ready is not None and ready.format == "npy":
-                files.append(_File(number, number, ready=ready))
-        # By their last shard: a block that lies in the midst of another's numbers does not occur.
-        self._files = sorted(files, key=lambda file: (file.last_shard, file.first_shard))
-        self._lasts = np.array([file.last_shard for file in self._files], np.int64)
-        self._read: dict[_File, _Read] = {}
+                self._owners[number] = len(self._places)
+                self._places.append(ready)
+        self._read: dict[_Place, _Read] = {}
         self._lock = threading.Lock()
 
-    def __bool__(self) -> bool:
-        """Tells whether any are there."""
-        return bool(self._files)
+    @property
+    def are_quick(self) -> bool:
+        """Tells whether rows can be read one by one, and need not be taken out of shards."""
+        return bool(self._places)
 
-    def vectors(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Returns the vectors of ids, float32 `(n, d)`, and which of them are there, bool `(n,)`.
+    def find(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Returns the vectors of ids, float32 `(n, d)`, and which of them can be read one by one, bool `(n,)`.
 
         Raises:
             PixdexError: a file is missing, damaged, or not the one that the generation names.
         """
         vectors = np.zeros((len(ids), self._dim), np.float32)
         held = np.zeros(len(ids), np.bool_)
-        shards, _ = split_ids(ids)
         raw = np.zeros(len(ids), np.bool_)
-        owners = np.searchsorted(self._lasts, shards)
-        for owner in np.unique(owners[owners < len(self._files)]).tolist():
-            file = self._files[owner]
-            of_file = np.flatnonzero((owners == owner) & (shards >= file.first_shard))
-            if len(of_file):
-                vectors[of_file], held[of_file] = self._reader(file)(ids[of_file])
-                raw[of_file] = file.ready is not None
+        shards, _ = split_ids(ids)
+        known = shards < len(self._owners)
+        owners = np.where(known, self._owners[np.where(known, shards, 0)] if len(self._owners) else -1, -1)
+        for owner in np.unique(owners[owners >= 0]).tolist():
+            place, mine = self._places[owner], np.flatnonzero(owners == owner)
+            vectors[mine], held[mine] = self._reader(place)(ids[mine])
+            raw[mine] = isinstance(place, VectorRange)
+        return self._as_indexed(vectors, raw), held
+
+    def all(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the vectors of ids, float32 `(n, d)`, wherever they are.
+
+        Cost: of rows that cannot be read one by one, 4,096 rows of their shards each.
+
+        Raises:
+            PixdexError: a file is missing, damaged, or not the one that the generation names.
+        """
+        vectors, held = self.find(ids)
+        shards, rows = split_ids(ids)
+        raw = np.zeros(len(ids), np.bool_)
+        for number in np.unique(shards[~held]).tolist():
+            mine, shard = np.flatnonzero(~held & (shards == number)), self._shards[number]
+            ready = tables.range_of(shard)
+            if ready is None:
+                vectors[mine] = files.read_rows(self._store, tables.file_of(shard), rows[mine])
+            else:
+                vectors[mine] = ready_vectors.opened_rows(ready, self._dim)(rows[mine])
+                raw[mine] = True
+        return self._as_indexed(vectors, raw)
+
+    def _as_indexed(self, vectors: NDArray[np.float32], raw: NDArray[np.bool_]) -> NDArray[np.float32]:
         if self._normalize and raw.any():
             vectors[raw] = ready_vectors.as_indexed(vectors[raw], normalize=True)
-        return vectors, held
+        return vectors
 
-    def _reader(self, file: _File) -> _Read:
+    def _reader(self, place: _Place) -> _Read:
         with self._lock:
-            if file not in self._read:
-                if file.stored is not None:
-                    self._read[file] = _opened(self._store, file.stored, self._dim, check=self._check).read
+            if place not in self._read:
+                if isinstance(place, FileReference):
+                    self._read[place] = _opened(self._store, place, self._dim, check=self._check).read
                 else:
-                    assert file.ready is not None
-                    self._read[file] = _ready_rows(file.ready)
-            return self._read[file]
+                    rows_of = ready_vectors.opened_rows(place, self._dim)
+                    self._read[place] = lambda ids: (rows_of(split_ids(ids)[1]), np.ones(len(ids), np.bool_))
+            return self._read[place]
 
 
 def rescored(
@@ -128,7 +144,7 @@ def rescored(
     distances = distances.copy()
     exact = np.zeros(ids.shape, np.bool_)
     rows, places = np.unique(ids[wanted], return_inverse=True)
-    vectors, held = stored.vectors(rows)
+    vectors, held = stored.find(rows)
     place_of = np.full(ids.shape, -1, np.int64)
     place_of[wanted] = places
     for number, query in enumerate(queries):
@@ -158,8 +174,3 @@ def _opened(store: Store, reference: FileReference, dim: int, *, check: bool) ->
     if check:
         file.verify()
     return file
-
-
-def _ready_rows(ready: VectorRange) -> _Read:
-    rows_of = ready_vectors.opened_rows(ready)
-    return lambda ids: (rows_of(split_ids(ids)[1]), np.ones(len(ids), np.bool_))

@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from transforms.search import ranking, refine
 from transforms.search.hits import READERS, Hit, RowMetadata
 from transforms.search.known_ids import KnownIds
 from transforms.search.open_index import open_index
-from transforms.search.ranking import NO_ROW, Ranked, Reach
+from transforms.search.ranking import NO_ROW, Ranked, Reach, Take
 from transforms.search.refine import SHORTLIST, StoredVectors
+from transforms.search.rules import KEY, Chosen, Rules
 from transforms.shards.lengths import TOO_LONG, too_long
 from transforms.storage import outside
 from transforms.storage.store import Store
@@ -79,7 +81,7 @@ class Searcher:
         for row in self._shards.values():
             tables.ready_of(store, generation, row)
         self._is_exact = is_exact(generation.trained.key)
-        self._stored = None if self._is_exact else StoredVectors(store, generation, self._shards, check=check)
+        self.stored = StoredVectors(store, generation, self._shards, check=check)
         self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
         self._wanted: dict[Modality, WantedLists] = {}
         self._lock = threading.Lock()
@@ -104,6 +106,11 @@ class Searcher:
         generation = open_generation(store, number)
         return cls(store, generation, fast_scan=fast_scan, check=check, trust_uris=trust_uris)
 
+    def alive(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns those of some rows that are alive."""
+        living: NDArray[np.int64] = ids[self._dead.are_alive(ids)]
+        return living
+
     def count(self, modality: Modality) -> int:
         """Returns how many vectors of a modality the generation holds, without dead ones."""
         totals = self.generation.totals
@@ -116,6 +123,7 @@ class Searcher:
         nprobe: int | None = None,
         modality: Modality | None = None,
         shortlist: int | None = None,
+        rules: Rules | None = None,
     ) -> list[list[Hit]]:
         """Finds the nearest items of every query, each item once, ties by id.
 
@@ -130,6 +138,7 @@ class Searcher:
             shortlist: so many of the rows that the codes say are nearest, and `k` at least, are ranked by their stored
                 vectors; 0: none are. None: 100. Each costs a read of a vector. Rows whose vectors are not stored keep
                 the score of their code, and an index whose codes are exact needs no shortlist.
+            rules: which of the nearest are results; None: all.
 
         Raises:
             UsageError: vectors of another dimension or without a direction, `k` or `nprobe` below 1, or `shortlist`
@@ -144,11 +153,13 @@ class Searcher:
         if not len(queries) or not rows:
             return [[] for _ in queries]
         # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
-        grouped = totals.vectors > totals.embedded and modality not in ("image", "text")
+        rules = rules or Rules()
+        keyed = totals.vectors > totals.embedded and modality not in ("image", "text")
+        grouped = keyed or rules.group_by != KEY or rules.dedup is not None
         selected = modality if rows < totals.vectors else None
         # The bitmap of one kind leaves the dead out: they cost nothing there.
         scanned = rows if selected else totals.vectors + totals.tombstones
-        refined = (SHORTLIST if shortlist is None else shortlist) if self._stored else 0
+        refined = (SHORTLIST if shortlist is None else shortlist) if self.stored.are_quick and not self._is_exact else 0
         wanted = ranking.over_fetched(max((_GROUPED_ROWS if grouped else 1) * k + 1, refined), 1 - rows / scanned)
         among = None if selected is None else self._lists_of(selected)
         lists = trained.nlist if among is None else math.ceil(among.total)
@@ -157,12 +168,17 @@ class Searcher:
         first = Reach(min(wanted, scanned), min(nprobe or trained.nprobe, lists))
         most = Reach(scanned, first.nprobe if nprobe else lists)
         metadata = RowMetadata(self.store, self._shards, self._pool, check=self._check)
-        keys_of = metadata.keys if grouped else _themselves
+        keys_of = metadata.keys if keyed else _themselves
         exact: set[int] = set()
         look_at = self._look_and_refine if refined else self._look
         distances, ids = look_at(queries, first, selected, exact)
-        if grouped:
-            metadata.load(ids[(ids != NO_ROW) & self._dead.are_alive(ids)])
+        if keyed:
+            soon = ids[:, : _GROUPED_ROWS * k]
+            metadata.load(soon[(soon != NO_ROW) & self._dead.are_alive(soon)])
+        metric = trained.metric
+
+        def begin() -> Take:
+            return Chosen(rules, metric, partial(metadata.groups, rules.group_by), self.stored.all).take
 
         def rank(place: int) -> Ranked:
             def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -171,10 +187,22 @@ class Searcher:
                 wider, wider_ids = look_at(queries[place : place + 1], reach, selected, exact)
                 return wider[0], wider_ids[0]
 
-            return ranking.rank(look, keys_of, k, first, most, self._dead.are_alive, is_shortlist=refined > 0)
+            return ranking.rank(
+                look,
+                keys_of,
+                k,
+                first,
+                most,
+                self._dead.are_alive,
+                is_shortlist=refined > 0,
+                furthest=rules.furthest(metric),
+                begin=begin if rules.are_any else None,
+            )
 
         ranked = [rank(place) for place in range(len(queries))]
         metadata.load(np.concatenate([one.ids for one in ranked]))
+        if rules.group_by != KEY:
+            metadata.check_column(rules.group_by)
         return [
             [
                 metadata.hit(number, self._score(float(distance)), int(row), exact=self._is_exact or int(row) in exact)
@@ -215,11 +243,10 @@ class Searcher:
         self, queries: NDArray[np.float32], reach: Reach, modality: Modality | None, exact: set[int]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Looks, and ranks what lives of it by stored vectors; adds the rows that have one to `exact`."""
-        assert self._stored is not None
         distances, ids = self._look(queries, reach, modality, exact)
         alive = (ids != NO_ROW) & self._dead.are_alive(ids)
         metric = self.generation.trained.metric
-        distances, ids, are_exact = refine.rescored(self._stored, metric, queries, ids, distances, alive)
+        distances, ids, are_exact = refine.rescored(self.stored, metric, queries, ids, distances, alive)
         exact.update(ids[are_exact].tolist())
         return distances, ids
 

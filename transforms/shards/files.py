@@ -113,6 +113,20 @@ def read_vectors(store: Store, shard: FileReference) -> NDArray[np.float32]:
     return values.reshape(len(column), -1)
 
 
+def read_rows(store: Store, shard: FileReference, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Reads the vectors of some rows of a shard, float32 `(n, d)`, in the order asked for.
+
+    Cost: each row group that holds one of the rows is read and decoded, about 10 ms for 512 components.
+    """
+    with parquet_files.opened(store, shard) as file:
+        groups = np.unique(rows // ROWS_PER_GROUP)
+        column = file.read_row_groups(groups.tolist(), columns=[EMBEDDING])[EMBEDDING].combine_chunks()
+    values: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    place = np.searchsorted(groups, rows // ROWS_PER_GROUP) * ROWS_PER_GROUP + rows % ROWS_PER_GROUP
+    some: NDArray[np.float32] = values[place]
+    return some
+
+
 def read_metadata(store: Store, shard: FileReference, rows: NDArray[np.int64]) -> pa.Table:
     """Reads all but the vectors of some rows of a shard, in the order asked for.
 

@@ -6,6 +6,7 @@ magnitude of a row, taken as an integer, is below that of infinity, and above ze
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -55,15 +56,17 @@ def pieces(ready: VectorRange, dim: int) -> Iterator[Vectors]:
         yield from _parquet_pieces(ready, dim)
 
 
-def opened_rows(ready: VectorRange) -> Callable[[NDArray[np.int64]], Vectors]:
-    """Opens a range of a `.npy` file: what is returned takes row numbers and returns these rows, `(n, d)` as stored.
+def opened_rows(ready: VectorRange, dim: int) -> Callable[[NDArray[np.int64]], Vectors]:
+    """Opens a range: what is returned takes row numbers and returns these rows, `(n, d)` as stored.
 
-    Cost of a call: of a local file, which is mapped, the pages of the rows; of an object store a request a row, 32 at a
-    time.
+    Cost of a call: of a local `.npy` file, which is mapped, the pages of the rows; of an object store a request a row,
+    32 at a time; of a parquet file, the range from its start to the last of the rows.
 
     Raises:
         PixdexError: the file is not there, or is not the one that was planned with.
     """
+    if ready.format == "parquet":
+        return lambda wanted: _rows_of_pieces(ready, dim, wanted)
     head = ready_files.npy_head(ready.uri, _check_version(ready))
     path = ready_files.local_path(ready.uri)
     if path is not None:
@@ -78,6 +81,16 @@ def opened_rows(ready: VectorRange) -> Callable[[NDArray[np.int64]], Vectors]:
         return np.frombuffer(data, head.dtype).reshape(-1, head.dim)
 
     return read
+
+
+def _rows_of_pieces(ready: VectorRange, dim: int, wanted: NDArray[np.int64]) -> Vectors:
+    some = replace(ready, stop=ready.start + int(wanted.max(initial=-1)) + 1)
+    found, first = np.zeros((len(wanted), dim), np.float32), 0
+    for piece in pieces(some, dim):
+        here = np.flatnonzero((wanted >= first) & (wanted < first + len(piece)))
+        found[here] = piece[wanted[here] - first]
+        first += len(piece)
+    return found
 
 
 def soundness(vectors: Vectors, *, normalize: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pixdex
 from pipelines import build, gc, verify
+from pipelines import search as command_of
 from tests import s3
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import QUERIES, Collection, collection, deltas, generation_of
@@ -162,8 +164,6 @@ def test_a_file_of_vectors_that_is_damaged_is_named(
         (finding,) = json.loads(capsys.readouterr().out.splitlines()[-1])["findings"]
         assert name in str(finding) and "rows 0 to" in str(finding)
         return
-    from pipelines import search as command_of  # noqa: PLC0415 - the name is taken
-
     np.save(roots / "query.npy", QUERIES[0])
     assert command_of.main([*root, "--vector", str(roots / "query.npy"), "--check"]) == 1
     assert name in capsys.readouterr().err
@@ -171,3 +171,42 @@ def test_a_file_of_vectors_that_is_damaged_is_named(
     assert command_of.main([*root, "--vector", str(roots / "query.npy")]) == 1
     assert name in capsys.readouterr().err
     assert command_of.main([*root, "--vector", str(roots / "query.npy"), "--shortlist", "0"]) == 0
+
+
+def test_an_item_is_a_query_and_what_it_finds_expands_it(folder: Path) -> None:
+    for name in ("exact", *KINDS):
+        with pixdex.open(folder / name) as root:
+            first = root.search(vector=QUERIES[0], modality="image", k=3, shortlist=EVERY_ROW)
+            alike = root.search(like=first[0].key, k=4, nprobe=4, shortlist=EVERY_ROW)
+            assert alike[0].key == first[0].key and alike[0].score == pytest.approx(1, abs=5e-3)
+            both = root.search(like=[hit.key for hit in first], weights=[1, 0, 0], k=4, nprobe=4, shortlist=EVERY_ROW)
+            assert [hit.key for hit in both] == [hit.key for hit in alike]
+            same = root.search(like=first[0].key, k=4, nprobe=4, shortlist=EVERY_ROW, expand=0)
+            assert same == alike
+            wide = root.search(like=first[0].key, k=4, nprobe=4, shortlist=EVERY_ROW, expand=3, alpha=1)
+            assert wide[0].score < 1 and {hit.key for hit in wide[:2]} & {hit.key for hit in alike[:2]}
+            near = root.search(like=first[0].key, k=9, nprobe=4, shortlist=EVERY_ROW, dedup=0.5)
+            vectors = root.search_many(
+                like=[hit.key for hit in near], k=9, nprobe=4, shortlist=EVERY_ROW, min_score=0.51
+            )
+            pairs = list(zip(vectors["query"].to_pylist(), vectors["key"].to_pylist(), strict=True))
+            for number in range(len(near)):
+                assert not {near[other].key for other in range(number)} & {
+                    key for query, key in pairs if query == number
+                }
+            with pytest.raises(pixdex.UsageError, match="has no item of the key 'none'"):
+                root.search(like="none")
+
+
+def test_the_command_line_answers_as_the_api_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pixdex.open(folder / "f16") as root:
+        key = root.search("text 7", k=1)[0].key
+        wanted = root.search(["text 7", "text 8"], like=key, weights=[1, 0.5, 2], minus="text 9", k=5, expand=2)
+    capsys.readouterr()
+    words = ["text 7", "text 8", "--like", key, "--weight", "1", "--weight", ".5", "--weight", "2", "--not", "text 9"]
+    more = ["-k", "5", "--expand", "2", "--json"]
+    assert command_of.main(["--root", str(folder / "f16"), *words, *more]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])["results"]
+    assert [(hit["key"], hit["exact"]) for hit in said] == [(hit.key, True) for hit in wanted]
+    assert command_of.main(["--root", str(folder / "f16"), *words, "--weight", "1", *more]) == 2
+    assert "4 weights for 3 queries" in capsys.readouterr().err

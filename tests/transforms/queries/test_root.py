@@ -60,7 +60,7 @@ def test_what_cannot_be_answered_is_refused_as_on_the_command_line(root: str) ->
         opened.search(" ")
     with pytest.raises(pixdex.UsageError, match="this index has none"):
         opened.search("east", modality="keyword")
-    with pytest.raises(pixdex.UsageError, match="not both"):
+    with pytest.raises(pixdex.UsageError, match="not several of them"):
         opened.search_many(["east"], images=["x.png"])
     with pytest.raises(pixdex.UsageError, match="no such folder"):
         pixdex.open(f"{root}/nowhere")

@@ -1,0 +1,94 @@
+"""From vectors to results: what a query is less of, what it is expanded with, and by which rules it is answered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.errors import UsageError
+from transforms.queries import compose
+from transforms.queries.encode import QueryEncoder
+from transforms.records import Modality
+from transforms.search.hits import Hit
+from transforms.search.keys import rows_of_key
+from transforms.search.rules import Rules
+from transforms.search.searcher import Searcher
+
+ALPHA = 3.0
+"""Of query expansion, as its authors found it best."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of an answer.
+
+    Attributes:
+        k: results a query.
+        nprobe, shortlist: how far a search goes; None: as usual (`Searcher.search`).
+        modality: only rows of this kind; None: of any.
+        rules: which of the nearest are results.
+        minus: texts of which a query is to be less.
+        expand: results of a first search that are added to a query; 0: none.
+        alpha: the power of the cosine that each of them is weighted with.
+    """
+
+    k: int = 10
+    nprobe: int | None = None
+    modality: Modality | None = None
+    shortlist: int | None = None
+    rules: Rules = field(default_factory=Rules)
+    minus: tuple[str, ...] = ()
+    expand: int = 0
+    alpha: float = ALPHA
+
+
+def answers(searcher: Searcher, encoder: QueryEncoder, vectors: NDArray[np.float32], wanted: Wanted) -> list[list[Hit]]:
+    """Returns the results of each query, of vectors float32 `(q, d)`.
+
+    Raises:
+        UsageError: a query cannot be answered so.
+        PixdexError: the root is damaged, or the encoder failed.
+    """
+    if wanted.minus:
+        vectors = compose.without(vectors, encoder.texts(wanted.minus))
+    if wanted.expand:
+        vectors = _expanded(searcher, vectors, wanted)
+    return searcher.search(vectors, wanted.k, wanted.nprobe, wanted.modality, wanted.shortlist, wanted.rules)
+
+
+def vectors_of_keys(searcher: Searcher, keys: Sequence[str]) -> NDArray[np.float32]:
+    """Returns the vectors of items, float32 `(n, d)`: of the picture of each, where it has none of its text.
+
+    Raises:
+        UsageError: there is no such item.
+        PixdexError: the root is damaged.
+    """
+    rows = []
+    for key in keys:
+        ids = searcher.alive(rows_of_key(searcher.store, searcher.generation, key))
+        if not len(ids):
+            raise UsageError(
+                f"{searcher.store.url} has no item of the key {key!r}: give one as results name it (key of --json)"
+            )
+        rows.append(int(ids[0]))
+    return searcher.stored.all(np.array(rows, np.int64))
+
+
+def _expanded(searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted) -> NDArray[np.float32]:
+    if wanted.expand < 0:
+        raise UsageError(f"expand is {wanted.expand}: take 0 or more")
+    generation = searcher.generation
+    if generation.trained.metric != "ip" or not generation.request.encoder.normalize:
+        raise UsageError("expand weighs results by their cosines, and this root has other scores: leave it out")
+
+    def found() -> list[tuple[NDArray[np.float32], list[float]]]:
+        hits = searcher.search(vectors, wanted.expand, wanted.nprobe, wanted.modality, wanted.shortlist)
+        ids = np.array([hit.id for some in hits for hit in some], np.int64)
+        rows, places = np.unique(ids, return_inverse=True)
+        ends = np.cumsum([len(some) for some in hits])
+        every = searcher.stored.all(rows)[places]
+        parts = np.split(every, ends[:-1])
+        return [(part, [hit.score for hit in some]) for part, some in zip(parts, hits, strict=True)]
+
+    return compose.expanded(vectors, found, wanted.alpha)

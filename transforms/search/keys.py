@@ -1,0 +1,50 @@
+"""The rows of an item, by its key: of own shards from the key tables, of ready embeddings by arithmetic."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.generations import key_tables, tables
+from transforms.generations.manifest import Generation
+from transforms.records import ROW_BITS
+from transforms.storage.store import Store
+
+_HASH_BITS = 64
+
+
+def rows_of_key(store: Store, generation: Generation, key: str) -> NDArray[np.int64]:
+    """Returns the ids, int64 `(n,)`, of the rows of an item: its picture, then its text, then its keywords.
+
+    None of an item that is not there, or was rejected. Cost: the table of hash buckets, and of one bucket the row group
+    that can have the key; of ready embeddings the table of shards.
+
+    Raises:
+        PixdexError: a table is missing or damaged.
+    """
+    if generation.request.is_ready:
+        return _of_range(store, generation, key)
+    ((high, low),) = key_tables.hashes(pa.array([key], pa.string()))
+    buckets = [
+        key_tables.Bucket(row["bucket"], row["bits"], tables.file_of(row)) for row in tables.key_rows(store, generation)
+    ]
+    entries = key_tables.read_bucket(store, buckets, int(high), _HASH_BITS)
+    mine = entries[(entries["low"] == low) & (entries["reject"] == 0)]
+    singles = [key_tables.row_ids_of(mine, name) for name in ("image", "text")]
+    some = mine[mine["keywords"] > 0]
+    keywords = [
+        (int(entry["shard"]) << ROW_BITS) + int(entry["keyword"]) + np.arange(int(entry["keywords"]), dtype=np.int64)
+        for entry in some
+    ]
+    return np.concatenate([*singles, *keywords]).astype(np.int64)
+
+
+def _of_range(store: Store, generation: Generation, key: str) -> NDArray[np.int64]:
+    uri, _, number = key.rpartition("#")
+    if not number.isascii() or not number.isdigit():
+        return np.empty(0, np.int64)
+    row = int(number)
+    for shard in tables.shard_rows(store, generation):
+        ready = tables.range_of(shard)
+        if ready is not None and ready.uri == uri and ready.start <= row < ready.stop:
+            return np.array([(shard["shard"] << ROW_BITS) + row - ready.start], np.int64)
+    return np.empty(0, np.int64)

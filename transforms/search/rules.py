@@ -1,0 +1,95 @@
+"""Which of the ranked rows are results: near-duplicates once, so many of a group, nothing below a score."""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.errors import UsageError
+from transforms.records import Metric
+
+KEY: Final = "key"
+
+VectorsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+GroupsOf = Callable[[NDArray[np.int64]], Sequence[Hashable]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a person wants of results, beside that they are near.
+
+    Attributes:
+        group_by: a column of the rows, of pixdex (`uri`: the picture) or of the source: of the rows that have the same
+            in it, `per_group` are shown. `key`, the default, shows each item once and no more is asked. Rows without
+            such a column, or with nothing in it, are groups of their own.
+        per_group: how many, at least 1.
+        dedup: a row that is as near to one that is shown is not: a score, of `ip` the least, else the most.
+        min_score: nothing that is further away is shown: a score, likewise.
+    """
+
+    group_by: str = KEY
+    per_group: int = 1
+    dedup: float | None = None
+    min_score: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what no row could keep to.
+
+        Raises:
+            UsageError: naming it.
+        """
+        if self.per_group < 1:
+            raise UsageError(f"per_group is {self.per_group}: take 1 or more")
+        if self.per_group > 1 and self.group_by == KEY:
+            raise UsageError("per_group needs group_by: an item is shown once anyhow")
+        for name, value in (("dedup", self.dedup), ("min_score", self.min_score)):
+            if value is not None and not np.isfinite(value):
+                raise UsageError(f"{name} is {value}: take a score")
+
+    @property
+    def are_any(self) -> bool:
+        """Tells whether any is asked for."""
+        return self != Rules()
+
+    def furthest(self, metric: Metric) -> float:
+        """The largest distance that is shown; of `ip` a distance is the negative product."""
+        if self.min_score is None:
+            return float("inf")
+        return -self.min_score if metric == "ip" else self.min_score
+
+
+class Chosen:
+    """The results of one query so far, which rows are offered to, nearest first, each key once."""
+
+    def __init__(self, rules: Rules, metric: Metric, groups_of: GroupsOf, vectors_of: VectorsOf) -> None:
+        """Begins with none."""
+        self._rules, self._metric = rules, metric
+        self._groups_of, self._vectors_of = groups_of, vectors_of
+        self._taken: Counter[Hashable] = Counter()
+        self._shown: list[NDArray[np.float32]] = []
+
+    def take(self, row: int) -> bool:
+        """Tells whether a row is a result, and keeps in mind that it is."""
+        rules, ids = self._rules, np.array([row], np.int64)
+        group: Hashable = None if rules.group_by == KEY else self._groups_of(ids)[0]
+        if group is not None and self._taken[group] >= rules.per_group:
+            return False
+        if rules.dedup is not None:
+            vector = self._vectors_of(ids)[0]
+            if self._shown and self._is_near(vector):
+                return False
+            self._shown.append(vector)
+        self._taken[group] += 1
+        return True
+
+    def _is_near(self, vector: NDArray[np.float32]) -> bool:
+        assert self._rules.dedup is not None
+        shown = np.stack(self._shown)
+        if self._metric == "ip":
+            return bool((shown @ vector).max() >= self._rules.dedup)
+        apart = shown - vector
+        distances = np.abs(apart).sum(axis=1) if self._metric == "l1" else np.square(apart).sum(axis=1)
+        return bool(distances.min() <= self._rules.dedup)
