@@ -4,8 +4,8 @@
 
 FOLDER has `base.npy` and `query.npy`, vectors of a picture a row, with `base_labels.npy` and `query_labels.npy`. The
 base is built with exact codes and searched through all lists; a result is relevant where it has the label of the query.
-MAP is of the first 1,000 results: the mean, over the relevant ones among them, of the precision at each. Some minutes on
-two cores.
+MAP is of the first 1,000 results: the mean, over the relevant ones among them, of the precision at each. Some minutes
+on two cores.
 """
 
 import argparse
