@@ -144,8 +144,17 @@ def search(argv: Sequence[str]) -> int:
     encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
     asked, vectors = _asked(searcher, encoder, options)
     modality = modality_of(searcher, options.modality, is_vector=options.vector is not None)
-    minus = tuple(getattr(options, "not") or ())
-    wanted = Wanted(options.k, options.nprobe, modality, options.shortlist, rules, minus, options.expand, options.alpha)
+    wanted = Wanted(
+        k=options.k,
+        nprobe=options.nprobe,
+        modality=modality,
+        shortlist=options.shortlist,
+        rules=rules,
+        minus=tuple(getattr(options, "not") or ()),
+        expand=options.expand,
+        alpha=options.alpha,
+        where=options.where,
+    )
     found = answers_of(searcher, encoder, vectors, wanted)
     answers = list(zip(asked, found, strict=True))
     columns = _columns(options.columns)

@@ -48,6 +48,7 @@ RULES: Final = Group(
     "RuleOptions",
     "Which of the nearest are results",
     (
+        Flag("--where", "SQL", "only rows for which it is true, such as \"category = 'shoes' AND price < 50\""),
         Flag(
             "--group-by",
             "COLUMN",

@@ -32,7 +32,7 @@ from transforms.tasks.embed import shard as embed
 
 SAID = {
     "generation", "items", "embedded", "rejected", "reject_reasons", "reject_reasons_left_out", "vectors",
-    "tombstones", "index_key", "trained", "index", "left_out", "seconds",
+    "tombstones", "index_key", "trained", "refine", "index", "left_out", "seconds",
 }  # fmt: skip
 Capture = pytest.CaptureFixture[str]
 

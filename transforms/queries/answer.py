@@ -31,6 +31,7 @@ class Wanted:
         minus: texts of which a query is to be less.
         expand: results of a first search that are added to a query; 0: none.
         alpha: the power of the cosine that each of them is weighted with.
+        where: a condition over metadata, in SQL: only rows for which it is true.
     """
 
     k: int = 10
@@ -41,6 +42,7 @@ class Wanted:
     minus: tuple[str, ...] = ()
     expand: int = 0
     alpha: float = ALPHA
+    where: str | None = None
 
 
 def answers(searcher: Searcher, encoder: QueryEncoder, vectors: NDArray[np.float32], wanted: Wanted) -> list[list[Hit]]:
@@ -54,7 +56,7 @@ def answers(searcher: Searcher, encoder: QueryEncoder, vectors: NDArray[np.float
         vectors = compose.without(vectors, encoder.texts(wanted.minus))
     if wanted.expand:
         vectors = _expanded(searcher, vectors, wanted)
-    return searcher.search(vectors, wanted.k, wanted.nprobe, wanted.modality, wanted.shortlist, wanted.rules)
+    return _search(searcher, vectors, wanted, wanted.k, wanted.rules)
 
 
 def vectors_of_keys(searcher: Searcher, keys: Sequence[str]) -> NDArray[np.float32]:
@@ -75,6 +77,12 @@ def vectors_of_keys(searcher: Searcher, keys: Sequence[str]) -> NDArray[np.float
     return searcher.stored.all(np.array(rows, np.int64))
 
 
+def _search(
+    searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted, k: int, rules: Rules | None = None
+) -> list[list[Hit]]:
+    return searcher.search(vectors, k, wanted.nprobe, wanted.modality, wanted.shortlist, rules, wanted.where)
+
+
 def _expanded(searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted) -> NDArray[np.float32]:
     if wanted.expand < 0:
         raise UsageError(f"expand is {wanted.expand}: take 0 or more")
@@ -83,7 +91,7 @@ def _expanded(searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted) 
         raise UsageError("expand weighs results by their cosines, and this root has other scores: leave it out")
 
     def found() -> list[tuple[NDArray[np.float32], list[float]]]:
-        hits = searcher.search(vectors, wanted.expand, wanted.nprobe, wanted.modality, wanted.shortlist)
+        hits = _search(searcher, vectors, wanted, wanted.expand)
         ids = np.array([hit.id for some in hits for hit in some], np.int64)
         rows, places = np.unique(ids, return_inverse=True)
         ends = np.cumsum([len(some) for some in hits])

@@ -32,6 +32,7 @@ class How(TypedDict, total=False):
     """What else may be wanted of results.
 
     Attributes:
+        where: a condition over metadata, in SQL: only rows for which it is true, "category = 'shoes' AND price < 50".
         minus: texts of which the query is to be less: their vectors are taken from its.
         expand: results of a first search that are added to the query, each times its cosine to the `alpha`; 0: none.
         alpha: 3, unless it is given.
@@ -41,6 +42,7 @@ class How(TypedDict, total=False):
         min_score: nothing that is less near is shown.
     """
 
+    where: str
     minus: str | Sequence[str]
     expand: int
     alpha: float
@@ -288,6 +290,7 @@ def _wanted(k: object, nprobe: object, modality: Modality | None, shortlist: obj
         tuple(_texts(_listed(how.get("minus")))),
         _whole("expand", how.get("expand", 0)),
         how.get("alpha", ALPHA),
+        how.get("where"),
     )
 
 

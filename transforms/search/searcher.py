@@ -9,7 +9,6 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from transforms.generations.published import open_generation
 from transforms.index.refine import is_exact
 from transforms.index.scan import search_lists
 from transforms.index.wanted_lists import WantedLists, wanted_lists
-from transforms.records import MODALITIES, ROWS_PER_SHARD, Modality
+from transforms.records import Modality
 from transforms.search import ranking, refine
 from transforms.search.hits import READERS, Hit, RowMetadata
 from transforms.search.known_ids import KnownIds
@@ -29,12 +28,18 @@ from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, Ranked, Reach, Take
 from transforms.search.refine import SHORTLIST, StoredVectors
 from transforms.search.rules import KEY, Chosen, Rules
+from transforms.search.selection import Selection, Selections
 from transforms.shards.lengths import TOO_LONG, too_long
 from transforms.storage import outside
 from transforms.storage.store import Store
 
 _ROUNDING = 1e-3
 """A cosine above 1 by so much is 1, rounded: by float16 or by codes."""
+
+_ALL_COMPARED = 20_000
+"""Rows that a condition leaves, up to which all are compared: 20 MB of vectors of 512 components."""
+
+_KEPT_LISTS = 8
 
 _GROUPED_ROWS = 3
 """Rows fetched for each result when keys have several: most searches then need one look."""
@@ -82,10 +87,10 @@ class Searcher:
             tables.ready_of(store, generation, row)
         self._is_exact = is_exact(generation.trained.key)
         self.stored = StoredVectors(store, generation, self._shards, check=check)
-        self._bitmaps: dict[Modality, NDArray[np.uint8]] = {}
-        self._wanted: dict[Modality, WantedLists] = {}
-        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(READERS, "metadata")  # its threads end with the searcher
+        self._selections = Selections(store, self._shards, self._dead, self._pool)
+        self._wanted: dict[Selection, WantedLists] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def open(
@@ -124,6 +129,7 @@ class Searcher:
         modality: Modality | None = None,
         shortlist: int | None = None,
         rules: Rules | None = None,
+        where: str | None = None,
     ) -> list[list[Hit]]:
         """Finds the nearest items of every query, each item once, ties by id.
 
@@ -139,6 +145,9 @@ class Searcher:
                 vectors; 0: none are. None: 100. Each costs a read of a vector. Rows whose vectors are not stored keep
                 the score of their code, and an index whose codes are exact needs no shortlist.
             rules: which of the nearest are results; None: all.
+            where: a condition over metadata, in SQL (`Condition`): only rows for which it is true. Up to 20,000 such
+                rows are all compared with the query, where their vectors are at hand; of more, lists are probed as of
+                rows of one kind.
 
         Raises:
             UsageError: vectors of another dimension or without a direction, `k` or `nprobe` below 1, or `shortlist`
@@ -149,28 +158,35 @@ class Searcher:
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}: take {least} or more")
         trained, totals = self.generation.trained, self.generation.totals
-        rows = totals.vectors if modality is None else self.count(modality)
+        some_kind = modality is not None and self.count(modality) < totals.vectors
+        selected = None
+        if totals.vectors and (some_kind or where is not None):
+            selected = self._selections.of(modality if some_kind else None, where)
+        rows = totals.vectors if selected is None else selected.count
         if not len(queries) or not rows:
             return [[] for _ in queries]
         # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
         rules = rules or Rules()
         keyed = totals.vectors > totals.embedded and modality not in ("image", "text")
         grouped = keyed or rules.group_by != KEY or rules.dedup is not None
-        selected = modality if rows < totals.vectors else None
-        # The bitmap of one kind leaves the dead out: they cost nothing there.
-        scanned = rows if selected else totals.vectors + totals.tombstones
+        # A selection leaves the dead out: they cost nothing there.
+        scanned = rows if selected is not None else totals.vectors + totals.tombstones
         refined = (SHORTLIST if shortlist is None else shortlist) if self.stored.are_quick and not self._is_exact else 0
         wanted = ranking.over_fetched(max((_GROUPED_ROWS if grouped else 1) * k + 1, refined), 1 - rows / scanned)
-        among = None if selected is None else self._lists_of(selected)
+        is_small = where is not None and rows <= _ALL_COMPARED
+        all_compared = is_small and self.stored.are_quick and not self._is_exact
+        among = None if selected is None or all_compared else self._lists_of(selected)
         lists = trained.nlist if among is None else math.ceil(among.total)
         if not lists:
             return [[] for _ in queries]
-        first = Reach(min(wanted, scanned), min(nprobe or trained.nprobe, lists))
+        if is_small:
+            nprobe = lists
+        first = Reach(rows if all_compared else min(wanted, scanned), min(nprobe or trained.nprobe, lists))
         most = Reach(scanned, first.nprobe if nprobe else lists)
         metadata = RowMetadata(self.store, self._shards, self._pool, check=self._check)
         keys_of = metadata.keys if keyed else _themselves
         exact: set[int] = set()
-        look_at = self._look_and_refine if refined else self._look
+        look_at = self._compare if all_compared else self._look_and_refine if refined else self._look
         distances, ids = look_at(queries, first, selected, exact)
         if keyed:
             soon = ids[:, : _GROUPED_ROWS * k]
@@ -239,11 +255,27 @@ class Searcher:
         exact = queries.astype(np.float64) / largest
         return np.ascontiguousarray(exact / np.linalg.norm(exact, axis=1, keepdims=True), np.float32)
 
+    def _compare(
+        self, queries: NDArray[np.float32], reach: Reach, selected: Selection | None, exact: set[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Compares all rows of a small selection with the queries, by their vectors."""
+        assert selected is not None
+        ids = np.broadcast_to(selected.ids(), (len(queries), selected.count))
+        distances = np.zeros(ids.shape, np.float32)
+        metric = self.generation.trained.metric
+        everything = np.ones(ids.shape, np.bool_)
+        distances, ids, are_exact = refine.rescored(self.stored, metric, queries, ids, distances, everything)
+        if not are_exact.all():
+            raise PixdexError(f"{self.store.url}: some rows have no stored vectors: see what pixdex verify says")
+        exact.update(ids[0].tolist())
+        # Rejected rows of ready embeddings have ids, too, and what no index takes for a vector.
+        return distances, np.where(np.isfinite(distances), ids, NO_ROW)
+
     def _look_and_refine(
-        self, queries: NDArray[np.float32], reach: Reach, modality: Modality | None, exact: set[int]
+        self, queries: NDArray[np.float32], reach: Reach, selected: Selection | None, exact: set[int]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Looks, and ranks what lives of it by stored vectors; adds the rows that have one to `exact`."""
-        distances, ids = self._look(queries, reach, modality, exact)
+        distances, ids = self._look(queries, reach, selected, exact)
         alive = (ids != NO_ROW) & self._dead.are_alive(ids)
         metric = self.generation.trained.metric
         distances, ids, are_exact = refine.rescored(self.stored, metric, queries, ids, distances, alive)
@@ -251,11 +283,11 @@ class Searcher:
         return distances, ids
 
     def _look(
-        self, queries: NDArray[np.float32], reach: Reach, modality: Modality | None, _: set[int]
+        self, queries: NDArray[np.float32], reach: Reach, selected: Selection | None, _: set[int]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        allowed = None if modality is None else self._bitmap(modality)
-        index = self._index
-        among = None if modality is None else self._lists_of(modality)
+        index, allowed, among = self._index, None, None
+        if selected is not None:
+            allowed, among = selected.bits, self._lists_of(selected)
         scores, ids = search_lists(index.merged, queries, reach.rows, reach.nprobe, allowed, index.deltas, among)
         if (why := self._known.strange(ids, scores)) is not None:
             raise PixdexError(
@@ -264,33 +296,13 @@ class Searcher:
             )
         return (-scores if self.generation.trained.metric == "ip" else scores), ids
 
-    def _lists_of(self, modality: Modality) -> WantedLists:
+    def _lists_of(self, selection: Selection) -> WantedLists:
         with self._lock:  # whoever comes first looks through all lists, the others wait
-            if modality not in self._wanted:
-                self._wanted[modality] = wanted_lists(self._index.scanned, self._bitmap(modality))
-            return self._wanted[modality]
-
-    def _bitmap(self, modality: Modality) -> NDArray[np.uint8]:
-        """A bit for each id, set where the row is of this kind and alive: 8 KiB and 20 microseconds a shard."""
-        if modality not in self._bitmaps:
-            bits = np.zeros((max(self._shards) + 1, ROWS_PER_SHARD // 8), np.uint8)
-            for number, shard in self._shards.items():
-                selected = np.zeros(ROWS_PER_SHARD, np.bool_)
-                selected[_rows_of(shard, modality)] = True
-                bits[number] = np.packbits(selected, bitorder="little")
-            inside = self._dead.shards < len(bits)  # tombstones may outlive the shards that are left
-            bits[self._dead.shards[inside]] &= ~self._dead.bits[inside]
-            self._bitmaps[modality] = bits.reshape(-1)
-        return self._bitmaps[modality]
-
-
-def _rows_of(shard: dict[str, Any], modality: Modality) -> slice:
-    """Returns the rows of a shard that are of a kind: those of a file stand kind by kind, ready embeddings have one."""
-    if ready := shard.get("ready"):
-        return slice(0, ready["stop"] - ready["start"] if ready["modality"] == modality else 0)
-    counts = [shard["images"], shard["texts"], shard["keywords"]]
-    place = MODALITIES.index(modality)
-    return slice(sum(counts[:place]), sum(counts[: place + 1]))
+            if selection not in self._wanted:
+                self._wanted[selection] = wanted_lists(self._index.scanned, selection.bits)
+                if len(self._wanted) > _KEPT_LISTS:
+                    del self._wanted[next(iter(self._wanted))]
+            return self._wanted[selection]
 
 
 def _themselves(ids: NDArray[np.int64]) -> Sequence[int]:

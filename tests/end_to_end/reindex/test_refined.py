@@ -198,6 +198,24 @@ def test_an_item_is_a_query_and_what_it_finds_expands_it(folder: Path) -> None:
                 root.search(like="none")
 
 
+def test_a_condition_finds_the_nearest_of_what_it_leaves(folder: Path) -> None:
+    conditions = (
+        "text LIKE '%3'",
+        "key LIKE '%#k00_' OR key LIKE '%/p01_.png'",
+        "modality = 'text' AND text > 'text 2'",
+    )
+    for condition in conditions:
+        found = {}
+        for name in ("exact", *KINDS):
+            searcher = Searcher.open(Store.at(str(folder / name)))
+            found[name] = searcher.search(QUERIES, 5, modality=None, where=condition)
+            assert all(hit.exact for hits in found[name] for hit in hits)
+        for kind, error in (("f16", 2e-3), ("sq8", 1e-2)):
+            for mine, theirs in zip(found[kind], found["exact"], strict=True):
+                assert len(mine) == len(theirs) > 0
+                assert [hit.score for hit in mine] == pytest.approx([hit.score for hit in theirs], abs=error)
+
+
 def test_the_command_line_answers_as_the_api_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pixdex.open(folder / "f16") as root:
         key = root.search("text 7", k=1)[0].key

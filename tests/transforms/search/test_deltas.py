@@ -178,9 +178,9 @@ def test_nothing_is_read_of_a_shard_whose_rows_are_all_dead(tmp_path: Path) -> N
 def test_tombstones_of_shards_that_are_gone_do_no_harm(tmp_path: Path) -> None:
     store = make_root(tmp_path, fan("k", [1, 2, 3]), dead={1})
     searcher = Searcher.open(store)
-    searcher._dead = type(searcher._dead).of(np.array([1, (7 << 16) + 3]))
+    searcher._selections._dead = searcher._dead = type(searcher._dead).of(np.array([1, (7 << 16) + 3]))
     assert keys(searcher.search(EAST, 5)[0]) == ["k0", "k2"]
-    np.testing.assert_array_equal(np.flatnonzero(np.unpackbits(searcher._bitmap("image"), bitorder="little")), [0, 2])
+    np.testing.assert_array_equal(searcher._selections.of("image", None).ids(), [0, 2])
 
 
 def with_delta(folder: Path, key: str = "IVF4,Flat", metric: Metric = "ip") -> Store:

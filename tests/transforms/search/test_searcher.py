@@ -14,7 +14,8 @@ from tests.roots import Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
 from transforms.records import MODALITIES
 from transforms.search.hits import Hit
-from transforms.search.searcher import Searcher, _rows_of
+from transforms.search.searcher import Searcher
+from transforms.search.selection import rows_of
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -288,9 +289,9 @@ def _plane(count: int) -> NDArray[np.float32]:
 
 def test_rows_of_a_kind_stand_together_and_ready_embeddings_count_the_rejected_too() -> None:
     own = {"rows": 9, "images": 2, "texts": 3, "keywords": 4, "ready": None}
-    assert [_rows_of(own, kind) for kind in MODALITIES] == [slice(0, 2), slice(2, 5), slice(5, 9)]
+    assert [rows_of(own, kind) for kind in MODALITIES] == [slice(0, 2), slice(2, 5), slice(5, 9)]
     ready = {"rows": 7, "images": 0, "texts": 7, "keywords": 0, "ready": {"start": 5, "stop": 15, "modality": "text"}}
-    assert [_rows_of(ready, kind) for kind in MODALITIES] == [slice(0, 0), slice(0, 10), slice(0, 0)]
+    assert [rows_of(ready, kind) for kind in MODALITIES] == [slice(0, 0), slice(0, 10), slice(0, 0)]
 
 
 @pytest.mark.parametrize("key", ["IVF4,PQ8x4", "IVF2,RaBitQ", "RR,IVF4,PQ4x4"])
