@@ -17,6 +17,15 @@ a text of its own; --image is repeated, and --queries names a file with a text a
 
     pixdex search --root ./emoji "a red circle" "two blue squares" --image photo.png
 
+Like an item of the index; several made into one query, less a concept; with what it finds first; and only some:
+
+    pixdex search --root ./shop --like 'file:///shop/items.csv#1234'
+    pixdex search --root ./shop "red shoes" --image shoe.jpg --weight 1 --weight 0.5 --not "sandals"
+    pixdex search --root ./shop "red shoes" --expand 10 --where "price < 50" --group-by brand --dedup 0.98 --min-score 0.2
+
+An index of codes ranks its --shortlist of 100 by stored vectors, where it has them; a result says whether its score is
+exact.
+
 A text or a picture finds pictures where the index has any, else texts; --modality says otherwise. Each item is found
 once, by its nearest row. Scores are cosines (inner products), higher is nearer, or distances, lower is nearer: squared
 L2, or L1. An index of ready embeddings knows no encoder, so it is searched with --vector. Where the encoder of a root
@@ -49,8 +58,7 @@ from pipelines.terminal.flags import Flag, Group, positive, switch, whole
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST_URIS, root_of
 from pipelines.terminal.queries import QUERIES, RULES, Query
 from pipelines.terminal.text_table import Column
-from transforms.queries import compose
-from transforms.queries.answer import Wanted, vectors_of_keys
+from transforms.queries.answer import Wanted, combined, vectors_of_keys
 from transforms.queries.answer import answers as answers_of
 from transforms.queries.encode import QueryEncoder
 from transforms.queries.root import modality_of
@@ -191,7 +199,7 @@ def _asked(searcher: Searcher, encoder: QueryEncoder, options: Namespace) -> tup
     ]  # fmt: skip
     vectors = np.concatenate(parts)
     if options.weight:
-        return [queries.together(asked)], compose.combined(vectors, options.weight)
+        return [queries.together(asked)], combined(searcher, vectors, options.weight)
     return asked, vectors
 
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from transforms.errors import PixdexError, UnsafePathError, UsageError, check_path
 
 FORMAT_VERSION = 2
-"""Version of every record on storage, but for a generation that stores vectors. Since 2 a generation has key tables."""
+"""Version of every record on storage but those below. Since 2 a generation has key tables."""
 
 STORES_VECTORS = 3
-"""Version of a generation whose blocks have their vectors stored; a reader refuses a higher one."""
+"""Version of a request that asks for vectors to be stored, and of what comes of it; a reader refuses a higher one."""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS

@@ -98,7 +98,7 @@ def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
     unfinished, published = beginning.unfinished(store), generations.current(store)
     threads = options.encoder_threads or _threads(unfinished, published, options.workers or 1)
-    known = unfinished or published
+    known = (None if options.abandon_plan else unfinished) or published
     if options.refine_store is None and known is not None:  # a root of before there was a choice stores none
         options.refine_store = known.request.index.refine
     request = (

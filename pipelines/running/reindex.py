@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.running import runners
 from pipelines.running.launch import Destination, Launch, begin
-from pipelines.running.request import check
+from pipelines.running.request import check, versioned
 from pipelines.terminal import console, run_report
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.options import ALL_REJECTS
@@ -92,7 +92,14 @@ def _request(published: Generation, options: Namespace) -> Request:
     goes_on = Reindex(
         published.generation, options.retrain, retry, options.max_deltas, options.max_tombstones, options.repair
     )
-    return replace(published.request, reindex=goes_on)
+    asked_for = options.refine_store or published.request.index.refine
+    if asked_for != published.request.index.refine and options.retrain != "always":
+        raise UsageError(
+            f"--refine-store {asked_for}: this root has {published.request.index.refine}; all vectors are stored anew "
+            "with --retrain always, so say that too"
+        )
+    index = replace(published.request.index, refine=asked_for)
+    return versioned(replace(published.request, index=index, reindex=goes_on))
 
 
 def _show_changes(launch: Launch, published: Generation, options: Namespace) -> int:

@@ -5,12 +5,21 @@ import itertools
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from transforms.errors import UsageError
 from transforms.index.choose import check_key
 from transforms.index.refine import is_exact
-from transforms.records import NO_ENCODER, EncoderSettings, IndexSettings, Request, Source
+from transforms.records import (
+    FORMAT_VERSION,
+    NO_ENCODER,
+    STORES_VECTORS,
+    EncoderSettings,
+    IndexSettings,
+    Request,
+    Source,
+)
 from transforms.sources import csv_rows
 from transforms.sources.vectors import DEFAULT_COLUMN
 from transforms.storage import uris
@@ -162,7 +171,12 @@ def request_of_vectors(options: Namespace, sources: tuple[Source, ...], dim: int
 def _request(options: Namespace, sources: tuple[Source, ...], encoder: EncoderSettings) -> Request:
     index = _index_settings(options)
     check_key(index, encoder.dim)
-    return Request(sources=sources, encoder=encoder, index=_without_unused(index), seed=options.seed)
+    return versioned(Request(sources=sources, encoder=encoder, index=_without_unused(index), seed=options.seed))
+
+
+def versioned(request: Request) -> Request:
+    """Returns a request with the version that an older pixdex needs to refuse it by name, if it must."""
+    return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else STORES_VECTORS)
 
 
 def difference(there: Request, asked: Request) -> str:

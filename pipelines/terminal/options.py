@@ -194,6 +194,7 @@ CHANGES: Final = Group(
             choices=("auto", "never", "always"),
             default="auto",
         ),
+        replace(flags.REFINE_STORE, help="store all vectors so from now on; with --retrain always"),
         Flag(
             "--retry-rejects",
             "TYPE",

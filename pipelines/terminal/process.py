@@ -1,4 +1,4 @@
-"""The process of a command: it ends when the command has said its last word, whatever the libraries in it still do."""
+"""The process of a command: it ends when the command has said its last word, whatever libraries still do in it."""
 
 import atexit
 import os
@@ -12,9 +12,10 @@ from pipelines.terminal import console
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a command as the whole of this process, and ends the process with its exit code.
 
-    Python would take its interpreter down first, which stops threads of gRPC and other libraries wherever they are: a
-    lock that one of them holds is never given back, and a command whose last line is out may stay for ever. So what was
-    registered for the exit is done, and the rest is left to the machine.
+    Python would take its interpreter down first, which stops daemon threads, as gRPC and other libraries have them,
+    wherever they are: a lock that one of them holds is never given back, and a command whose last line is out may stay
+    for ever. So what is registered for the exit from here on is done, threads that are no daemons are waited for, and
+    the rest is left to the machine.
     """
     code = console.FAILED
 

@@ -72,7 +72,8 @@ def test_it_finds_what_one_index_in_memory_finds(tmp_path: Path, csv: Path, key:
     trained = generation.trained
     assert trained.code_size == code_size(IndexKey.parse(key), DIM)
 
-    found = Searcher(Store.at(str(tmp_path / "root")), generation).search(queries, 10, trained.nlist)
+    searcher = Searcher(Store.at(str(tmp_path / "root")), generation)
+    found = searcher.search(queries, 10, trained.nlist, shortlist=0)
 
     expected, _ = in_memory(tmp_path / "root", generation, ids, vectors).search(queries, 10)
     scores = np.array([[hit.score for hit in hits] for hits in found])
@@ -80,6 +81,11 @@ def test_it_finds_what_one_index_in_memory_finds(tmp_path: Path, csv: Path, key:
     rank = 10 if key.rpartition(",")[2].startswith(COARSE) else 1
     near = [{hit.id for hit in hits[:rank]} for hits in found]
     assert sum(id in hits for id, hits in zip(ids[::20].tolist(), near, strict=True)) >= 0.9 * len(queries)
+    products = queries @ vectors.T
+    exact = np.sort(2 - 2 * products, axis=1) if metric == "l2" else -np.sort(-products, axis=1)
+    refined = searcher.search(queries, 10, trained.nlist, shortlist=ROWS)
+    best = [[hit.score for hit in hits if hit.exact] for hits in refined]
+    np.testing.assert_allclose(best, exact[:, :10], atol=2e-3)
 
 
 def test_l1_without_normalisation_equals_brute_force(tmp_path: Path, csv: Path) -> None:

@@ -53,10 +53,26 @@ def answers(searcher: Searcher, encoder: QueryEncoder, vectors: NDArray[np.float
         PixdexError: the root is damaged, or the encoder failed.
     """
     if wanted.minus:
-        vectors = compose.without(vectors, encoder.texts(wanted.minus))
+        _check_cosines(searcher, "minus")
+        vectors = compose.without(searcher.checked(vectors), encoder.texts(wanted.minus))
     if wanted.expand:
-        vectors = _expanded(searcher, vectors, wanted)
+        vectors = _expanded(searcher, searcher.checked(vectors), wanted)
     return _search(searcher, vectors, wanted, wanted.k, wanted.rules)
+
+
+def combined(searcher: Searcher, vectors: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
+    """Returns the one query, float32 `(1, d)`, that several make, each times its weight (`compose.combined`).
+
+    Raises:
+        UsageError: as there; or scores are no cosines, so that vectors have lengths of their own.
+    """
+    _check_cosines(searcher, "weights")
+    return compose.combined(searcher.checked(vectors), weights)
+
+
+def _check_cosines(searcher: Searcher, what: str) -> None:
+    if not searcher.has_cosines:
+        raise UsageError(f"{what}: directions are added, and scores of this root are no cosines: leave it out")
 
 
 def vectors_of_keys(searcher: Searcher, keys: Sequence[str]) -> NDArray[np.float32]:
@@ -68,13 +84,17 @@ def vectors_of_keys(searcher: Searcher, keys: Sequence[str]) -> NDArray[np.float
     """
     rows = []
     for key in keys:
-        ids = searcher.alive(rows_of_key(searcher.store, searcher.generation, key))
+        ids = searcher.known(rows_of_key(searcher.store, searcher.generation, key))
         if not len(ids):
             raise UsageError(
                 f"{searcher.store.url} has no item of the key {key!r}: give one as results name it (key of --json)"
             )
         rows.append(int(ids[0]))
-    return searcher.stored.all(np.array(rows, np.int64))
+    vectors = searcher.stored.all(np.array(rows, np.int64))
+    for key, vector in zip(keys, vectors, strict=True):
+        if not np.isfinite(vector).all():
+            raise UsageError(f"the item {key!r} was rejected, and has no vector: give another")
+    return vectors
 
 
 def _search(
@@ -86,9 +106,7 @@ def _search(
 def _expanded(searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted) -> NDArray[np.float32]:
     if wanted.expand < 0:
         raise UsageError(f"expand is {wanted.expand}: take 0 or more")
-    generation = searcher.generation
-    if generation.trained.metric != "ip" or not generation.request.encoder.normalize:
-        raise UsageError("expand weighs results by their cosines, and this root has other scores: leave it out")
+    _check_cosines(searcher, "expand")
 
     def found() -> list[tuple[NDArray[np.float32], list[float]]]:
         hits = _search(searcher, vectors, wanted, wanted.expand)

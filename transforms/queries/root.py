@@ -1,5 +1,6 @@
 """A root that answers queries, for programs: texts, pictures and vectors, one or many at once."""
 
+import math
 import operator
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from transforms.errors import UsageError
 from transforms.generations import published
-from transforms.queries.answer import ALPHA, Wanted, answers, vectors_of_keys
-from transforms.queries.compose import combined
+from transforms.queries.answer import ALPHA, Wanted, answers, combined, vectors_of_keys
 from transforms.queries.encode import QueryEncoder
 from transforms.records import MODALITIES, Modality
 from transforms.search.hits import Hit
@@ -151,7 +151,7 @@ class Root:
             parts += [vectors_of_keys(searcher, _texts(keys))] if keys else []
             asked = np.concatenate(parts)
             if len(asked) > 1 or weights is not None:
-                asked = combined(asked, [1.0] * len(asked) if weights is None else list(weights))
+                asked = combined(searcher, asked, _numbers(weights, len(asked)))
         return answers(searcher, encoder, asked, _wanted(k, nprobe, allowed, shortlist, how))[0]
 
     def search_many(
@@ -277,7 +277,10 @@ def modality_of(searcher: Searcher, asked: AnyModality | None, *, is_vector: boo
 
 
 def _wanted(k: object, nprobe: object, modality: Modality | None, shortlist: object, how: Mapping[str, Any]) -> Wanted:
-    rules = {name: how[name] for name in ("group_by", "per_group", "dedup", "min_score") if name in how}
+    rules = {name: how[name] for name in ("group_by",) if name in how}
+    rules |= {name: _number(name, how[name]) for name in ("dedup", "min_score") if name in how}
+    if "per_group" in how:
+        rules["per_group"] = _whole("per_group", how["per_group"])
     known = {*How.__annotations__}
     if strange := sorted(how.keys() - known):
         raise UsageError(f"{strange[0]} is not known: take one of {', '.join(sorted(known))}")
@@ -289,9 +292,21 @@ def _wanted(k: object, nprobe: object, modality: Modality | None, shortlist: obj
         Rules(**rules),
         tuple(_texts(_listed(how.get("minus")))),
         _whole("expand", how.get("expand", 0)),
-        how.get("alpha", ALPHA),
+        _number("alpha", how.get("alpha", ALPHA)),
         how.get("where"),
     )
+
+
+def _numbers(given: "Sequence[float] | None", count: int) -> list[float]:
+    return [1.0] * count if given is None else [_number("a weight", one) for one in given]
+
+
+def _number(name: str, value: object) -> Any:
+    """A number of any type of Python's and numpy's, or None."""
+    try:
+        return None if value is None else math.fsum([value])  # type: ignore[list-item]  # which takes no strings
+    except TypeError as error:
+        raise UsageError(f"{name} is {value!r}: take a number") from error
 
 
 def _listed(given: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.errors import PixdexError, UsageError
+from transforms.errors import PixdexError
 from transforms.records import MODALITIES, ROW_BITS, ROWS_PER_SHARD, FileReference, VectorRange, split_ids
 from transforms.shards import files
 from transforms.storage import parquet_files
@@ -32,7 +32,7 @@ class Hit:
         score: inner product, higher is nearer, or squared L2 or L1 distance, lower is nearer.
         id, key, uri, modality, part, caption: of the row that was found; the best one of its key.
         columns: the source's own columns.
-        exact: whether the score is that of the vector itself, and not of its code.
+        exact: whether the score is that of the vector as it is stored, and not of its code.
     """
 
     rank: int
@@ -91,15 +91,12 @@ class RowMetadata:
         rows = [self._rows[row] for row in ids.tolist()]
         return [(KEY_OF, row["key"]) if row.get(column) in (None, "") else str(row[column]) for row in rows]
 
-    def check_column(self, column: str) -> None:
-        """Refuses a column that none of the rows has that were looked at.
-
-        Raises:
-            UsageError: it names those that there are.
-        """
-        if self._rows and not any(column in row for row in self._rows.values()):
-            names = {name for row in self._rows.values() for name in row} - {"id"}
-            raise UsageError(f"no result has a column {column}: group by one of {', '.join(sorted(names))}")
+    def has_column(self, column: str) -> bool:
+        """Tells whether a row that was looked at has a column, or else any row of any shard."""
+        if any(column in row for row in self._rows.values()):
+            return True
+        first = np.zeros(1, np.int64)
+        return any(column in self._read(number, first)[0] for number in self._shards)
 
     def hit(self, rank: int, score: float, row: int, *, exact: bool = False) -> Hit:
         """Returns a result; the row must be loaded."""

@@ -10,17 +10,20 @@ from transforms.records import ROW_BITS
 from transforms.storage.store import Store
 
 _HASH_BITS = 64
+_MOST_DIGITS = 18
 
 
 def rows_of_key(store: Store, generation: Generation, key: str) -> NDArray[np.int64]:
-    """Returns the ids, int64 `(n,)`, of the rows of an item: its picture, then its text, then its keywords.
+    """Returns the ids, int64 `(n,)`, of the rows of an item: its picture, then its text, then its first keyword.
 
-    None of an item that is not there, or was rejected. Cost: the table of hash buckets, and of one bucket the row group
-    that can have the key; of ready embeddings the table of shards.
+    None of an item that is not there, or, but of ready embeddings, was rejected. Cost: the table of hash buckets and
+    the bucket of the key, 31 MB at most; of ready embeddings the table of shards.
 
     Raises:
         PixdexError: a table is missing or damaged.
     """
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in key):  # no key has undecodable bytes
+        return np.empty(0, np.int64)
     if generation.request.is_ready:
         return _of_range(store, generation, key)
     ((high, low),) = key_tables.hashes(pa.array([key], pa.string()))
@@ -31,16 +34,13 @@ def rows_of_key(store: Store, generation: Generation, key: str) -> NDArray[np.in
     mine = entries[(entries["low"] == low) & (entries["reject"] == 0)]
     singles = [key_tables.row_ids_of(mine, name) for name in ("image", "text")]
     some = mine[mine["keywords"] > 0]
-    keywords = [
-        (int(entry["shard"]) << ROW_BITS) + int(entry["keyword"]) + np.arange(int(entry["keywords"]), dtype=np.int64)
-        for entry in some
-    ]
-    return np.concatenate([*singles, *keywords]).astype(np.int64)
+    keywords = (some["shard"] << ROW_BITS) + some["keyword"]
+    return np.concatenate([*singles, keywords]).astype(np.int64)
 
 
 def _of_range(store: Store, generation: Generation, key: str) -> NDArray[np.int64]:
     uri, _, number = key.rpartition("#")
-    if not number.isascii() or not number.isdigit():
+    if not number.isascii() or not number.isdigit() or len(number) > _MOST_DIGITS:
         return np.empty(0, np.int64)
     row = int(number)
     for shard in tables.shard_rows(store, generation):

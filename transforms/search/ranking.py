@@ -8,7 +8,7 @@ faiss nor files.
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,18 @@ from numpy.typing import NDArray
 NO_ROW: Final = -1
 """What an index returns as the id of a row that it did not find."""
 
-Take = Callable[[int], bool]
-"""Tells whether the row of an id belongs to a result, and keeps in mind that it does."""
+
+class Results(Protocol):
+    """The results of a query so far."""
+
+    def expect(self, ids: NDArray[np.int64], /) -> None:
+        """Hears which rows may be offered next, to read what it needs of all of them at once."""
+        ...
+
+    def take(self, row: int, /) -> bool:
+        """Tells whether a row is a result, and keeps in mind that it is."""
+        ...
+
 
 _KEYS_AT_ONCE: Final = 3
 """Times `k`: rows whose keys are asked for at once."""
@@ -69,7 +79,7 @@ def rank(
     *,
     is_shortlist: bool = False,
     furthest: float = math.inf,
-    begin: Callable[[], Take] | None = None,
+    begin: Callable[[], Results] | None = None,
 ) -> Ranked:
     """Returns the `k` nearest keys, each by its nearest row that is alive; fewer only when no more can be reached.
 
@@ -86,25 +96,27 @@ def rank(
         is_shortlist: a look chooses its rows by other distances than those it returns, so that what it leaves out is
             not told by them: as soon as there are `k` keys, they are it.
         furthest: nothing that is further away counts, and nothing is looked for there.
-        begin: begins a result, and returns what says of a key's nearest row, nearest first, whether it belongs to it;
-            None: all do.
+        begin: begins a result, which key after key is offered its nearest row, nearest first; None: it takes all.
 
     Cost: one look when `first.rows` covers duplicates, ties and the dead; each further one takes 4 times the rows when
     there may be better ones left, or probes twice the lists when those probed are used up.
     """
     reach = Reach(min(first.rows, most.rows), min(first.nprobe, most.nprobe))
+    found = -1
     while True:
         distances, ids = look(reach)
         is_row = ids != NO_ROW
         # What is left behind the cut is told by all that the index returned: the last of it may be dead.
         counted = is_row if are_alive is None else is_row & are_alive(ids)
-        take = None if begin is None else begin()
-        ranked, cut, is_over = _choose(distances[counted], ids[counted], keys_of, k, furthest, take)
-        if is_over:
+        rules = None if begin is None else begin()
+        ranked, cut, is_over = _choose(distances[counted], ids[counted], keys_of, k, furthest, rules)
+        # A shortlist may have left out what is nearer than some of it: only one that adds nothing is the last.
+        if is_over and not (is_shortlist and len(ranked.ids) > found and reach.rows < most.rows):
             return ranked
+        found = len(ranked.ids)
         used_up = not is_row.all() or len(ids) < reach.rows or reach.rows >= most.rows
         if used_up:
-            if len(ranked.ids) == k or reach.nprobe >= most.nprobe:
+            if len(ranked.ids) == k or reach.nprobe >= most.nprobe or is_over:
                 return ranked
             reach = replace(reach, nprobe=min(_WIDER * reach.nprobe, most.nprobe))
         elif cut is not None and (is_shortlist or distances[-1] > cut):
@@ -119,7 +131,7 @@ def _choose(
     keys_of: KeysOf,
     k: int,
     furthest: float,
-    take: Take | None,
+    results: Results | None,
 ) -> tuple[Ranked, np.float32 | None, bool]:
     """Returns the nearest row of each of the first `k` keys that are taken.
 
@@ -134,11 +146,14 @@ def _choose(
     chosen: list[int] = []
     step = _KEYS_AT_ONCE * k
     for start in range(0, near, step):
-        for place, key in enumerate(keys_of(ids[start : min(start + step, near)]), start):
+        some = ids[start : min(start + step, near)]
+        if results is not None:
+            results.expect(some)
+        for place, key in enumerate(keys_of(some), start):
             if key in seen:
                 continue
             seen.add(key)
-            if take is None or take(int(ids[place])):
+            if results is None or results.take(int(ids[place])):
                 chosen.append(place)
             if len(chosen) == k:
                 ranked = Ranked(distances[chosen], ids[chosen])

@@ -1,5 +1,6 @@
 """Exact scores of a shortlist: the vectors of its rows are read, from the refine store or from ready `.npy` files."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -7,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.errors import PixdexError
 from transforms.generations import tables
 from transforms.generations.manifest import Generation
 from transforms.records import FileReference, Metric, VectorRange, split_ids
@@ -14,6 +16,8 @@ from transforms.search.ranking import NO_ROW
 from transforms.shards import files, ready_vectors
 from transforms.shards.stored_vectors import VectorFile, opened_vectors
 from transforms.storage.store import Store, damaged
+
+_QUERIES_AT_ONCE: Final = 256
 
 SHORTLIST: Final = 100
 """Rows of a query that are ranked by exact scores, unless whoever asks says otherwise."""
@@ -24,6 +28,13 @@ _Read = Callable[[NDArray[np.int64]], tuple[NDArray[Any], NDArray[np.bool_]]]
 
 _Place = FileReference | VectorRange
 """A file of the store, or a range of ready embeddings."""
+
+
+_log = logging.getLogger(__name__)
+
+
+class ReadyFileError(PixdexError):
+    """A file of ready embeddings cannot be read, which is not pixdex's own."""
 
 
 class StoredVectors:
@@ -45,40 +56,60 @@ class StoredVectors:
         self._store, self._dim, self._check = store, generation.trained.dim, check
         self._normalize = generation.request.encoder.normalize
         self._shards = shards
+        self._numbers = np.array(sorted(shards), np.int64)
         self._places: list[_Place] = []
-        self._owners = np.full(max(shards, default=-1) + 1, -1, np.int64)
+        self._owners = np.full(len(self._numbers), -1, np.int64)
         for block in tables.blocks_of(store, generation):
             if block.vectors is not None:
-                self._owners[block.first_shard : block.last_shard + 1] = len(self._places)
+                first, last = np.searchsorted(self._numbers, (block.first_shard, block.last_shard + 1))
+                self._owners[first:last] = len(self._places)
                 self._places.append(block.vectors)
-        for number, row in shards.items():
-            ready = tables.ready_of(store, generation, row)
+        for place, number in enumerate(self._numbers.tolist()):
+            ready = tables.range_of(shards[number])
             if ready is not None and ready.format == "npy":
-                self._owners[number] = len(self._places)
+                self._owners[place] = len(self._places)
                 self._places.append(ready)
+        self._are_quick = bool(self._places) and bool((self._owners >= 0).all())
         self._read: dict[_Place, _Read] = {}
         self._lock = threading.Lock()
 
     @property
     def are_quick(self) -> bool:
-        """Tells whether rows can be read one by one, and need not be taken out of shards."""
-        return bool(self._places)
+        """Tells whether all rows can be read one by one, and need not be taken out of shards.
+
+        Of some alone exact scores would stand beside those of codes, which are smaller.
+        """
+        return self._are_quick
+
+    def do_without(self, why: PixdexError) -> None:
+        """Leaves files of ready embeddings alone from now on, of which one cannot be read any more."""
+        if self._are_quick:
+            _log.warning("results are ranked by their codes: %s", why)
+        self._are_quick = False
 
     def find(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Returns the vectors of ids, float32 `(n, d)`, and which of them can be read one by one, bool `(n,)`.
 
         Raises:
-            PixdexError: a file is missing, damaged, or not the one that the generation names.
+            ReadyFileError: a file of ready embeddings is missing, or is not the one that was indexed.
+            PixdexError: a file of the root is missing, damaged, or not the one that the generation names.
         """
         vectors = np.zeros((len(ids), self._dim), np.float32)
         held = np.zeros(len(ids), np.bool_)
         raw = np.zeros(len(ids), np.bool_)
         shards, _ = split_ids(ids)
-        known = shards < len(self._owners)
-        owners = np.where(known, self._owners[np.where(known, shards, 0)] if len(self._owners) else -1, -1)
+        if not len(self._numbers):
+            return vectors, held
+        nearest = np.minimum(np.searchsorted(self._numbers, shards), len(self._numbers) - 1)
+        owners = np.where(self._numbers[nearest] == shards, self._owners[nearest], -1)
         for owner in np.unique(owners[owners >= 0]).tolist():
             place, mine = self._places[owner], np.flatnonzero(owners == owner)
-            vectors[mine], held[mine] = self._reader(place)(ids[mine])
+            try:
+                vectors[mine], held[mine] = self._reader(place)(ids[mine])
+            except PixdexError as error:
+                if isinstance(place, VectorRange):
+                    raise ReadyFileError(str(error)) from error
+                raise
             raw[mine] = isinstance(place, VectorRange)
         return self._as_indexed(vectors, raw), held
 
@@ -139,10 +170,28 @@ def rescored(
     Returns:
         Distances, ids, and whether each is exact, `(q, n)` each; rows that are none come last.
 
-    Cost: reads each vector once, however many queries found it; n · d multiplications a query.
+    Cost: of 256 queries each vector is read once, and kept, however many of them found it; n · d multiplications a
+    query.
     """
     distances = distances.copy()
     exact = np.zeros(ids.shape, np.bool_)
+    for start in range(0, len(queries), _QUERIES_AT_ONCE):
+        part = slice(start, start + _QUERIES_AT_ONCE)
+        _rescore(stored, metric, queries[part], ids[part], distances[part], wanted[part], exact[part])
+    order = np.lexsort((ids, distances, ids == NO_ROW), axis=1)
+    return tuple(np.take_along_axis(part, order, axis=1) for part in (distances, ids, exact))  # type: ignore[return-value]
+
+
+def _rescore(
+    stored: StoredVectors,
+    metric: Metric,
+    queries: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    distances: NDArray[np.float32],
+    wanted: NDArray[np.bool_],
+    exact: NDArray[np.bool_],
+) -> None:
+    """The same of some queries, in place and in the order that there is."""
     rows, places = np.unique(ids[wanted], return_inverse=True)
     vectors, held = stored.find(rows)
     place_of = np.full(ids.shape, -1, np.int64)
@@ -152,8 +201,6 @@ def rescored(
         mine = mine[held[place_of[number, mine]]]
         distances[number, mine] = _distances(metric, query, vectors[place_of[number, mine]])
         exact[number, mine] = True
-    order = np.lexsort((ids, distances, ids == NO_ROW), axis=1)
-    return tuple(np.take_along_axis(part, order, axis=1) for part in (distances, ids, exact))  # type: ignore[return-value]
 
 
 def _distances(metric: Metric, query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:

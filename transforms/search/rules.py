@@ -41,7 +41,9 @@ class Rules:
         Raises:
             UsageError: naming it.
         """
-        if self.per_group < 1:
+        if not isinstance(self.group_by, str):
+            raise UsageError(f"group_by is {self.group_by!r}: take the name of a column")
+        if not isinstance(self.per_group, int) or self.per_group < 1:
             raise UsageError(f"per_group is {self.per_group}: take 1 or more")
         if self.per_group > 1 and self.group_by == KEY:
             raise UsageError("per_group needs group_by: an item is shown once anyhow")
@@ -68,28 +70,35 @@ class Chosen:
         """Begins with none."""
         self._rules, self._metric = rules, metric
         self._groups_of, self._vectors_of = groups_of, vectors_of
+        self._groups: dict[int, Hashable] = {}
+        self._vectors: dict[int, NDArray[np.float32]] = {}
         self._taken: Counter[Hashable] = Counter()
         self._shown: list[NDArray[np.float32]] = []
 
+    def expect(self, ids: NDArray[np.int64]) -> None:
+        """Reads what the rules need of rows that may be offered next."""
+        if self._rules.group_by != KEY:
+            self._groups.update(zip(ids.tolist(), self._groups_of(ids), strict=True))
+        if self._rules.dedup is not None:
+            self._vectors.update(zip(ids.tolist(), self._vectors_of(ids), strict=True))
+
     def take(self, row: int) -> bool:
         """Tells whether a row is a result, and keeps in mind that it is."""
-        rules, ids = self._rules, np.array([row], np.int64)
-        group: Hashable = None if rules.group_by == KEY else self._groups_of(ids)[0]
-        if group is not None and self._taken[group] >= rules.per_group:
+        group = self._groups.get(row)
+        if group is not None and self._taken[group] >= self._rules.per_group:
             return False
-        if rules.dedup is not None:
-            vector = self._vectors_of(ids)[0]
-            if self._shown and self._is_near(vector):
+        if self._rules.dedup is not None:
+            vector = self._vectors[row]
+            if self._shown and self._is_near(vector, self._rules.dedup):
                 return False
             self._shown.append(vector)
         self._taken[group] += 1
         return True
 
-    def _is_near(self, vector: NDArray[np.float32]) -> bool:
-        assert self._rules.dedup is not None
+    def _is_near(self, vector: NDArray[np.float32], dedup: float) -> bool:
         shown = np.stack(self._shown)
         if self._metric == "ip":
-            return bool((shown @ vector).max() >= self._rules.dedup)
+            return bool((shown @ vector).max() >= dedup)
         apart = shown - vector
         distances = np.abs(apart).sum(axis=1) if self._metric == "l1" else np.square(apart).sum(axis=1)
-        return bool(distances.min() <= self._rules.dedup)
+        return bool(distances.min() <= dedup)

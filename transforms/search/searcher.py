@@ -6,8 +6,9 @@ what the probed lists take in the page cache. As FastScan it is read into memory
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,16 +26,16 @@ from transforms.search import ranking, refine
 from transforms.search.hits import READERS, Hit, RowMetadata
 from transforms.search.known_ids import KnownIds
 from transforms.search.open_index import open_index
-from transforms.search.ranking import NO_ROW, Ranked, Reach, Take
-from transforms.search.refine import SHORTLIST, StoredVectors
+from transforms.search.ranking import NO_ROW, Ranked, Reach
+from transforms.search.refine import SHORTLIST, ReadyFileError, StoredVectors
 from transforms.search.rules import KEY, Chosen, Rules
 from transforms.search.selection import Selection, Selections
 from transforms.shards.lengths import TOO_LONG, too_long
 from transforms.storage import outside
 from transforms.storage.store import Store
 
-_ROUNDING = 1e-3
-"""A cosine above 1 by so much is 1, rounded: by float16 or by codes."""
+_ROUNDING = 5e-3
+"""A cosine above 1 by so much is 1, rounded: by float16, by codes, or by bytes."""
 
 _ALL_COMPARED = 20_000
 """Rows that a condition leaves, up to which all are compared: 20 MB of vectors of 512 components."""
@@ -111,9 +112,15 @@ class Searcher:
         generation = open_generation(store, number)
         return cls(store, generation, fast_scan=fast_scan, check=check, trust_uris=trust_uris)
 
-    def alive(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns those of some rows that are alive."""
+    def known(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns those of some rows that are alive.
+
+        Raises:
+            PixdexError: one is of no shard that there is, or beyond its end.
+        """
         living: NDArray[np.int64] = ids[self._dead.are_alive(ids)]
+        if (why := self._known.strange(living[None], np.zeros((1, len(living)), np.float32))) is not None:
+            raise PixdexError(f"{self.store.url}: a key table is damaged, {why}: pixdex verify says where")
         return living
 
     def count(self, modality: Modality) -> int:
@@ -153,7 +160,23 @@ class Searcher:
             UsageError: vectors of another dimension or without a direction, `k` or `nprobe` below 1, or `shortlist`
                 below 0.
         """
-        queries = self._checked(vectors)
+        try:
+            return self._search(vectors, k, nprobe, modality, shortlist, rules, where)
+        except ReadyFileError as error:
+            self.stored.do_without(error)
+            return self._search(vectors, k, nprobe, modality, shortlist, rules, where)
+
+    def _search(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        nprobe: int | None,
+        modality: Modality | None,
+        shortlist: int | None,
+        rules: Rules | None,
+        where: str | None,
+    ) -> list[list[Hit]]:
+        queries = self.checked(vectors)
         for name, value, least in (("k", k, 1), ("nprobe", nprobe, 1), ("shortlist", shortlist, 0)):
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}: take {least} or more")
@@ -166,7 +189,7 @@ class Searcher:
         if not len(queries) or not rows:
             return [[] for _ in queries]
         # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
-        rules = rules or Rules()
+        rules = self._rounded(rules or Rules())
         keyed = totals.vectors > totals.embedded and modality not in ("image", "text")
         grouped = keyed or rules.group_by != KEY or rules.dedup is not None
         # A selection leaves the dead out: they cost nothing there.
@@ -193,8 +216,10 @@ class Searcher:
             metadata.load(soon[(soon != NO_ROW) & self._dead.are_alive(soon)])
         metric = trained.metric
 
-        def begin() -> Take:
-            return Chosen(rules, metric, partial(metadata.groups, rules.group_by), self.stored.all).take
+        vectors_of = self._remembered_vectors()
+
+        def begin() -> Chosen:
+            return Chosen(rules, metric, partial(metadata.groups, rules.group_by), vectors_of)
 
         def rank(place: int) -> Ranked:
             def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -217,8 +242,8 @@ class Searcher:
 
         ranked = [rank(place) for place in range(len(queries))]
         metadata.load(np.concatenate([one.ids for one in ranked]))
-        if rules.group_by != KEY:
-            metadata.check_column(rules.group_by)
+        if rules.group_by != KEY and not metadata.has_column(rules.group_by):
+            raise UsageError(f"no row has a column {rules.group_by}: results show the columns that there are (--json)")
         return [
             [
                 metadata.hit(number, self._score(float(distance)), int(row), exact=self._is_exact or int(row) in exact)
@@ -227,13 +252,40 @@ class Searcher:
             for one in ranked
         ]
 
+    @property
+    def has_cosines(self) -> bool:
+        """Whether scores are cosines."""
+        return self.generation.trained.metric == "ip" and self.generation.request.encoder.normalize
+
     def _score(self, distance: float) -> float:
         if self.generation.trained.metric != "ip":
             return distance
-        cosine = self.generation.request.encoder.normalize
-        return 1.0 if cosine and 1 < -distance <= 1 + _ROUNDING else -distance
+        return 1.0 if self.has_cosines and 1 < -distance <= 1 + _ROUNDING else -distance
 
-    def _checked(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _rounded(self, rules: Rules) -> Rules:
+        """Has equal vectors count as equal, whose cosine is rounded to a little less than 1."""
+        if rules.dedup is None or not self.has_cosines:
+            return rules
+        return replace(rules, dedup=min(rules.dedup, 1 - _ROUNDING))
+
+    def _remembered_vectors(self) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        """What reads vectors of rows, each once."""
+        known: dict[int, NDArray[np.float32]] = {}
+
+        def vectors_of(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+            new = np.array([row for row in ids.tolist() if row not in known], np.int64)
+            if len(new):
+                known.update(zip(new.tolist(), self.stored.all(new), strict=True))
+            return np.stack([known[row] for row in ids.tolist()])
+
+        return vectors_of
+
+    def checked(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns queries as they are searched with, float32 `(q, d)`: 1 long where the root is normalised.
+
+        Raises:
+            UsageError: they have another dimension, are not finite, or have no direction.
+        """
         dim = self.generation.trained.dim
         if vectors.ndim != 2 or vectors.shape[1] != dim:
             raise UsageError(
@@ -279,6 +331,11 @@ class Searcher:
         alive = (ids != NO_ROW) & self._dead.are_alive(ids)
         metric = self.generation.trained.metric
         distances, ids, are_exact = refine.rescored(self.stored, metric, queries, ids, distances, alive)
+        if not np.isfinite(distances[are_exact]).all():
+            raise PixdexError(
+                f"{self.store.url}: stored vectors are damaged, their scores are not finite: pixdex verify says which "
+                "file; search with --shortlist 0 meanwhile"
+            )
         exact.update(ids[are_exact].tolist())
         return distances, ids
 

@@ -59,23 +59,30 @@ def pieces(ready: VectorRange, dim: int) -> Iterator[Vectors]:
 def opened_rows(ready: VectorRange, dim: int) -> Callable[[NDArray[np.int64]], Vectors]:
     """Opens a range: what is returned takes row numbers and returns these rows, `(n, d)` as stored.
 
-    Cost of a call: of a local `.npy` file, which is mapped, the pages of the rows; of an object store a request a row,
-    32 at a time; of a parquet file, the range from its start to the last of the rows.
+    No file is kept open or mapped: it is not pixdex's own, and whoever has it may write it anew, which is seen.
+
+    Cost of a call: a look at the file, and a read a row, of an object store 32 at a time; of a parquet file, the range
+    from its start to the last of the rows.
 
     Raises:
-        PixdexError: the file is not there, or is not the one that was planned with.
+        PixdexError: the file is not there, or is not the one that was planned with; also when rows are read.
     """
     if ready.format == "parquet":
         return lambda wanted: _rows_of_pieces(ready, dim, wanted)
     head = ready_files.npy_head(ready.uri, _check_version(ready))
+    if head.dim != dim or not 0 <= ready.start <= ready.stop <= head.rows:
+        raise PixdexError(f"{ready.uri} has not the rows that were planned with: put it back, or build into a new root")
     path = ready_files.local_path(ready.uri)
-    if path is not None:
-        mapped = _mapped(ready, head, path)
-        return lambda wanted: mapped[wanted]
 
     def read(wanted: NDArray[np.int64]) -> Vectors:
         starts = [head.offset + (ready.start + row) * head.row_bytes for row in wanted.tolist()]
-        data = b"".join(ready_files.read_ranges(ready.uri, [(start, start + head.row_bytes) for start in starts]))
+        ranges = [(start, start + head.row_bytes) for start in starts]
+        if path is None:
+            parts = ready_files.read_ranges(ready.uri, ranges)
+        else:
+            _check_version(ready)
+            parts = ready_files.read_local_ranges(path, ranges)
+        data = b"".join(parts)
         if len(data) != len(starts) * head.row_bytes:
             raise PixdexError(f"{ready.uri} was cut short while it was read: put it back, then search again")
         return np.frombuffer(data, head.dtype).reshape(-1, head.dim)

@@ -45,6 +45,7 @@ _FOOTER: Final = struct.Struct("<8s3Q")
 _SHARD: Final = np.dtype([("shard", "<i8"), ("rows", "<i8")])
 _TAIL: Final = struct.Struct("<4Q8s")
 _FIRST_READ: Final = 16 << 10
+_LEAST_BYTES: Final = len(_HEAD) + _FOOTER.size + _TAIL.size
 _DTYPES: Final[dict[Kind, str]] = {"f16": "<f2", "f32": "<f4", "sq8": "u1"}
 _LEVELS: Final = 255
 
@@ -222,7 +223,7 @@ class VectorFile:
         `mapped` is the file, where it lies on this machine: its rows are then taken from there.
         """
         self.name, self._read, self._mapped = name, read, mapped
-        if length < len(_HEAD) + _FOOTER.size + _TAIL.size:
+        if length < _LEAST_BYTES:
             raise self._damaged(f"it has only {length} bytes")
         (last,) = self._exactly([(max(0, length - _FIRST_READ), length)])
         offset, size, found, version, magic = _TAIL.unpack_from(last, len(last) - _TAIL.size)
@@ -327,8 +328,8 @@ def opened_vectors(store: Store, file: FileReference) -> VectorFile:
         size = store.size(file.path)
     except FileNotFoundError as error:
         raise missing(store, file.path) from error
-    if size != file.bytes:
-        raise damaged(store, file.path, f"it should have {file.bytes} bytes")
+    if size != file.bytes or size < _LEAST_BYTES:
+        raise damaged(store, file.path, f"it should have {file.bytes} bytes, and {_LEAST_BYTES} at least")
     name, checksum = store.full(file.path), file.checksum.removeprefix("xxh3:")
     if store.local is None:
         return VectorFile(partial(store.read_ranges, file.path), name, file.bytes, checksum)

@@ -123,6 +123,9 @@ def read(store: Store, reference: FileReference) -> pa.Table:
         return table
 
 
+_FILE: Final = {name for name, _ in FILE}
+
+
 def read_rows(
     store: Store, reference: FileReference, schema: pa.Schema, may_lack: Collection[str] = ()
 ) -> list[dict[str, Any]]:
@@ -131,8 +134,8 @@ def read_rows(
     Args:
         store: the root.
         reference: the table.
-        schema: its columns. Integers are counts, none of them negative; a row with a `path` names a file by it, `bytes`
-            and `checksum`.
+        schema: its columns. Integers are counts, none of them negative; a row with a `path`, and a struct in a row,
+            names a file by it, `bytes` and `checksum`.
         may_lack: columns that may be missing, or null in a row.
 
     Raises:
@@ -147,8 +150,9 @@ def read_rows(
                 raise ValueError(f"it has no column {column.name}")
         rows: list[dict[str, Any]] = table.to_pylist()
         for row in rows:
-            if row.get("path") is not None:
-                check_reference(FileReference(row["path"], row["bytes"], row["checksum"]))
+            inside = [value for value in row.values() if isinstance(value, dict) and not value.keys().isdisjoint(_FILE)]
+            for file in [*([row] if row.get("path") is not None else []), *inside]:
+                check_reference(FileReference(file["path"], file["bytes"], file["checksum"]))
     return rows
 
 

@@ -194,8 +194,14 @@ class Store:
         """Returns ranges of bytes of a file of a root that is no folder, each from one offset to another.
 
         Cost: a request a range, 32 at a time where the library of the store can.
+
+        Raises:
+            PixdexError: there is no such file.
         """
-        return uris.read_ranges(self.filesystem, self.full(path), ranges)
+        try:
+            return uris.read_ranges(self.filesystem, self.full(path), ranges)
+        except FileNotFoundError as error:
+            raise missing(self, path) from error
 
     def sha256(self, path: str) -> str:
         """Returns the sha256 of a file in hexadecimal, read 1 MiB at a time.

@@ -10,7 +10,7 @@ from transforms.generations.manifest import PIECES, SEGMENTS, Generation, Tables
 from transforms.generations.tables import BlockMember, Row
 from transforms.index.lists.format import ID_BYTES
 from transforms.markers import KeysMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker, TrainedIndex
-from transforms.records import FORMAT_VERSION, STORES_VECTORS, FileReference, check_reference
+from transforms.records import FileReference, check_reference
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout
@@ -34,7 +34,6 @@ def publish(run: Run) -> Generation:
     else:
         assert merged is not None
         index, segments = merged.index, tables.write_segments(store, merged.segments)
-    stores = any(block.vectors for block in lists.all)
     generation = Generation(
         generation=run.generation,
         request=replace(run.request, reindex=None),
@@ -54,7 +53,7 @@ def publish(run: Run) -> Generation:
         next_shard=run.plan.first_shard + run.plan.shards,
         canaries=trained.canaries,
         drift=None if base is None or inventory.retrains(run) else run.drift.drift,
-        format_version=STORES_VECTORS if stores else FORMAT_VERSION,
+        format_version=run.request.format_version,
     )
     return store.commit(layout.generation(run.generation), manifest.seal(generation))
 

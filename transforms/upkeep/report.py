@@ -22,6 +22,7 @@ _WAYS: Final = {
     "embeddings": REPAIR,
     "rejects": REPAIR,
     "lists": REBUILD,
+    "vectors": REBUILD,
     "index": REBUILD,
     "trained": REBUILD,
 }

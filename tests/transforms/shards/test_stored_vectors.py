@@ -155,7 +155,7 @@ def test_a_root_on_a_folder_or_an_object_store_gives_the_same_rows(tmp_path: Pat
     got, held = opened_vectors(store, file).read(ids)
     assert held.all() and np.abs(got - shards[2][ids & 0xFFFF]).max() < 0.03
     opened_vectors(store, file).verify()
-    with pytest.raises(PixdexError, match="it should have 1 bytes"):
+    with pytest.raises(PixdexError, match="it should have 1 bytes, and 88 at least"):
         opened_vectors(store, FileReference(file.path, 1, file.checksum))
     store.remove(file.path)
     with pytest.raises(PixdexError, match="is missing: restore it from a backup"):
