@@ -21,7 +21,8 @@ Like an item of the index; several made into one query, less a concept; with wha
 
     pixdex search --root ./shop --like 'file:///shop/items.csv#1234'
     pixdex search --root ./shop "red shoes" --image shoe.jpg --weight 1 --weight 0.5 --not "sandals"
-    pixdex search --root ./shop "red shoes" --expand 10 --where "price < 50" --group-by brand --dedup 0.98 --min-score 0.2
+    pixdex search --root ./shop "red shoes" --expand 10 --min-score 0.2
+    pixdex search --root ./shop "red shoes" --where "price < 50" --group-by brand --dedup 0.98
 
 An index of codes ranks its --shortlist of 100 by stored vectors, where it has them; a result says whether its score is
 exact.
