@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "plan": "Says what a build will be, before there is any: index, parts, memory, bytes, hours, and the bottleneck.",
     "inspect": "Says what a root holds: generations, items, rejects, vectors, drift, files, and an unfinished run.",
     "verify": "Says whether a generation is whole: every file, checksum and count, and every id in one place.",
+    "hide": "Hides items from searches, at once and without a build, until they are shown again.",
+    "unhide": "Shows items again that pixdex hide has hidden.",
     "rollback": "Goes back to an earlier generation, by publishing it anew under the next number.",
     "gc": "Drops what no kept generation needs: old generations, their files, and what stopped runs left.",
     "demo": "Shows everything at once, offline: draws pictures, builds their index and searches it.",

@@ -44,6 +44,7 @@ class Tables:
         tombstones: the files with the dead rows of shards; None: none was ever removed.
         keys: the hash buckets of (key, version, rows) of all items; None: of ready embeddings, whose ranges say it.
         containers: versions of the files that need not be opened while these are the same.
+        hidden: keys of items that no search returns; None: all are shown.
     """
 
     shards: FileReference
@@ -53,12 +54,14 @@ class Tables:
     tombstones: FileReference | None = None
     keys: FileReference | None = None
     containers: FileReference | None = None
+    hidden: FileReference | None = None
 
     @property
     def all(self) -> tuple[FileReference, ...]:
         """Those that are there."""
         named = (
             self.shards, self.blocks, self.segments, self.rejects, self.tombstones, self.keys, self.containers,
+            self.hidden,
         )  # fmt: skip
         return tuple(table for table in named if table is not None)
 

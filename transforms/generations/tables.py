@@ -9,6 +9,7 @@
 | tombstones | the dead rows of a folder of shards |
 | keys | a hash bucket of the key tables |
 | containers | a source's file that need not be opened while its version is the same; a count of what is left out |
+| hidden | the key of an item that no search returns |
 
 Every row that names a file below the root has its `path`, `bytes` and `checksum`.
 """
@@ -53,9 +54,6 @@ def _read(
     return [] if table is None else parquet_files.read_rows(store, table, schema, may_lack)
 
 
-# --- all of them -------------------------------------------------------------------------------------------------
-
-
 def named_in_manifest(generation: Generation) -> list[FileReference]:
     """Returns every file that a generation names by itself: the trained index, canaries, tables, a merged file."""
     trained = generation.trained
@@ -80,9 +78,10 @@ def named_in_table(store: Store, generation: Generation, table: FileReference) -
         listed.tombstones: tombstone_rows,
         listed.keys: key_rows,
         listed.containers: lambda store, generation: _containers(store, generation.tables.containers),
+        listed.hidden: lambda store, generation: _read(store, generation.tables.hidden, HIDDEN),
     }
     rows = readers[table](store, generation)
-    if table in (listed.containers, None) or (table == listed.segments and not generation.is_segmented):
+    if table in (listed.containers, listed.hidden, None) or (table == listed.segments and not generation.is_segmented):
         return []  # containers are elsewhere, and the ranges of one file are no files
     stored = [file_of(row["vectors"]) for row in rows if row.get("vectors")]
     return [*(file_of(row) for row in rows if row["path"]), *stored]
@@ -247,8 +246,7 @@ def piece_row(path: str, piece: PieceMarker) -> Row:
 
 def segment_row(segment: SegmentMarker) -> Row:
     """Returns the row of a range of lists that is a file of its own."""
-    lists = asdict(segment.lists)
-    return {"first_list": segment.first_list, "last_list": segment.last_list, "offset": 0, **lists}
+    return {"first_list": segment.first_list, "last_list": segment.last_list, "offset": 0, **asdict(segment.lists)}
 
 
 # --- rejects -----------------------------------------------------------------------------------------------------
@@ -338,6 +336,7 @@ def _keys_row(marker: KeysMarker, bits: int) -> Row:
 
 # --- containers --------------------------------------------------------------------------------------------------
 
+HIDDEN: Final = pa.schema([("key", pa.string())])
 _CONTAINERS: Final = pa.schema([("uri", pa.string()), ("version", pa.string())])
 _BESIDE: Final = [("left_out", pa.string()), ("count", pa.int64())]
 """Of a source: how many files of a kind were not taken; without a kind, how many names `--key-pattern` does not match.

@@ -1,5 +1,7 @@
 """The rows of an item, by its key: of own shards from the key tables, of ready embeddings by arithmetic."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from transforms.storage.store import Store
 
 _HASH_BITS = 64
 _MOST_DIGITS = 18
+_KEYS_ALONE = 8
 
 
 def rows_of_key(store: Store, generation: Generation, key: str) -> NDArray[np.int64]:
@@ -36,6 +39,32 @@ def rows_of_key(store: Store, generation: Generation, key: str) -> NDArray[np.in
     some = mine[mine["keywords"] > 0]
     keywords = (some["shard"] << ROW_BITS) + some["keyword"]
     return np.concatenate([*singles, keywords]).astype(np.int64)
+
+
+def rows_of_keys(store: Store, generation: Generation, keys: Sequence[str]) -> NDArray[np.int64]:
+    """Returns the ids, int64 `(n,)`, of all rows of items; of keys that no item has, none.
+
+    Cost: of each bucket with one of the keys a row group a key, or all of it for many, 31 MB.
+
+    Raises:
+        PixdexError: a table is missing or damaged.
+    """
+    if not keys:
+        return np.empty(0, np.int64)
+    if generation.request.is_ready:
+        return np.concatenate([_of_range(store, generation, key) for key in keys])
+    wanted = np.zeros(len(keys), key_tables.LISTED)
+    wanted["high"], wanted["low"] = key_tables.hashes(pa.array(keys, pa.string())).T
+    parts = [np.empty(0, key_tables.ENTRY)]
+    for bucket in tables.buckets_of(store, generation):
+        low, high = bucket.hash_range
+        mine = wanted[(wanted["high"] >= np.uint64(low)) & (wanted["high"] <= np.uint64(high))]
+        if 0 < len(mine) <= _KEYS_ALONE:
+            some = [key_tables.read_entries(store, bucket.file, int(one["high"]), _HASH_BITS) for one in mine]
+        else:
+            some = [key_tables.read_entries(store, bucket.file)] if len(mine) else []
+        parts += [entries[key_tables.is_among(entries, mine)] for entries in some if len(entries)]
+    return key_tables.dead_ids(np.concatenate(parts))
 
 
 def _of_range(store: Store, generation: Generation, key: str) -> NDArray[np.int64]:

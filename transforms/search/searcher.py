@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError, UsageError
-from transforms.generations import tables, tombstones
+from transforms.generations import hidden, tables, tombstones
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
+from transforms.generations.tombstones import Tombstones
 from transforms.index.refine import is_exact
 from transforms.index.scan import search_lists
 from transforms.index.wanted_lists import WantedLists, wanted_lists
 from transforms.records import Modality
 from transforms.search import ranking, refine
 from transforms.search.hits import READERS, Hit, RowMetadata
+from transforms.search.keys import rows_of_keys
 from transforms.search.known_ids import KnownIds
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, Ranked, Reach
@@ -57,6 +59,7 @@ class Searcher:
         fast_scan: bool = False,
         check: bool = False,
         trust_uris: bool = False,
+        with_hidden: bool = False,
     ) -> None:
         """Opens the merged index, what was added since, the table of shards, and what is dead.
 
@@ -67,6 +70,7 @@ class Searcher:
                 opening reads the whole index. Scores are rounded to 8 bits on the way.
             check: hold all lists, and each shard that a result is of, against their checksums: they are read whole.
             trust_uris: ready embeddings may lie at addresses of this machine and its network (`storage.outside`).
+            with_hidden: items that are hidden are found, too.
 
         Raises:
             UsageError: `fast_scan` for an index whose codes are neither 4-bit PQ nor RaBitQ; ready embeddings lie where
@@ -77,7 +81,10 @@ class Searcher:
         self.generation = generation
         self._check = check
         self._index = open_index(store, generation, fast_scan=fast_scan, check=check)
-        self._dead = tombstones.read_all(store, generation.tables.tombstones)
+        dead = [tombstones.read_all(store, generation.tables.tombstones)]
+        if not with_hidden:
+            dead.append(Tombstones.of(rows_of_keys(store, generation, hidden.read(store, generation))))
+        self._dead = Tombstones.joined(dead)
         # 7 microseconds a shard: 0.1 s at 10⁹ vectors.
         rows = tables.shard_rows(store, generation)
         self._shards = {row["shard"]: row for row in rows if row["path"] or row.get("ready")}
@@ -102,6 +109,7 @@ class Searcher:
         fast_scan: bool = False,
         check: bool = False,
         trust_uris: bool = False,
+        with_hidden: bool = False,
     ) -> "Searcher":
         """Opens the current generation of a root, or the one with this number; the rest as above.
 
@@ -110,7 +118,17 @@ class Searcher:
             PixdexError: it is damaged.
         """
         generation = open_generation(store, number)
-        return cls(store, generation, fast_scan=fast_scan, check=check, trust_uris=trust_uris)
+        return cls(store, generation, fast_scan=fast_scan, check=check, trust_uris=trust_uris, with_hidden=with_hidden)
+
+    def keys_where(self, where: str) -> list[str]:
+        """Returns the keys of the rows for which a condition is true, each once.
+
+        Raises:
+            UsageError: it is no condition over metadata.
+        """
+        metadata = RowMetadata(self.store, self._shards, self._pool, check=self._check)
+        ids = self._selections.of(None, where).ids() if self._shards else np.empty(0, np.int64)
+        return list(dict.fromkeys(metadata.keys(ids)))
 
     def known(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns those of some rows that are alive.

@@ -42,7 +42,7 @@ def abandoned(number: int) -> str:
 
 
 def rolled_back(number: int) -> str:
-    """Exists when a rollback published generation `number`, which has no plan then."""
+    """Exists when a rollback, or what hides items, published generation `number`, which has no plan then."""
     return f"{plan_folder(number)}/rolled-back.json"
 
 
