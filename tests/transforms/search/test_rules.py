@@ -59,6 +59,7 @@ def one_by_one(rows: list[Row], metric: Metric, k: int, rules: Rules) -> list[st
     return [row.key for row in found[:k]]
 
 
+@pytest.mark.gate
 @dear
 @given(
     seed=st.integers(0, 1000),

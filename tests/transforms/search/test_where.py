@@ -17,6 +17,7 @@ from transforms.errors import UsageError
 from transforms.search.searcher import Searcher
 from transforms.search.where import MOST_LETTERS, Condition
 
+DUCKDB = duckdb.connect()
 EAST = np.array([unit(0)], np.float32)
 WORDS = ("shoes", "Shoes", "it's", '"x"', "동그라미", "%", "a_b", "", "12", "-3.5", " 7 ", "2020-01-05", "true", None)
 NUMBERS = (0, 1, -3, 12, 7, None)
@@ -68,7 +69,7 @@ def table(seed: int, rows: int = 40) -> pa.Table:
 @given(condition=conditions, seed=st.integers(0, 50))
 def test_a_condition_is_true_where_duckdb_has_it_true(condition: str, seed: int) -> None:
     rows = table(seed)
-    wanted = duckdb.connect().execute(f"SELECT coalesce(({condition}), FALSE) FROM rows").fetchall()
+    wanted = DUCKDB.execute(f"SELECT coalesce(({condition}), FALSE) FROM rows").fetchall()
     columns = {name: rows[name].combine_chunks() for name in rows.column_names}
     assert Condition(condition).matches(columns, len(rows)).tolist() == [one for (one,) in wanted], condition
 
@@ -122,6 +123,7 @@ def test_long_conditions_are_refused() -> None:
         Condition("x" * 2 * MOST_LETTERS)
 
 
+@pytest.mark.gate
 @dear
 @given(
     condition=conditions, seed=st.integers(0, 50), k=st.integers(1, 12),

@@ -2,7 +2,7 @@
 
 import io
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from transforms.storage.store import Store
 Shards = dict[int, NDArray[np.float32]]
 
 
-def written(kind: Kind, dim: int, shards: Shards, missing: Sequence[tuple[int, int]] = ()) -> tuple[bytes, str]:
+def written(kind: Kind, dim: int, shards: Shards, missing: Set[tuple[int, int]] = frozenset()) -> tuple[bytes, str]:
     """A file of these vectors, without some rows `(shard, row)`; and its checksum."""
     out = io.BytesIO()
     writer = VectorWriter(out, Extent.of(kind, dim, [(shard, len(rows)) for shard, rows in sorted(shards.items())]))
@@ -94,7 +94,7 @@ def test_any_row_comes_back_by_its_id(kind: Kind, dim: int, counts: dict[int, in
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_and_groups_that_are_left_out_are_zero(kind: Kind) -> None:
     shards = vectors_of(1, {3: 10_000, 5: 3}, 4)
-    missing = [(3, row) for row in range(4096, 8192)] + [(3, 7), (5, 0), (5, 1), (5, 2)]
+    missing = {(3, row) for row in range(4096, 8192)} | {(3, 7), (5, 0), (5, 1), (5, 2)}
     file = opened(*written(kind, 4, shards, missing))
     file.verify()
     got, held = file.read(row_ids(3, 10_000))
