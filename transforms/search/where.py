@@ -105,10 +105,28 @@ def _check(node: exp.Expr, depth: int) -> None:
     if isinstance(node, exp.Cast) and node.to.this.name not in _KINDS:
         raise UsageError(f"{node.to.sql()} is no type that is known here: take one of {', '.join(_KINDS)}")
     for name, parts in node.args.items():
+        if parts and name not in _PARTS.get(type(node), _TWO):
+            raise UsageError(f"{_short(node.sql())} has a part that is not understood here ({name}): write it without")
         for part in parts if isinstance(parts, list) else [parts]:
             if isinstance(part, exp.Expr) and name != "to":
                 _check(part, depth - 1)
 
+
+_TWO: Final = frozenset({"this", "expression"})
+_PARTS: Final[dict[type[exp.Expr], frozenset[str]]] = {
+    **dict.fromkeys((exp.Column, exp.Boolean, exp.Lower, exp.Upper, exp.Length, exp.Trim), frozenset({"this"})),
+    **dict.fromkeys((exp.In, exp.Coalesce), frozenset({"this", "expressions"})),
+    **dict.fromkeys((exp.Cast, exp.TryCast), frozenset({"this", "to", "safe"})),
+    exp.Div: frozenset({"this", "expression", "safe", "typed"}),
+    **dict.fromkeys((exp.Like, exp.ILike), frozenset({"this", "expression", "negate"})),
+    exp.Between: frozenset({"this", "low", "high"}),
+    exp.Literal: frozenset({"this", "is_string"}),
+    exp.Identifier: frozenset({"this", "quoted"}),
+}
+"""What each part may have: what the parser knows and this does not must not be passed over.
+
+`safe` and `typed` are what its dialect says of all casts and divisions: NULL where there is no result.
+"""
 
 _UNDERSTOOD: Final = (
     "=, <>, <, <=, >, >=, AND, OR, NOT, IN, BETWEEN, LIKE, ILIKE, IS NULL, + - * / %, lower, upper, length, trim, abs, "
@@ -194,7 +212,8 @@ def _like(node: exp.Expr, columns: _Columns) -> Any:
     if pattern.as_py() is None:
         return pa.scalar(None, pa.bool_())
     value = _to(_value(node.this, columns), pa.string())
-    return pc.match_like(value, pattern.as_py(), ignore_case=isinstance(node, exp.ILike))
+    found = pc.match_like(value, pattern.as_py(), ignore_case=isinstance(node, exp.ILike))
+    return pc.invert(found) if node.args.get("negate") else found
 
 
 def _any(found: list[Any]) -> Any:

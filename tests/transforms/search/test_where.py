@@ -105,7 +105,9 @@ HOSTILE = [
     "price = $1", "count(*) > 1", "row_number() OVER () > 1", "x.price = 1", "price::blob = 1", "repeat('x', 9) = 1",
     "a -> 'b' = 1", "[1, 2] = price", "{'a': 1} = price", "CASE WHEN price THEN 1 END = 1", "price LIKE word",
     "word SIMILAR TO '(a|aa)+$'", "(" * 5000 + "1=1" + ")" * 3000, "NOT " * 500 + "price = 1",
-    "price = 1 OR " * 2000 + "1 = 1", "\0", "price = '\ud800'", "price COLLATE nocase = 'x'",
+    "price = 1 OR " * 2000 + "1 = 1", "\0", "price = '\ud800'", "price BETWEEN SYMMETRIC 2 AND 1",
+    "word LIKE '!%' ESCAPE '!'", "trim(LEADING 'x' FROM word) = 'a'", "trim(word, 'x') = 'a'",
+    "price IS DISTINCT FROM 1", "price COLLATE nocase = 'x'",
 ]  # fmt: skip
 
 
