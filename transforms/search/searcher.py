@@ -36,8 +36,14 @@ from transforms.shards.lengths import TOO_LONG, too_long
 from transforms.storage import outside
 from transforms.storage.store import Store
 
-_ROUNDING = 5e-3
-"""A cosine above 1 by so much is 1, rounded: by float16, by codes, or by bytes."""
+_ROUNDING = 1e-3
+"""A cosine above 1 by so much is 1, rounded: by float16 or by codes."""
+
+_EQUAL = 1e-5
+"""By so much may the cosine of a vector with itself be less than 1."""
+
+_ROUNDING_OF_BYTES = 5e-3
+"""The same of stored vectors, which may be a byte a component."""
 
 _ALL_COMPARED = 20_000
 """Rows that a condition leaves, up to which all are compared: 20 MB of vectors of 512 components."""
@@ -264,7 +270,12 @@ class Searcher:
             raise UsageError(f"no row has a column {rules.group_by}: results show the columns that there are (--json)")
         return [
             [
-                metadata.hit(number, self._score(float(distance)), int(row), exact=self._is_exact or int(row) in exact)
+                metadata.hit(
+                    number,
+                    self._score(float(distance), stored=int(row) in exact),
+                    int(row),
+                    exact=self._is_exact or int(row) in exact,
+                )
                 for number, (distance, row) in enumerate(zip(one.distances, one.ids, strict=True), start=1)
             ]
             for one in ranked
@@ -275,16 +286,17 @@ class Searcher:
         """Whether scores are cosines."""
         return self.generation.trained.metric == "ip" and self.generation.request.encoder.normalize
 
-    def _score(self, distance: float) -> float:
+    def _score(self, distance: float, *, stored: bool) -> float:
         if self.generation.trained.metric != "ip":
             return distance
-        return 1.0 if self.has_cosines and 1 < -distance <= 1 + _ROUNDING else -distance
+        rounding = _ROUNDING_OF_BYTES if stored else _ROUNDING
+        return 1.0 if self.has_cosines and 1 < -distance <= 1 + rounding else -distance
 
     def _rounded(self, rules: Rules) -> Rules:
         """Has equal vectors count as equal, whose cosine is rounded to a little less than 1."""
         if rules.dedup is None or not self.has_cosines:
             return rules
-        return replace(rules, dedup=min(rules.dedup, 1 - _ROUNDING))
+        return replace(rules, dedup=min(rules.dedup, 1 - _EQUAL))
 
     def _remembered_vectors(self) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
         """What reads vectors of rows, each once."""
@@ -293,7 +305,10 @@ class Searcher:
         def vectors_of(ids: NDArray[np.int64]) -> NDArray[np.float32]:
             new = np.array([row for row in ids.tolist() if row not in known], np.int64)
             if len(new):
-                known.update(zip(new.tolist(), self.stored.all(new), strict=True))
+                vectors = self.stored.all(new)
+                if self.has_cosines:  # as they are stored, they are about 1 long
+                    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+                known.update(zip(new.tolist(), vectors, strict=True))
             return np.stack([known[row] for row in ids.tolist()])
 
         return vectors_of

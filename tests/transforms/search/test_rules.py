@@ -119,3 +119,12 @@ def test_a_column_that_no_result_has_is_refused(tmp_path: Path) -> None:
 def test_rules_that_no_row_can_keep_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Rules(**wrong)  # type: ignore[arg-type]
+
+
+def test_equal_vectors_are_near_duplicates_at_a_cosine_of_1_and_near_ones_are_not(tmp_path: Path) -> None:
+    rows = [Row("a", unit(10)), Row("b", unit(10)), Row("c", unit(13)), Row("d", unit(13.5))]
+    searcher = Searcher.open(make_root(tmp_path, rows))
+    assert keys(searcher.search(EAST, 4, rules=Rules(dedup=1))[0]) == ["a", "c", "d"]
+    assert keys(searcher.search(EAST, 4, rules=Rules(dedup=0.9999))[0]) == ["a", "c"]
+    assert keys(searcher.search(EAST, 4, rules=Rules(dedup=0.998))[0]) == ["a"]
+    assert keys(searcher.search(EAST, 4, rules=Rules(dedup=0.9))[0]) == ["a"]

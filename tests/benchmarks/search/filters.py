@@ -1,6 +1,6 @@
 """What does a condition cost a search, and how much does it find?
 
-    python -m tests.benchmarks.filters [--rows 200000] [--queries 100] --output FILE.json
+    python -m tests.benchmarks.search.filters [--rows 200000] [--queries 100] --output FILE.json
 
 Builds a CSV of rows with a text and a price, an encoder of groups, and 16-byte codes with stored vectors. Conditions
 leave from a ten-thousandth to half of the rows. The first search with one reads the column and makes a bit a row; later

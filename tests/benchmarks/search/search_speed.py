@@ -1,6 +1,6 @@
 """What does a search add to `faiss.search` of the same mapped index at the same nprobe?
 
-    python -m tests.benchmarks.search_speed [--rows 1000000] [--dim 512] [--rounds 15] --output FILE.json
+    python -m tests.benchmarks.search.search_speed [--rows 1000000] [--dim 512] [--rounds 15] --output FILE.json
 
 Builds a root of clustered vectors, then lives through four nights that each add 1 % of them and lose as much as one in
 all: four deltas, and 1 % dead rows. Asked are batches of 100 queries without a shortlist, and one query after the other

@@ -1,6 +1,6 @@
 """What do stored vectors give a search, on real picture embeddings, and what do they cost a build?
 
-    python -m tests.benchmarks.refine --data FOLDER [--index-key KEY] [--rounds 3] --output FILE.json
+    python -m tests.benchmarks.search.refine --data FOLDER [--index-key KEY] [--rounds 3] --output FILE.json
 
 FOLDER has `base.npy` and `query.npy`, vectors of a picture a row. They are normalised, written as parquet and as
 `.npy`, and built with float16, with a byte a component and without stored vectors; the `.npy` is read where it lies.

@@ -1,6 +1,6 @@
 """Does alpha query expansion find more of a class?
 
-    python -m tests.benchmarks.expansion --data FOLDER [--queries 500] --output FILE.json
+    python -m tests.benchmarks.search.expansion --data FOLDER [--queries 500] --output FILE.json
 
 FOLDER has `base.npy` and `query.npy`, vectors of a picture a row, with `base_labels.npy` and `query_labels.npy`. The
 base is built with exact codes and searched through all lists; a result is relevant where it has the label of the query.

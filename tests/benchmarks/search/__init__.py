@@ -1,0 +1,1 @@
+"""Benchmarks of searches: what they find, and how long they take."""
