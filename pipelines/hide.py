@@ -57,12 +57,7 @@ def change(options: Namespace, how: Change, *, everything: bool = False) -> int:
         raise UsageError("name items: KEY…, --keys FILE or --where SQL")
     open_generation(store)
     with lease.held(store, "hide"):
-        unfinished = beginning.unfinished(store)
-        if unfinished is not None:
-            raise UsageError(
-                f"{store.url} has an unfinished run of generation {unfinished.generation}: finish it with its own "
-                "command, or give it up with --abandon-plan"
-            )
+        beginning.check_none_unfinished(store)
         current = open_generation(store)
         before = set(hidden.read(store, current))
         after = how(before, before if everything else _named(store, options))

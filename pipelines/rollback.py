@@ -41,12 +41,7 @@ def roll_back(argv: Sequence[str]) -> int:
         raise UsageError("--to is missing: name the generation to go back to; pixdex inspect lists them")
     earlier = open_generation(store, options.to)
     with lease.held(store, "rollback"):
-        unfinished = beginning.unfinished(store)
-        if unfinished is not None:
-            raise UsageError(
-                f"{store.url} has an unfinished run of generation {unfinished.generation}: finish it with its own "
-                "command, or give it up with --abandon-plan"
-            )
+        beginning.check_none_unfinished(store)
         if published.numbers(store)[-1] == options.to:
             console.say(f"{store.url}: generation {options.to} is the current one: nothing to do")
             console.show_json({"generation": options.to, "rolled_back_to": options.to})

@@ -20,8 +20,11 @@ from transforms.errors import PixdexError, UnsafePathError, UsageError, check_pa
 FORMAT_VERSION = 2
 """Version of every record on storage but those below. Since 2 a generation has key tables."""
 
-STORES_VECTORS = 3
-"""Version of a request that asks for vectors to be stored, and of what comes of it; a reader refuses a higher one."""
+NEWEST_VERSION = 3
+"""Version of what an older pixdex must not read: a request that stores vectors, what comes of it, hidden items.
+
+A reader refuses a higher one.
+"""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS
@@ -375,9 +378,9 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
     """
     try:
         version = msgspec.json.decode(data, type=_Versioned).format_version
-        if version > STORES_VECTORS:
+        if version > NEWEST_VERSION:
             raise PixdexError(
-                f"{name} has format version {version}, this pixdex reads up to {STORES_VECTORS}: upgrade pixdex"
+                f"{name} has format version {version}, this pixdex reads up to {NEWEST_VERSION}: upgrade pixdex"
             )
         record = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

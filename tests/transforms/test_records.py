@@ -77,7 +77,7 @@ def _sorted_pairs(pairs: list[tuple[str, object]]) -> None:
 
 
 def test_a_newer_format_is_refused_by_the_name_of_its_file() -> None:
-    newer = encode(dataclasses.replace(StageMarker("plan", 1, 0.0), format_version=records.STORES_VECTORS + 1))
+    newer = encode(dataclasses.replace(StageMarker("plan", 1, 0.0), format_version=records.NEWEST_VERSION + 1))
 
     with pytest.raises(PixdexError, match=r"r/plan\.json has format version 4.* reads up to 3: upgrade pixdex"):
         decode(newer, StageMarker, "r/plan.json")

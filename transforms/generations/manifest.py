@@ -6,7 +6,7 @@ from typing import Final
 from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.markers import Drift, TrainedIndex
-from transforms.records import FORMAT_VERSION, FileReference, Request
+from transforms.records import FORMAT_VERSION, NEWEST_VERSION, FileReference, Request
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -94,6 +94,11 @@ class Generation:
     def is_segmented(self) -> bool:
         """Whether the merged index lies on storage as segments, whose table has their files, and not as one file."""
         return self.index.checksum.startswith(SEGMENTS)
+
+
+def version_of(request: Request, hidden: FileReference | None) -> int:
+    """Returns the version of a generation: an older pixdex would find what is hidden, and must refuse it by name."""
+    return request.format_version if hidden is None else NEWEST_VERSION
 
 
 def seal(generation: Generation) -> Generation:

@@ -4,7 +4,7 @@ A run claims the next free number by creating its request; a run that was abando
 numbers of its plan, for ever.
 """
 
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.records import Plan, Request
 from transforms.runs.run import Run
@@ -26,6 +26,20 @@ def unfinished(store: Store) -> Run | None:
     latest = max(published.numbers(store), default=0)
     open_runs = (Run(store, number) for number in runs(store) if number > latest)
     return next((run for run in open_runs if not _is_abandoned(run)), None)
+
+
+def check_none_unfinished(store: Store) -> None:
+    """Refuses what must not change the current generation while a run goes on from it.
+
+    Raises:
+        UsageError: a run is not finished.
+    """
+    run = unfinished(store)
+    if run is not None:
+        raise UsageError(
+            f"{store.url} has an unfinished run of generation {run.generation}: finish it with its own command, or "
+            "give it up with --abandon-plan"
+        )
 
 
 def next_number(store: Store) -> int:

@@ -134,6 +134,24 @@ class StoredVectors:
                 raw[mine] = True
         return self._as_indexed(vectors, raw)
 
+    def remembered(self, *, unit: bool) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        """Returns what does as `all`, and reads each row once; with `unit` vectors are made 1 long anew.
+
+        As they are stored, vectors of a root that normalises are about 1 long.
+        """
+        known: dict[int, NDArray[np.float32]] = {}
+
+        def vectors_of(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+            new = np.array([row for row in ids.tolist() if row not in known], np.int64)
+            if len(new):
+                vectors = self.all(new)
+                if unit:
+                    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+                known.update(zip(new.tolist(), vectors, strict=True))
+            return np.stack([known[row] for row in ids.tolist()])
+
+        return vectors_of
+
     def _as_indexed(self, vectors: NDArray[np.float32], raw: NDArray[np.bool_]) -> NDArray[np.float32]:
         if self._normalize and raw.any():
             vectors[raw] = ready_vectors.as_indexed(vectors[raw], normalize=True)
@@ -177,30 +195,17 @@ def rescored(
     exact = np.zeros(ids.shape, np.bool_)
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         part = slice(start, start + _QUERIES_AT_ONCE)
-        _rescore(stored, metric, queries[part], ids[part], distances[part], wanted[part], exact[part])
+        rows, places = np.unique(ids[part][wanted[part]], return_inverse=True)
+        vectors, held = stored.find(rows)
+        place_of = np.full(ids[part].shape, -1, np.int64)
+        place_of[wanted[part]] = places
+        for number, mine in enumerate(place_of, start):
+            there = np.flatnonzero(mine >= 0)
+            there = there[held[mine[there]]]
+            distances[number, there] = _distances(metric, queries[number], vectors[mine[there]])
+            exact[number, there] = True
     order = np.lexsort((ids, distances, ids == NO_ROW), axis=1)
     return tuple(np.take_along_axis(part, order, axis=1) for part in (distances, ids, exact))  # type: ignore[return-value]
-
-
-def _rescore(
-    stored: StoredVectors,
-    metric: Metric,
-    queries: NDArray[np.float32],
-    ids: NDArray[np.int64],
-    distances: NDArray[np.float32],
-    wanted: NDArray[np.bool_],
-    exact: NDArray[np.bool_],
-) -> None:
-    """The same of some queries, in place and in the order that there is."""
-    rows, places = np.unique(ids[wanted], return_inverse=True)
-    vectors, held = stored.find(rows)
-    place_of = np.full(ids.shape, -1, np.int64)
-    place_of[wanted] = places
-    for number, query in enumerate(queries):
-        mine = np.flatnonzero(place_of[number] >= 0)
-        mine = mine[held[place_of[number, mine]]]
-        distances[number, mine] = _distances(metric, query, vectors[place_of[number, mine]])
-        exact[number, mine] = True
 
 
 def _distances(metric: Metric, query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ what the probed lists take in the page cache. As FastScan it is read into memory
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -47,6 +47,8 @@ _ROUNDING_OF_BYTES = 5e-3
 
 _ALL_COMPARED = 20_000
 """Rows that a condition leaves, up to which all are compared: 20 MB of vectors of 512 components."""
+
+_QUERIES_AT_ONCE = 64
 
 _KEPT_LISTS = 8
 
@@ -173,8 +175,8 @@ class Searcher:
                 rows of this kind (`WantedLists`), so that one finds as much as where they are alone; the first such
                 search reads the ids of all lists, and each probes up to eight times as many lists.
             shortlist: so many of the rows that the codes say are nearest, and `k` at least, are ranked by their stored
-                vectors; 0: none are. None: 100. Each costs a read of a vector. Rows whose vectors are not stored keep
-                the score of their code, and an index whose codes are exact needs no shortlist.
+                vectors; 0: none are. None: 100. Each costs a read of a vector. Where not all rows have theirs stored,
+                scores are those of codes, and an index whose codes are exact needs no shortlist.
             rules: which of the nearest are results; None: all.
             where: a condition over metadata, in SQL (`Condition`): only rows for which it is true. Up to 20,000 such
                 rows are all compared with the query, where their vectors are at hand; of more, lists are probed as of
@@ -184,6 +186,10 @@ class Searcher:
             UsageError: vectors of another dimension or without a direction, `k` or `nprobe` below 1, or `shortlist`
                 below 0.
         """
+        if where is not None and len(vectors) > _QUERIES_AT_ONCE:  # each may be compared with thousands of rows
+            parts = (vectors[at : at + _QUERIES_AT_ONCE] for at in range(0, len(vectors), _QUERIES_AT_ONCE))
+            every = (self.search(part, k, nprobe, modality, shortlist, rules, where) for part in parts)
+            return [hits for part in every for hits in part]
         try:
             return self._search(vectors, k, nprobe, modality, shortlist, rules, where)
         except ReadyFileError as error:
@@ -238,9 +244,7 @@ class Searcher:
         if keyed:
             soon = ids[:, : _GROUPED_ROWS * k]
             metadata.load(soon[(soon != NO_ROW) & self._dead.are_alive(soon)])
-        metric = trained.metric
-
-        vectors_of = self._remembered_vectors()
+        metric, vectors_of = trained.metric, self.stored.remembered(unit=self.has_cosines)
 
         def begin() -> Chosen:
             return Chosen(rules, metric, partial(metadata.groups, rules.group_by), vectors_of)
@@ -297,21 +301,6 @@ class Searcher:
         if rules.dedup is None or not self.has_cosines:
             return rules
         return replace(rules, dedup=min(rules.dedup, 1 - _EQUAL))
-
-    def _remembered_vectors(self) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-        """What reads vectors of rows, each once."""
-        known: dict[int, NDArray[np.float32]] = {}
-
-        def vectors_of(ids: NDArray[np.int64]) -> NDArray[np.float32]:
-            new = np.array([row for row in ids.tolist() if row not in known], np.int64)
-            if len(new):
-                vectors = self.stored.all(new)
-                if self.has_cosines:  # as they are stored, they are about 1 long
-                    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-                known.update(zip(new.tolist(), vectors, strict=True))
-            return np.stack([known[row] for row in ids.tolist()])
-
-        return vectors_of
 
     def checked(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns queries as they are searched with, float32 `(q, d)`: 1 long where the root is normalised.

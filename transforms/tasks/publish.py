@@ -10,7 +10,7 @@ from transforms.generations.manifest import PIECES, SEGMENTS, Generation, Tables
 from transforms.generations.tables import BlockMember, Row
 from transforms.index.lists.format import ID_BYTES
 from transforms.markers import KeysMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker, TrainedIndex
-from transforms.records import STORES_VECTORS, FileReference, check_reference
+from transforms.records import FileReference, check_reference
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout
@@ -34,6 +34,7 @@ def publish(run: Run) -> Generation:
     else:
         assert merged is not None
         index, segments = merged.index, tables.write_segments(store, merged.segments)
+    hidden = None if base is None else base.tables.hidden
     generation = Generation(
         generation=run.generation,
         request=replace(run.request, reindex=None),
@@ -49,12 +50,12 @@ def publish(run: Run) -> Generation:
             tombstones=tables.write_tombstones(store, files),
             keys=tables.write_keys(store, keys),
             containers=tables.write_containers(store, run.plan.containers),
-            hidden=None if base is None else base.tables.hidden,
+            hidden=hidden,
         ),
         next_shard=run.plan.first_shard + run.plan.shards,
         canaries=trained.canaries,
         drift=None if base is None or inventory.retrains(run) else run.drift.drift,
-        format_version=max(run.request.format_version, STORES_VECTORS if base and base.tables.hidden else 0),
+        format_version=manifest.version_of(run.request, hidden),
     )
     return store.commit(layout.generation(run.generation), manifest.seal(generation))
 

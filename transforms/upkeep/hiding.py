@@ -6,7 +6,7 @@ from dataclasses import replace
 from transforms.errors import PixdexError
 from transforms.generations import hidden, manifest
 from transforms.generations.manifest import Generation
-from transforms.records import STORES_VECTORS, encode
+from transforms.records import encode
 from transforms.runs import beginning
 from transforms.storage import layout
 from transforms.storage.store import Store
@@ -29,6 +29,5 @@ def hide(store: Store, current: Generation, keys: Iterable[str]) -> Generation:
 def with_hidden(generation: Generation, store: Store, keys: Iterable[str]) -> Generation:
     """Returns a manifest, not yet sealed, in which these keys are hidden."""
     table = hidden.write(store, keys)
-    # An older pixdex would return them: it must refuse such a generation by its version.
-    version = generation.request.format_version if table is None else STORES_VECTORS
+    version = manifest.version_of(generation.request, table)
     return replace(generation, tables=replace(generation.tables, hidden=table), format_version=version)

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.benchmarks.instruments.measuring import say
@@ -141,3 +144,9 @@ def base_only(folder: VectorFolder, place: Path) -> Path:
         except OSError:
             shutil.copyfile(file, place / file.name)
     return place
+
+
+def write_parquet(file: Path, vectors: NDArray[Any]) -> None:
+    """Writes vectors `(n, d)` as a column `embedding` of a parquet file."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    pq.write_table(pa.table({"embedding": column}), file, row_group_size=1 << 16)

@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.benchmarks.instruments import measuring, report
 from tests.benchmarks.instruments.measuring import say
-from tests.benchmarks.instruments.vector_folder import unit
+from tests.benchmarks.instruments.vector_folder import unit, write_parquet
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
 
@@ -86,8 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         base = unit(np.load(own.data / "base.npy").astype(np.float32))
         queries = unit(np.load(own.data / "query.npy")[: own.queries].astype(np.float32))
         np.save(work / "base.npy", base)
-        column = pa.FixedSizeListArray.from_arrays(pa.array(base.reshape(-1)), base.shape[1])
-        pq.write_table(pa.table({"embedding": column}), work / "base.parquet", row_group_size=1 << 16)
+        write_parquet(work / "base.parquet", base)
         scores = queries @ base.T
         exact = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
         runs: dict[str, list[measuring.Measured]] = {kind: [] for kind in KINDS}

@@ -19,13 +19,12 @@ from typing import Any
 
 import faiss
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.benchmarks import clustered_vectors
 from tests.benchmarks.instruments import measuring, report
 from tests.benchmarks.instruments.measuring import say
+from tests.benchmarks.instruments.vector_folder import write_parquet
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
 
@@ -118,8 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         say("builds")
         pixdex("build", root, "--vectors", base, "--index-key", KEY)
         some = np.concatenate([np.load(file) for file in sorted(base.glob("base-*.npy"))])
-        column = pa.FixedSizeListArray.from_arrays(pa.array(some.reshape(-1)), own.dim)
-        pq.write_table(pa.table({"embedding": column}), work / "base.parquet", row_group_size=1 << 16)
+        write_parquet(work / "base.parquet", some)
         pixdex("build", stored, "--vectors", work / "base.parquet", "--index-key", KEY)
         queries = np.load(work / "query.npy").astype(np.float32)
         found: dict[str, Any] = {"machine": measuring.machine(), "rows": own.rows, "dim": own.dim}

@@ -157,3 +157,11 @@ def test_a_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no row has a column prize"):
         searcher.search(EAST, 1, where="prize < 5 AND price < 5")
     assert searcher.search(EAST, 1, where="PRICE < 5 AND modality = 'image' AND key LIKE 'a%'")[0][0].key == "a"
+
+
+def test_many_queries_with_a_condition_are_answered_as_each_alone(tmp_path: Path) -> None:
+    rows = [Row(f"k{place}", unit(place * 7), columns={"price": str(place)}) for place in range(20)]
+    searcher = Searcher.open(make_root(tmp_path, rows))
+    queries = np.array([unit(angle) for angle in range(150)], np.float32)
+    together = searcher.search(queries, 3, where="price < 10")
+    assert together == [searcher.search(query[None], 3, where="price < 10")[0] for query in queries]
