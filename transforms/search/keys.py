@@ -1,5 +1,6 @@
 """The rows of an item, by its key: of own shards from the key tables, of ready embeddings by arithmetic."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from transforms.generations import key_tables, tables
 from transforms.generations.manifest import Generation
-from transforms.records import ROW_BITS
+from transforms.records import ROW_BITS, VectorRange
 from transforms.storage.store import Store
 
 _HASH_BITS = 64
@@ -28,12 +29,9 @@ def rows_of_key(store: Store, generation: Generation, key: str) -> NDArray[np.in
     if any(0xD800 <= ord(letter) < 0xE000 for letter in key):  # no key has undecodable bytes
         return np.empty(0, np.int64)
     if generation.request.is_ready:
-        return _of_range(store, generation, key)
+        return _of_ranges(store, generation, [key])
     ((high, low),) = key_tables.hashes(pa.array([key], pa.string()))
-    buckets = [
-        key_tables.Bucket(row["bucket"], row["bits"], tables.file_of(row)) for row in tables.key_rows(store, generation)
-    ]
-    entries = key_tables.read_bucket(store, buckets, int(high), _HASH_BITS)
+    entries = key_tables.read_bucket(store, tables.buckets_of(store, generation), int(high), _HASH_BITS)
     mine = entries[(entries["low"] == low) & (entries["reject"] == 0)]
     singles = [key_tables.row_ids_of(mine, name) for name in ("image", "text")]
     some = mine[mine["keywords"] > 0]
@@ -52,7 +50,7 @@ def rows_of_keys(store: Store, generation: Generation, keys: Sequence[str]) -> N
     if not keys:
         return np.empty(0, np.int64)
     if generation.request.is_ready:
-        return np.concatenate([_of_range(store, generation, key) for key in keys])
+        return _of_ranges(store, generation, keys)
     wanted = np.zeros(len(keys), key_tables.LISTED)
     wanted["high"], wanted["low"] = key_tables.hashes(pa.array(keys, pa.string())).T
     parts = [np.empty(0, key_tables.ENTRY)]
@@ -67,13 +65,16 @@ def rows_of_keys(store: Store, generation: Generation, keys: Sequence[str]) -> N
     return key_tables.dead_ids(np.concatenate(parts))
 
 
-def _of_range(store: Store, generation: Generation, key: str) -> NDArray[np.int64]:
-    uri, _, number = key.rpartition("#")
-    if not number.isascii() or not number.isdigit() or len(number) > _MOST_DIGITS:
-        return np.empty(0, np.int64)
-    row = int(number)
+def _of_ranges(store: Store, generation: Generation, keys: Sequence[str]) -> NDArray[np.int64]:
+    ranges: dict[str, list[tuple[int, VectorRange]]] = defaultdict(list)
     for shard in tables.shard_rows(store, generation):
-        ready = tables.range_of(shard)
-        if ready is not None and ready.uri == uri and ready.start <= row < ready.stop:
-            return np.array([(shard["shard"] << ROW_BITS) + row - ready.start], np.int64)
-    return np.empty(0, np.int64)
+        if (ready := tables.range_of(shard)) is not None:
+            ranges[ready.uri].append((shard["shard"], ready))
+    ids = []
+    for key in keys:
+        uri, _, number = key.rpartition("#")
+        row = int(number) if number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS else -1
+        for shard_number, ready in ranges.get(uri, ()):
+            if ready.start <= row < ready.stop:
+                ids.append((shard_number << ROW_BITS) + row - ready.start)
+    return np.array(ids, np.int64)

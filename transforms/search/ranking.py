@@ -108,8 +108,8 @@ def rank(
         is_row = ids != NO_ROW
         # What is left behind the cut is told by all that the index returned: the last of it may be dead.
         counted = is_row if are_alive is None else is_row & are_alive(ids)
-        rules = None if begin is None else begin()
-        ranked, cut, is_over = _choose(distances[counted], ids[counted], keys_of, k, furthest, rules)
+        results = None if begin is None else begin()
+        ranked, cut, is_over = _choose(distances[counted], ids[counted], keys_of, k, furthest, results)
         # A shortlist may have left out what is nearer than some of it: only one that adds nothing is the last.
         if is_over and not (is_shortlist and len(ranked.ids) > found and reach.rows < most.rows):
             return ranked

@@ -72,11 +72,7 @@ def write_block(run: Run, block: Block, members: BlockShards, opened: OpenTraine
                 stored.write(group)
         vectors = stored.finished() if first == rows else None
     if first != rows:
-        counted = ", ".join(str(marker.shard) for marker in members.shards)
-        raise PixdexError(
-            f"block {block.number} has not the {rows} rows that the markers of its shards ({counted}) count: "
-            "put their files back, or build anew with --abandon-plan"
-        )
+        raise _miscounted(block, members)
 
     def write(out: BinaryIO) -> tuple[int, Seal]:
         return rows, write_lists(
@@ -93,6 +89,14 @@ def write_block(run: Run, block: Block, members: BlockShards, opened: OpenTraine
     return ListsMarker(block.number, task_digest, rows, lists, vectors=vectors)
 
 
+def _miscounted(block: Block, members: BlockShards) -> PixdexError:
+    counted = ", ".join(str(marker.shard) for marker in members.shards)
+    return PixdexError(
+        f"block {block.number} has not the {members.rows} rows that the markers of its shards ({counted}) count: put "
+        "their files back, or build anew with --abandon-plan"
+    )
+
+
 class _Stored:
     """The file with the vectors of a block, while it is written; of a block that stores none, none.
 
@@ -102,7 +106,7 @@ class _Stored:
     def __init__(self, run: Run, block: Block, members: BlockShards, stack: ExitStack) -> None:
         """Begins the file; the stack closes and removes what is left of it."""
         kind = stored_kind(run.request, run.trained().trained.key)
-        self._run, self._block = run, block
+        self._run, self._block, self._members = run, block, members
         self._rows = {marker.shard: marker.numbered_rows for marker in members.shards if not _is_npy(marker)}
         self._kind: Kind | None = kind if self._rows else None
         if self._kind is None:
@@ -114,11 +118,17 @@ class _Stored:
         )
 
     def packed(self, batch: VectorBatch) -> "_Group | None":
-        """Returns the group that a batch is, as it is stored; None: it is not. Any thread may ask."""
+        """Returns the group that a batch is, as it is stored; None: it is not. Any thread may ask.
+
+        Raises:
+            PixdexError: the shard has more rows than its marker counts.
+        """
         shard = int(batch.ids[0]) >> ROW_BITS
         if self._kind is None or shard not in self._rows:
             return None
         places = batch.ids & (ROWS_PER_SHARD - 1)
+        if places[-1] >= self._rows[shard]:
+            raise _miscounted(self._block, self._members)
         first = int(places[0]) // GROUP_ROWS * GROUP_ROWS
         rows = min(GROUP_ROWS, self._rows[shard] - first)
         return shard, first, pack(self._kind, batch.vectors, places - first, rows)

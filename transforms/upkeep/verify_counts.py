@@ -19,6 +19,7 @@ from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.opened import opened_lists
 from transforms.markers import ShardMarker
 from transforms.records import ROWS_PER_SHARD, FileReference
+from transforms.shards.stored_vectors import opened_vectors
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 from transforms.upkeep.report import Report
@@ -225,6 +226,25 @@ def _rows_of_block(looked: Looked, block: BlockMember) -> None:
     rows = _rows_of_lists(looked, block.lists) if looked.report.is_whole(block.lists) else None
     if rows is not None and rows != block.rows:
         looked.report.found(block.lists.path, f"has {rows} codes, its table names {block.rows}")
+    if block.vectors is not None and looked.report.is_whole(block.vectors):
+        _rows_of_vectors(looked, block, block.vectors)
+
+
+def _rows_of_vectors(looked: Looked, block: BlockMember, file: FileReference) -> None:
+    """Checks that stored vectors are of the shards of their block, all but those that are read where they lie."""
+    try:
+        extent = opened_vectors(looked.store, file).extent
+    except (PixdexError, OSError) as error:
+        looked.report.unreadable(file, error)
+        return
+    has = dict(zip(extent.shards.tolist(), extent.rows.tolist(), strict=True))
+    for shard in looked.shards:
+        is_elsewhere = shard.ready is not None and shard.ready.format == "npy"
+        if not block.first_shard <= shard.shard <= block.last_shard or is_elsewhere or not shard.rows:
+            continue
+        if has.get(shard.shard) != shard.numbered_rows:
+            what = f"has {has.get(shard.shard, 0)} rows of shard {shard.shard}, which has {shard.numbered_rows}"
+            looked.report.found(file.path, what)
 
 
 def _rows_of_lists(looked: Looked, file: FileReference) -> int | None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,12 @@ from pipelines import search as command_of
 from tests import s3
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import QUERIES, Collection, collection, deltas, generation_of
+from transforms.generations import manifest, tables
+from transforms.records import encode
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
+from transforms.shards.stored_vectors import Extent, VectorWriter, opened_vectors
+from transforms.storage import layout
 from transforms.storage.store import Store
 
 pytestmark = pytest.mark.gate
@@ -171,6 +176,26 @@ def test_a_file_of_vectors_that_is_damaged_is_named(
     assert command_of.main([*root, "--vector", str(roots / "query.npy")]) == 1
     assert name in capsys.readouterr().err
     assert command_of.main([*root, "--vector", str(roots / "query.npy"), "--shortlist", "0"]) == 0
+
+
+def test_vectors_of_other_shards_are_named(roots: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, (name,) = roots / "f16", stored(roots / "f16")
+    store, current = Store.at(str(root)), generation_of(root)
+    (block,) = tables.blocks_of(store, current)
+    assert block.vectors is not None
+    shards = opened_vectors(store, block.vectors).extent.shards
+    file = roots / "other.f16"
+    with file.open("wb") as out:
+        length, checksum = VectorWriter(out, Extent.of("f16", 16, [(int(shard) + 1, 9) for shard in shards])).finish()
+    other = store.upload(file, layout.VECTORS, "other", f"xxh3:{checksum}")
+    assert other.bytes == length
+    table = tables.write_blocks(store, [replace(block, vectors=other)])
+    forged = replace(current, tables=replace(current.tables, blocks=table))
+    (root / layout.generation(current.generation)).write_bytes(encode(manifest.seal(forged)))
+    capsys.readouterr()
+    assert verify.main(["--root", str(root)]) == 1
+    err = capsys.readouterr().err
+    assert "other-" in err and "rows of shard" in err and name not in err
 
 
 def test_an_item_is_a_query_and_what_it_finds_expands_it(folder: Path) -> None:

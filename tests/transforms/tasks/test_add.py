@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.transforms.index import small_training
@@ -15,11 +16,24 @@ from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.reader import ListFile
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.markers import ShardMarker, TrainMarker
-from transforms.records import Block, EncoderSettings, FileReference, IndexSettings, Partition, Plan, Request, Source
+from transforms.records import (
+    Block,
+    EncoderSettings,
+    FileReference,
+    IndexSettings,
+    Partition,
+    Plan,
+    Refine,
+    Request,
+    Source,
+    row_ids,
+)
 from transforms.runs import beginning
 from transforms.runs.inventory import BlockShards
 from transforms.runs.run import Run
+from transforms.shards.files import CORE_COLUMNS, write_embeddings
 from transforms.shards.ready_vectors import as_indexed
+from transforms.shards.stored_vectors import opened_vectors
 from transforms.shards.vectors import VectorBatch
 from transforms.storage import layout
 from transforms.storage.store import Store
@@ -28,7 +42,9 @@ from transforms.tasks.add import write_block
 from transforms.tasks.embed import register
 
 
-def ready_run(folder: Path, threads: int = 1) -> tuple[Run, list[ShardMarker], OpenTrained, Vectors]:
+def ready_run(
+    folder: Path, threads: int = 1, refine: Refine = "none"
+) -> tuple[Run, list[ShardMarker], OpenTrained, Vectors]:
     """A run of two shards of ready embeddings, some rows of which cannot be indexed, and an index for them."""
     vectors = random_vectors(9000, 16, "<f2")
     vectors[[5, 4200]] = np.nan
@@ -36,7 +52,7 @@ def ready_run(folder: Path, threads: int = 1) -> tuple[Run, list[ShardMarker], O
     file = save_npy(folder / "a.npy", vectors)
     encoder = EncoderSettings("none", "0" * 64, 16, ("image",), threads=threads)
     store = Store.at(str(folder / "root"))
-    run = beginning.begin(store, Request((Source("vectors", f"file://{file}"),), encoder, IndexSettings()))
+    run = beginning.begin(store, Request((Source("vectors", f"file://{file}"),), encoder, IndexSettings(refine=refine)))
     small = small_training.train(store, "PCA12,IVF16,SQ8", "ip", as_indexed(vectors[8000:], normalize=True))
     store.commit(layout.marker(run.generation, "train", 0), TrainMarker("d", small.trained))
     plan = Plan(
@@ -84,6 +100,26 @@ def test_shards_of_another_number_of_rows_than_counted_are_refused(tmp_path: Pat
     wrong = [markers[0], replace(markers[1], rows=markers[1].rows + off)]
     with pytest.raises(PixdexError, match="block 7 has not the"):
         write_block(run, Block(7, 4, 6), BlockShards(wrong, Tombstones()), opened, "digest")
+
+
+@pytest.mark.parametrize("off", [-1, 0, 1])
+@pytest.mark.parametrize("refine", ["f16", "sq8"])
+def test_stored_vectors_are_those_of_the_rows_that_are_counted(tmp_path: Path, refine: Refine, off: int) -> None:
+    run, markers, opened, vectors = ready_run(tmp_path, refine=refine)
+    shard = as_indexed(vectors[8000:], normalize=True)
+    columns = {name: pa.nulls(len(shard), pa.string()) for name in CORE_COLUMNS}
+    file = write_embeddings(run.store, 6, pa.table(columns), shard)
+    own = replace(markers[0], shard=6, rows=len(shard) + off, rejected=0, ready=None, embeddings=file)
+    members = BlockShards([markers[1], own], Tombstones())
+    if off:
+        with pytest.raises(PixdexError, match="block 0 has not the"):
+            write_block(run, Block(0, 5, 7), members, opened, "digest")
+        return
+    stored = write_block(run, Block(0, 5, 7), members, opened, "digest").vectors
+    assert stored is not None and stored.path.endswith(f".{refine}")
+    found, held = opened_vectors(run.store, stored).read(row_ids(6, len(shard)))
+    assert held.all() and np.abs(found - shard).max() < 1e-2
+    assert not opened_vectors(run.store, stored).read(row_ids(5, 9))[1].any(), "a .npy is read where it lies"
 
 
 def test_a_batch_that_fails_is_raised_and_leaves_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
