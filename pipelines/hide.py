@@ -14,16 +14,15 @@ root from now on see it, and programs that refresh. The last line on stdout is o
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 from pipelines.terminal import command_line, console, process
 from pipelines.terminal.flags import Flag, Group
 from pipelines.terminal.options import ROOT, root_of
+from pipelines.terminal.queries import lines_of
 from transforms.errors import UsageError
 from transforms.generations import hidden
 from transforms.generations.published import open_generation
-from transforms.rejects import normalised_message
 from transforms.runs import beginning
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
@@ -72,24 +71,13 @@ def change(options: Namespace, how: Change, *, everything: bool = False) -> int:
 
 def _named(store: Store, options: Namespace) -> set[str]:
     """The keys that a command line names."""
-    keys = {*options.key, *(_lines(options.keys) if options.keys else ())}
+    keys = {*options.key, *(lines_of("--keys", options.keys) if options.keys else ())}
     for key in keys:
         if not key.strip() or any(0xD800 <= ord(letter) < 0xE000 for letter in key):
             raise UsageError(f"{key!r} is no key: give one as results name it (key of --json)")
     if options.where:
         keys |= set(Searcher.open(store, with_hidden=True).keys_where(options.where))
     return keys
-
-
-def _lines(file: str) -> list[str]:
-    try:
-        path = Path(file).expanduser()
-        if path.exists() and not path.is_file():  # a pipe would block for ever
-            raise OSError("not a regular file")
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--keys {file} is not a readable text in UTF-8: {normalised_message(error)}") from error
-    return [line.rstrip("\r") for line in lines if line.strip()]
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def queries_of(options: Namespace, count: int) -> list[Query]:
     if options.vector is not None:
         names = [f"{options.vector}, row {row}" for row in range(count)] if count > 1 else [options.vector]
         return [Query(name, "vector") for name in names]
-    texts = [*_texts(options.query), *(_lines(options.queries) if options.queries is not None else ())]
+    texts = [*_texts(options.query), *(lines_of("--queries", options.queries) if options.queries is not None else ())]
     pictures = [Query(location, "picture") for location in options.image or ()]
     return [*map(Query, texts), *pictures, *(Query(key, "item") for key in options.like or ())]
 
@@ -154,6 +154,24 @@ def path_of(flag: str, file: str) -> Path:
         raise UsageError(f"{flag} {file}: there is no such user: write ./~… for a file's name") from error
 
 
+def lines_of(flag: str, file: str) -> list[str]:
+    """Returns the lines of a file that a flag names, but for those with nothing in them.
+
+    Raises:
+        UsageError: it is no readable text in UTF-8, or all of its lines are empty.
+    """
+    path = path_of(flag, file)
+    try:
+        if path.exists() and not path.is_file():  # a pipe would block for ever
+            raise OSError("not a regular file")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{flag} {file} is not a readable text in UTF-8: {normalised_message(error)}") from error
+    if not any(line.strip() for line in lines):
+        raise UsageError(f"{flag} {file} holds no text: write one a line")
+    return [line.rstrip("\r") for line in lines if line.strip()]
+
+
 def _texts(words: Sequence[str]) -> list[str]:
     """The texts of the command line: words without a space between them are one text, as they were typed."""
     if not words:
@@ -162,16 +180,3 @@ def _texts(words: Sequence[str]) -> list[str]:
     if not all(text.strip() for text in texts):
         raise UsageError("the query is empty: say what to look for")
     return texts
-
-
-def _lines(file: str) -> list[str]:
-    path = path_of("--queries", file)
-    try:
-        if path.exists() and not path.is_file():  # a pipe would block for ever
-            raise OSError("not a regular file")
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--queries {file} is not a readable text in UTF-8: {normalised_message(error)}") from error
-    if not any(line.strip() for line in lines):
-        raise UsageError(f"--queries {file} holds no text: write one a line")
-    return [line for line in lines if line.strip()]

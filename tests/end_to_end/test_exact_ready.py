@@ -104,6 +104,13 @@ def test_what_a_query_is_made_of_has_its_dimension_and_cosines(tmp_path: Path, r
         for how in ({"weights": [1.0]}, {"expand": 2}):
             with pytest.raises(pixdex.UsageError, match="scores of this root are no cosines"):
                 opened.search(like=key, **how)
-        for wrong in ({"dedup": "0.9"}, {"min_score": [1]}, {"alpha": "3"}, {"per_group": None}, {"group_by": ["uri"]}):
+        for wrong in (
+            {"dedup": "0.9"},
+            {"min_score": [1]},
+            {"alpha": "3"},
+            {"per_group": None},
+            {"where": 3},
+            {"group_by": ["uri"]},
+        ):
             with pytest.raises(pixdex.UsageError, match=next(iter(wrong))):
                 opened.search(like=key, **wrong)

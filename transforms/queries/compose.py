@@ -48,7 +48,7 @@ def expanded(vectors: Vectors, found: Callable[[], Sequence[tuple[Vectors, Seque
     Raises:
         UsageError: alpha is below 0.
     """
-    if not 0 <= alpha < np.inf:
+    if alpha is None or not 0 <= alpha < np.inf:
         raise UsageError(f"alpha is {alpha}: take 0 or more")
     more = []
     for query, (neighbours, cosines) in zip(_unit(vectors), found(), strict=True):

@@ -17,7 +17,7 @@ from transforms.queries.answer import ALPHA, Wanted, answers, combined, vectors_
 from transforms.queries.encode import QueryEncoder
 from transforms.records import MODALITIES, Modality
 from transforms.search.hits import Hit
-from transforms.search.rules import Rules
+from transforms.search.rules import KEY, Rules
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
 
@@ -277,23 +277,26 @@ def modality_of(searcher: Searcher, asked: AnyModality | None, *, is_vector: boo
 
 
 def _wanted(k: object, nprobe: object, modality: Modality | None, shortlist: object, how: Mapping[str, Any]) -> Wanted:
-    rules = {name: how[name] for name in ("group_by",) if name in how}
-    rules |= {name: _number(name, how[name]) for name in ("dedup", "min_score") if name in how}
-    if "per_group" in how:
-        rules["per_group"] = _whole("per_group", how["per_group"])
-    known = {*How.__annotations__}
-    if strange := sorted(how.keys() - known):
-        raise UsageError(f"{strange[0]} is not known: take one of {', '.join(sorted(known))}")
+    if strange := sorted(how.keys() - How.__annotations__.keys()):
+        raise UsageError(f"{strange[0]} is not known: take one of {', '.join(sorted(How.__annotations__))}")
+    where = how.get("where")
+    if not isinstance(where, str | None):
+        raise UsageError(f"where is {where!r:.80}: take a condition as text")
     return Wanted(
-        _whole("k", k),
-        _whole("nprobe", nprobe),
-        modality,
-        _whole("shortlist", shortlist),
-        Rules(**rules),
-        tuple(_texts(_listed(how.get("minus")))),
-        _whole("expand", how.get("expand", 0)),
-        _number("alpha", how.get("alpha", ALPHA)),
-        how.get("where"),
+        k=_whole("k", k),
+        nprobe=_whole("nprobe", nprobe),
+        modality=modality,
+        shortlist=_whole("shortlist", shortlist),
+        rules=Rules(
+            how.get("group_by", KEY),
+            _whole("per_group", how.get("per_group", 1)),
+            _number("dedup", how.get("dedup")),
+            _number("min_score", how.get("min_score")),
+        ),
+        minus=tuple(_texts(_listed(how.get("minus")))),
+        expand=_whole("expand", how.get("expand", 0)),
+        alpha=_number("alpha", how.get("alpha", ALPHA)),
+        where=where,
     )
 
 
