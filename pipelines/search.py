@@ -40,7 +40,10 @@ With --check it reads all of them first, and says which are damaged, as pixdex v
 
 With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key",
 "uri", "modality", "part", "caption", "columns", "exact"}]}, or, of several queries and of --queries, {"generation",
-"queries": [{"query", "results"}]}. A search runs on this machine; no Beam runner takes part.
+"queries": [{"query", "results"}]}. --explain adds {"explain": {"looks", "lists", "codes", "vectors", "milliseconds":
+{step: ms}}}, or says the same on stderr: the steps are open, encode (the query), select (what a condition or a modality
+leaves), scan, vectors (read and compared), rank and metadata; what is looked at once more counts in rank, too. A search
+runs on this machine; no Beam runner takes part.
 """
 
 import sys
@@ -65,6 +68,7 @@ from transforms.queries.encode import QueryEncoder
 from transforms.queries.root import modality_of
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
+from transforms.search.trace import Trace
 from transforms.storage import uris
 from transforms.storage.outside import FLAG, Outside
 
@@ -129,6 +133,7 @@ OPTIONS: Final = (
         (
             switch("--json", "print one JSON object instead of a table"),
             Flag("--columns", "NAME,…", "columns of the source that table (default: name,group) and page show"),
+            switch("--explain", "also say what was done: lists, codes, vectors read, milliseconds of each step"),
             Flag("--html", "FILE", "also write a page of result pictures"),
             TRUST_URIS,
         ),
@@ -147,11 +152,14 @@ def search(argv: Sequence[str]) -> int:
     options = command_line.parse("search", __doc__, argv, OPTIONS)
     queries.check(options)
     rules = queries.rules_of(options)
-    searcher = Searcher.open(
-        root_of(options), fast_scan=options.fast_scan, check=options.check, trust_uris=options.trust_uris
-    )
-    encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
-    asked, vectors = _asked(searcher, encoder, options)
+    trace = Trace(is_full=options.explain)
+    with trace.step("open"):
+        searcher = Searcher.open(
+            root_of(options), fast_scan=options.fast_scan, check=options.check, trust_uris=options.trust_uris
+        )
+        encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
+    with trace.step("encode"):
+        asked, vectors = _asked(searcher, encoder, options)
     modality = modality_of(searcher, options.modality, is_vector=options.vector is not None)
     wanted = Wanted(
         k=options.k,
@@ -164,13 +172,14 @@ def search(argv: Sequence[str]) -> int:
         alpha=options.alpha,
         where=options.where,
     )
-    found = answers_of(searcher, encoder, vectors, wanted)
+    found = answers_of(searcher, encoder, vectors, wanted, trace)
     answers = list(zip(asked, found, strict=True))
     columns = _columns(options.columns)
     if options.html:
         _write_page(searcher, options, answers)
     if options.json:
-        console.show_json(_as_json(searcher, answers, is_list=len(answers) > 1 or options.queries is not None))
+        answer = _as_json(searcher, answers, is_list=len(answers) > 1 or options.queries is not None)
+        console.show_json(answer | ({"explain": trace.told()} if options.explain else {}))
     else:
         for place, (query, hits) in enumerate(answers):
             if len(answers) > 1:
@@ -179,6 +188,8 @@ def search(argv: Sequence[str]) -> int:
                 console.show(table(hits, columns=columns))
             else:
                 console.say(f"nothing found among {searcher.generation.totals.vectors} vectors")
+    if options.explain and not options.json:
+        console.say(_explained(trace, len(answers)))
     if options.html:
         console.say(f"wrote {options.html}")
     return console.DONE
@@ -208,6 +219,14 @@ def _as_json(searcher: Searcher, answers: Sequence[tuple[Query, list[Hit]]], *, 
     results = [{"query": query.name, "results": [asdict(hit) for hit in hits]} for query, hits in answers]
     answer = {"queries": results} if is_list else {"results": results[0]["results"]}
     return {"generation": searcher.generation.generation, **answer}
+
+
+def _explained(trace: Trace, queries: int) -> str:
+    steps = " · ".join(f"{name} {took:.1f}" for name, took in trace.milliseconds.items())
+    return (
+        f"queries {queries}, looks {trace.looks}, lists probed {trace.lists:,}, codes scanned {trace.codes:,}, "
+        f"vectors read {trace.vectors:,}\nmilliseconds: {steps}"
+    )
 
 
 def table(hits: Sequence[Hit], width: int | None = None, *, columns: Sequence[str] = SHOWN) -> str:

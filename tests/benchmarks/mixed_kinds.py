@@ -30,6 +30,7 @@ from transforms.generations import published, tables, tombstones
 from transforms.records import ROW_BITS
 from transforms.search.searcher import Searcher
 from transforms.shards import files
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 TOP = 10
@@ -64,7 +65,7 @@ def pictures_of(root: Path) -> tuple[list[str], Vectors]:
     for row in tables.shard_rows(store, generation):
         shard, pictures = tables.file_of(row), np.arange(row["images"])
         alive = pictures[dead.are_alive((row["shard"] << ROW_BITS) + pictures)]
-        keys += files.read_metadata(store, shard, alive)["key"].to_pylist()
+        keys += parquet_files.read(store, shard)["key"].take(alive).to_pylist()
         vectors.append(unit(files.read_vectors(store, shard)[alive].astype(np.float32)))
     return keys, np.concatenate(vectors)
 

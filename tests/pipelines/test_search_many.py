@@ -89,3 +89,15 @@ def test_an_empty_name_hides_no_caption(tmp_path: Path, capsys: pytest.CaptureFi
     row = Row("e", unit(1), caption="a cat", columns={"name": ""})
     assert search.main(["--root", compass_root(tmp_path, row), "east"]) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == ["rank", "score", "caption", "uri"]
+
+
+def test_explain_says_what_was_done_for_the_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--root", compass_root(tmp_path), "north", "some where", "--explain"]
+    assert search.main([*argv, "--json"]) == 0
+    explain = json.loads(capsys.readouterr().out.splitlines()[-1])["explain"]
+    assert set(explain) == {"looks", "lists", "codes", "vectors", "milliseconds"}
+    assert explain["looks"] >= 1 and explain["lists"] >= 2 and explain["codes"] >= 2
+    assert {"open", "encode", "scan", "rank", "metadata"} <= set(explain["milliseconds"])
+    assert search.main(argv) == 0
+    said = capsys.readouterr()
+    assert "codes scanned" in said.err and "codes scanned" not in said.out

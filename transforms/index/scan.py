@@ -1,16 +1,18 @@
 """Searches an opened faiss index: how many lists are probed, and how hard a coarse quantizer looks for them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.index.resident import read_ahead
 from transforms.index.vector_transforms import behind_transforms
 from transforms.index.wanted_lists import WantedLists
 
+_Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 _LEAST_EFFORT = 128
 _LISTS_AT_ONCE = 1 << 24
 """Lists that are kept in the order in which some queries probe them: 12 bytes each, 192 MiB."""
@@ -18,6 +20,10 @@ _MORE_LISTS, _LEAST_MORE = 1.5, 16
 """How many more of all lists are ranked, for some to be among them, than their share says."""
 _WANTED_BYTES = 4
 """Times the memory that ranking takes where some lists count only, and their shares are summed."""
+_PARALLEL_QUERIES = 3
+"""faiss's `parallel_mode` in which threads share the queries when it scans given lists, too."""
+_LISTS_BY_THEMSELVES = 256
+"""Lists that are scanned each by itself at once."""
 _ROUNDING = 1e-3
 """By so much may a sum of shares of lists miss a whole number."""
 
@@ -38,6 +44,8 @@ def search_lists(
     allowed: NDArray[np.uint8] | None = None,
     deltas: Any | None = None,
     among: WantedLists | None = None,
+    *,
+    by_id: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Searches the `nprobe` nearest lists of each query; all of them, without exception, when there are no more.
 
@@ -49,10 +57,14 @@ def search_lists(
         allowed: a bit for each id that may be found, none for those beyond its end; None: every id may.
         deltas: another index with the same quantizer, behind the same transforms, whose lists are scanned too.
         among: the lists that are ranked, and what each counts as; None: every one, as one.
+        by_id: of rows with equal distances those with the lowest ids are found, and not any. Each list is then scanned
+            by itself, which takes somewhat longer, and up to 256 times the memory of what is returned.
 
     Returns:
         Distances float32 and ids int64, both `(q, rows)`: id -1 where there is none. In the order that faiss gives
-        them; with deltas in that of distance and id, among those that are found.
+        them; with deltas and `by_id` in that of distance and id, among those that are found.
+
+    Cost: less than `index.search` where the lists are in memory, which would read them ahead first.
     """
     # Whatever faiss keeps a pointer to stays bound to a name until the search is over.
     inner = faiss.downcast_index(faiss.extract_index_ivf(index))
@@ -60,19 +72,28 @@ def search_lists(
     parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, inner.nlist))
     if selector is not None:
         parameters.sel = selector
-    is_graph = isinstance(faiss.downcast_index(inner.quantizer), faiss.IndexHNSW)
-    if deltas is not None or among is not None or (is_graph and nprobe >= inner.nlist):
-        scanned = [inner] if deltas is None else [inner, deltas]
-        return _search_given_lists(scanned, behind_transforms(index, queries), rows, parameters, among)
-    effort = faiss.SearchParametersHNSW(efSearch=graph_effort(nprobe)) if is_graph else None
-    if effort is not None:
-        parameters.quantizer_params = effort
-    outer = parameters
-    if isinstance(index, faiss.IndexPreTransform):
-        outer = faiss.SearchParametersPreTransform(index_params=parameters)
-    distances, ids = index.search(queries, rows, params=outer)
-    del outer, effort, parameters, selector
-    return distances, ids
+    scanned = [inner] if deltas is None else [inner, deltas]
+    for one in scanned:
+        one.parallel_mode = _PARALLEL_QUERIES
+    scan = _scan_by_id if by_id else _scan
+    found = _search_given_lists(scanned, behind_transforms(index, queries), rows, parameters, among, scan)
+    del parameters, selector
+    return found
+
+
+def probed(
+    index: Any, queries: NDArray[np.float32], nprobe: int, deltas: Any | None, among: WantedLists | None
+) -> tuple[int, int]:
+    """Returns how many lists `search_lists` probes for some queries, and how many codes they hold, of all together."""
+    inner = faiss.downcast_index(faiss.extract_index_ivf(index))
+    asked = behind_transforms(index, queries)
+    if among is None:
+        _, lists = _nearest_lists(inner, asked, min(nprobe, inner.nlist))
+    else:
+        _, lists = _nearest_wanted(inner, asked, nprobe, among)
+    numbers = lists[lists >= 0].tolist()
+    scanned = [inner] if deltas is None else [inner, deltas]
+    return len(numbers), sum(one.invlists.list_size(number) for one in scanned for number in numbers)
 
 
 def _search_given_lists(
@@ -81,6 +102,7 @@ def _search_given_lists(
     rows: int,
     parameters: Any,
     among: WantedLists | None,
+    scan: "_Scan",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Ranks the lists once, and scans those of every index; `known` are queries behind the transforms."""
     distances = np.empty((len(known), rows), np.float32)
@@ -96,10 +118,9 @@ def _search_given_lists(
         else:
             nearness, lists = _nearest_wanted(scanned[0], asked, nprobe, among)
             parameters.nprobe = lists.shape[1]
-        # A mapped index is read ahead, as faiss's own search does; deltas were read when they were opened.
-        scanned[0].invlists.prefetch_lists(faiss.swig_ptr(lists), lists.size)
+        read_ahead(scanned[0].invlists, lists)  # deltas were read when they were opened
         most = [rows, *(min(rows, index.ntotal) for index in scanned[1:])]
-        hits = [_scan(index, asked, k, nearness, lists, parameters) for index, k in zip(scanned, most, strict=True)]
+        hits = [scan(index, asked, k, nearness, lists, parameters) for index, k in zip(scanned, most, strict=True)]
         similar = faiss.is_similarity_metric(scanned[0].metric_type)
         distances[part], ids[part] = hits[0] if len(hits) == 1 else _nearest(hits, rows, similar=similar)
     return distances, ids
@@ -166,6 +187,9 @@ def _counted(lists: NDArray[np.int64], among: WantedLists) -> NDArray[np.float64
     return np.where(lists >= 0, among.weights[lists], 0).astype(np.float64)
 
 
+_Scan = Callable[[Any, NDArray[np.float32], int, NDArray[np.float32], NDArray[np.int64], Any], _Found]
+
+
 def _scan(
     index: Any,
     asked: NDArray[np.float32],
@@ -179,6 +203,38 @@ def _scan(
     # The wrapper of faiss 1.15.1 takes no parameters here, so that the function behind it is called.
     arrays = [faiss.swig_ptr(array) for array in (lists, nearness, distances, ids)]
     index.search_preassigned_c(len(asked), faiss.swig_ptr(asked), rows, *arrays, False, parameters)
+    return distances, ids
+
+
+def _scan_by_id(
+    index: Any,
+    asked: NDArray[np.float32],
+    rows: int,
+    nearness: NDArray[np.float32],
+    lists: NDArray[np.int64],
+    parameters: Any,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The same, with the lowest ids of rows with equal distances.
+
+    Within a list ids ascend, and a row takes no place from one that is as near: what the scan of one list keeps of
+    equal rows are the first of it.
+    """
+    parameters.nprobe = 1
+    similar = faiss.is_similarity_metric(index.metric_type)
+    distances = np.empty((len(asked), rows), np.float32)
+    ids = np.empty((len(asked), rows), np.int64)
+    for place, query in enumerate(asked):
+        probed = lists[place] >= 0
+        alone, near = lists[place, probed, None], nearness[place, probed, None]
+        hits = [(np.zeros((1, rows), np.float32), np.full((1, rows), -1))]
+        for start in range(0, len(alone), _LISTS_BY_THEMSELVES):
+            part = slice(start, start + _LISTS_BY_THEMSELVES)
+            each = np.tile(query, (len(alone[part]), 1))
+            found = _scan(
+                index, each, rows, np.ascontiguousarray(near[part]), np.ascontiguousarray(alone[part]), parameters
+            )
+            hits = [_nearest([*hits, (found[0].reshape(1, -1), found[1].reshape(1, -1))], rows, similar=similar)]
+        distances[place], ids[place] = hits[0][0][0], hits[0][1][0]
     return distances, ids
 
 

@@ -14,6 +14,7 @@ from transforms.search.hits import Hit
 from transforms.search.keys import rows_of_key
 from transforms.search.rules import Rules
 from transforms.search.searcher import Searcher
+from transforms.search.trace import Trace
 
 ALPHA = 3.0
 """Of query expansion, as its authors found it best."""
@@ -45,19 +46,27 @@ class Wanted:
     where: str | None = None
 
 
-def answers(searcher: Searcher, encoder: QueryEncoder, vectors: NDArray[np.float32], wanted: Wanted) -> list[list[Hit]]:
-    """Returns the results of each query, of vectors float32 `(q, d)`.
+def answers(
+    searcher: Searcher,
+    encoder: QueryEncoder,
+    vectors: NDArray[np.float32],
+    wanted: Wanted,
+    trace: Trace | None = None,
+) -> list[list[Hit]]:
+    """Returns the results of each query, of vectors float32 `(q, d)`; `trace` is told what was done for them.
 
     Raises:
         UsageError: a query cannot be answered so.
         PixdexError: the root is damaged, or the encoder failed.
     """
+    trace = trace or Trace(is_full=False)
     if wanted.minus:
         _check_cosines(searcher, "minus")
-        vectors = compose.without(searcher.checked(vectors), encoder.texts(wanted.minus))
+        with trace.step("encode"):
+            vectors = compose.without(searcher.checked(vectors), encoder.texts(wanted.minus))
     if wanted.expand:
-        vectors = _expanded(searcher, searcher.checked(vectors), wanted)
-    return _search(searcher, vectors, wanted, wanted.k, wanted.rules)
+        vectors = _expanded(searcher, searcher.checked(vectors), wanted, trace)
+    return _search(searcher, vectors, wanted, wanted.k, trace, wanted.rules)
 
 
 def combined(searcher: Searcher, vectors: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
@@ -98,18 +107,18 @@ def vectors_of_keys(searcher: Searcher, keys: Sequence[str]) -> NDArray[np.float
 
 
 def _search(
-    searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted, k: int, rules: Rules | None = None
+    searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted, k: int, trace: Trace, rules: Rules | None = None
 ) -> list[list[Hit]]:
-    return searcher.search(vectors, k, wanted.nprobe, wanted.modality, wanted.shortlist, rules, wanted.where)
+    return searcher.search(vectors, k, wanted.nprobe, wanted.modality, wanted.shortlist, rules, wanted.where, trace)
 
 
-def _expanded(searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted) -> NDArray[np.float32]:
+def _expanded(searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted, trace: Trace) -> NDArray[np.float32]:
     if wanted.expand < 0:
         raise UsageError(f"expand is {wanted.expand}: take 0 or more")
     _check_cosines(searcher, "expand")
 
     def found() -> list[tuple[NDArray[np.float32], list[float]]]:
-        hits = _search(searcher, vectors, wanted, wanted.expand)
+        hits = _search(searcher, vectors, wanted, wanted.expand, trace)
         ids = np.array([hit.id for some in hits for hit in some], np.int64)
         rows, places = np.unique(ids, return_inverse=True)
         ends = np.cumsum([len(some) for some in hits])

@@ -1,29 +1,42 @@
-"""What a row is, beside its vector: key, URI, caption, columns; and the results of a search that are made of it."""
+"""What is asked of a search, and what it found: rows with their scores, and results that a person can read."""
 
-from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.errors import PixdexError
-from transforms.records import MODALITIES, ROW_BITS, ROWS_PER_SHARD, FileReference, VectorRange, split_ids
-from transforms.shards import files
-from transforms.storage import parquet_files
-from transforms.storage.store import Store
-
-READERS: Final = 8
-"""Shards whose metadata is read at once."""
-
-KEY_OF: Final = "key of"
-"""Marks the group of a row that is in none."""
-
-_OWN: Final = frozenset({"id", *files.CORE_COLUMNS})
+from transforms.errors import UsageError
+from transforms.records import Modality
+from transforms.search.metadata import RowMetadata
+from transforms.search.ranking import Ranked
+from transforms.search.rules import Rules
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is asked of a search of one or many vectors, as `Searcher.search` says it."""
+
+    k: int = 10
+    nprobe: int | None = None
+    modality: Modality | None = None
+    shortlist: int | None = None
+    rules: Rules = field(default_factory=Rules)
+    where: str | None = None
+
+    def check(self) -> None:
+        """Refuses numbers that mean nothing.
+
+        Raises:
+            UsageError: naming one.
+        """
+        for name, value, least in (("k", self.k, 1), ("nprobe", self.nprobe, 1), ("shortlist", self.shortlist, 0)):
+            if value is not None and value < least:
+                raise UsageError(f"{name} is {value}: take {least} or more")
+
+
+@dataclass(slots=True)  # frozen ones take four times as long to make
 class Hit:
     """One result.
 
@@ -52,106 +65,78 @@ class Hit:
         return self.key if self.key.startswith(f"{self.uri}#") else self.uri
 
 
-class RowMetadata:
-    """What is known of rows, read once a search."""
+@dataclass(frozen=True)
+class Found:
+    """Rows that were found, query after query, nearest first.
 
-    def __init__(
-        self, store: Store, table: dict[int, dict[str, Any]], pool: ThreadPoolExecutor, *, check: bool = False
-    ) -> None:
-        """Knows none yet; `table` is the generation's table of shards, by their numbers, `pool` has threads that read.
+    Attributes:
+        counts: of each query, int64 `(q,)`.
+        ids: int64 `(n,)`.
+        scores: float32 `(n,)`.
+        exact: whether each score is that of the vector as it is stored, bool `(n,)`.
+    """
 
-        With `check`, a shard is read whole before the first of its rows is, and held against its checksum.
-        """
-        self._store, self._pool, self._check = store, pool, check
-        self._shards = table
-        self._rows: dict[int, dict[str, Any]] = {}
+    counts: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    exact: NDArray[np.bool_]
 
-    def load(self, ids: NDArray[np.int64]) -> None:
-        """Reads the rows that are not known yet, several shards at once."""
-        wanted = np.setdiff1d(ids, np.fromiter(self._rows, np.int64, len(self._rows)))
-        numbers, rows = split_ids(wanted)
-        by_shard = [(int(number), rows[numbers == number]) for number in np.unique(numbers)]
-        # What is told without reading a file is not worth a thread.
-        far = [task for task in by_shard if self._reads_a_file(task[0])]
-        near = [task for task in by_shard if not self._reads_a_file(task[0])]
-        for rows_of_shard in (
-            *self._pool.map(lambda task: self._read(*task), far),
-            *(self._read(*task) for task in near),
-        ):
-            self._rows.update((row["id"], row) for row in rows_of_shard)
+    @classmethod
+    def nothing(cls, queries: int) -> Self:
+        """Nothing, of so many queries."""
+        return cls(np.zeros(queries, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.bool_))
 
-    def keys(self, ids: NDArray[np.int64]) -> Sequence[str]:
-        """Returns the key of each of these rows."""
-        self.load(ids)
-        return [self._rows[row]["key"] for row in ids.tolist()]
+    @classmethod
+    def of(cls, ranked: Sequence[Ranked], *, is_exact: bool) -> Self:
+        """Takes what was ranked for each query; its distances are the scores."""
+        ids = np.concatenate([np.empty(0, np.int64), *(one.ids for one in ranked)])
+        scores = np.concatenate([np.empty(0, np.float32), *(one.distances for one in ranked)])
+        counts = np.array([len(one.ids) for one in ranked], np.int64)
+        return cls(counts, ids, scores, np.full(len(ids), is_exact))
 
-    def groups(self, column: str, ids: NDArray[np.int64]) -> Sequence[Hashable]:
-        """Returns what each of these rows has in a column, of pixdex's or of the source; where nothing, its key."""
-        self.load(ids)
-        rows = [self._rows[row] for row in ids.tolist()]
-        return [(KEY_OF, row["key"]) if row.get(column) in (None, "") else str(row[column]) for row in rows]
-
-    def has_column(self, column: str) -> bool:
-        """Tells whether a row that was looked at has a column, or else any row of any shard."""
-        if any(column in row for row in self._rows.values()):
-            return True
-        first = np.zeros(1, np.int64)
-        return any(column in self._read(number, first)[0] for number in self._shards)
-
-    def hit(self, rank: int, score: float, row: int, *, exact: bool = False) -> Hit:
-        """Returns a result; the row must be loaded."""
-        metadata = self._rows[row]
-        return Hit(
-            rank=rank,
-            score=score,
-            id=row,
-            key=metadata["key"],
-            uri=metadata["uri"],
-            modality=metadata["modality"],
-            part=metadata["part"],
-            caption=metadata["caption"],
-            columns={name: value for name, value in metadata.items() if name not in _OWN},
-            exact=exact,
+    @classmethod
+    def joined(cls, parts: Sequence["Found"]) -> Self:
+        """Makes one of several, in their order."""
+        every: list[Found] = [cls.nothing(0), *parts]
+        return cls(
+            np.concatenate([one.counts for one in every]),
+            np.concatenate([one.ids for one in every]),
+            np.concatenate([one.scores for one in every]),
+            np.concatenate([one.exact for one in every]),
         )
 
-    def _reads_a_file(self, number: int) -> bool:
-        ready = self._shards.get(number, {}).get("ready")
-        return not ready or ready["format"] != "npy" or bool(ready["metadata"])
+    @property
+    def queries(self) -> NDArray[np.int64]:
+        """The place of the query of each row, int64 `(n,)`."""
+        return np.repeat(np.arange(len(self.counts), dtype=np.int64), self.counts)
 
-    def _read(self, number: int, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-        shard = self._shards.get(number)
-        # Rejected rows of ready embeddings keep their place: ids count them too.
-        ready = VectorRange(**shard["ready"]) if shard and shard.get("ready") else None
-        if shard is None or rows.max() >= (ready.stop - ready.start if ready else shard["rows"]):
-            raise PixdexError(
-                f"{self._store.url}: the index names row {rows.max()} of shard {number}, which the generation does not "
-                "hold: restore the index from a backup, or build into a new root"
+    @property
+    def ranks(self) -> NDArray[np.int64]:
+        """The rank of each row among those of its query, from 1, int64 `(n,)`."""
+        starts = np.cumsum(self.counts) - self.counts
+        return np.arange(1, len(self.ids) + 1, dtype=np.int64) - np.repeat(starts, self.counts)
+
+
+def hits_of(found: Found, metadata: RowMetadata) -> list[list[Hit]]:
+    """Returns what was found as results of each query, with what is known of the rows."""
+    metadata.load(found.ids)
+    every = []
+    listed = (part.tolist() for part in (found.ranks, found.scores, found.ids, found.exact))
+    for rank, score, number, exact in zip(*listed, strict=True):
+        row, columns = metadata.row(number)
+        every.append(
+            Hit(
+                rank,
+                score,
+                number,
+                row["key"],
+                row["uri"],
+                row["modality"],
+                row["part"],
+                row["caption"],
+                columns,
+                exact,
             )
-        if ready is not None:
-            from transforms.search import ready_metadata  # noqa: PLC0415 - imports all of pyarrow's functions
-
-            return ready_metadata.read_metadata(number, ready, rows)
-        reference = FileReference(shard["path"], shard["bytes"], shard["checksum"])
-        if self._check:
-            self._store.check(reference)
-        table = files.read_metadata(self._store, reference, rows)
-        with parquet_files.making_sense_of(self._store, reference.path):
-            metadata: list[dict[str, Any]] = table.to_pylist()
-            _check_rows(metadata, number, rows)
-        return metadata
-
-
-def _check_rows(metadata: Sequence[dict[str, Any]], shard: int, rows: NDArray[np.int64]) -> None:
-    """Checks that rows are those that were asked for, and have what every row has: no checksum covers a footer.
-
-    Raises:
-        ValueError: they are not.
-    """
-    wanted = ((shard << ROW_BITS) + rows).tolist()
-    if [row.get("id") for row in metadata] != wanted:
-        raise ValueError("its ids are not those of its rows")
-    for row in metadata:
-        named = isinstance(row.get("key"), str) and isinstance(row.get("uri"), str)
-        placed = row.get("modality") in MODALITIES and isinstance(row.get("part"), int)
-        if not (named and placed and isinstance(row.get("caption"), str | None)):
-            raise ValueError(f"row {row['id'] & (ROWS_PER_SHARD - 1)} has no key, URI, modality or part")
+        )
+    ends = np.cumsum(found.counts).tolist()
+    return [every[end - count : end] for end, count in zip(ends, found.counts.tolist(), strict=True)]

@@ -17,9 +17,6 @@ from transforms.search.deltas import open_deltas
 from transforms.search.local_copies import materialise
 from transforms.storage.store import Store, missing
 
-_PARALLEL_QUERIES = 3
-"""faiss's `parallel_mode` in which threads share the queries when it scans given lists, too."""
-
 
 @dataclass(frozen=True)
 class OpenIndex:
@@ -83,10 +80,6 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False,
         )
     if fast_scan:
         index = _fast(index, generation.trained.key)
-    is_mixed = totals.vectors > max(totals.images, totals.texts, totals.keywords)
-    if index.deltas is not None or is_mixed:
-        for inner in index.scanned:
-            inner.parallel_mode = _PARALLEL_QUERIES
     return index
 
 

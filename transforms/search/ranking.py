@@ -38,10 +38,17 @@ _WIDER = 2
 
 @dataclass(frozen=True)
 class Reach:
-    """How far one look into the index goes: rows that it may return, and lists that it probes."""
+    """How far one look into the index goes.
+
+    Attributes:
+        rows: that it may return.
+        nprobe: lists that it probes.
+        by_id: of rows of equal distance at the end it returns those with the lowest ids, and not any.
+    """
 
     rows: int
     nprobe: int
+    by_id: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,10 @@ class Ranked:
 
 
 Look = Callable[[Reach], tuple[NDArray[np.float32], NDArray[np.int64]]]
-"""Distances, lower is nearer, and ids, nearest first, padded with `NO_ROW`; rows of equal distance in any order."""
+"""Distances, lower is nearer, and ids, nearest first, padded with `NO_ROW`; rows of equal distance in any order.
+
+Where they are cut from others of the same distance, which of them are there is told by `Reach.by_id`.
+"""
 
 KeysOf = Callable[[NDArray[np.int64]], Sequence[Hashable]]
 
@@ -67,6 +77,40 @@ def over_fetched(rows: int, dead: float) -> int:
     Three standard deviations more than the mean, as if the dead lay anywhere.
     """
     return math.ceil((rows + 3 * math.sqrt(rows * dead)) / (1 - dead)) if dead else rows
+
+
+def settled(
+    distances: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    k: int,
+    reach: Reach,
+    most: Reach,
+    are_alive: AreAlive,
+    *,
+    is_shortlist: bool,
+) -> list[Ranked | None]:
+    """Returns for each query what `rank` would of its first look, where each row is a key: None where it looks again.
+
+    Args:
+        distances, ids: `(q, n)`, what the look at `reach` returned for all of them.
+        k, most, are_alive, is_shortlist: as of `rank`.
+
+    Cost: a sort of each row, for all of them at once; `rank` takes 50 microseconds a query.
+    """
+    order = np.lexsort((ids, distances), axis=1)
+    distances, ids = np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)
+    is_row = ids != NO_ROW
+    counted = is_row & are_alive(ids)
+    numbered = np.cumsum(counted, axis=1)
+    chosen = counted & (numbered <= k)
+    enough = numbered[:, -1] >= k
+    cut = np.take_along_axis(distances, np.argmax(numbered >= k, axis=1)[:, None], axis=1)[:, 0]
+    used_up = ~is_row.all(axis=1) | (ids.shape[1] < reach.rows) | (reach.rows >= most.rows)
+    is_last = enough & (used_up | is_shortlist | reach.by_id | (distances[:, -1] > cut))
+    return [
+        Ranked(distances[place, mine], ids[place, mine]) if last else None
+        for place, (mine, last) in enumerate(zip(chosen, is_last.tolist(), strict=True))
+    ]
 
 
 def rank(
@@ -98,8 +142,9 @@ def rank(
         furthest: nothing that is further away counts, and nothing is looked for there.
         begin: begins a result, which key after key is offered its nearest row, nearest first; None: it takes all.
 
-    Cost: one look when `first.rows` covers duplicates, ties and the dead; each further one takes 4 times the rows when
-    there may be better ones left, or probes twice the lists when those probed are used up.
+    Cost: one look when `first.rows` covers duplicates, ties and the dead, and one by id where rows of equal distance
+    are cut, however many there are; each further one takes 4 times the rows when there are too few keys among them, or
+    probes twice the lists when those probed are used up.
     """
     reach = Reach(min(first.rows, most.rows), min(first.nprobe, most.nprobe))
     found = -1
@@ -119,8 +164,10 @@ def rank(
             if len(ranked.ids) == k or reach.nprobe >= most.nprobe or is_over:
                 return ranked
             reach = replace(reach, nprobe=min(_WIDER * reach.nprobe, most.nprobe))
-        elif cut is not None and (is_shortlist or distances[-1] > cut):
-            return ranked
+        elif cut is not None:
+            if is_shortlist or reach.by_id or distances[-1] > cut:
+                return ranked
+            reach = replace(reach, by_id=True)
         else:
             reach = replace(reach, rows=min(_DEEPER * reach.rows, most.rows))
 

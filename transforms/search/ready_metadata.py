@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -11,17 +13,22 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.records import VectorRange, row_ids, row_key
+from transforms.records import ROW_BITS, VectorRange, row_key
+from transforms.search.row_groups import Kept, rows_of_groups
 from transforms.shards import ready_files
 from transforms.sources import items
-from transforms.storage import arrow_numbers
 
 CAPTION: Final = "caption"
+
+_LAYOUT_BYTES: Final = 4096
+"""About what is kept of a file beside its row groups."""
 
 _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 
 
-def read_metadata(shard: int, ready: VectorRange, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+def read_metadata(
+    shard: int, ready: VectorRange, rows: NDArray[np.int64], kept: Kept | None = None
+) -> list[dict[str, Any]]:
     """Returns what is known of some rows of a range, as `shards.files` tells it of the rows of own shards.
 
     The key of a row is its file and its number in it. A column `caption` is its caption, a string or None whatever the
@@ -29,45 +36,82 @@ def read_metadata(shard: int, ready: VectorRange, rows: NDArray[np.int64]) -> li
     and vectors, in values that JSON can hold: dates and the like become strings, NaN becomes null. Folders of the path
     that are named `name=value` are columns, too, where the file has none of that name.
 
-    Cost: one look at the file's version, and one read for each row group that holds one of the rows.
+    Cost: one look at the file's version, and one read for the row groups that hold rows and are not kept.
 
     Raises:
         PixdexError: the file is not there or cannot be read, or is not the one that was planned with.
     """
-    table = _columns(ready, rows + ready.start)
-    captions = [_caption(value) for value in table.pop(CAPTION, [None] * len(rows))]
+    table = _columns(ready, rows + ready.start, kept or Kept(0))
+    captions = [_caption(value) for value in table.pop(CAPTION)] if CAPTION in table else [None] * len(rows)
     names = items.column_names(list(table))
-    ids = row_ids(shard, int(rows.max(initial=-1)) + 1)[rows]
-    return [
-        {
-            "id": number,
-            "key": row_key(ready, row),
-            "uri": ready.uri,
-            "modality": ready.modality,
-            "part": 0,
-            "caption": caption,
-            **dict(zip(names, values, strict=True)),
-        }
-        for number, row, caption, *values in zip(ids.tolist(), rows.tolist(), captions, *table.values(), strict=True)
+    ids, keys = ((shard << ROW_BITS) + rows).tolist(), [row_key(ready, row) for row in rows.tolist()]
+    known: list[dict[str, Any]] = [
+        {"id": number, "key": key, "uri": ready.uri, "modality": ready.modality, "part": 0, "caption": caption}
+        for number, key, caption in zip(ids, keys, captions, strict=True)
     ]
+    for name, values in zip(names, table.values(), strict=True):
+        for row, value in zip(known, values, strict=True):
+            row[name] = value
+    return known
 
 
-def _columns(ready: VectorRange, rows: NDArray[np.int64]) -> dict[str, list[Any]]:
+@dataclass(frozen=True)
+class _Layout:
+    """Rows of each row group of a parquet file, and the paths of the primitive columns that are shown."""
+
+    sizes: NDArray[np.int64]
+    leaves: Sequence[str]
+
+
+def _columns(ready: VectorRange, rows: NDArray[np.int64], kept: Kept) -> dict[str, list[Any]]:
     """Returns the columns of some rows, counted in the file, in the order asked for."""
     folders = {name: [value] * len(rows) for name, value in folder_columns(ready.uri).items()}
-    beside = ready.uri if ready.format == "parquet" else ready.metadata
-    if beside is None:
+    beside = _beside(ready)
+    if beside is None or not len(rows):
         return folders
-    _check_version(ready, beside)
+    name = beside, _check_version(ready, beside)
+    layout = kept.get(name)
+    if layout is None:
+        layout = _layout(beside, ready.column)
+        kept.put(name, layout, _LAYOUT_BYTES)
+    count = int(layout.sizes.sum())
+    if rows.max() >= count:
+        raise PixdexError(
+            f"{beside} has {count} rows and should have row {rows.max()}: it belongs to {ready.uri}, put it back"
+        )
+    if not layout.leaves:
+        return folders
+    table = rows_of_groups(kept, name, layout.sizes, rows, partial(_read, beside, layout.leaves))
+    return folders | {name: _plain(table[name]) for name in table.column_names}
+
+
+def _layout(beside: str, vectors: str | None) -> _Layout:
     with ready_files.opened(beside) as file:
-        if len(rows) and rows.max() >= file.metadata.num_rows:
-            raise PixdexError(
-                f"{beside} has {file.metadata.num_rows} rows and should have row {rows.max()}: it belongs to "
-                f"{ready.uri}, put it back"
-            )
-        names = {field.name for field in file.schema_arrow if field.name != ready.column and not _is_vector(field)}
-        table = _rows_of(file, _leaves(file, names), rows)
-        return folders | {name: _plain(table[name]) for name in table.column_names}
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        names = {field.name for field in file.schema_arrow if field.name != vectors and not _is_vector(field)}
+        return _Layout(np.array(sizes, np.int64), _leaves(file, names))
+
+
+def _read(beside: str, leaves: Sequence[str], groups: Sequence[int]) -> pa.Table:
+    with ready_files.opened(beside) as file:
+        return file.read_row_groups(list(groups), columns=list(leaves))
+
+
+def reads_a_file(ready: VectorRange, kept: Kept) -> bool:
+    """Tells whether what is known of rows may have to be read."""
+    beside = _beside(ready)
+    if beside is None:
+        return False
+    layout = kept.get((beside, _planned(ready, beside)))
+    return layout is None or bool(layout.leaves)
+
+
+def _beside(ready: VectorRange) -> str | None:
+    return ready.uri if ready.format == "parquet" else ready.metadata
+
+
+def _planned(ready: VectorRange, beside: str) -> str | None:
+    return ready.version if beside == ready.uri else ready.metadata_version
 
 
 def folder_columns(uri: str) -> dict[str, str | None]:
@@ -93,8 +137,9 @@ def _holds_bytes(leaf: pq.ColumnSchema) -> bool:
     return leaf.logical_type.type in ("NONE", "BSON", "UUID")
 
 
-def _check_version(ready: VectorRange, beside: str) -> None:
-    planned = ready.version if beside == ready.uri else ready.metadata_version
+def _check_version(ready: VectorRange, beside: str) -> str:
+    """Returns the version of the file as it is now, which must be the one that was planned with."""
+    planned = _planned(ready, beside)
     try:
         _, version = ready_files.stat(beside)
     except OSError as error:
@@ -107,19 +152,7 @@ def _check_version(ready: VectorRange, beside: str) -> None:
             f"{beside} has changed ({version}, planned with {planned}): what stands beside ready embeddings is not "
             "copied, put it back, or build into a new root"
         )
-
-
-def _rows_of(file: pq.ParquetFile, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
-    counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    ends = np.cumsum(counts, dtype=np.int64)
-    owners = np.searchsorted(ends, rows, side="right")
-    groups = np.unique(owners)
-    table = file.read_row_groups(groups.tolist(), columns=list(names))
-    # Where each group that was read begins, in the file and in the table.
-    in_file = (ends - counts)[groups]
-    in_table = np.concatenate(([0], np.cumsum(np.asarray(counts, np.int64)[groups])))[:-1]
-    place = np.searchsorted(groups, owners)
-    return table.take(arrow_numbers.array_of(rows - in_file[place] + in_table[place]))
+    return version
 
 
 def _is_vector(field: pa.Field) -> bool:

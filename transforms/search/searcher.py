@@ -5,11 +5,11 @@ what the probed lists take in the page cache. As FastScan it is read into memory
 """
 
 import math
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +20,26 @@ from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.generations.tombstones import Tombstones
 from transforms.index.refine import is_exact
-from transforms.index.scan import search_lists
-from transforms.index.wanted_lists import WantedLists, wanted_lists
 from transforms.records import Modality
-from transforms.search import ranking, refine
-from transforms.search.hits import READERS, Hit, RowMetadata
+from transforms.search import ranking
+from transforms.search.hits import Asked, Found, Hit, hits_of
 from transforms.search.keys import rows_of_keys
 from transforms.search.known_ids import KnownIds
+from transforms.search.looks import LookOfMany, Looks
+from transforms.search.metadata import READERS, RowMetadata
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, Ranked, Reach
 from transforms.search.refine import SHORTLIST, ReadyFileError, StoredVectors
+from transforms.search.row_groups import KEPT_BYTES, Kept
 from transforms.search.rules import KEY, Chosen, Rules
-from transforms.search.selection import Selection, Selections
+from transforms.search.selection import Selections
+from transforms.search.trace import Trace
 from transforms.shards.lengths import TOO_LONG, too_long
 from transforms.storage import outside
 from transforms.storage.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _ROUNDING = 1e-3
 """A cosine above 1 by so much is 1, rounded: by float16 or by codes."""
@@ -48,9 +53,10 @@ _ROUNDING_OF_BYTES = 5e-3
 _ALL_COMPARED = 20_000
 """Rows that a condition leaves, up to which all are compared: 20 MB of vectors of 512 components."""
 
-_QUERIES_AT_ONCE = 64
+_QUERIES_AT_ONCE = 4096
 
-_KEPT_LISTS = 8
+_COMPARED_AT_ONCE = 64
+"""Queries with a condition, each of which may be compared with thousands of rows."""
 
 _GROUPED_ROWS = 3
 """Rows fetched for each result when keys have several: most searches then need one look."""
@@ -87,7 +93,6 @@ class Searcher:
         """
         self.store = store
         self.generation = generation
-        self._check = check
         self._index = open_index(store, generation, fast_scan=fast_scan, check=check)
         dead = [tombstones.read_all(store, generation.tables.tombstones)]
         if not with_hidden:
@@ -96,7 +101,7 @@ class Searcher:
         # 7 microseconds a shard: 0.1 s at 10⁹ vectors.
         rows = tables.shard_rows(store, generation)
         self._shards = {row["shard"]: row for row in rows if row["path"] or row.get("ready")}
-        self._known = KnownIds.of(self._shards)
+        known = KnownIds.of(self._shards)
         if generation.request.is_ready:
             outside.check_sources(generation.request, trusted=trust_uris)
         for row in self._shards.values():
@@ -104,9 +109,9 @@ class Searcher:
         self._is_exact = is_exact(generation.trained.key)
         self.stored = StoredVectors(store, generation, self._shards, check=check)
         self._pool = ThreadPoolExecutor(READERS, "metadata")  # its threads end with the searcher
+        self._kept, self._check = Kept(KEPT_BYTES), check
         self._selections = Selections(store, self._shards, self._dead, self._pool)
-        self._wanted: dict[Selection, WantedLists] = {}
-        self._lock = threading.Lock()
+        self._looks = Looks(store, generation, self._index, self.stored, known, self._dead.are_alive)
 
     @classmethod
     def open(
@@ -134,7 +139,7 @@ class Searcher:
         Raises:
             UsageError: it is no condition over metadata.
         """
-        metadata = RowMetadata(self.store, self._shards, self._pool, check=self._check)
+        metadata = self._metadata()
         ids = self._selections.of(None, where).ids() if self._shards else np.empty(0, np.int64)
         return list(dict.fromkeys(metadata.keys(ids)))
 
@@ -145,7 +150,7 @@ class Searcher:
             PixdexError: one is of no shard that there is, or beyond its end.
         """
         living: NDArray[np.int64] = ids[self._dead.are_alive(ids)]
-        if (why := self._known.strange(living[None], np.zeros((1, len(living)), np.float32))) is not None:
+        if (why := self._looks.known.strange(living[None], np.zeros((1, len(living)), np.float32))) is not None:
             raise PixdexError(f"{self.store.url}: a key table is damaged, {why}: pixdex verify says where")
         return living
 
@@ -163,6 +168,7 @@ class Searcher:
         shortlist: int | None = None,
         rules: Rules | None = None,
         where: str | None = None,
+        trace: Trace | None = None,
     ) -> list[list[Hit]]:
         """Finds the nearest items of every query, each item once, ties by id.
 
@@ -181,120 +187,132 @@ class Searcher:
             where: a condition over metadata, in SQL (`Condition`): only rows for which it is true. Up to 20,000 such
                 rows are all compared with the query, where their vectors are at hand; of more, lists are probed as of
                 rows of one kind.
+            trace: is told what was done for it.
 
         Raises:
             UsageError: vectors of another dimension or without a direction, `k` or `nprobe` below 1, or `shortlist`
                 below 0.
         """
-        if where is not None and len(vectors) > _QUERIES_AT_ONCE:  # each may be compared with thousands of rows
-            parts = (vectors[at : at + _QUERIES_AT_ONCE] for at in range(0, len(vectors), _QUERIES_AT_ONCE))
-            every = (self.search(part, k, nprobe, modality, shortlist, rules, where) for part in parts)
-            return [hits for part in every for hits in part]
-        try:
-            return self._search(vectors, k, nprobe, modality, shortlist, rules, where)
-        except ReadyFileError as error:
-            self.stored.do_without(error)
-            return self._search(vectors, k, nprobe, modality, shortlist, rules, where)
+        metadata, trace = self._metadata(), trace or Trace(is_full=False)
+        found = self._found(vectors, Asked(k, nprobe, modality, shortlist, rules or Rules(), where), metadata, trace)
+        with trace.step("metadata"):
+            return hits_of(found, metadata)
 
-    def _search(
+    def nearest(
         self,
         vectors: NDArray[np.float32],
         k: int,
-        nprobe: int | None,
-        modality: Modality | None,
-        shortlist: int | None,
-        rules: Rules | None,
-        where: str | None,
-    ) -> list[list[Hit]]:
+        nprobe: int | None = None,
+        modality: Modality | None = None,
+        shortlist: int | None = None,
+        rules: Rules | None = None,
+        where: str | None = None,
+    ) -> Found:
+        """Finds what `search` does, as arrays of ids and scores, for many queries; the rest is as there."""
+        asked = Asked(k, nprobe, modality, shortlist, rules or Rules(), where)
+        return self._found(vectors, asked, self._metadata(), Trace(is_full=False))
+
+    def table_of(self, ids: NDArray[np.int64], columns: Sequence[str]) -> "pa.Table":
+        """Returns columns of metadata of some rows, in their order (`RowMetadata.table`)."""
+        return self._metadata().table(ids, columns)
+
+    def _metadata(self) -> RowMetadata:
+        return RowMetadata(self.store, self._shards, self._pool, self._kept, check=self._check)
+
+    def _found(self, vectors: NDArray[np.float32], asked: Asked, metadata: RowMetadata, trace: Trace) -> Found:
         queries = self.checked(vectors)
-        for name, value, least in (("k", k, 1), ("nprobe", nprobe, 1), ("shortlist", shortlist, 0)):
-            if value is not None and value < least:
-                raise UsageError(f"{name} is {value}: take {least} or more")
-        trained, totals = self.generation.trained, self.generation.totals
-        some_kind = modality is not None and self.count(modality) < totals.vectors
+        asked.check()
+        at_once = _COMPARED_AT_ONCE if asked.where is not None else _QUERIES_AT_ONCE
+        parts = [queries[at : at + at_once] for at in range(0, len(queries), at_once)]
+        try:
+            return Found.joined([self._part(part, asked, metadata, trace) for part in parts])
+        except ReadyFileError as error:
+            self.stored.do_without(error)
+            return Found.joined([self._part(part, asked, metadata, trace) for part in parts])
+
+    def _part(self, queries: NDArray[np.float32], asked: Asked, metadata: RowMetadata, trace: Trace) -> Found:
+        trained, totals, k = self.generation.trained, self.generation.totals, asked.k
+        some_kind = asked.modality is not None and self.count(asked.modality) < totals.vectors
         selected = None
-        if totals.vectors and (some_kind or where is not None):
-            selected = self._selections.of(modality if some_kind else None, where)
+        if totals.vectors and (some_kind or asked.where is not None):
+            with trace.step("select"):
+                selected = self._selections.of(asked.modality if some_kind else None, asked.where)
         rows = totals.vectors if selected is None else selected.count
-        if not len(queries) or not rows:
-            return [[] for _ in queries]
+        if not rows:
+            return Found.nothing(len(queries))
         # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
-        rules = self._rounded(rules or Rules())
-        keyed = totals.vectors > totals.embedded and modality not in ("image", "text")
+        rules = self._rounded(asked.rules)
+        keyed = totals.vectors > totals.embedded and asked.modality not in ("image", "text")
         grouped = keyed or rules.group_by != KEY or rules.dedup is not None
         # A selection leaves the dead out: they cost nothing there.
         scanned = rows if selected is not None else totals.vectors + totals.tombstones
-        refined = (SHORTLIST if shortlist is None else shortlist) if self.stored.are_quick and not self._is_exact else 0
+        can_refine = self.stored.are_quick and not self._is_exact
+        refined = (SHORTLIST if asked.shortlist is None else asked.shortlist) if can_refine else 0
         wanted = ranking.over_fetched(max((_GROUPED_ROWS if grouped else 1) * k + 1, refined), 1 - rows / scanned)
-        is_small = where is not None and rows <= _ALL_COMPARED
-        all_compared = is_small and self.stored.are_quick and not self._is_exact
-        among = None if selected is None or all_compared else self._lists_of(selected)
-        lists = trained.nlist if among is None else math.ceil(among.total)
+        is_small = asked.where is not None and rows <= _ALL_COMPARED
+        all_compared = is_small and can_refine
+        lists = trained.nlist
+        if selected is not None and not all_compared:
+            with trace.step("select"):
+                lists = math.ceil(self._looks.lists_of(selected).total)
         if not lists:
-            return [[] for _ in queries]
-        if is_small:
-            nprobe = lists
+            return Found.nothing(len(queries))
+        nprobe = lists if is_small else asked.nprobe
         first = Reach(rows if all_compared else min(wanted, scanned), min(nprobe or trained.nprobe, lists))
         most = Reach(scanned, first.nprobe if nprobe else lists)
-        metadata = RowMetadata(self.store, self._shards, self._pool, check=self._check)
-        keys_of = metadata.keys if keyed else _themselves
-        exact: set[int] = set()
-        look_at = self._compare if all_compared else self._look_and_refine if refined else self._look
-        distances, ids = look_at(queries, first, selected, exact)
-        if keyed:
-            soon = ids[:, : _GROUPED_ROWS * k]
-            metadata.load(soon[(soon != NO_ROW) & self._dead.are_alive(soon)])
-        metric, vectors_of = trained.metric, self.stored.remembered(unit=self.has_cosines)
+        looks = self._looks
+        look_at: LookOfMany = looks.at_all if all_compared else looks.refined if refined else looks.by_codes
+        distances, ids = look_at(queries, first, selected, trace)
+        with trace.step("rank"):
+            settled: list[Ranked | None] = [None] * len(queries)
+            if not keyed and not rules.are_any:
+                settled = ranking.settled(
+                    distances, ids, k, first, most, self._dead.are_alive, is_shortlist=refined > 0
+                )
+            elif keyed:
+                soon = ids[:, : _GROUPED_ROWS * k]
+                metadata.load(soon[(soon != NO_ROW) & self._dead.are_alive(soon)])
+            vectors_of = self.stored.remembered(unit=self.has_cosines)
 
-        def begin() -> Chosen:
-            return Chosen(rules, metric, partial(metadata.groups, rules.group_by), vectors_of)
+            def begin() -> Chosen:
+                return Chosen(rules, trained.metric, partial(metadata.groups, rules.group_by), vectors_of)
 
-        def rank(place: int) -> Ranked:
-            def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-                if reach == first:
-                    return distances[place], ids[place]
-                wider, wider_ids = look_at(queries[place : place + 1], reach, selected, exact)
-                return wider[0], wider_ids[0]
+            def rank(place: int) -> Ranked:
+                def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+                    if reach == first:
+                        return distances[place], ids[place]
+                    wider, wider_ids = look_at(queries[place : place + 1], reach, selected, trace)
+                    return wider[0], wider_ids[0]
 
-            return ranking.rank(
-                look,
-                keys_of,
-                k,
-                first,
-                most,
-                self._dead.are_alive,
-                is_shortlist=refined > 0,
-                furthest=rules.furthest(metric),
-                begin=begin if rules.are_any else None,
-            )
+                return ranking.rank(
+                    look,
+                    metadata.keys if keyed else _themselves,
+                    k,
+                    first,
+                    most,
+                    self._dead.are_alive,
+                    is_shortlist=refined > 0,
+                    furthest=rules.furthest(trained.metric),
+                    begin=begin if rules.are_any else None,
+                )
 
-        ranked = [rank(place) for place in range(len(queries))]
-        metadata.load(np.concatenate([one.ids for one in ranked]))
+            ranked = [rank(place) if one is None else one for place, one in enumerate(settled)]
         if rules.group_by != KEY and not metadata.has_column(rules.group_by):
             raise UsageError(f"no row has a column {rules.group_by}: results show the columns that there are (--json)")
-        return [
-            [
-                metadata.hit(
-                    number,
-                    self._score(float(distance), stored=int(row) in exact),
-                    int(row),
-                    exact=self._is_exact or int(row) in exact,
-                )
-                for number, (distance, row) in enumerate(zip(one.distances, one.ids, strict=True), start=1)
-            ]
-            for one in ranked
-        ]
+        is_stored = bool(refined) or all_compared
+        found = Found.of(ranked, is_exact=self._is_exact or is_stored)
+        return replace(found, scores=self._scores(found.scores, stored=is_stored))
 
     @property
     def has_cosines(self) -> bool:
         """Whether scores are cosines."""
         return self.generation.trained.metric == "ip" and self.generation.request.encoder.normalize
 
-    def _score(self, distance: float, *, stored: bool) -> float:
+    def _scores(self, distances: NDArray[np.float32], *, stored: bool) -> NDArray[np.float32]:
         if self.generation.trained.metric != "ip":
-            return distance
-        rounding = _ROUNDING_OF_BYTES if stored else _ROUNDING
-        return 1.0 if self.has_cosines and 1 < -distance <= 1 + rounding else -distance
+            return distances
+        scores, rounding = -distances, _ROUNDING_OF_BYTES if stored else _ROUNDING
+        return np.where((scores > 1) & (scores <= 1 + rounding), np.float32(1), scores) if self.has_cosines else scores
 
     def _rounded(self, rules: Rules) -> Rules:
         """Has equal vectors count as equal, whose cosine is rounded to a little less than 1."""
@@ -328,60 +346,6 @@ class Searcher:
             raise UsageError("a query vector is zero: it has no direction that could be searched")
         exact = queries.astype(np.float64) / largest
         return np.ascontiguousarray(exact / np.linalg.norm(exact, axis=1, keepdims=True), np.float32)
-
-    def _compare(
-        self, queries: NDArray[np.float32], reach: Reach, selected: Selection | None, exact: set[int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Compares all rows of a small selection with the queries, by their vectors."""
-        assert selected is not None
-        ids = np.broadcast_to(selected.ids(), (len(queries), selected.count))
-        distances = np.zeros(ids.shape, np.float32)
-        metric = self.generation.trained.metric
-        everything = np.ones(ids.shape, np.bool_)
-        distances, ids, are_exact = refine.rescored(self.stored, metric, queries, ids, distances, everything)
-        if not are_exact.all():
-            raise PixdexError(f"{self.store.url}: some rows have no stored vectors: see what pixdex verify says")
-        exact.update(ids[0].tolist())
-        # Rejected rows of ready embeddings have ids, too, and what no index takes for a vector.
-        return distances, np.where(np.isfinite(distances), ids, NO_ROW)
-
-    def _look_and_refine(
-        self, queries: NDArray[np.float32], reach: Reach, selected: Selection | None, exact: set[int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Looks, and ranks what lives of it by stored vectors; adds the rows that have one to `exact`."""
-        distances, ids = self._look(queries, reach, selected, exact)
-        alive = (ids != NO_ROW) & self._dead.are_alive(ids)
-        metric = self.generation.trained.metric
-        distances, ids, are_exact = refine.rescored(self.stored, metric, queries, ids, distances, alive)
-        if not np.isfinite(distances[are_exact]).all():
-            raise PixdexError(
-                f"{self.store.url}: stored vectors are damaged, their scores are not finite: pixdex verify says which "
-                "file; search with --shortlist 0 meanwhile"
-            )
-        exact.update(ids[are_exact].tolist())
-        return distances, ids
-
-    def _look(
-        self, queries: NDArray[np.float32], reach: Reach, selected: Selection | None, _: set[int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        index, allowed, among = self._index, None, None
-        if selected is not None:
-            allowed, among = selected.bits, self._lists_of(selected)
-        scores, ids = search_lists(index.merged, queries, reach.rows, reach.nprobe, allowed, index.deltas, among)
-        if (why := self._known.strange(ids, scores)) is not None:
-            raise PixdexError(
-                f"{self.store.full(self.generation.index.path)} or a delta is damaged, {why}: pixdex verify, or search "
-                "--check, says where; pixdex reindex --retrain always makes them anew from the stored embeddings"
-            )
-        return (-scores if self.generation.trained.metric == "ip" else scores), ids
-
-    def _lists_of(self, selection: Selection) -> WantedLists:
-        with self._lock:  # whoever comes first looks through all lists, the others wait
-            if selection not in self._wanted:
-                self._wanted[selection] = wanted_lists(self._index.scanned, selection.bits)
-                if len(self._wanted) > _KEPT_LISTS:
-                    del self._wanted[next(iter(self._wanted))]
-            return self._wanted[selection]
 
 
 def _themselves(ids: NDArray[np.int64]) -> Sequence[int]:

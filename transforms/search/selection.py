@@ -110,7 +110,7 @@ class Selections:
             from transforms.search import ready_metadata  # noqa: PLC0415 - few roots have ready embeddings
 
             count = ready.stop - ready.start
-            rows = ready_metadata.read_metadata(number, ready, np.arange(count, dtype=np.int64)) if wanted else []
+            rows = ready_metadata.read_metadata(number, ready, np.arange(count)) if wanted else []
             names = [name for name in (rows[0] if rows else ()) if name.lower() in wanted]
             return {name: pa.array([row[name] for row in rows]) for name in names}, count
         with parquet_files.opened(self._store, tables.file_of(shard)) as file:

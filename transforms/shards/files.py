@@ -127,15 +127,11 @@ def read_rows(store: Store, shard: FileReference, rows: NDArray[np.int64]) -> ND
     return some
 
 
-def read_metadata(store: Store, shard: FileReference, rows: NDArray[np.int64]) -> pa.Table:
-    """Reads all but the vectors of some rows of a shard, in the order asked for.
-
-    Cost: one read for each row group that holds one of the rows.
-    """
+def read_groups(
+    store: Store, shard: FileReference, groups: Sequence[int], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Reads some row groups of a shard: all columns but the vectors, or those of some names that there are."""
     with parquet_files.opened(store, shard) as file:
-        columns = [name for name in file.schema_arrow.names if name != EMBEDDING]
-        groups = np.unique(rows // ROWS_PER_GROUP)
-        table = file.read_row_groups(groups.tolist(), columns=columns)
-    place = np.searchsorted(groups, rows // ROWS_PER_GROUP) * ROWS_PER_GROUP + rows % ROWS_PER_GROUP
-    # Not `take`, which imports all of pyarrow's functions: a search shows few rows.
-    return pa.concat_tables([table.slice(0, 0), *(table.slice(row, 1) for row in place.tolist())])
+        there = [name for name in file.schema_arrow.names if name != EMBEDDING]
+        names = [name for name in there if columns is None or name in columns]
+        return file.read_row_groups(list(groups), columns=names)

@@ -25,6 +25,8 @@ class Rows:
         probed = np.flatnonzero(self.lists < reach.nprobe)
         any_order = np.random.default_rng(self.shuffle + reach.rows).permutation(probed)
         nearest = any_order[np.argsort(self.distances[any_order], kind="stable")][: reach.rows]
+        if reach.by_id:
+            nearest = probed[np.lexsort((self.ids[probed], self.distances[probed]))][: reach.rows]
         short = reach.rows - len(nearest)
         return (
             np.concatenate((self.distances[nearest], np.full(short, np.inf, np.float32))),

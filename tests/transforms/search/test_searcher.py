@@ -16,6 +16,7 @@ from transforms.records import MODALITIES
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.search.selection import rows_of
+from transforms.search.trace import Trace
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -103,6 +104,15 @@ def test_ties_at_the_cut_go_by_id_across_shards(tmp_path: Path, k: int) -> None:
     shards = [[Row(f"s{shard}-{row}", unit(0)) for row in range(20)] for shard in range(3)]
     hits = Searcher.open(make_root(tmp_path, *shards, key="IVF2,Flat", train_on=_plane(100))).search(EAST, k)[0]
     assert [hit.id for hit in hits] == [(n // 20 << 16) + n % 20 for n in range(k)]
+
+
+def test_equal_rows_take_two_looks_however_many_there_are(tmp_path: Path) -> None:
+    """Those with the lowest ids are found by looking once more, and not by looking at all of them."""
+    root = make_root(tmp_path, [Row(f"s{row}", unit(0)) for row in range(3000)], key="IVF2,Flat", train_on=_plane(100))
+    trace = Trace()
+    (hits,) = Searcher.open(root).search(EAST, 10, trace=trace)
+    assert [hit.id for hit in hits] == [*range(10)]
+    assert trace.looks == 2 and trace.codes == 6000 and trace.vectors == 0
 
 
 def test_an_item_with_several_rows_is_found_once_by_its_nearest(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transforms.records import FileReference, row_ids
@@ -120,21 +118,6 @@ def test_vectors_read_back_to_the_bit(store: Store, shard: FileReference) -> Non
 
     assert found.dtype == np.float32
     assert np.array_equal(found, vectors(30))
-
-
-@given(rows=st.lists(st.integers(0, 29), max_size=40))
-def test_metadata_of_any_rows_is_read_in_the_order_asked_for(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[int]
-) -> None:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(files, "ROWS_PER_GROUP", 8)
-        store = Store.at(str(tmp_path_factory.mktemp("root")))
-        shard = files.write_embeddings(store, 12, metadata(30), vectors(30))
-        found = files.read_metadata(store, shard, np.array(rows, np.int64))
-
-    assert found["id"].to_pylist() == [(12 << 16) + row for row in rows]
-    assert found["key"].to_pylist() == [f"이름 {row}" for row in rows]
-    assert "embedding" not in found.column_names
 
 
 def test_rejects_read_back_as_they_were_written(store: Store) -> None:

@@ -1,0 +1,120 @@
+"""One look for the rows that are nearest to queries: by their codes, by their stored vectors, or at all that may be."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.errors import PixdexError
+from transforms.generations.manifest import Generation
+from transforms.index.scan import probed, search_lists
+from transforms.index.wanted_lists import WantedLists, wanted_lists
+from transforms.search import refine
+from transforms.search.known_ids import KnownIds
+from transforms.search.open_index import OpenIndex
+from transforms.search.ranking import NO_ROW, AreAlive, Reach
+from transforms.search.refine import StoredVectors
+from transforms.search.selection import Selection
+from transforms.search.trace import Trace
+from transforms.storage.store import Store
+
+_KEPT_LISTS: Final = 8
+
+Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Distances, lower is nearer, and ids, `(q, n)` both: nearest first, `NO_ROW` where there is none."""
+
+LookOfMany = Callable[[NDArray[np.float32], Reach, Selection | None, Trace], Rows]
+
+
+@dataclass(eq=False)
+class Looks:
+    """The ways to look at a generation. Threads may share it.
+
+    Attributes:
+        store, generation: whose.
+        index: what is scanned.
+        stored: vectors of rows.
+        known: which ids there are.
+        are_alive: which rows count.
+    """
+
+    store: Store
+    generation: Generation
+    index: OpenIndex
+    stored: StoredVectors
+    known: KnownIds
+    are_alive: AreAlive
+
+    def __post_init__(self) -> None:
+        """Knows the lists of no selection yet."""
+        self._wanted: dict[Selection, WantedLists] = {}
+        self._lock = threading.Lock()
+
+    def by_codes(self, queries: NDArray[np.float32], reach: Reach, selected: Selection | None, trace: Trace) -> Rows:
+        """Scans lists."""
+        allowed, among = (None, None) if selected is None else (selected.bits, self.lists_of(selected))
+        merged, deltas = self.index.merged, self.index.deltas
+        trace.looks += 1
+        with trace.step("scan"):
+            scores, ids = search_lists(
+                merged, queries, reach.rows, reach.nprobe, allowed, deltas, among, by_id=reach.by_id
+            )
+        if trace.is_full:
+            lists, codes = probed(merged, queries, reach.nprobe, deltas, among)
+            trace.lists, trace.codes = trace.lists + lists, trace.codes + codes
+        if (why := self.known.strange(ids, scores)) is not None:
+            raise PixdexError(
+                f"{self.store.full(self.generation.index.path)} or a delta is damaged, {why}: pixdex verify, or search "
+                "--check, says where; pixdex reindex --retrain always makes them anew from the stored embeddings"
+            )
+        return (-scores if self.generation.trained.metric == "ip" else scores), ids
+
+    def refined(self, queries: NDArray[np.float32], reach: Reach, selected: Selection | None, trace: Trace) -> Rows:
+        """Scans lists, and ranks what lives of the rows that it finds by stored vectors."""
+        distances, ids = self.by_codes(queries, reach, selected, trace)
+        alive = (ids != NO_ROW) & self.are_alive(ids)
+        distances, ids, is_exact = self._rescored(queries, ids, distances, alive, trace)
+        if not np.isfinite(distances[is_exact]).all():
+            raise PixdexError(
+                f"{self.store.url}: stored vectors are damaged, their scores are not finite: pixdex verify says which "
+                "file; search with --shortlist 0 meanwhile"
+            )
+        return distances, ids
+
+    def at_all(self, queries: NDArray[np.float32], _: Reach, selected: Selection | None, trace: Trace) -> Rows:
+        """Compares all rows of a small selection with the queries, by their vectors."""
+        assert selected is not None
+        trace.looks += 1
+        ids = np.broadcast_to(selected.ids(), (len(queries), selected.count))
+        everything = np.ones(ids.shape, np.bool_)
+        distances, ids, _exact = self._rescored(queries, ids, np.zeros(ids.shape, np.float32), everything, trace)
+        # Rejected rows of ready embeddings have ids, too, and what no index takes for a vector.
+        return distances, np.where(np.isfinite(distances), ids, NO_ROW)
+
+    def lists_of(self, selection: Selection) -> WantedLists:
+        """Returns the lists that hold rows of a selection; the first time all lists are looked through."""
+        with self._lock:  # whoever comes first looks through all lists, the others wait
+            if selection not in self._wanted:
+                self._wanted[selection] = wanted_lists(self.index.scanned, selection.bits)
+                if len(self._wanted) > _KEPT_LISTS:
+                    del self._wanted[next(iter(self._wanted))]
+            return self._wanted[selection]
+
+    def _rescored(
+        self,
+        queries: NDArray[np.float32],
+        ids: NDArray[np.int64],
+        distances: NDArray[np.float32],
+        wanted: NDArray[np.bool_],
+        trace: Trace,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
+        metric, count = self.generation.trained.metric, int(wanted.sum())
+        with trace.step("vectors"):
+            rescored = refine.rescored(self.stored, metric, queries, ids, distances, wanted)
+        if int(rescored[2].sum()) < count:
+            raise PixdexError(f"{self.store.url}: some rows have no stored vectors: see what pixdex verify says")
+        trace.vectors += count
+        return rescored

@@ -1,0 +1,176 @@
+"""What a row is, beside its vector: key, URI, modality, part, caption, and the columns of its source."""
+
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.errors import PixdexError, UsageError
+from transforms.records import MODALITIES, ROW_BITS, ROWS_PER_SHARD, VectorRange, split_ids
+from transforms.search.row_groups import Kept, RowGroups
+from transforms.shards import files
+from transforms.storage import parquet_files
+from transforms.storage.arrow_numbers import array_of
+from transforms.storage.store import Store
+
+READERS: Final = 8
+"""Shards whose metadata is read at once."""
+
+KEY_OF: Final = "key of"
+"""Marks the group of a row that is in none."""
+
+_OTHER_IDS: Final = "its ids are not those of its rows"
+
+_OWN: Final = frozenset({"id", *files.CORE_COLUMNS})
+
+
+class RowMetadata:
+    """What is known of rows, read once a search."""
+
+    def __init__(
+        self,
+        store: Store,
+        table: dict[int, dict[str, Any]],
+        pool: ThreadPoolExecutor,
+        kept: Kept,
+        *,
+        check: bool = False,
+    ) -> None:
+        """Knows none yet.
+
+        Args:
+            store: the root.
+            table: the generation's table of shards, by their numbers.
+            pool: threads that read.
+            kept: row groups that searches read before.
+            check: own shards are held against their checksums first.
+        """
+        self._store, self._pool, self._kept = store, pool, kept
+        self._groups = RowGroups(store, table, kept, check=check)
+        self._shards = table
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._columns: dict[int, list[str]] = {}
+
+    def load(self, ids: NDArray[np.int64]) -> None:
+        """Reads the rows that are not known yet, several shards at once."""
+        wanted = np.setdiff1d(ids, np.fromiter(self._rows, np.int64, len(self._rows)))
+        numbers, rows = split_ids(wanted)
+        by_shard = [(int(number), rows[numbers == number]) for number in np.unique(numbers)]
+        # What is told without reading a file is not worth a thread.
+        far = [task for task in by_shard if self._reads_a_file(*task)]
+        near = [task for task in by_shard if not self._reads_a_file(*task)]
+        for rows_of_shard in (
+            *self._pool.map(lambda task: self._read(*task), far),
+            *(self._read(*task) for task in near),
+        ):
+            self._rows.update(zip([row["id"] for row in rows_of_shard], rows_of_shard, strict=True))
+
+    def keys(self, ids: NDArray[np.int64]) -> Sequence[str]:
+        """Returns the key of each of these rows."""
+        self.load(ids)
+        return [self._rows[row]["key"] for row in ids.tolist()]
+
+    def groups(self, column: str, ids: NDArray[np.int64]) -> Sequence[Hashable]:
+        """Returns what each of these rows has in a column, of pixdex's or of the source; where nothing, its key."""
+        self.load(ids)
+        rows = [self._rows[row] for row in ids.tolist()]
+        return [(KEY_OF, row["key"]) if row.get(column) in (None, "") else str(row[column]) for row in rows]
+
+    def has_column(self, column: str) -> bool:
+        """Tells whether a row that was looked at has a column, or else any row of any shard."""
+        if any(column in row for row in self._rows.values()):
+            return True
+        first = np.zeros(1, np.int64)
+        return any(column in self._read(number, first)[0] for number in self._shards)
+
+    def row(self, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns what is known of a row, which must be loaded, and the source's own columns of it."""
+        known, names = self._rows[row], self._columns[row >> ROW_BITS]
+        return known, {name: known[name] for name in names} if names else {}
+
+    def table(self, ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+        """Returns columns of some rows, in their order; null where a row has no such column, or nothing in it.
+
+        Cost: as of `load`, but for that no row becomes an object of Python's, where shards are pixdex's own.
+
+        Raises:
+            UsageError: no row has one of the columns.
+            PixdexError: a shard is missing or damaged.
+        """
+        rows, places = np.unique(ids, return_inverse=True)
+        numbers, within = split_ids(rows)
+        tasks = [(int(number), within[numbers == number]) for number in np.unique(numbers)]
+        parts = list(self._pool.map(lambda task: self._part(task[0], task[1], tuple(columns)), tasks))
+        table = pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
+        for name in columns:
+            if name not in table.column_names:
+                if len(ids) and not self.has_column(name):
+                    raise UsageError(
+                        f"no row has a column {name}: results show the columns that there are (search --json)"
+                    )
+                table = table.append_column(name, pa.nulls(len(rows), pa.string()))
+        return table.select(list(columns)).take(array_of(places))
+
+    def _part(self, number: int, rows: NDArray[np.int64], columns: tuple[str, ...]) -> pa.Table:
+        if (shard := self._shard(number, rows)).get("ready"):
+            known = self._read(number, rows)
+            names = [name for name in columns if name in known[0]]
+            return pa.table({name: pa.array([row[name] for row in known]) for name in names})
+        table = self._groups.rows(number, rows, ("id", *columns))
+        with parquet_files.making_sense_of(self._store, shard["path"]):
+            if table["id"].to_pylist() != ((number << ROW_BITS) + rows).tolist():
+                raise ValueError(_OTHER_IDS)
+        return table.drop_columns("id")
+
+    def _reads_a_file(self, number: int, rows: NDArray[np.int64]) -> bool:
+        shard = self._shards.get(number, {})
+        if ready := shard.get("ready"):
+            from transforms.search import ready_metadata  # noqa: PLC0415 - imports all of pyarrow's functions
+
+            return ready_metadata.reads_a_file(VectorRange(**ready), self._kept)
+        return not shard or not self._groups.has(number, rows)
+
+    def _read(self, number: int, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+        shard = self._shard(number, rows)
+        if shard.get("ready"):
+            from transforms.search import ready_metadata  # noqa: PLC0415 - imports all of pyarrow's functions
+
+            metadata = ready_metadata.read_metadata(number, VectorRange(**shard["ready"]), rows, self._kept)
+        else:
+            table = self._groups.rows(number, rows)
+            with parquet_files.making_sense_of(self._store, shard["path"]):
+                metadata = table.to_pylist()
+                _check_rows(metadata, number, rows)
+        self._columns[number] = [name for name in metadata[0] if name not in _OWN]
+        return metadata
+
+    def _shard(self, number: int, rows: NDArray[np.int64]) -> dict[str, Any]:
+        """A row of the table of shards, which must have some rows."""
+        shard = self._shards.get(number)
+        # Rejected rows of ready embeddings keep their place: ids count them too.
+        ready = shard and shard.get("ready")
+        if shard is None or rows.max() >= (ready["stop"] - ready["start"] if ready else shard["rows"]):
+            raise PixdexError(
+                f"{self._store.url}: the index names row {rows.max()} of shard {number}, which the generation does not "
+                "hold: restore the index from a backup, or build into a new root"
+            )
+        return shard
+
+
+def _check_rows(metadata: Sequence[dict[str, Any]], shard: int, rows: NDArray[np.int64]) -> None:
+    """Checks that rows are those that were asked for, and have what every row has: no checksum covers a footer.
+
+    Raises:
+        ValueError: they are not.
+    """
+    wanted = ((shard << ROW_BITS) + rows).tolist()
+    if [row.get("id") for row in metadata] != wanted:
+        raise ValueError(_OTHER_IDS)
+    for row in metadata:
+        named = isinstance(row.get("key"), str) and isinstance(row.get("uri"), str)
+        placed = row.get("modality") in MODALITIES and isinstance(row.get("part"), int)
+        if not (named and placed and isinstance(row.get("caption"), str | None)):
+            raise ValueError(f"row {row['id'] & (ROWS_PER_SHARD - 1)} has no key, URI, modality or part")
