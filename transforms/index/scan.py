@@ -1,7 +1,9 @@
 """Searches an opened faiss index: how many lists are probed, and how hard a coarse quantizer looks for them."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import faiss
@@ -9,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.resident import read_ahead
-from transforms.index.vector_transforms import behind_transforms
+from transforms.index.vector_transforms import of_queries
 from transforms.index.wanted_lists import WantedLists
 
 _Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 _LEAST_EFFORT = 128
-_LISTS_AT_ONCE = 1 << 24
-"""Lists that are kept in the order in which some queries probe them: 12 bytes each, 192 MiB."""
+_LISTS_AT_ONCE = 1 << 21
+"""Lists that a thread keeps in the order in which some queries probe them: 12 bytes each, 24 MiB."""
 _MORE_LISTS, _LEAST_MORE = 1.5, 16
 """How many more of all lists are ranked, for some to be among them, than their share says."""
 _WANTED_BYTES = 4
 """Times the memory that ranking takes where some lists count only, and their shares are summed."""
-_PARALLEL_QUERIES = 3
-"""faiss's `parallel_mode` in which threads share the queries when it scans given lists, too."""
+_LEAST_QUERIES, _MOST_QUERIES, _PARTS = 16, 64, 4
+"""Queries that are searched together, and parts that many are cut into, for threads to share."""
 _LISTS_BY_THEMSELVES = 256
 """Lists that are scanned each by itself at once."""
 _ROUNDING = 1e-3
@@ -69,16 +71,27 @@ def search_lists(
     # Whatever faiss keeps a pointer to stays bound to a name until the search is over.
     inner = faiss.downcast_index(faiss.extract_index_ivf(index))
     selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
-    parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, inner.nlist))
-    if selector is not None:
-        parameters.sel = selector
     scanned = [inner] if deltas is None else [inner, deltas]
-    for one in scanned:
-        one.parallel_mode = _PARALLEL_QUERIES
     scan = _scan_by_id if by_id else _scan
-    found = _search_given_lists(scanned, behind_transforms(index, queries), rows, parameters, among, scan)
-    del parameters, selector
-    return found
+    distances = np.empty((len(queries), rows), np.float32)
+    ids = np.empty((len(queries), rows), np.int64)
+
+    def search(part: slice) -> None:
+        known = of_queries(index, queries[part])
+        distances[part], ids[part] = _search_given_lists(
+            scanned, known, rows, min(nprobe, inner.nlist), selector, among, scan
+        )
+
+    at_once = _at_once(len(queries), min(nprobe, inner.nlist), inner.nlist, among)
+    parts = [slice(start, start + at_once) for start in range(0, len(queries), at_once)]
+    threads = min(faiss.omp_get_max_threads(), len(parts))
+    if threads <= 1:
+        for part in parts:
+            search(part)
+    else:
+        # Each thread takes its queries through all steps: none waits for another between two of them.
+        list(_threads(threads).map(search, parts))
+    return distances, ids
 
 
 def probed(
@@ -86,7 +99,7 @@ def probed(
 ) -> tuple[int, int]:
     """Returns how many lists `search_lists` probes for some queries, and how many codes they hold, of all together."""
     inner = faiss.downcast_index(faiss.extract_index_ivf(index))
-    asked = behind_transforms(index, queries)
+    asked = of_queries(index, queries)
     if among is None:
         _, lists = _nearest_lists(inner, asked, min(nprobe, inner.nlist))
     else:
@@ -96,34 +109,42 @@ def probed(
     return len(numbers), sum(one.invlists.list_size(number) for one in scanned for number in numbers)
 
 
+@functools.cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Threads of one thread each, kept for the process: the first product in a thread costs milliseconds."""
+    return ThreadPoolExecutor(count, "scan", lambda: faiss.omp_set_num_threads(1))
+
+
+def _at_once(queries: int, nprobe: int, nlist: int, among: WantedLists | None) -> int:
+    """Queries that are searched together: the same however many threads there are, so that products are the same."""
+    width = nprobe if among is None else _WANTED_BYTES * _ranked(nprobe, nlist, among)
+    return max(1, min(_LISTS_AT_ONCE // width, _MOST_QUERIES, max(_LEAST_QUERIES, -(-queries // _PARTS))))
+
+
 def _search_given_lists(
     scanned: Sequence[Any],
     known: NDArray[np.float32],
     rows: int,
-    parameters: Any,
+    nprobe: int,
+    selector: Any,
     among: WantedLists | None,
     scan: "_Scan",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Ranks the lists once, and scans those of every index; `known` are queries behind the transforms."""
-    distances = np.empty((len(known), rows), np.float32)
-    ids = np.empty((len(known), rows), np.int64)
-    nprobe = parameters.nprobe
-    width = nprobe if among is None else _WANTED_BYTES * _ranked(nprobe, scanned[0].nlist, among)
-    at_once = max(1, _LISTS_AT_ONCE // width)
-    for start in range(0, len(known), at_once):
-        part = slice(start, start + at_once)
-        asked = np.ascontiguousarray(known[part])
-        if among is None:
-            nearness, lists = _nearest_lists(scanned[0], asked, nprobe)
-        else:
-            nearness, lists = _nearest_wanted(scanned[0], asked, nprobe, among)
-            parameters.nprobe = lists.shape[1]
-        read_ahead(scanned[0].invlists, lists)  # deltas were read when they were opened
-        most = [rows, *(min(rows, index.ntotal) for index in scanned[1:])]
-        hits = [scan(index, asked, k, nearness, lists, parameters) for index, k in zip(scanned, most, strict=True)]
-        similar = faiss.is_similarity_metric(scanned[0].metric_type)
-        distances[part], ids[part] = hits[0] if len(hits) == 1 else _nearest(hits, rows, similar=similar)
-    return distances, ids
+    parameters = faiss.SearchParametersIVF(nprobe=nprobe)
+    if selector is not None:
+        parameters.sel = selector
+    asked = np.ascontiguousarray(known)
+    if among is None:
+        nearness, lists = _nearest_lists(scanned[0], asked, nprobe)
+    else:
+        nearness, lists = _nearest_wanted(scanned[0], asked, nprobe, among)
+        parameters.nprobe = lists.shape[1]
+    read_ahead(scanned[0].invlists, lists)  # deltas were read when they were opened
+    most = [rows, *(min(rows, index.ntotal) for index in scanned[1:])]
+    hits = [scan(index, asked, k, nearness, lists, parameters) for index, k in zip(scanned, most, strict=True)]
+    similar = faiss.is_similarity_metric(scanned[0].metric_type)
+    return hits[0] if len(hits) == 1 else _nearest(hits, rows, similar=similar)
 
 
 def _nearest_lists(
