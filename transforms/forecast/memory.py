@@ -18,6 +18,7 @@ from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import STEP_BYTES
 from transforms.index.lists.writer import SORTED_AT_ONCE
 from transforms.index.training.figures import GROUP_ROWS
+from transforms.shards.byte_vectors import COMPONENTS_TOGETHER, ROWS_AT_ONCE
 from transforms.shards.vectors import BATCH_ROWS
 
 PROCESS_BYTES: Final = 400 << 20
@@ -46,6 +47,12 @@ _WORKING_COPIES = 4
 
 _SORTING_BYTES = 32
 """Of numpy, an entry, while entries are brought into the order of the lists."""
+
+_PRODUCT_COPIES = 6
+"""Products of components: in steps, in the order of rounding, their root, what evens errors out, and parts of these."""
+
+_ROUNDED_COPIES = 4
+"""Rows that are rounded at once: their values, what is below them, the rests and the errors."""
 
 _RANKING_BYTES = 12
 """A score and a number, for each vector and each parent that it is ranked against."""
@@ -220,7 +227,7 @@ def _adding(load: Workload) -> TaskMemory:
     copies = _READ_COPIES if load.object_store else 1  # a folder's index is mapped
     held = (_centroids(load, copies, shared=True), *_graph(load, copies, shared=True))
     codes = _entries("a block", block, load.entry)
-    return TaskMemory("add", "adding a block", load.blocks, (*held, *codes, batches, *_ranking(load)))
+    return TaskMemory("add", "adding a block", load.blocks, (*held, *codes, batches, *_ranking(load), *_rounding(load)))
 
 
 def _merging(load: Workload) -> TaskMemory:
@@ -255,6 +262,16 @@ def _ranking(load: Workload) -> tuple[Term, ...]:
     threads, product = THREADS_A_TASK, f"{RANKED_ROWS:,} vectors x {load.cells:,} parents x {_RANKING_BYTES} bytes"
     size = threads * RANKED_ROWS * load.cells * _RANKING_BYTES
     return (Term("nearest parents", size, f"{threads} threads x {product}"),)
+
+
+def _rounding(load: Workload) -> tuple[Term, ...]:
+    """What every thread holds while it rounds a group of vectors to bytes: products of components, and rows."""
+    if load.refine != "sq8" or not load.refined:
+        return ()
+    together = min(load.dim, COMPONENTS_TOGETHER)
+    columns = _PRODUCT_COPIES * together + _ROUNDED_COPIES * ROWS_AT_ONCE
+    arithmetic = f"{THREADS_A_TASK} threads x {together:,} components x {columns:,} x 8 bytes"
+    return (Term("rounding to bytes", THREADS_A_TASK * together * columns * 8, arithmetic),)
 
 
 def _centroids(load: Workload, copies: int = 1, *, shared: bool = False) -> Term:

@@ -15,6 +15,7 @@ from transforms.generations import key_tables
 from transforms.index.training import figures
 from transforms.index.training.figures import ITERATIONS, PILOT_PER_PARENT
 from transforms.runs.run import STAGES, Stage
+from transforms.shards.byte_vectors import COMPONENTS_TOGETHER
 
 _PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")
 _KEY_BYTES = key_tables.LISTED.itemsize
@@ -25,6 +26,11 @@ _ENTRY_BYTES = key_tables.ENTRY.itemsize
 
 _EIGEN_FLOPS = 22
 """Times d³: an eigendecomposition of a symmetric matrix (Golub, Van Loan 2013, §8.3)."""
+
+_ROUNDING_FLOPS = 8
+"""Times n · d · min(d, 2,048), to round vectors to bytes: products of components, and of errors with what evens them
+out, are of float64, which takes twice as long, and half of the time is in no product. 4,096 x 1,280 took a core 0.64
+seconds."""
 
 GRAPH_LOOKS: Final = 6000
 """Distances that adding to an HNSW graph computes: its width, 200, times about half of its links."""
@@ -228,6 +234,9 @@ def _add(load: Workload) -> StageCost:
         codes = 1 << int(match[2] or 8)
         works.append(Work("codes", 2 * rows * codes * inner, formula(2, rows, codes, inner), "encode_flops"))
     works.append(Work("lists", load.listed, formula(rows, load.entry), "list_bytes"))
+    if load.refined and load.refine == "sq8":
+        factors = (_ROUNDING_FLOPS, rows, load.dim, min(load.dim, COMPONENTS_TOGETHER))
+        works.append(Work("vectors to bytes", math.prod(factors), formula(*factors), "matrix_flops"))
     if load.refined:
         works.append(Work("vectors", load.refined, formula(rows, load.refined // rows), "write_bytes"))
     written = load.listed + load.refined

@@ -30,6 +30,7 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 
 from transforms.errors import PixdexError
 from transforms.records import ROWS_PER_SHARD, FileReference, split_ids
+from transforms.shards.byte_vectors import as_bytes
 from transforms.storage.store import Store, damaged, missing
 
 Kind = Literal["f16", "f32", "sq8"]
@@ -47,7 +48,6 @@ _TAIL: Final = struct.Struct("<4Q8s")
 _FIRST_READ: Final = 16 << 10
 _LEAST_BYTES: Final = len(_HEAD) + _FOOTER.size + _TAIL.size
 _DTYPES: Final[dict[Kind, str]] = {"f16": "<f2", "f32": "<f4", "sq8": "u1"}
-_LEVELS: Final = 255
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,15 @@ class Packed:
 def pack(kind: Kind, vectors: NDArray[np.float32], places: NDArray[np.int64], rows: int) -> Packed:
     """Makes a group of vectors `(n, d)` that stand at `places` of its `rows` rows; the others are zero.
 
-    Of `sq8` the scales are those of these very vectors, so that none lies outside; a value is off by half a step at
-    most, a 510th of what its component spans in the group.
+    Of `sq8` the scales are those of these very vectors, so that none lies outside; a value is off by less than a step,
+    a 255th of what its component spans in the group (see `transforms.shards.byte_vectors`).
     """
     stored = np.zeros((rows, vectors.shape[1]), _DTYPES[kind])
     if kind != "sq8":
         stored[places] = vectors
         return Packed(stored, None)
-    lowest = vectors.min(axis=0) if len(vectors) else np.zeros(vectors.shape[1], np.float32)
-    span = (vectors.max(axis=0) - lowest) if len(vectors) else np.zeros_like(lowest)
-    step = (span / np.float32(_LEVELS)).astype(np.float32)
-    divisor = np.where(step > 0, step, np.float32(1))
-    stored[places] = np.clip(np.rint((vectors - lowest) / divisor), 0, _LEVELS)
-    return Packed(stored, np.stack([lowest, step]))
+    stored[places], scales = as_bytes(vectors)
+    return Packed(stored, scales)
 
 
 @dataclass(frozen=True)

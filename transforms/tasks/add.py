@@ -23,6 +23,7 @@ from transforms.records import ROW_BITS, ROWS_PER_SHARD, Block, FileReference
 from transforms.runs import inventory
 from transforms.runs.inventory import BlockShards
 from transforms.runs.run import Run
+from transforms.shards.byte_vectors import ROUNDING
 from transforms.shards.stored_vectors import GROUP_ROWS, Extent, Kind, Packed, VectorWriter, pack
 from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.storage import layout
@@ -40,7 +41,8 @@ def add_block(run: Run, block: Block, open_index: Callable[[], OpenTrained]) -> 
     content = [marker.ready or marker.embeddings for marker in members.shards]
     trained = run.trained().trained
     kind = stored_kind(run.request, trained.key)
-    task_digest = digest(trained.fingerprint, content, members.rows, *([] if kind is None else [kind]))
+    stored = [] if kind is None else [kind, ROUNDING] if kind == "sq8" else [kind]
+    task_digest = digest(trained.fingerprint, content, members.rows, *stored)
     if run.marker("add", block.number, ListsMarker, task_digest) is not None:
         return None
     return run.commit("add", block.number, write_block(run, block, members, open_index(), task_digest))

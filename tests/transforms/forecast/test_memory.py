@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,15 +14,21 @@ from hypothesis import strategies as st
 from transforms.errors import UsageError
 from transforms.forecast import memory
 from transforms.forecast.memory import TaskMemory
-from transforms.forecast.workload import Workload
+from transforms.forecast.workload import THREADS_A_TASK, Workload
 from transforms.index.index_key import IndexKey
+from transforms.records import Refine
+from transforms.shards.byte_vectors import as_bytes
 
 GIB = 1 << 30
 LARGE = Workload(IndexKey.parse("OPQ64_256,IVF4194304,PQ64"), "ip", 10**10, 512)
 
 
-def load(key: str, rows: int, dim: int, *, normalized: bool = True, object_store: bool = False) -> Workload:
-    return Workload(IndexKey.parse(key), "ip", rows, dim, normalized=normalized, object_store=object_store)
+def load(
+    key: str, rows: int, dim: int, *, normalized: bool = True, object_store: bool = False, refine: Refine = "none"
+) -> Workload:
+    return Workload(
+        IndexKey.parse(key), "ip", rows, dim, normalized=normalized, object_store=object_store, refine=refine
+    )
 
 
 def task(load: Workload, name: str, at_a_time: int = 1) -> TaskMemory:
@@ -120,11 +129,12 @@ def test_more_vectors_never_need_less_memory_to_merge(rows: int, lists: int, dim
     at_a_time=st.integers(1, 16),
     normalized=st.booleans(),
     object_store=st.booleans(),
+    refine=st.sampled_from(get_args(Refine)),
 )
 def test_every_sum_is_the_sum_of_its_terms_and_says_so(
-    rows: int, dim: int, at_a_time: int, normalized: bool, object_store: bool
+    rows: int, dim: int, at_a_time: int, normalized: bool, object_store: bool, refine: Refine
 ) -> None:
-    wanted = load("IVF65536,PQ32", rows, dim, normalized=normalized, object_store=object_store)
+    wanted = load("IVF65536,PQ32", rows, dim, normalized=normalized, object_store=object_store, refine=refine)
     for one in memory.worker_tasks(wanted, at_a_time):
         assert one.bytes == sum(term.bytes for term in one.terms)
         assert all(term.what in str(one) for term in one.terms)
@@ -136,6 +146,18 @@ def test_memory_for_adding_does_not_grow_with_the_vectors() -> None:
         memory.stage_memory(load("OPQ64_256,IVF1048576,PQ64", rows, 512))["add"].bytes for rows in (10**9, 10**11)
     )
     assert hundred <= billion * 1.1
+
+
+@pytest.mark.parametrize("dim", [512, 2048, 4096])
+def test_rounding_vectors_to_bytes_holds_what_its_sum_says(dim: int) -> None:
+    whole = task(load("IVF64,PQ32", 10**6, dim, refine="sq8"), "adding a block")
+    (term,) = [term for term in whole.terms if term.what == "rounding to bytes"]
+    vectors = np.random.default_rng(0).standard_normal((4096, dim), np.float32)
+    tracemalloc.start()
+    as_bytes(vectors)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.5 < peak / (term.bytes / THREADS_A_TASK) < 1
 
 
 _WATCH = """

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from transforms.forecast.work import Work, stage_costs
 from transforms.forecast.workload import Workload
 from transforms.index.index_key import IndexKey
+from transforms.records import Refine
 
 KEYS = ("Flat", "IVF64,Flat", "IVF4096,SQ8", "OPQ64_256,IVF4096,PQ64", "OPQ16_64,IVF65536_HNSW32,PQ16x4")
 
@@ -28,11 +30,12 @@ def evaluated(text: str) -> float:
     item_bytes=st.sampled_from([None, 100_000]),
     normalized=st.booleans(),
     object_store=st.booleans(),
+    refine=st.sampled_from(get_args(Refine)),
 )
 def test_every_figure_is_what_its_formula_says(
-    key: str, rows: int, item_bytes: int | None, normalized: bool, object_store: bool
+    key: str, rows: int, item_bytes: int | None, normalized: bool, object_store: bool, refine: Refine
 ) -> None:
-    load = Workload(IndexKey.parse(key), "ip", rows, 512, item_bytes, normalized, object_store)
+    load = Workload(IndexKey.parse(key), "ip", rows, 512, item_bytes, normalized, object_store, refine)
     for stage in stage_costs(load):
         for work in stage.works:
             assert work.amount == pytest.approx(evaluated(work.formula), abs=1), (stage.stage, work)

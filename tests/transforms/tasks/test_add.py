@@ -10,6 +10,7 @@ import pytest
 
 from tests.transforms.index import small_training
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
+from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.generations.tombstones import Tombstones
 from transforms.index.encode import Encoded, encode_batches
@@ -38,7 +39,7 @@ from transforms.shards.vectors import VectorBatch
 from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.tasks import add
-from transforms.tasks.add import write_block
+from transforms.tasks.add import add_block, write_block
 from transforms.tasks.embed import register
 
 
@@ -120,6 +121,17 @@ def test_stored_vectors_are_those_of_the_rows_that_are_counted(tmp_path: Path, r
     found, held = opened_vectors(run.store, stored).read(row_ids(6, len(shard)))
     assert held.all() and np.abs(found - shard).max() < 1e-2
     assert not opened_vectors(run.store, stored).read(row_ids(5, 9))[1].any(), "a .npy is read where it lies"
+
+
+def test_a_block_whose_bytes_were_rounded_in_another_way_is_not_taken_for_it(tmp_path: Path) -> None:
+    run, markers, opened, _ = ready_run(tmp_path, refine="sq8")
+    for marker in markers:
+        run.store.commit(layout.marker(run.generation, "embed", marker.shard), marker)
+    members, block = BlockShards(markers, Tombstones()), Block(0, 4, 6)
+    before = digest(run.trained().trained.fingerprint, [marker.ready for marker in markers], members.rows, "sq8")
+    run.commit("add", 0, write_block(run, block, members, opened, before))
+    with pytest.raises(PixdexError, match="--abandon-plan"):
+        add_block(run, block, lambda: opened)
 
 
 def test_a_batch_that_fails_is_raised_and_leaves_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
