@@ -107,7 +107,7 @@ def plan(argv: Sequence[str]) -> int:
     """Parses, computes and says."""
     options = command_line.parse("plan", __doc__, argv, OPTIONS)
     if options.calibrate:
-        from pipelines.plan_calibration import calibrate  # noqa: PLC0415 - it imports Beam, which takes seconds
+        from pipelines.running.calibration import calibrate  # noqa: PLC0415 - it imports Beam, which takes seconds
 
         console.show_json(calibrate().values())
         return console.DONE

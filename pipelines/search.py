@@ -58,12 +58,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.terminal import command_line, console, process, queries, text_table
-from pipelines.terminal.flags import Flag, Group, positive, switch, whole
+from pipelines.terminal.flags import Flag, Group, switch
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST_URIS, root_of
-from pipelines.terminal.queries import QUERIES, RULES, Query
+from pipelines.terminal.queries import CHANGES, QUERIES, RESULTS, RULES, Query
 from pipelines.terminal.text_table import Column
-from transforms.queries.answer import Wanted, combined, vectors_of_keys
 from transforms.queries.answer import answers as answers_of
+from transforms.queries.answer import combined, vectors_of_keys
 from transforms.queries.encode import QueryEncoder
 from transforms.queries.root import modality_of
 from transforms.search.hits import Hit
@@ -84,34 +84,10 @@ SHOWN: Final = ("name", "group")
 OPTIONS: Final = (
     ROOT,
     QUERIES,
+    CHANGES,
     ENCODER_OF_ROOT,
     DEVICE,
-    Group(
-        "ResultOptions",
-        "What is found",
-        (
-            Flag("-k", None, "results wanted (default 10)", positive, default=10),
-            Flag(
-                "--nprobe",
-                "N",
-                "inverted lists probed: more find more, slower (default: as trained, more where results are short)",
-                positive,
-            ),
-            Flag(
-                "--shortlist",
-                "N",
-                "so many of the nearest by their codes are ranked by their stored vectors, where a root has them; 0: "
-                "none (default 100)",
-                whole,
-            ),
-            Flag(
-                "--modality",
-                None,
-                "what may be found (default: pictures where there are any, else texts; for --vector: any)",
-                choices=("image", "text", "keyword", "any"),
-            ),
-        ),
-    ),
+    RESULTS,
     RULES,
     Group(
         "LoadingOptions",
@@ -151,7 +127,7 @@ def search(argv: Sequence[str]) -> int:
     """Parses, searches and shows."""
     options = command_line.parse("search", __doc__, argv, OPTIONS)
     queries.check(options)
-    rules = queries.rules_of(options)
+    queries.rules_of(options)  # before anything is opened
     trace = Trace(is_full=options.explain)
     with trace.step("open"):
         searcher = Searcher.open(
@@ -161,17 +137,7 @@ def search(argv: Sequence[str]) -> int:
     with trace.step("encode"):
         asked, vectors = _asked(searcher, encoder, options)
     modality = modality_of(searcher, options.modality, is_vector=options.vector is not None)
-    wanted = Wanted(
-        k=options.k,
-        nprobe=options.nprobe,
-        modality=modality,
-        shortlist=options.shortlist,
-        rules=rules,
-        minus=tuple(getattr(options, "not") or ()),
-        expand=options.expand,
-        alpha=options.alpha,
-        where=options.where,
-    )
+    wanted = queries.wanted_of(options, modality)
     found = answers_of(searcher, encoder, vectors, wanted, trace)
     answers = list(zip(asked, found, strict=True))
     columns = _columns(options.columns)

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
@@ -49,6 +49,19 @@ def stage_seconds(run: Run, since: float) -> dict[str, float]:
             seconds[stage] = round(max(0.0, marker.finished - before), 3)
             before = max(before, marker.finished)
     return seconds
+
+
+def counted(what: str, unit: str, look: Callable[[], tuple[int, int | None]], stop: threading.Event) -> None:
+    """Shows what `look` returns, how much is done of how much, until it is told to stop."""
+    with tqdm(desc=f"{what:>10}", bar_format=_BAR, file=sys.stderr, disable=not console.is_live(), nrows=_ROWS) as bar:
+        bar.unit = unit
+        while True:
+            stopped, looked = stop.is_set(), time.monotonic()
+            bar.n, bar.total = look()
+            bar.refresh()
+            if stopped:
+                return
+            stop.wait(max(_SECONDS_BETWEEN_LOOKS, 10 * (time.monotonic() - looked)))
 
 
 def _watch(run: Run, last: Stage, stop: threading.Event) -> None:

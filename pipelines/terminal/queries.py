@@ -9,9 +9,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.terminal.flags import Flag, Group, number, positive, whole
+from pipelines.terminal.flags import Flag, Group, number, positive, switch, whole
+from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST
 from transforms.errors import UsageError
-from transforms.queries.answer import ALPHA
+from transforms.queries.answer import ALPHA, Wanted
+from transforms.records import Modality
 from transforms.rejects import normalised_message
 from transforms.search.rules import KEY, Rules
 
@@ -36,10 +38,44 @@ QUERIES: Final = Group(
             number,
             action="append",
         ),
+    ),
+)
+
+CHANGES: Final = Group(
+    "QueryChangeOptions",
+    "How queries are changed",
+    (
         Flag("--not", "TEXT", "less of this: its vector is taken from that of each query; repeatable", action="append"),
         Flag("--expand", "N", "adds the N nearest results to each query, and searches again", whole, default=0),
         Flag(
             "--alpha", "A", f"each is weighted with its cosine to this power (default {ALPHA:g})", number, default=ALPHA
+        ),
+    ),
+)
+
+RESULTS: Final = Group(
+    "ResultOptions",
+    "What is found",
+    (
+        Flag("-k", None, "results wanted (default 10)", positive, default=10),
+        Flag(
+            "--nprobe",
+            "N",
+            "inverted lists probed: more find more, slower (default: as trained, more where results are short)",
+            positive,
+        ),
+        Flag(
+            "--shortlist",
+            "N",
+            "so many of the nearest by their codes are ranked by their stored vectors, where a root has them; 0: "
+            "none (default 100)",
+            whole,
+        ),
+        Flag(
+            "--modality",
+            None,
+            "what may be found (default: pictures where there are any, else texts; of vectors: any)",
+            choices=("image", "text", "keyword", "any"),
         ),
     ),
 )
@@ -60,6 +96,32 @@ RULES: Final = Group(
         Flag("--min-score", "SCORE", "nothing that is less near is shown", number),
     ),
 )
+
+
+BATCH: Final = (
+    ROOT,
+    Group(
+        "BatchOptions",
+        "What is looked for, and where the results go",
+        (
+            Flag("--queries", "FILE", "vectors (.npy, .parquet), a column of a .csv, or texts, one a line (.txt)"),
+            Flag("--output", "FILE.parquet", "results: a row for each, query after query; a path or URL"),
+            Flag("--vector-column", "NAME", "column of a .parquet with the vectors (default embedding)"),
+            Flag("--text-column", "NAME", "column of a .csv with texts"),
+            Flag("--image-column", "NAME", "column of a .csv with paths of pictures, relative to it, or URLs"),
+            Flag("--columns", "NAME,…", "columns of the rows that are found, beside their key"),
+            Flag("--workers", "N", "processes of this machine, which share its cores (default 1)", positive),
+            switch("--no-progress", "show no progress bar"),
+        ),
+    ),
+    CHANGES,
+    ENCODER_OF_ROOT,
+    DEVICE,
+    RESULTS,
+    RULES,
+    TRUST,
+)
+"""Of `batch-search`."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +161,25 @@ def rules_of(options: Namespace) -> Rules:
         UsageError: no row could keep to them.
     """
     return Rules(options.group_by, options.per_group, options.dedup, options.min_score)
+
+
+def wanted_of(options: Namespace, modality: Modality | None) -> Wanted:
+    """Returns what the options want of answers.
+
+    Raises:
+        UsageError: no row could keep to the rules.
+    """
+    return Wanted(
+        k=options.k,
+        nprobe=options.nprobe,
+        modality=modality,
+        shortlist=options.shortlist,
+        rules=rules_of(options),
+        minus=tuple(getattr(options, "not") or ()),
+        expand=options.expand,
+        alpha=options.alpha,
+        where=options.where,
+    )
 
 
 def queries_of(options: Namespace, count: int) -> list[Query]:

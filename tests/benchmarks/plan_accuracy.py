@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipelines.plan_calibration import calibrate
+from pipelines.running.calibration import calibrate
 from tests.benchmarks.instruments import own_builds, report
 from tests.benchmarks.instruments.measuring import machine, say, warm
 from tests.benchmarks.instruments.vector_folder import VectorFolder

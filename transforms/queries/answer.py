@@ -60,13 +60,25 @@ def answers(
         PixdexError: the root is damaged, or the encoder failed.
     """
     trace = trace or Trace(is_full=False)
+    made = prepared(searcher, encoder, vectors, wanted, trace)
+    return _search(searcher, made, wanted, wanted.k, trace, wanted.rules)
+
+
+def prepared(
+    searcher: Searcher, encoder: QueryEncoder, vectors: NDArray[np.float32], wanted: Wanted, trace: Trace
+) -> NDArray[np.float32]:
+    """Returns what is searched with: queries less what they are to be less of, and expanded, float32 `(q, d)`.
+
+    Raises:
+        UsageError, PixdexError: as `answers`.
+    """
     if wanted.minus:
         _check_cosines(searcher, "minus")
         with trace.step("encode"):
             vectors = compose.without(searcher.checked(vectors), encoder.texts(wanted.minus))
     if wanted.expand:
         vectors = _expanded(searcher, searcher.checked(vectors), wanted, trace)
-    return _search(searcher, vectors, wanted, wanted.k, trace, wanted.rules)
+    return vectors
 
 
 def combined(searcher: Searcher, vectors: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:

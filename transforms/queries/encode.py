@@ -63,23 +63,36 @@ class QueryEncoder:
             UsageError: the root has no encoder, it takes no pictures, or one cannot be read.
             PixdexError: the encoder failed, or is another one than the root was made with.
         """
+        vectors, failures = self.each_picture(locations)
+        for place, failure in failures.items():
+            raise UsageError(
+                f"--image {locations[place]} is not a readable picture ({failure.type}): {failure.message}"
+            )
+        return vectors
+
+    def each_picture(self, locations: Sequence[str]) -> "tuple[NDArray[np.float32], dict[int, Failure]]":
+        """Returns the vectors of the pictures that can be read, float32 `(n, d)`, and by its place why another cannot.
+
+        Raises:
+            UsageError: the root has no encoder, or it takes no pictures.
+            PixdexError: the encoder failed, or is another one than the root was made with.
+        """
         self._check_takes("image", "no pictures, only texts: search with a text")
         from transforms.tasks.embed.limits import USUAL  # noqa: PLC0415 - as the one below
         from transforms.tasks.embed.picture_loader import PictureLoader  # noqa: PLC0415 - reads pictures
 
         named = [_absolute(location) for location in locations]
         vectors = [np.empty((0, self._settings.dim), np.float32)]
+        failures: dict[int, Failure] = {}
         with self._opened() as encoder, PictureLoader(encoder, self._settings, USUAL) as loader:
             for start, loaded in loader.batches(named, BATCH):
-                pixels = []
-                for location, picture in zip(locations[start:], loaded, strict=False):
-                    if isinstance(picture, Failure):
-                        raise UsageError(
-                            f"--image {location} is not a readable picture ({picture.type}): {picture.message}"
-                        )
-                    pixels.append(picture[0])
-                vectors.append(encoder.encode_images(np.stack(pixels)))
-        return np.concatenate(vectors)
+                pixels = [picture[0] for picture in loaded if not isinstance(picture, Failure)]
+                failures |= {
+                    place: picture for place, picture in enumerate(loaded, start) if isinstance(picture, Failure)
+                }
+                if pixels:
+                    vectors.append(encoder.encode_images(np.stack(pixels)))
+        return np.concatenate(vectors), failures
 
     def _check_takes(self, modality: str, but: str) -> None:
         if self._is_ready:

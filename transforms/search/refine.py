@@ -5,19 +5,21 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.generations import tables
 from transforms.generations.manifest import Generation
+from transforms.index.kept_threads import each_alone
 from transforms.records import FileReference, Metric, VectorRange, split_ids
 from transforms.search.ranking import NO_ROW
 from transforms.shards import files, ready_vectors
 from transforms.shards.stored_vectors import VectorFile, opened_vectors
 from transforms.storage.store import Store, damaged
 
-_QUERIES_AT_ONCE: Final = 256
+_QUERIES_AT_ONCE: Final = 64
 
 SHORTLIST: Final = 100
 """Rows of a query that are ranked by exact scores, unless whoever asks says otherwise."""
@@ -188,12 +190,13 @@ def rescored(
     Returns:
         Distances, ids, and whether each is exact, `(q, n)` each; rows that are none come last.
 
-    Cost: of 256 queries each vector is read once, and kept, however many of them found it; n · d multiplications a
+    Cost: of 64 queries each vector is read once, and kept, however many of them found it; n · d multiplications a
     query.
     """
     distances = distances.copy()
     exact = np.zeros(ids.shape, np.bool_)
-    for start in range(0, len(queries), _QUERIES_AT_ONCE):
+
+    def rescore(start: int) -> None:
         part = slice(start, start + _QUERIES_AT_ONCE)
         rows, places = np.unique(ids[part][wanted[part]], return_inverse=True)
         vectors, held = stored.find(rows)
@@ -204,6 +207,10 @@ def rescored(
             there = there[held[mine[there]]]
             distances[number, there] = _distances(metric, queries[number], vectors[mine[there]])
             exact[number, there] = True
+
+    starts = range(0, len(queries), _QUERIES_AT_ONCE)
+    threads = min(faiss.omp_get_max_threads(), len(starts))
+    list(map(rescore, starts) if threads <= 1 else each_alone(threads).map(rescore, starts))
     order = np.lexsort((ids, distances, ids == NO_ROW), axis=1)
     return tuple(np.take_along_axis(part, order, axis=1) for part in (distances, ids, exact))  # type: ignore[return-value]
 

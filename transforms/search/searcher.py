@@ -35,6 +35,7 @@ from transforms.search.rules import KEY, Chosen, Rules
 from transforms.search.selection import Selections
 from transforms.search.trace import Trace
 from transforms.shards.lengths import TOO_LONG, too_long
+from transforms.shards.ready_vectors import as_indexed
 from transforms.storage import outside
 from transforms.storage.store import Store
 
@@ -340,12 +341,9 @@ class Searcher:
             if too_long(queries).any():
                 raise UsageError(f"a query cannot be searched: {TOO_LONG}")
             return queries
-        # Scaled first, so that the squares of very large or very small components stay numbers.
-        largest = np.abs(queries).max(axis=1, keepdims=True)
-        if not largest.all():
+        if not queries.any(axis=1).all():
             raise UsageError("a query vector is zero: it has no direction that could be searched")
-        exact = queries.astype(np.float64) / largest
-        return np.ascontiguousarray(exact / np.linalg.norm(exact, axis=1, keepdims=True), np.float32)
+        return as_indexed(queries, normalize=True)
 
 
 def _themselves(ids: NDArray[np.int64]) -> Sequence[int]:

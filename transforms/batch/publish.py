@@ -1,0 +1,112 @@
+"""The file of all results: the parts one after the other, under the name of the output when it is whole."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.batch.request import Batch, PartMarker
+from transforms.errors import PixdexError
+from transforms.storage import parquet_files
+from transforms.storage.store import Store
+
+SCHEMA: Final = pa.schema(
+    [
+        ("query", pa.int64()), ("rank", pa.int32()), ("score", pa.float32()), ("id", pa.int64()), ("key", pa.string()),
+    ]
+)  # fmt: skip
+
+_KEY: Final = b"pixdex.batch_search"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a file of results says of itself.
+
+    Attributes:
+        request: the digest of what was asked.
+        queries, results: how many.
+        unanswered: queries without a vector.
+        why: of the first of them, its number and the reason; None: all were answered.
+    """
+
+    request: str
+    queries: int
+    results: int
+    unanswered: int = 0
+    why: str | None = None
+
+
+def summary_of(output: tuple[Store, str]) -> Summary | None:
+    """Returns what an output says of itself; None: there is none, or it is none of pixdex's."""
+    store, name = output
+    if not store.exists(name):
+        return None
+    try:
+        with store.open(name) as stream, pq.ParquetFile(stream) as file:
+            data = (file.schema_arrow.metadata or {}).get(_KEY)
+            return Summary(**json.loads(data)) if data else Summary("", 0, 0)
+    except (pa.ArrowException, OSError, ValueError, TypeError):
+        return Summary("", 0, 0)
+
+
+def publish(batch: Batch) -> None:
+    """Joins the results of all parts and gives them the name of the output, unless they have it.
+
+    Cost: every part is read and written once more, one after the other; memory is that of one.
+
+    Raises:
+        PixdexError: a part is not there, or the output is another.
+    """
+    store, name = batch.output
+    if (there := summary_of((store, name))) is not None:
+        if there.request != batch.request.digest:
+            raise PixdexError(f"{store.full(name)} was made by something else meanwhile: choose another --output")
+        return
+    markers = [_marker(batch, number) for number in range(len(batch.plan.parts))]
+    summary = _summary(batch, markers)
+    tables = (parquet_files.read(batch.work, marker.file) for marker in markers)
+    schema = _schema(batch, markers)
+    told = {_KEY: json.dumps(summary.__dict__, sort_keys=True).encode()}
+    with batch.work.scratch() as scratch:
+        file = scratch / "results.parquet"
+        with pq.ParquetWriter(file, schema.with_metadata(told), compression="zstd", write_page_checksum=True) as writer:
+            for table in tables:
+                writer.write_table(table.cast(schema).replace_schema_metadata(told))
+        store.upload_as(file, name, "")
+
+
+def _summary(batch: Batch, markers: list[PartMarker]) -> Summary:
+    wrong = [marker.unanswered for marker in markers if marker.unanswered is not None]
+    return Summary(
+        batch.request.digest,
+        batch.plan.queries,
+        sum(marker.results for marker in markers),
+        sum(one.count for one in wrong),
+        f"query {wrong[0].first}: {wrong[0].why}" if wrong else None,
+    )
+
+
+def _marker(batch: Batch, number: int) -> PartMarker:
+    marker = batch.marker(number)
+    if marker is None:
+        raise PixdexError(f"{batch.work.url}: part {number} is gone: run the same command again")
+    return marker
+
+
+def _schema(batch: Batch, markers: list[PartMarker]) -> pa.Schema:
+    """The columns of all parts; where they differ in their types, strings."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for marker in markers:
+        with parquet_files.opened(batch.work, marker.file) as file:
+            for column in file.schema_arrow:
+                kinds.setdefault(column.name, set()).add(column.type)
+    others = [pa.field(name, _one_of(some)) for name, some in kinds.items() if name not in SCHEMA.names]
+    return pa.schema([*SCHEMA, *others])
+
+
+def _one_of(kinds: set[Any]) -> Any:
+    known = {kind for kind in kinds if not pa.types.is_null(kind)}
+    return known.pop() if len(known) == 1 else pa.string()

@@ -1,0 +1,218 @@
+"""What a batch search is asked, as records; and where what it has done so far lies."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, Literal
+
+from transforms.digests import digest
+from transforms.errors import PixdexError, UsageError
+from transforms.queries.answer import Wanted
+from transforms.records import NEWEST_VERSION, FileReference, VectorRange
+from transforms.storage.store import Store
+
+Kind = Literal["npy", "parquet", "csv", "txt"]
+
+UNFINISHED: Final = ".unfinished"
+"""Ends the name of the folder beside the output."""
+
+_REQUEST: Final = "request.json"
+_PLAN: Final = "plan.json"
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The file of queries.
+
+    Attributes:
+        uri: absolute URL.
+        version: listed size and etag or mtime; another one is another file.
+        kind: `npy` and `parquet` hold vectors, `csv` texts or URIs of pictures, `txt` a text a line.
+        column: of a parquet file or a CSV.
+        are_pictures: the column of a CSV names pictures.
+    """
+
+    uri: str
+    version: str
+    kind: Kind
+    column: str | None = None
+    are_pictures: bool = False
+
+    @property
+    def are_vectors(self) -> bool:
+        """Whether nothing need be encoded."""
+        return self.kind in ("npy", "parquet")
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What is asked: which queries, of which generation of which root, for which results.
+
+    Attributes:
+        root: absolute URL.
+        generation: the number that was current when the job was begun first.
+        queries: the file.
+        wanted: what is wanted of each answer.
+        columns: of the rows that are found, beside `key`.
+    """
+
+    root: str
+    generation: int
+    queries: Queries
+    wanted: Wanted = field(default_factory=Wanted)
+    columns: tuple[str, ...] = ()
+    format_version: int = NEWEST_VERSION
+
+    @property
+    def digest(self) -> str:
+        """Tells this request from all others."""
+        return digest(self)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Queries that are answered together.
+
+    Attributes:
+        first: the number of the first.
+        count: how many.
+        vectors: where their vectors are; None: they are encoded.
+        texts: a parquet file with a column of texts or URIs, of the work folder.
+    """
+
+    first: int
+    count: int
+    vectors: VectorRange | None = None
+    texts: FileReference | None = None
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The parts, by their numbers."""
+
+    queries: int
+    parts: tuple[Part, ...]
+    format_version: int = NEWEST_VERSION
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Queries that cannot be answered, and why: that of the first of them."""
+
+    count: int
+    first: int
+    why: str
+
+
+@dataclass(frozen=True)
+class PartMarker:
+    """A part is answered: how many results there are, what could not be answered, and the file of the results."""
+
+    digest: str
+    results: int
+    unanswered: Unanswered | None
+    file: FileReference
+    format_version: int = NEWEST_VERSION
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch search on its way to its output.
+
+    Attributes:
+        work: the folder beside the output, which is its name without `UNFINISHED`.
+        device: where texts and pictures are encoded.
+        named: the encoder that whoever asks has named, if it is a class of somebody's own.
+        trust_uris: ready embeddings of the root may lie at private addresses.
+        threads: of a worker; None: as many as there are cores.
+    """
+
+    work: Store
+    device: str = "auto"
+    named: str | None = None
+    trust_uris: bool = False
+    threads: int | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """What has been read does not travel to workers."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def folder_of(cls, output: str) -> str:
+        """Returns the URL of the folder beside an output."""
+        return output + UNFINISHED
+
+    @property
+    def output(self) -> tuple[Store, str]:
+        """The folder that the output is in, and its name."""
+        parent, _, name = self.work.url.removesuffix(UNFINISHED).rpartition("/")
+        return Store.at(parent), name
+
+    @cached_property
+    def request(self) -> BatchRequest:
+        """What is asked, which is there before the first worker is.
+
+        Raises:
+            PixdexError: it is not.
+        """
+        found = self.work.find_record(_REQUEST, BatchRequest)
+        if found is None:
+            raise PixdexError(
+                f"{self.work.url} has no request: a worker sees another folder under that name, or it was removed; "
+                "give an --output that every worker reaches"
+            )
+        return found
+
+    @cached_property
+    def plan(self) -> BatchPlan:
+        """Its parts, which must be planned."""
+        return self.work.read_record(_PLAN, BatchPlan)
+
+    def begun(self) -> BatchRequest | None:
+        """Returns the request of a job that was begun and has not ended; None: there is none."""
+        return self.work.find_record(_REQUEST, BatchRequest)
+
+    def begin(self, request: BatchRequest) -> None:
+        """Commits a request.
+
+        Raises:
+            UsageError: another one is on its way to the same output.
+        """
+        if self.work.commit(_REQUEST, request) != request:
+            raise UsageError(f"{self.work.url} is that of another request: choose another --output")
+
+    def planned(self) -> BatchPlan | None:
+        """Returns the plan, or None: there is none yet."""
+        return self.work.find_record(_PLAN, BatchPlan)
+
+    def commit_plan(self, plan: BatchPlan) -> BatchPlan:
+        """Commits a plan, or adopts the one that is there."""
+        return self.work.commit(_PLAN, plan)
+
+    def marker(self, number: int) -> PartMarker | None:
+        """Returns the marker of a part whose file is there.
+
+        Raises:
+            PixdexError: it is one of another request.
+        """
+        marker = self.work.find_record(_marker(number), PartMarker)
+        if marker is not None and marker.digest != self.part_digest(number):
+            raise PixdexError(f"{self.work.full(_marker(number))} is of another request: remove {self.work.url}")
+        return marker if marker is not None and self.work.holds(marker.file) else None
+
+    def commit_part(self, number: int, marker: PartMarker) -> None:
+        """Commits a part; whoever comes second leaves the first."""
+        if self.marker(number) is None and self.work.exists(_marker(number)):
+            self.work.remove(_marker(number))  # its file is gone
+        self.work.commit(_marker(number), marker)
+
+    def part_digest(self, number: int) -> str:
+        """Tells what a part was asked."""
+        return digest(self.request, self.plan.parts[number])
+
+    def done(self) -> int:
+        """Returns how many parts are answered."""
+        return len(self.work.names("parts"))
+
+
+def _marker(number: int) -> str:
+    return f"parts/{number:08}.json"
