@@ -9,6 +9,7 @@ from typing import Final
 import faiss
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from transforms.batch.plan import QUERY
@@ -68,7 +69,7 @@ def answer_part(batch: Batch, number: int) -> None:
         table = _table(opened.searcher, request, found, part.first + places)
     with batch.work.scratch() as scratch:
         file = scratch / "results.parquet"
-        parquet_files.write(table, file)
+        pq.write_table(table, file, compression="lz4", write_page_checksum=True)  # it is read once, and soon
         reference = batch.work.upload(file, "results", f"part-{number:08}")
     batch.commit_part(number, PartMarker(batch.part_digest(number), table.num_rows, _unanswered(part, why), reference))
 

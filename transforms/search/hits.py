@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transforms.errors import UsageError
 from transforms.records import Modality
 from transforms.search.metadata import RowMetadata
-from transforms.search.ranking import Ranked
+from transforms.search.ranking import FirstLooks, Ranked
 from transforms.search.rules import Rules
 
 
@@ -87,12 +87,18 @@ class Found:
         return cls(np.zeros(queries, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.bool_))
 
     @classmethod
-    def of(cls, ranked: Sequence[Ranked], *, is_exact: bool) -> Self:
-        """Takes what was ranked for each query; its distances are the scores."""
+    def of(cls, ranked: Sequence[Ranked]) -> Self:
+        """Takes what was ranked for each query; its distances are the scores, none of them exact."""
         ids = np.concatenate([np.empty(0, np.int64), *(one.ids for one in ranked)])
         scores = np.concatenate([np.empty(0, np.float32), *(one.distances for one in ranked)])
         counts = np.array([len(one.ids) for one in ranked], np.int64)
-        return cls(counts, ids, scores, np.full(len(ids), is_exact))
+        return cls(counts, ids, scores, np.zeros(len(ids), np.bool_))
+
+    @classmethod
+    def of_looks(cls, looked: FirstLooks) -> Self:
+        """Does the same with the first looks of all queries, none of which needs another."""
+        ids, scores = looked.ids[looked.chosen], looked.distances[looked.chosen]
+        return cls(looked.chosen.sum(axis=1, dtype=np.int64), ids, scores, np.zeros(len(ids), np.bool_))
 
     @classmethod
     def joined(cls, parts: Sequence["Found"]) -> Self:

@@ -116,6 +116,10 @@ class RowMetadata:
 
     def _part(self, number: int, rows: NDArray[np.int64], columns: tuple[str, ...]) -> pa.Table:
         if (shard := self._shard(number, rows)).get("ready"):
+            if columns == ("key",):
+                from transforms.search import ready_metadata  # noqa: PLC0415 - imports all of pyarrow's functions
+
+                return pa.table({"key": ready_metadata.keys_of(VectorRange(**shard["ready"]), rows)})
             known = self._read(number, rows)
             names = [name for name in columns if name in known[0]]
             return pa.table({name: pa.array([row[name] for row in known]) for name in names})

@@ -28,7 +28,7 @@ from transforms.search.known_ids import KnownIds
 from transforms.search.looks import LookOfMany, Looks
 from transforms.search.metadata import READERS, RowMetadata
 from transforms.search.open_index import open_index
-from transforms.search.ranking import NO_ROW, Ranked, Reach
+from transforms.search.ranking import NO_ROW, FirstLooks, Ranked, Reach
 from transforms.search.refine import SHORTLIST, ReadyFileError, StoredVectors
 from transforms.search.row_groups import KEPT_BYTES, Kept
 from transforms.search.rules import KEY, Chosen, Rules
@@ -265,9 +265,9 @@ class Searcher:
         look_at: LookOfMany = looks.at_all if all_compared else looks.refined if refined else looks.by_codes
         distances, ids = look_at(queries, first, selected, trace)
         with trace.step("rank"):
-            settled: list[Ranked | None] = [None] * len(queries)
+            looked: FirstLooks | None = None
             if not keyed and not rules.are_any:
-                settled = ranking.settled(
+                looked = ranking.first_looks(
                     distances, ids, k, first, most, self._dead.are_alive, is_shortlist=refined > 0
                 )
             elif keyed:
@@ -297,12 +297,18 @@ class Searcher:
                     begin=begin if rules.are_any else None,
                 )
 
-            ranked = [rank(place) if one is None else one for place, one in enumerate(settled)]
+            if looked is not None and looked.are_last.all():
+                found = Found.of_looks(looked)
+            else:
+                are_last = np.zeros(len(queries), np.bool_) if looked is None else looked.are_last
+                found = Found.of(
+                    [looked.of(place) if looked and last else rank(place) for place, last in enumerate(are_last)]
+                )
         if rules.group_by != KEY and not metadata.has_column(rules.group_by):
             raise UsageError(f"no row has a column {rules.group_by}: results show the columns that there are (--json)")
         is_stored = bool(refined) or all_compared
-        found = Found.of(ranked, is_exact=self._is_exact or is_stored)
-        return replace(found, scores=self._scores(found.scores, stored=is_stored))
+        exact = np.full(len(found.ids), self._is_exact or is_stored)
+        return replace(found, scores=self._scores(found.scores, stored=is_stored), exact=exact)
 
     @property
     def has_cosines(self) -> bool:

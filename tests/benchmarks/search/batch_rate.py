@@ -10,6 +10,7 @@ They take turns; medians. With a shortlist, too, which faiss does not have. Seve
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path)
     parser.add_argument("--output", type=Path)
     own = parser.parse_args(argv)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or the command compiles all that it imports
     with tempfile.TemporaryDirectory(prefix="batch-") as temporary:
         work = Path(temporary)
         root = own.root or work / "root"

@@ -12,14 +12,20 @@ import pytest
 
 from tests.transforms.ready import random_vectors, range_of, save_npy, save_parquet
 from transforms.errors import PixdexError
-from transforms.records import VectorRange
-from transforms.search.ready_metadata import read_metadata
+from transforms.records import VectorRange, row_key
+from transforms.search.ready_metadata import keys_of, read_metadata
 
 
 def beside(folder: Path, columns: dict[str, object], rows: int, group: int | None = None) -> VectorRange:
     """An `.npy` file of `rows` vectors with these columns beside it."""
     pq.write_table(pa.table(columns), folder / "m.parquet", row_group_size=group)
     return range_of(save_npy(folder / "a.npy", random_vectors(rows, 4)), 0, rows, folder / "m.parquet")
+
+
+def test_keys_of_many_rows_are_those_of_each(tmp_path: Path) -> None:
+    ready, rows = range_of(tmp_path / "v.npy", 40, 140), np.array([60, 0, 99, 1, 0])
+    assert keys_of(ready, rows).to_pylist() == [row_key(ready, row) for row in rows.tolist()]
+    assert keys_of(ready, rows[:0]).to_pylist() == []
 
 
 def test_rows_come_in_the_order_asked_for_whatever_row_group_holds_them(tmp_path: Path) -> None:
