@@ -23,7 +23,8 @@ def beside(folder: Path, columns: dict[str, object], rows: int, group: int | Non
 
 
 def test_keys_of_many_rows_are_those_of_each(tmp_path: Path) -> None:
-    ready, rows = range_of(tmp_path / "v.npy", 40, 140), np.array([60, 0, 99, 1, 0])
+    ready, rows = beside(tmp_path, {"n": range(140)}, 140), np.array([60, 0, 99, 1, 0])
+    ready = dataclasses.replace(ready, start=40)
     assert keys_of(ready, rows).to_pylist() == [row_key(ready, row) for row in rows.tolist()]
     assert keys_of(ready, rows[:0]).to_pylist() == []
 
