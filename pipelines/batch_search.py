@@ -20,9 +20,11 @@ On Flink, and on Dataflow, where root, queries and output are what every worker 
         --runner DataflowRunner --project P --region R --temp_location gs://b/tmp --sdk_container_image IMAGE
 
 The queries are cut into parts, of at most 8,192 vectors or 1,024 texts or pictures, which workers answer beside each
-other, each as pixdex search would. Each part is committed in a folder beside the output (its name and .unfinished), so
-that the same command goes on after it was stopped, with the generation that it began with. The output appears when it
-is whole, and the folder goes. An output that holds the results of the same command is left as it is.
+other, as pixdex search would but for last bits of scores. Each part is committed in a folder beside the output (its
+name, digits of what is asked, and .unfinished), so that the same command goes on after it was stopped, with the
+generation that it began with; of a command that you do not run again, remove the folder. The output appears when it is
+whole, and the folder goes. An output that holds the results of the same command and generation is left as it is,
+another is refused.
 
 The output has a row for each result: query int64 (the row of the query, from 0), rank int32 (from 1), score float, id
 int64, key string, and the columns of --columns; ordered by query and rank. A query that is empty, cannot be read, or

@@ -5,6 +5,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from pipelines.running import runners
@@ -15,10 +16,11 @@ from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.options import root_of
 from pipelines.terminal.progress import counted
 from transforms.batch.plan import looked_at, version_of
-from transforms.batch.publish import Summary, summary_of
-from transforms.batch.request import Batch, BatchRequest, Kind, Queries
+from transforms.batch.publish import SCHEMA, Summary, summary_of
+from transforms.batch.request import REQUEST, Batch, BatchRequest, Kind, Queries, begun, output_of, seal_of
 from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
+from transforms.generations import published
 from transforms.queries.root import modality_of
 from transforms.search.searcher import Searcher
 from transforms.search.where import Condition
@@ -40,17 +42,19 @@ def answer(line: CommandLine) -> int:
     """Checks, answers what is not answered yet, and reports; returns the exit code of success."""
     options = line.options
     destination = Destination.of(line)
-    store, batch = root_of(options), _batch(options)
+    store, output = root_of(options), _output(options)
     destination.prepare(options.root, ())
-    request = _request(store, batch, options)
+    request, batch = _begun(store, output, options)
     began, there = time.monotonic(), summary_of(batch.output)
     if there is not None:
         if there.request != request.digest:
-            raise UsageError(f"{options.output} is there, and of something else: choose another --output, or remove it")
+            raise UsageError(
+                f"{options.output} is there, of another command or another generation than {request.generation}: "
+                "choose another --output, or remove it"
+            )
         console.say(f"{options.output} holds the results of this very command: nothing to do")
         batch.work.remove_folder("")
         return _report(request, there, options, 0.0)
-    batch.begin(request)
     with _progress(batch, wanted=not options.no_progress):
         outcome = runners.run_to_end(
             destination.runner, lambda pipeline: pipeline | "AnswerQueries" >> AnswerQueries(batch), destination.options
@@ -65,49 +69,76 @@ def answer(line: CommandLine) -> int:
     return _report(request, made, options, time.monotonic() - began)
 
 
-def _batch(options: Namespace) -> Batch:
-    if not options.output:
+def _output(options: Namespace) -> str:
+    """The URL of the output."""
+    if not options.output or not options.output.strip():
         raise UsageError("--output is missing: name the parquet file that the results go to")
-    output = uris.absolute(options.output)
-    if output.endswith("/") or not output.endswith(".parquet"):
+    named = options.output if "://" in options.output else str(queries.path_of("--output", options.output))
+    url = uris.absolute(named)
+    if options.output.endswith("/") or not url.endswith(".parquet"):
         raise UsageError(f"--output {options.output}: results are a parquet file, give it a name that ends in .parquet")
     try:
-        work = Store.at(Batch.folder_of(output))
+        output_of(url)
     except UsageError as error:
         raise UsageError(str(error).replace("--root", "--output")) from error
+    if url.startswith("file://") and Path(url.removeprefix("file://")).is_dir():
+        raise UsageError(f"--output {options.output} is a folder: name a file in it")
+    return url
+
+
+def _begun(store: Store, output: str, options: Namespace) -> tuple[BatchRequest, Batch]:
+    """What is asked, of the generation that the job was begun with, and the job."""
+    now = _request(store, options)
+    work = Store.at(Batch.folder_of(output, now))
+    there = summary_of(output_of(output))
+    try:
+        request = begun(work, now) if there is None else work.find_record(REQUEST, BatchRequest) or now
+    except OSError as error:
+        raise UsageError(
+            f"--output {options.output} cannot be written ({error.strerror or error}): name another"
+        ) from error
+    begun_with = request.generation
+    if request != now and (begun_with not in published.numbers(store) or seal_of(store, begun_with) != request.seal):
+        raise UsageError(
+            f"the job was begun with another generation {begun_with} of {store.url}, which is gone: remove {work.url}"
+        )
     threads = None if options.workers in (None, 1) else default_threads(options.workers)
-    return Batch(work, options.device, options.encoder, options.trust_uris, threads)
+    return request, Batch(work, request.digest, options.device, options.encoder, options.trust_uris, threads)
 
 
-def _request(store: Store, batch: Batch, options: Namespace) -> BatchRequest:
-    """What is asked; the generation is that of a job that was begun, where it is the same otherwise."""
-    begun = batch.begun()
+def _request(store: Store, options: Namespace) -> BatchRequest:
+    """What is asked of the current generation.
+
+    Raises:
+        UsageError: it cannot be asked.
+    """
     asked = _queries(options)
-    number = begun.generation if begun is not None and begun.root == store.url else None
-    searcher = Searcher.open(store, number, trust_uris=options.trust_uris)
+    searcher = Searcher.open(store, trust_uris=options.trust_uris)
     generation = searcher.generation
     looked_at(asked, generation.trained.dim)
-    if not asked.are_vectors:
+    minus = bool(getattr(options, "not"))
+    if generation.request.is_ready and (minus or not asked.are_vectors):
+        flag = "--not is a text, and this" if asked.are_vectors else "this"
+        raise UsageError(
+            f"{flag} index holds ready embeddings and knows no encoder: give vectors, --queries FILE.npy or .parquet"
+        )
+    if minus or not asked.are_vectors:
         trusted.check(generation.request.encoder.spec, options.encoder)
-        if generation.request.is_ready:
-            raise UsageError(
-                "this index holds ready embeddings and knows no encoder: give vectors, --queries FILE.npy or .parquet"
-            )
     modality = modality_of(searcher, options.modality, is_vector=asked.are_vectors)
     wanted = queries.wanted_of(options, modality)
     if wanted.where is not None:
         Condition(wanted.where)
-    names = tuple(name.strip() for name in (options.columns or "").split(",") if name.strip())
-    request = BatchRequest(store.url, generation.generation, asked, wanted, names)
-    if begun is not None and begun != request and not batch.done():
-        batch.work.remove_folder("")  # it has done nothing, maybe since it could not
-        return _request(store, batch, options)
-    if begun is not None and begun != request:
-        raise UsageError(
-            f"{batch.work.url} is of another command that was stopped: run that one again, choose another --output, or "
-            "remove the folder"
-        )
-    return request
+    if (wanted.minus or wanted.expand) and not searcher.has_cosines:
+        raise UsageError("--not and --expand add directions, and scores of this root are no cosines: leave them out")
+    names = dict.fromkeys(name.strip() for name in (options.columns or "").split(",") if name.strip())
+    for name in names:
+        if name in ("query", "rank", "score"):
+            raise UsageError(f"--columns {name}: results have a column of that name: leave it out")
+        if name not in SCHEMA.names and generation.totals.vectors and not searcher.has_column(name):
+            raise UsageError(f"no row has a column {name}: results show the columns that there are (search --json)")
+    columns = tuple(name for name in names if name not in SCHEMA.names)
+    seal = seal_of(store, generation.generation)
+    return BatchRequest(store.url, generation.generation, seal, asked, wanted, columns)
 
 
 def _queries(options: Namespace) -> Queries:
@@ -136,7 +167,10 @@ def _progress(batch: Batch, *, wanted: bool) -> Iterator[None]:
     stop = threading.Event()
 
     def look() -> tuple[int, int | None]:
-        plan = batch.planned()
+        try:
+            plan = batch.planned()
+        except PixdexError:  # the job says it better
+            return 0, None
         return batch.done(), None if plan is None else len(plan.parts)
 
     watcher = threading.Thread(target=counted, args=("answer", "parts", look, stop), name="progress", daemon=True)

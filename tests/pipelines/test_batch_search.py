@@ -1,6 +1,7 @@
 """`pixdex batch-search`: what `search` finds for each query, in one file that appears when it is whole."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from pipelines import batch_search, hide
 from tests.pipelines.test_search import NAMED, compass_root
 from tests.roots import Row, make_root, unit
 from transforms.batch import plan, publish
-from transforms.batch.request import Batch
 from transforms.errors import PixdexError
 from transforms.search.searcher import Searcher
 
@@ -164,64 +164,139 @@ def test_no_query_is_no_result(tmp_path: Path, capsys: Capture) -> None:
     assert pq.read_table(output).num_rows == 0
 
 
-def test_a_job_that_was_stopped_goes_on_with_its_generation(
-    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+class Stopping:
+    """Has searches stop after so many queries, and counts those that were answered."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, after: int) -> None:
+        self.after, self.answered = after, 0
+        nearest = Searcher.nearest
+
+        def counted(searcher: Searcher, vectors: NDArray[np.float32], *how: Any) -> Any:
+            if self.answered + len(vectors) > self.after:
+                raise PixdexError("stopped")
+            self.answered += len(vectors)
+            return nearest(searcher, vectors, *how)
+
+        patch.setattr(Searcher, "nearest", counted)
+
+
+def job(folder: Path, name: str = "results.parquet") -> list[str]:
+    files = ("--queries", folder / "queries.npy", "--output", folder / name)
+    return [*map(str, ("--root", folder / "root", *files)), "--no-progress"]
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> Stopping:
+    """A root, 40 queries, their results, and a job that was stopped after nine of them."""
+    make_root(tmp_path / "root", ROWS, key="IVF4,Flat")
+    vector_file(tmp_path, directions(40))
+    asked(capsys, *job(tmp_path, "whole.parquet"))
+    stopping = Stopping(monkeypatch, 10)
+    assert batch_search.main(job(tmp_path)) == 1
+    assert not (tmp_path / "results.parquet").exists()
+    assert (stopping.answered, len(list(tmp_path.glob("results.parquet.*.unfinished")))) == (9, 1)
+    capsys.readouterr()
+    stopping.after = 1000
+    return stopping
+
+
+def test_a_job_that_was_stopped_goes_on_with_its_generation(tmp_path: Path, capsys: Capture, stopped: Stopping) -> None:
+    assert hide.main(["--root", str(tmp_path / "root"), "k00"]) == 0  # another generation
+    capsys.readouterr()
+    assert asked(capsys, *job(tmp_path))["generation"] == 1
+    assert stopped.answered == 40
+    assert (tmp_path / "results.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not list(tmp_path.glob("*.unfinished"))
+    assert "of another command or another generation than 2" in refused(capsys, *job(tmp_path))
+    assert asked(capsys, *job(tmp_path, "later.parquet"))["generation"] == 2
+
+
+def test_another_command_with_the_same_output_leaves_a_stopped_job_alone(
+    tmp_path: Path, capsys: Capture, stopped: Stopping
 ) -> None:
-    root = tmp_path / "root"
-    make_root(root, ROWS, key="IVF4,Flat")
-    queries = vector_file(tmp_path, directions(40))
+    assert asked(capsys, *job(tmp_path), "-k", 3)["results"] == 120
+    assert "of another command" in refused(capsys, *job(tmp_path))
+    (tmp_path / "results.parquet").unlink()
+    assert asked(capsys, *job(tmp_path))["results"] == 400
+    assert stopped.answered == 9 + 40 + 31
 
-    def argv(name: str) -> list[str]:
-        return ["--root", str(root), "--queries", queries, "--output", str(tmp_path / name), "--no-progress"]
 
-    asked(capsys, *argv("whole.parquet"))
-    answered: list[int] = []
+@pytest.mark.usefixtures("stopped")
+def test_a_root_that_was_made_anew_is_not_mixed_with_what_was_found_in_it(tmp_path: Path, capsys: Capture) -> None:
+    shutil.rmtree(tmp_path / "root")
+    make_root(tmp_path / "root", [Row(f"new{number}", unit(number * 9)) for number in range(40)], key="IVF4,Flat")
+    assert "another generation 1 of" in refused(capsys, *job(tmp_path))
+    assert not (tmp_path / "results.parquet").exists()
+    assert "of another command or another generation" in refused(capsys, *job(tmp_path, "whole.parquet"))
+    asked(capsys, *job(tmp_path, "other.parquet"))
+    assert {row["key"][:3] for row in rows_of(tmp_path / "other.parquet")} == {"new"}
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_damaged_or_missing_part_is_answered_anew_or_named(tmp_path: Path, capsys: Capture) -> None:
+    (folder,) = tmp_path.glob("*.unfinished")
+    next((folder / "results").iterdir()).unlink()
+    asked(capsys, *job(tmp_path))
+    assert (tmp_path / "results.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_a_launcher_whose_job_another_one_ends_is_content(tmp_path: Path, capsys: Capture, stopped: Stopping) -> None:
     nearest = Searcher.nearest
 
-    def dying(self: Searcher, vectors: NDArray[np.float32], *how: Any) -> Any:
-        answered.append(len(vectors))
-        if sum(answered) == 12:
-            raise PixdexError("stopped")
-        return nearest(self, vectors, *how)
+    def overtaken(searcher: Searcher, *how: Any) -> Any:
+        (folder,) = tmp_path.glob("*.unfinished")
+        shutil.rmtree(folder)
+        (tmp_path / "results.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes())
+        raise PixdexError("its folder is gone")
 
-    monkeypatch.setattr(Searcher, "nearest", dying)
-    assert batch_search.main(argv("results.parquet")) == 1
-    assert not (tmp_path / "results.parquet").exists()
-    assert sum(answered) == 12
-    capsys.readouterr()
-    assert "is of another command that was stopped" in refused(capsys, *argv("results.parquet")[:-1], "-k", 3)
-
-    assert hide.main(["--root", str(root), "k00"]) == 0  # another generation
-    capsys.readouterr()
-    assert asked(capsys, *argv("results.parquet"))["generation"] == 1
-    assert sum(answered) == 12 + 40 - 9
-    assert (tmp_path / "results.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-    assert asked(capsys, *argv("later.parquet"))["generation"] == 2
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Searcher, "nearest", overtaken)
+        assert asked(capsys, *job(tmp_path))["results"] == 400
+    assert (stopped.answered, Searcher.nearest) == (9, nearest)
+    assert not list(tmp_path.glob("*.unfinished"))
 
 
 def test_the_same_command_again_leaves_its_results(tmp_path: Path, capsys: Capture) -> None:
     make_root(tmp_path / "root", ROWS)
+    vector_file(tmp_path, directions(7))
     output = tmp_path / "results.parquet"
-    argv = ("--root", tmp_path / "root", "--queries", vector_file(tmp_path, directions(7)), "--output", output)
-    first = asked(capsys, *argv)
+    first = asked(capsys, *job(tmp_path))
     stat = output.stat()
-    assert asked(capsys, *argv) == first | {"seconds": 0.0}
+    assert asked(capsys, *job(tmp_path)) == first | {"seconds": 0.0}
     assert output.stat() == stat
-    assert "of something else: choose another --output" in refused(capsys, *argv, "-k", 3)
+    assert "of another command" in refused(capsys, *job(tmp_path), "-k", 3)
     output.write_bytes(b"mine")
-    assert "of something else: choose another --output" in refused(capsys, *argv)
+    assert "of another command" in refused(capsys, *job(tmp_path))
     assert output.read_bytes() == b"mine"
+    assert not list(tmp_path.glob("*.unfinished"))
 
 
-def test_queries_that_change_while_a_job_is_stopped_are_refused(tmp_path: Path, capsys: Capture) -> None:
-    make_root(tmp_path / "root", ROWS)
-    queries, output = vector_file(tmp_path, directions(7)), tmp_path / "results.parquet"
-    argv = ("--root", tmp_path / "root", "--queries", queries, "--output", output)
-    asked(capsys, *argv)
-    batch = Batch.folder_of(f"file://{output}")
-    assert batch.endswith("results.parquet.unfinished")
+@pytest.mark.usefixtures("stopped")
+def test_other_queries_of_the_same_name_are_another_job(tmp_path: Path, capsys: Capture) -> None:
     vector_file(tmp_path, directions(8))
-    assert "of something else" in refused(capsys, *argv)
+    assert asked(capsys, *job(tmp_path))["queries"] == 8
+
+
+def test_a_query_that_is_less_than_nothing_has_no_answer(tmp_path: Path, capsys: Capture) -> None:
+    root = compass_root(tmp_path / "root")
+    (tmp_path / "q.txt").write_text("north\neast\nelse\nnorth\neast\n")
+    output = tmp_path / "results.parquet"
+    words = ("--queries", tmp_path / "q.txt", "--output", output, "-k", 1, "--not", "east")
+    said = asked(capsys, "--root", root, *words)
+    assert (said["queries"], said["unanswered"]) == (5, 2)
+    assert [row["query"] for row in rows_of(output)] == [0, 2, 3]
+
+
+def test_columns_have_the_type_that_they_have_or_text(tmp_path: Path, capsys: Capture) -> None:
+    make_root(tmp_path / "root", ROWS[:20], ROWS[20:])
+    vector_file(tmp_path, directions(30))
+    asked(capsys, *job(tmp_path), "--columns", "name,part,name,id", "--min-score", "0.999")
+    table = pq.read_table(tmp_path / "results.parquet")
+    assert table.column_names == ["query", "rank", "score", "id", "key", "name", "part"]
+    assert (table.schema.field("part").type, table.schema.field("name").type) == (pa.int32(), pa.string())
+    assert "--columns score: results have a column of that name" in refused(
+        capsys, *job(tmp_path, "other.parquet"), "--columns", "score"
+    )
 
 
 @pytest.mark.parametrize(
@@ -237,6 +312,11 @@ def test_queries_that_change_while_a_job_is_stopped_are_refused(tmp_path: Path, 
         (("--queries", "q.npy", "--vector-column", "v"), "--vector-column names a column"),
         (("--queries", "q.npy", "--output", "out/"), "give it a name that ends in .parquet"),
         (("--queries", "q.npy", "--output", ""), "--output is missing"),
+        (("--queries", "q.npy", "--output", "folder.parquet"), "is a folder"),
+        (("--queries", "q.npy", "--output", "~nobody_x/o.parquet"), "there is no such user"),
+        (("--queries", "q.npy", "--output", "/proc/o.parquet"), "cannot be written"),
+        (("--queries", "q.npy", "--not", "text"), "the encoder of this root is the class tests:None"),
+        (("--queries", "q.npy", "--columns", "colour"), "no row has a column colour"),
         (("--queries", "q.npy", "-k", "0"), "-k"),
         (("--queries", "q.npy", "--where", "1 +"), "the condition '1 +' is not understood"),
         (("--queries", "q.npy", "--modality", "keyword"), "modality keyword: this index has none"),
@@ -251,15 +331,7 @@ def test_what_cannot_be_asked_is_refused_in_a_line(
     np.save("q.npy", directions(3))
     np.save("q3.npy", np.ones((2, 3), np.float32))
     Path("q.csv").write_text("text\neast\n")
+    Path("folder.parquet").mkdir()
     output = () if "--output" in words else ("--output", "results.parquet")
     assert said in refused(capsys, "--root", "root", *words, *output)
-    assert not Path("results.parquet").exists()
-
-
-def test_a_command_that_answered_nothing_does_not_stand_in_the_way(tmp_path: Path, capsys: Capture) -> None:
-    make_root(tmp_path / "root", ROWS)
-    argv = ("--root", tmp_path / "root", "--queries", vector_file(tmp_path, directions(7)))
-    output = ("--output", tmp_path / "results.parquet")
-    assert "no row has a column colour" in refused(capsys, *argv, *output, "--columns", "colour")
-    assert (tmp_path / "results.parquet.unfinished").is_dir()
-    assert asked(capsys, *argv, *output)["results"] == 70
+    assert not Path("results.parquet").exists() and not list(tmp_path.glob("*.unfinished"))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, Final
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from transforms.sources import csv_records, csv_rows
 from transforms.storage import parquet_files, uris
 
 VECTORS_A_PART: Final = 8192
+RESULTS_A_PART: Final = 4 << 20
 ENCODED_A_PART: Final = 1024
 LEAST_PARTS: Final = 16
 """Of many queries, so that several workers have something to do; of fewer than 256 a part, fewer."""
@@ -41,10 +43,8 @@ def looked_at(queries: Queries, dim: int) -> int | None:
         with ready_files.opened(queries.uri) as file:
             return int(file.metadata.num_rows)
     if queries.kind == "csv":
-        try:
+        with _named():
             csv_rows.check(_source(queries))
-        except UsageError as error:
-            raise UsageError(str(error).replace("--csv", "--queries", 1)) from error
     return None
 
 
@@ -75,11 +75,11 @@ def plan(batch: Batch) -> BatchPlan:
         parts = tuple(_written(batch, queries))
         return batch.commit_plan(BatchPlan(sum(part.count for part in parts), parts))
     count = looked_at(queries, 0) or 0
-    return batch.commit_plan(BatchPlan(count, tuple(_ranges(queries, count))))
+    return batch.commit_plan(BatchPlan(count, tuple(_ranges(queries, count, batch.request.wanted.k))))
 
 
-def _ranges(queries: Queries, count: int) -> Iterator[Part]:
-    size = max(_LEAST, min(VECTORS_A_PART, -(-count // LEAST_PARTS)))
+def _ranges(queries: Queries, count: int, k: int) -> Iterator[Part]:
+    size = max(1, min(VECTORS_A_PART, RESULTS_A_PART // k, max(_LEAST, -(-count // LEAST_PARTS))))
     for start in range(0, count, size):
         stop = min(start + size, count)
         place = VectorRange(
@@ -106,7 +106,7 @@ def _written(batch: Batch, queries: Queries) -> Iterator[Part]:
 
 def _texts(queries: Queries) -> Iterator[str | None]:
     filesystem, path = uris.filesystem_of(queries.uri)
-    with filesystem.open(path, "rb") as stream:
+    with _named(), filesystem.open(path, "rb") as stream:
         yield from _lines(stream, queries.uri) if queries.kind == "txt" else _cells(stream, queries)
 
 
@@ -129,6 +129,15 @@ def _cells(stream: IO[bytes], queries: Queries) -> Iterator[str | None]:
         odd = [(line, None) for line, _, _ in batch.odd]
         for _, cell in sorted([*zip(batch.lines, cells, strict=True), *odd], key=lambda one: one[0]):
             yield uris.join(queries.uri, cell.strip()) if queries.are_pictures and cell and cell.strip() else cell
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Says which flag names a CSV that cannot be read."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(str(error).replace("--csv", "--queries", 1)) from error
 
 
 def _source(queries: Queries) -> Source:

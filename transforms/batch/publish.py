@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.batch.request import Batch, PartMarker
 from transforms.errors import PixdexError
+from transforms.search.metadata import joined
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
@@ -52,6 +53,12 @@ def summary_of(output: tuple[Store, str]) -> Summary | None:
         return Summary("", 0, 0)
 
 
+def is_published(batch: Batch) -> bool:
+    """Tells whether the output is there, of this very request: another launcher of it may have come to the end."""
+    there = summary_of(batch.output)
+    return there is not None and there.request == batch.digest
+
+
 def publish(batch: Batch) -> None:
     """Joins the results of all parts and gives them the name of the output, unless they have it.
 
@@ -64,18 +71,21 @@ def publish(batch: Batch) -> None:
     if (there := summary_of((store, name))) is not None:
         if there.request != batch.request.digest:
             raise PixdexError(f"{store.full(name)} was made by something else meanwhile: choose another --output")
-        return
+        return None
     markers = [_marker(batch, number) for number in range(len(batch.plan.parts))]
     summary = _summary(batch, markers)
-    tables = (parquet_files.read(batch.work, marker.file) for marker in markers)
-    schema = _schema(batch, markers)
     told = {_KEY: json.dumps(summary.__dict__, sort_keys=True).encode()}
+    schema = _schema(batch, markers)
     with batch.work.scratch() as scratch:
         file = scratch / "results.parquet"
         with pq.ParquetWriter(file, schema.with_metadata(told), compression="zstd", write_page_checksum=True) as writer:
-            for table in tables:
-                writer.write_table(table.cast(schema).replace_schema_metadata(told))
+            for marker in markers:
+                table = joined([schema.empty_table(), parquet_files.read(batch.work, marker.file)], schema.names)
+                writer.write_table(table.replace_schema_metadata(told))
+        if store.exists(name):
+            return publish(batch)
         store.upload_as(file, name, "")
+    return None
 
 
 def _summary(batch: Batch, markers: list[PartMarker]) -> Summary:
@@ -97,16 +107,10 @@ def _marker(batch: Batch, number: int) -> PartMarker:
 
 
 def _schema(batch: Batch, markers: list[PartMarker]) -> pa.Schema:
-    """The columns of all parts; where they differ in their types, strings."""
-    kinds: dict[str, set[pa.DataType]] = {}
+    """The columns of all parts; where they differ in their types, text."""
+    heads = []
     for marker in markers:
         with parquet_files.opened(batch.work, marker.file) as file:
-            for column in file.schema_arrow:
-                kinds.setdefault(column.name, set()).add(column.type)
-    others = [pa.field(name, _one_of(some)) for name, some in kinds.items() if name not in SCHEMA.names]
+            heads.append(file.schema_arrow.empty_table())
+    others = joined(heads, [name for name in batch.request.columns if name not in SCHEMA.names]).schema
     return pa.schema([*SCHEMA, *others])
-
-
-def _one_of(kinds: set[Any]) -> Any:
-    known = {kind for kind in kinds if not pa.types.is_null(kind)}
-    return known.pop() if len(known) == 1 else pa.string()

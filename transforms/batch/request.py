@@ -1,21 +1,25 @@
 """What a batch search is asked, as records; and where what it has done so far lies."""
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, Literal
 
 from transforms.digests import digest
-from transforms.errors import PixdexError, UsageError
+from transforms.errors import PixdexError
 from transforms.queries.answer import Wanted
 from transforms.records import NEWEST_VERSION, FileReference, VectorRange
+from transforms.storage import layout
 from transforms.storage.store import Store
 
 Kind = Literal["npy", "parquet", "csv", "txt"]
 
 UNFINISHED: Final = ".unfinished"
-"""Ends the name of the folder beside the output."""
+"""Ends the name of the folder beside the output, which has digits of what is asked before it."""
 
-_REQUEST: Final = "request.json"
+_DIGITS: Final = 12
+
+REQUEST: Final = "request.json"
 _PLAN: Final = "plan.json"
 
 
@@ -50,6 +54,7 @@ class BatchRequest:
     Attributes:
         root: absolute URL.
         generation: the number that was current when the job was begun first.
+        seal: the sha256 of its manifest: a root that was made anew has another generation of that number.
         queries: the file.
         wanted: what is wanted of each answer.
         columns: of the rows that are found, beside `key`.
@@ -57,6 +62,7 @@ class BatchRequest:
 
     root: str
     generation: int
+    seal: str
     queries: Queries
     wanted: Wanted = field(default_factory=Wanted)
     columns: tuple[str, ...] = ()
@@ -66,6 +72,11 @@ class BatchRequest:
     def digest(self) -> str:
         """Tells this request from all others."""
         return digest(self)
+
+    @property
+    def asked(self) -> str:
+        """Tells what is asked of whatever generation there is."""
+        return digest(replace(self, generation=0, seal=""))
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,8 @@ class Batch:
     """A batch search on its way to its output.
 
     Attributes:
-        work: the folder beside the output, which is its name without `UNFINISHED`.
+        work: the folder beside the output, whose name begins with that of the output: each request has its own.
+        digest: of the request.
         device: where texts and pictures are encoded.
         named: the encoder that whoever asks has named, if it is a class of somebody's own.
         trust_uris: ready embeddings of the root may lie at private addresses.
@@ -127,6 +139,7 @@ class Batch:
     """
 
     work: Store
+    digest: str
     device: str = "auto"
     named: str | None = None
     trust_uris: bool = False
@@ -137,15 +150,14 @@ class Batch:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
-    def folder_of(cls, output: str) -> str:
-        """Returns the URL of the folder beside an output."""
-        return output + UNFINISHED
+    def folder_of(cls, output: str, request: BatchRequest) -> str:
+        """Returns the URL of the folder beside an output in which a request is answered."""
+        return f"{output}.{request.asked[:_DIGITS]}{UNFINISHED}"
 
     @property
     def output(self) -> tuple[Store, str]:
         """The folder that the output is in, and its name."""
-        parent, _, name = self.work.url.removesuffix(UNFINISHED).rpartition("/")
-        return Store.at(parent), name
+        return output_of(self.work.url[: -len(UNFINISHED) - _DIGITS - 1])
 
     @cached_property
     def request(self) -> BatchRequest:
@@ -154,7 +166,7 @@ class Batch:
         Raises:
             PixdexError: it is not.
         """
-        found = self.work.find_record(_REQUEST, BatchRequest)
+        found = self.work.find_record(REQUEST, BatchRequest)
         if found is None:
             raise PixdexError(
                 f"{self.work.url} has no request: a worker sees another folder under that name, or it was removed; "
@@ -166,19 +178,6 @@ class Batch:
     def plan(self) -> BatchPlan:
         """Its parts, which must be planned."""
         return self.work.read_record(_PLAN, BatchPlan)
-
-    def begun(self) -> BatchRequest | None:
-        """Returns the request of a job that was begun and has not ended; None: there is none."""
-        return self.work.find_record(_REQUEST, BatchRequest)
-
-    def begin(self, request: BatchRequest) -> None:
-        """Commits a request.
-
-        Raises:
-            UsageError: another one is on its way to the same output.
-        """
-        if self.work.commit(_REQUEST, request) != request:
-            raise UsageError(f"{self.work.url} is that of another request: choose another --output")
 
     def planned(self) -> BatchPlan | None:
         """Returns the plan, or None: there is none yet."""
@@ -212,6 +211,22 @@ class Batch:
     def done(self) -> int:
         """Returns how many parts are answered."""
         return len(self.work.names("parts"))
+
+
+def begun(work: Store, request: BatchRequest) -> BatchRequest:
+    """Commits the request of a job, or adopts that with which the same job was begun before."""
+    return work.commit(REQUEST, request)
+
+
+def output_of(url: str) -> tuple[Store, str]:
+    """Returns the folder that a file is in, and its name."""
+    parent, _, name = url.rpartition("/")
+    return Store.at(parent), name
+
+
+def seal_of(store: Store, generation: int) -> str:
+    """Returns the sha256 of the manifest of a generation."""
+    return hashlib.sha256(store.read(layout.generation(generation))).hexdigest()
 
 
 def _marker(number: int) -> str:

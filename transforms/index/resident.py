@@ -25,7 +25,7 @@ def read_ahead(lists: Any, probed: NDArray[np.int64]) -> None:  # faiss is untyp
     if not isinstance(mapped, faiss.OnDiskInvertedLists):
         return
     numbers = np.unique(probed[probed >= 0])
-    sample = numbers[:: max(1, len(numbers) // _SAMPLED)].tolist()
+    sample = numbers[np.linspace(0, len(numbers) - 1, min(_SAMPLED, len(numbers)), dtype=np.int64)].tolist()
     if not all(_is_resident(int(mapped.get_codes(number))) for number in sample if mapped.list_size(number)):
         mapped.prefetch_lists(faiss.swig_ptr(numbers), len(numbers))
 

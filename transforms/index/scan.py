@@ -21,8 +21,8 @@ _MORE_LISTS, _LEAST_MORE = 1.5, 16
 """How many more of all lists are ranked, for some to be among them, than their share says."""
 _WANTED_BYTES = 4
 """Times the memory that ranking takes where some lists count only, and their shares are summed."""
-_LEAST_QUERIES, _MOST_QUERIES, _PARTS = 16, 2048, 4
-"""Queries that are searched together, and parts that many are cut into, for threads to share; faiss ranks the lists of
+_LEAST_QUERIES, _MANY_QUERIES, _PARTS = 16, 1024, 16
+"""Few queries are cut into parts for threads to share, of many so many are searched together: faiss ranks the lists of
 1,000 queries and more in a fifth of the time that it takes for as many in small parts."""
 _LISTS_BY_THEMSELVES = 256
 """Lists that are scanned each by itself at once."""
@@ -112,9 +112,10 @@ def probed(
 def _at_once(queries: int, nprobe: int, nlist: int, among: WantedLists | None) -> int:
     """Queries that are searched together: the same however many threads there are, so that products are the same."""
     width = nprobe if among is None else _WANTED_BYTES * _ranked(nprobe, nlist, among)
-    most = max(1, min(_LISTS_AT_ONCE // width, _MOST_QUERIES))
-    parts = max(min(_PARTS, queries // _LEAST_QUERIES), -(-queries // most), 1)
-    return -(-queries // parts)
+    parts = min(_PARTS, queries // _LEAST_QUERIES)
+    if queries >= _PARTS // 4 * _MANY_QUERIES:
+        parts = queries // _MANY_QUERIES
+    return max(1, min(_LISTS_AT_ONCE // width, -(-queries // max(1, parts))))
 
 
 def _search_given_lists(
@@ -231,28 +232,47 @@ def _scan_by_id(
     lists: NDArray[np.int64],
     parameters: Any,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The same, with the lowest ids of rows with equal distances.
-
-    Within a list ids ascend, and a row takes no place from one that is as near: what the scan of one list keeps of
-    equal rows are the first of it.
-    """
-    parameters.nprobe = 1
+    """The same, with the lowest ids of rows with equal distances."""
+    distances, ids = _scan(index, asked, rows, nearness, lists, parameters)
     similar = faiss.is_similarity_metric(index.metric_type)
-    distances = np.empty((len(asked), rows), np.float32)
-    ids = np.empty((len(asked), rows), np.int64)
-    for place, query in enumerate(asked):
+    for place in np.flatnonzero((ids >= 0).all(axis=1)).tolist():
         probed = lists[place] >= 0
-        alone, near = lists[place, probed, None], nearness[place, probed, None]
-        hits = [(np.zeros((1, rows), np.float32), np.full((1, rows), -1))]
-        for start in range(0, len(alone), _LISTS_BY_THEMSELVES):
-            part = slice(start, start + _LISTS_BY_THEMSELVES)
-            each = np.tile(query, (len(alone[part]), 1))
-            found = _scan(
-                index, each, rows, np.ascontiguousarray(near[part]), np.ascontiguousarray(alone[part]), parameters
-            )
-            hits = [_nearest([*hits, (found[0].reshape(1, -1), found[1].reshape(1, -1))], rows, similar=similar)]
-        distances[place], ids[place] = hits[0][0][0], hits[0][1][0]
+        found = distances[place : place + 1], ids[place : place + 1]
+        alone = np.ascontiguousarray(lists[place, probed, None]), np.ascontiguousarray(nearness[place, probed, None])
+        distances[place], ids[place] = _with_lowest_ids(index, asked[place], found, *alone, parameters, similar=similar)
     return distances, ids
+
+
+def _with_lowest_ids(
+    index: Any,
+    query: NDArray[np.float32],
+    found: _Found,
+    lists: NDArray[np.int64],
+    nearness: NDArray[np.float32],
+    parameters: Any,
+    *,
+    similar: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Chooses anew among rows that are as near as the last that was found, `(rows,)`.
+
+    What is nearer is all found, and is left out of another scan, of each list by itself. Within a list ids ascend, and
+    a row takes no place from one that is as near: as nothing is nearer, what that scan keeps of a list are the first.
+    """
+    rows, (distances, ids) = found[0].shape[1], found
+    cut = distances.min() if similar else distances.max()
+    nearer = distances > cut if similar else distances < cut
+    selector = others = faiss.IDSelectorNot(faiss.IDSelectorBatch(ids[nearer]))
+    if parameters.sel is not None:
+        selector = faiss.IDSelectorAnd(others, parameters.sel)
+    one_list = faiss.SearchParametersIVF(nprobe=1, sel=selector)
+    hits = [(distances[nearer][None], ids[nearer][None])]
+    for start in range(0, len(lists), _LISTS_BY_THEMSELVES):
+        part = slice(start, start + _LISTS_BY_THEMSELVES)
+        each = np.tile(query, (len(lists[part]), 1))
+        near, of_lists = _scan(index, each, rows, nearness[part], lists[part], one_list)
+        hits = [_nearest([*hits, (near.reshape(1, -1), of_lists.reshape(1, -1))], rows, similar=similar)]
+    del one_list, selector, others
+    return hits[0][0][0], hits[0][1][0]
 
 
 def _nearest(

@@ -130,12 +130,12 @@ def _expanded(searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted, 
     _check_cosines(searcher, "expand")
 
     def found() -> list[tuple[NDArray[np.float32], list[float]]]:
-        hits = _search(searcher, vectors, wanted, wanted.expand, trace)
-        ids = np.array([hit.id for some in hits for hit in some], np.int64)
-        rows, places = np.unique(ids, return_inverse=True)
-        ends = np.cumsum([len(some) for some in hits])
-        every = searcher.stored.all(rows)[places]
-        parts = np.split(every, ends[:-1])
-        return [(part, [hit.score for hit in some]) for part, some in zip(parts, hits, strict=True)]
+        found = searcher.nearest(
+            vectors, wanted.expand, wanted.nprobe, wanted.modality, wanted.shortlist, None, wanted.where, trace
+        )
+        rows, places = np.unique(found.ids, return_inverse=True)
+        ends = np.cumsum(found.counts)[:-1]
+        every = np.split(searcher.stored.all(rows)[places], ends)
+        return list(zip(every, [some.tolist() for some in np.split(found.scores, ends)], strict=True))
 
     return compose.expanded(vectors, found, wanted.alpha)

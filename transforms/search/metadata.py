@@ -94,6 +94,8 @@ class RowMetadata:
     def table(self, ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """Returns columns of some rows, in their order; null where a row has no such column, or nothing in it.
 
+        A column that has several types has text.
+
         Cost: as of `load`, but for that no row becomes an object of Python's, where shards are pixdex's own.
 
         Raises:
@@ -104,15 +106,10 @@ class RowMetadata:
         numbers, within = split_ids(rows)
         tasks = [(int(number), within[numbers == number]) for number in np.unique(numbers)]
         parts = list(self._pool.map(lambda task: self._part(task[0], task[1], tuple(columns)), tasks))
-        table = pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
         for name in columns:
-            if name not in table.column_names:
-                if len(ids) and not self.has_column(name):
-                    raise UsageError(
-                        f"no row has a column {name}: results show the columns that there are (search --json)"
-                    )
-                table = table.append_column(name, pa.nulls(len(rows), pa.string()))
-        return table.select(list(columns)).take(array_of(places))
+            if parts and all(name not in part.column_names for part in parts) and not self.has_column(name):
+                raise UsageError(f"no row has a column {name}: results show the columns that there are (search --json)")
+        return joined(parts, columns).take(array_of(places))
 
     def _part(self, number: int, rows: NDArray[np.int64], columns: tuple[str, ...]) -> pa.Table:
         if (shard := self._shard(number, rows)).get("ready"):
@@ -162,6 +159,26 @@ class RowMetadata:
                 "hold: restore the index from a backup, or build into a new root"
             )
         return shard
+
+
+def joined(parts: Sequence[pa.Table], columns: Sequence[str]) -> pa.Table:
+    """Returns columns of tables, one after the other; what one lacks is null, and types that differ become text."""
+    made = {}
+    for name in columns:
+        some = [part[name] if name in part.column_names else pa.nulls(len(part)) for part in parts]
+        kinds = {column.type for column in some if not pa.types.is_null(column.type)}
+        kind = kinds.pop() if len(kinds) == 1 else pa.string() if kinds else pa.null()
+        chunks = [chunk for column in some for chunk in _chunks_of(column, kind)]
+        made[name] = pa.chunked_array(chunks, kind)
+    return pa.table(made)
+
+
+def _chunks_of(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> list[pa.Array]:
+    if column.type == kind:
+        return list(column.chunks) if isinstance(column, pa.ChunkedArray) else [column]
+    if pa.types.is_null(column.type):
+        return [pa.nulls(len(column), kind)]
+    return [pa.array([None if value is None else str(value) for value in column.to_pylist()], kind)]
 
 
 def _check_rows(metadata: Sequence[dict[str, Any]], shard: int, rows: NDArray[np.int64]) -> None:

@@ -93,9 +93,9 @@ def _layout(beside: str, vectors: str | None) -> _Layout:
         return _Layout(np.array(sizes, np.int64), _leaves(file, names))
 
 
-def _read(beside: str, leaves: Sequence[str], groups: Sequence[int]) -> pa.Table:
+def _read(beside: str, leaves: Sequence[str], groups: Sequence[int]) -> list[pa.Table]:
     with ready_files.opened(beside) as file:
-        return file.read_row_groups(list(groups), columns=list(leaves))
+        return [file.read_row_group(group, columns=list(leaves)) for group in groups]
 
 
 def keys_of(ready: VectorRange, rows: NDArray[np.int64]) -> pa.Array:

@@ -60,7 +60,7 @@ def rows_of_groups(
     name: Hashable,
     sizes: NDArray[np.int64],
     rows: NDArray[np.int64],
-    read: Callable[[Sequence[int]], pa.Table],
+    read: Callable[[Sequence[int]], Sequence[pa.Table]],
 ) -> pa.Table:
     """Returns some rows of a file, one at least, in the order asked for; row groups that are kept are not read.
 
@@ -69,18 +69,16 @@ def rows_of_groups(
         name: of the file and what is read of it.
         sizes: rows of each row group, int64 `(groups,)`.
         rows: numbers of rows in the file, int64 `(n,)`, of `n` at least 1.
-        read: returns the rows of some row groups, one after the other.
+        read: returns the rows of some row groups, each in memory of its own.
     """
     ends = np.cumsum(sizes)
     owners = np.searchsorted(ends, rows, side="right")
     groups, places = np.unique(owners, return_inverse=True)
     there = {group: kept.get((name, group)) for group in groups.tolist()}
     if missing := [group for group, table in there.items() if table is None]:
-        table, start = read(missing), 0
-        for group in missing:
-            there[group] = table.slice(start, int(sizes[group]))
-            start += int(sizes[group])
-            kept.put((name, group), there[group], there[group].nbytes)
+        for group, table in zip(missing, read(missing), strict=True):
+            there[group] = table
+            kept.put((name, group), table, table.nbytes)
     joined = pa.concat_tables([there[group] for group in groups.tolist()])
     at = (np.cumsum(sizes[groups]) - sizes[groups])[places] + rows - (ends - sizes)[owners]
     if len(rows) > _TAKEN:
@@ -116,7 +114,7 @@ class RowGroups:
         sizes[-1:] -= len(sizes) * ROWS_PER_GROUP - count
         return rows_of_groups(self._kept, (shard, columns), sizes, rows, partial(self._read, shard, columns))
 
-    def _read(self, shard: int, columns: _Columns, groups: Sequence[int]) -> pa.Table:
+    def _read(self, shard: int, columns: _Columns, groups: Sequence[int]) -> list[pa.Table]:
         reference = tables.file_of(self._shards[shard])
         if self._check and shard not in self._checked:
             self._store.check(reference)

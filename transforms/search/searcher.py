@@ -54,7 +54,10 @@ _ROUNDING_OF_BYTES = 5e-3
 _ALL_COMPARED = 20_000
 """Rows that a condition leaves, up to which all are compared: 20 MB of vectors of 512 components."""
 
-_QUERIES_AT_ONCE = 4096
+_QUERIES_AT_ONCE = 16_384
+
+_ROWS_AT_ONCE = 4 << 20
+"""Rows that are looked at for all queries together: some 64 bytes each, in several arrays."""
 
 _COMPARED_AT_ONCE = 64
 """Queries with a condition, each of which may be compared with thousands of rows."""
@@ -208,14 +211,19 @@ class Searcher:
         shortlist: int | None = None,
         rules: Rules | None = None,
         where: str | None = None,
+        trace: Trace | None = None,
     ) -> Found:
         """Finds what `search` does, as arrays of ids and scores, for many queries; the rest is as there."""
         asked = Asked(k, nprobe, modality, shortlist, rules or Rules(), where)
-        return self._found(vectors, asked, self._metadata(), Trace(is_full=False))
+        return self._found(vectors, asked, self._metadata(), trace or Trace(is_full=False))
 
     def table_of(self, ids: NDArray[np.int64], columns: Sequence[str]) -> "pa.Table":
         """Returns columns of metadata of some rows, in their order (`RowMetadata.table`)."""
         return self._metadata().table(ids, columns)
+
+    def has_column(self, name: str) -> bool:
+        """Tells whether a row has a column; that none has one is told by the first rows of all shards."""
+        return self._metadata().has_column(name)
 
     def _metadata(self) -> RowMetadata:
         return RowMetadata(self.store, self._shards, self._pool, self._kept, check=self._check)
@@ -223,7 +231,10 @@ class Searcher:
     def _found(self, vectors: NDArray[np.float32], asked: Asked, metadata: RowMetadata, trace: Trace) -> Found:
         queries = self.checked(vectors)
         asked.check()
-        at_once = _COMPARED_AT_ONCE if asked.where is not None else _QUERIES_AT_ONCE
+        rows = max(_GROUPED_ROWS * asked.k, SHORTLIST if asked.shortlist is None else asked.shortlist)
+        at_once = max(1, min(_QUERIES_AT_ONCE, _ROWS_AT_ONCE // min(rows, max(1, self._index.ntotal))))
+        if asked.where is not None:
+            at_once = min(at_once, _COMPARED_AT_ONCE)
         parts = [queries[at : at + at_once] for at in range(0, len(queries), at_once)]
         try:
             return Found.joined([self._part(part, asked, metadata, trace) for part in parts])

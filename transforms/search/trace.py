@@ -29,8 +29,10 @@ class Trace:
     def step(self, name: str) -> Iterator[None]:
         """Adds the time that its block takes to a step."""
         began = time.perf_counter()
-        yield
-        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (time.perf_counter() - began)
+        try:
+            yield
+        finally:
+            self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (time.perf_counter() - began)
 
     def told(self) -> dict[str, object]:
         """Returns all of it, for JSON."""

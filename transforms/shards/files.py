@@ -129,9 +129,9 @@ def read_rows(store: Store, shard: FileReference, rows: NDArray[np.int64]) -> ND
 
 def read_groups(
     store: Store, shard: FileReference, groups: Sequence[int], columns: Sequence[str] | None = None
-) -> pa.Table:
+) -> list[pa.Table]:
     """Reads some row groups of a shard: all columns but the vectors, or those of some names that there are."""
     with parquet_files.opened(store, shard) as file:
         there = [name for name in file.schema_arrow.names if name != EMBEDDING]
         names = [name for name in there if columns is None or name in columns]
-        return file.read_row_groups(list(groups), columns=names)
+        return [file.read_row_group(group, columns=names) for group in groups]

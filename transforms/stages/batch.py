@@ -1,7 +1,8 @@
 """A batch search as a graph: its parts are planned, answered by all workers, and joined when all are in."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
@@ -9,8 +10,11 @@ from apache_beam.transforms.combiners import Count
 
 from transforms.batch.answer import answer_part
 from transforms.batch.plan import plan
-from transforms.batch.publish import publish
+from transforms.batch.publish import is_published, publish
 from transforms.batch.request import Batch
+from transforms.errors import PixdexError
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -42,19 +46,29 @@ class _Task(beam.DoFn):
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
 
+    def _done(self, task: Callable[[], T]) -> T | None:
+        """Does a task, unless another launcher of the same command has come to its end, and has cleaned up."""
+        try:
+            return None if is_published(self._batch) else task()
+        except (PixdexError, OSError):
+            if is_published(self._batch):
+                return None
+            raise
+
 
 class _Plan(_Task):
     def process(self, _: int) -> Iterator[int]:
-        yield from range(len(plan(self._batch).parts))
+        made = self._done(lambda: plan(self._batch))
+        yield from range(len(made.parts) if made is not None else 0)
 
 
 class _Answer(_Task):
     def process(self, number: int) -> Iterator[int]:
-        answer_part(self._batch, number)
+        self._done(lambda: answer_part(self._batch, number))
         yield number
 
 
 class _Publish(_Task):
     def process(self, parts: int) -> Iterator[int]:
-        publish(self._batch)
+        self._done(lambda: publish(self._batch))
         yield parts

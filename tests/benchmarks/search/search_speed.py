@@ -5,7 +5,9 @@
 Builds a root of clustered vectors, then lives through four nights that each add 1 % of them and lose as much as one in
 all: four deltas, and 1 % dead rows. Asked are batches of 100 queries without a shortlist, and one query after the other
 with one of 100, of ready `.npy` files and of the root's own store. faiss and pixdex take turns; medians. Ready
-embeddings have no metadata here, so that what is compared is the search alone. Some minutes on two cores.
+embeddings have no metadata here, so that what is compared is the search alone. A last root has one row 800,000 times
+among 1,000,000, and is asked for what is near to it: its results are those with the lowest ids. Some minutes on two
+cores.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from transforms.storage.store import Store
 KEY = "OPQ64_256,IVF4096,PQ64"
 BATCH = 100
 NIGHTS = 4
+EQUAL_ROWS, EQUAL_DIM, EQUAL_SHARE = 1_000_000, 32, 0.8
 
 Vectors = NDArray[np.float32]
 
@@ -100,6 +103,26 @@ def compare(root: Path, queries: Vectors, rounds: int) -> dict[str, Any]:
     }
 
 
+def among_equal_rows(work: Path, rounds: int) -> dict[str, Any]:
+    """Single queries near a row that four fifths of a root are, of an index whose codes are exact."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((EQUAL_ROWS, EQUAL_DIM)).astype(np.float32)
+    equal = rng.random(EQUAL_ROWS) < EQUAL_SHARE
+    rows[equal] = rows[0]
+    (work / "equal").mkdir()
+    np.save(work / "equal" / "base.npy", rows)
+    pixdex("build", work / "equal-root", "--vectors", work / "equal", "--index-key", "IVF1024,Flat")
+    aside = rows[:1] + rng.standard_normal((1, EQUAL_DIM)) / 50
+    queries = (aside / np.linalg.norm(aside)).astype(np.float32)
+    searcher = Searcher.open(Store.at(str(work / "equal-root")))
+    nprobe = searcher.generation.trained.nprobe
+    raw = raw_of(work / "equal-root", nprobe)
+    took = in_turns(
+        {"faiss": lambda: raw.search(queries, 10), "pixdex": lambda: searcher.search(queries, 10, nprobe)}, rounds
+    )
+    return {"equal_ms": took, "ratio": report.ratio(took["pixdex"], took["faiss"])}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -130,12 +153,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_night(base, number, own.rows // 100, own.dim)
             pixdex("reindex", root, "--retrain", "never", "--max-tombstones", "1")
         found["four_deltas"] = compare(root, queries, own.rounds)
+        say("equal rows")
+        found["equal"] = among_equal_rows(work, own.rounds)
     report.write(own.output, found)
     rows = [
         [name, one["batch_ms"]["faiss"], one["batch_ms"]["pixdex"], one["batch_ratio"], *one["single_ms"].values()]
         for name, one in found.items()
         if isinstance(one, dict) and "batch_ms" in one
     ]
+    print("among 800,000 equal rows:", found["equal"])
     print(report.table(["ms", "100: faiss", "100: pixdex", "ratio", "1: faiss", "1: codes", "1: shortlist"], rows))
 
 

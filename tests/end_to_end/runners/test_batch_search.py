@@ -51,18 +51,18 @@ def test_the_same_results_on_every_runner(
 
 @pytest.mark.gate
 def test_a_process_that_is_killed_goes_on_where_it_was(tmp_path: Path, here: Path) -> None:
-    output, work = tmp_path / "killed.parquet", tmp_path / "killed.parquet.unfinished"
+    output, parts_done = tmp_path / "killed.parquet", "killed.parquet.*.unfinished/parts/*.json"
     words = [sys.executable, "-m", "pipelines", "batch-search", *argv_of(here, output)]
     for parts in (1, 3):
         job = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while job.poll() is None and len(list(work.glob("parts/*.json"))) < parts:
+        while job.poll() is None and len(list(tmp_path.glob(parts_done))) < parts:
             time.sleep(0.002)
         os.killpg(job.pid, signal.SIGKILL)
         job.wait()
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert output.read_bytes() == (here / "here.parquet").read_bytes()
-    assert not work.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["killed.parquet"]
 
 
 @pytest.mark.gate

@@ -112,15 +112,17 @@ def test_queries_are_searched_some_at_a_time_where_their_lists_take_much_memory(
     np.testing.assert_array_equal(search_lists(graph, QUERIES, 10, NLIST)[1], expected[1])
 
 
-@pytest.mark.parametrize("key", ["IVF32,Flat", "IVF32,PQ4x4np", "IVF32,SQ8", "RR,IVF32,RaBitQ", "IVF32_HNSW8,SQfp16"])
+@pytest.mark.parametrize(
+    "key", ["IVF1,Flat", "IVF4,Flat", "IVF32,PQ4x4np", "IVF4,SQ8", "RR,IVF4,RaBitQ", "IVF32_HNSW8,SQfp16"]
+)
 @pytest.mark.parametrize("metric", [faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2])
 @pytest.mark.parametrize("selected", [False, True])
 def test_by_id_the_lowest_ids_of_equal_rows_are_found(key: str, metric: int, *, selected: bool) -> None:
     """Few different rows, so that most are equal, also over lists; some in a second index, as deltas are."""
     index = trained(key, metric)
     index.reset()
-    kinds, rng = BASE[:7], np.random.default_rng(5)
-    rows, ids = kinds[rng.integers(0, 7, 3000)], np.sort(rng.permutation(9000)[:3000])
+    kinds, rng = BASE[:60], np.random.default_rng(5)
+    rows, ids = kinds[rng.integers(0, 60, 3000)], np.sort(rng.permutation(9000)[:3000])
     deltas = faiss.clone_index(faiss.downcast_index(faiss.extract_index_ivf(index)))
     for part, to in ((slice(0, 2500), index), (slice(2500, 3000), deltas)):
         to.add_with_ids(behind_transforms(index, rows[part]) if to is deltas else rows[part], ids[part])
@@ -129,7 +131,7 @@ def test_by_id_the_lowest_ids_of_equal_rows_are_found(key: str, metric: int, *, 
         every, every_id = search_lists(index, query[None], 3000, 32, allowed, deltas)
         known = every_id[0] >= 0
         order = np.lexsort((every_id[0, known], every[0, known] * (-1 if metric == faiss.METRIC_INNER_PRODUCT else 1)))
-        for count in (1, 10, 700):
+        for count in (1, 10, 37, 700):
             _, found = search_lists(index, query[None], count, 32, allowed, deltas, by_id=True)
             assert found[0].tolist() == every_id[0, known][order][:count].tolist()
 

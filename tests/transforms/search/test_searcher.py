@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.roots import Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
-from transforms.records import MODALITIES
+from transforms.records import MODALITIES, Metric
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.search.selection import rows_of
@@ -113,6 +113,13 @@ def test_equal_rows_take_two_looks_however_many_there_are(tmp_path: Path) -> Non
     (hits,) = Searcher.open(root).search(EAST, 10, trace=trace)
     assert [hit.id for hit in hits] == [*range(10)]
     assert trace.looks == 2 and trace.codes == 6000 and trace.vectors == 0
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_a_nearer_row_behind_equal_ones_takes_the_place_of_the_last(tmp_path: Path, metric: Metric) -> None:
+    rows = [*(Row(f"k{row:02}", unit(20)) for row in range(10)), Row("near", unit(1))]
+    root = make_root(tmp_path, rows, key="IVF1,Flat", metric=metric)
+    assert keys(Searcher.open(root).search(EAST, 3)[0]) == ["near", "k00", "k01"]
 
 
 def test_an_item_with_several_rows_is_found_once_by_its_nearest(tmp_path: Path) -> None:
