@@ -44,6 +44,8 @@ def answer(line: CommandLine) -> int:
     destination = Destination.of(line)
     store, output = root_of(options), _output(options)
     destination.prepare(options.root, ())
+    if output.startswith((f"{store.url}/", "memory://")):
+        raise UsageError(f"--output {options.output}: results lie beside a root, where they stay: name another place")
     request, batch = _begun(store, output, options)
     began, there = time.monotonic(), summary_of(batch.output)
     if there is not None:
@@ -53,7 +55,7 @@ def answer(line: CommandLine) -> int:
                 "choose another --output, or remove it"
             )
         console.say(f"{options.output} holds the results of this very command: nothing to do")
-        batch.work.remove_folder("")
+        _clean(batch)
         return _report(request, there, options, 0.0)
     with _progress(batch, wanted=not options.no_progress):
         outcome = runners.run_to_end(
@@ -65,8 +67,16 @@ def answer(line: CommandLine) -> int:
     made = summary_of(batch.output)
     if made is None or made.request != request.digest:
         raise PixdexError(f"{options.output}: the job ended without its results; run the same command again")
-    batch.work.remove_folder("")
+    _clean(batch)
     return _report(request, made, options, time.monotonic() - began)
+
+
+def _clean(batch: Batch) -> None:
+    """Removes what is needed no more."""
+    try:
+        batch.work.remove_folder("")
+    except OSError as error:
+        console.say(f"{batch.work.url} could not be removed ({error.strerror or error}): remove it")
 
 
 def _output(options: Namespace) -> str:
@@ -101,6 +111,10 @@ def _begun(store: Store, output: str, options: Namespace) -> tuple[BatchRequest,
     if request != now and (begun_with not in published.numbers(store) or seal_of(store, begun_with) != request.seal):
         raise UsageError(
             f"the job was begun with another generation {begun_with} of {store.url}, which is gone: remove {work.url}"
+        )
+    if request != now and there is None:
+        console.say(
+            f"going on with generation {begun_with}, with which it was begun; {now.generation} is published since"
         )
     threads = None if options.workers in (None, 1) else default_threads(options.workers)
     return request, Batch(work, request.digest, options.device, options.encoder, options.trust_uris, threads)

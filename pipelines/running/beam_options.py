@@ -26,6 +26,9 @@ def _class_of(group: Group) -> type[PipelineOptions]:
     )
 
 
+OPTIONS_OF_CLASSES: Final = frozenset({"build", "embed", "train", "add", "merge", "reindex"})
+"""Jobs whose flags Beam's consoles show."""
+
 CLASSES: Final = tuple(_class_of(group) for group in options.BUILD)
 """They are known to Beam for as long as they are held here."""
 
@@ -39,7 +42,9 @@ def of(line: CommandLine) -> PipelineOptions:
     unknown = _unknown_to_beam(line)
     if unknown:
         line.refuse(unknown[0])
-    return PipelineOptions(list(line.words), save_main_session=False)
+    # A job whose flags are not among these classes keeps them to itself: one of them might read them otherwise.
+    words = line.words if line.job in OPTIONS_OF_CLASSES else line.others
+    return PipelineOptions(list(words), save_main_session=False)
 
 
 def _unknown_to_beam(line: CommandLine) -> list[str]:

@@ -77,13 +77,14 @@ def test_vectors_find_what_a_search_finds(tmp_path: Path, capsys: Capture) -> No
 
 
 @pytest.mark.parametrize(
-    "words", [("--min-score", "0.9"), ("--where", "name < 'row 3'"), ("--nprobe", "1"), ("-k", "60")]
+    "words",
+    [("--min-score", "0.9"), ("--where", "name < 'row 3'"), ("--nprobe", "1"), ("-k", "60"), ("--modality", "any")],
 )
 def test_what_else_is_asked_is_asked_of_each(tmp_path: Path, capsys: Capture, words: tuple[str, str]) -> None:
     make_root(tmp_path / "root", ROWS, key="IVF4,Flat")
     queries, output = directions(20), tmp_path / "results.parquet"
     asked(capsys, "--root", tmp_path / "root", "--queries", vector_file(tmp_path, queries), "--output", output, *words)
-    value: Any = float(words[1]) if words[0] == "--min-score" else words[1] if words[0] == "--where" else int(words[1])
+    value: Any = {"--min-score": float, "--nprobe": int, "-k": int}.get(words[0], str)(words[1])
     how = {words[0].lstrip("-").replace("-", "_"): value}
     assert rows_of(output) == expected(tmp_path / "root", queries, **how)
 
@@ -236,6 +237,12 @@ def test_a_root_that_was_made_anew_is_not_mixed_with_what_was_found_in_it(tmp_pa
 def test_a_damaged_or_missing_part_is_answered_anew_or_named(tmp_path: Path, capsys: Capture) -> None:
     (folder,) = tmp_path.glob("*.unfinished")
     next((folder / "results").iterdir()).unlink()
+    marker = next((folder / "parts").iterdir())
+    good = marker.read_bytes()
+    marker.write_bytes(b"{}")
+    assert batch_search.main(job(tmp_path)) == 1
+    assert f"remove file://{folder}, and run the same command again" in capsys.readouterr().err
+    marker.write_bytes(good)
     asked(capsys, *job(tmp_path))
     assert (tmp_path / "results.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
@@ -313,6 +320,8 @@ def test_columns_have_the_type_that_they_have_or_text(tmp_path: Path, capsys: Ca
         (("--queries", "q.npy", "--output", "out/"), "give it a name that ends in .parquet"),
         (("--queries", "q.npy", "--output", ""), "--output is missing"),
         (("--queries", "q.npy", "--output", "folder.parquet"), "is a folder"),
+        (("--queries", "q.npy", "--output", "root/o.parquet"), "name another place"),
+        (("--queries", "q.npy", "--output", "memory://o.parquet"), "name another place"),
         (("--queries", "q.npy", "--output", "~nobody_x/o.parquet"), "there is no such user"),
         (("--queries", "q.npy", "--output", "/proc/o.parquet"), "cannot be written"),
         (("--queries", "q.npy", "--not", "text"), "the encoder of this root is the class tests:None"),

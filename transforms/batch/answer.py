@@ -27,7 +27,7 @@ from transforms.storage.store import Store
 
 KEY: Final = "key"
 
-_NO_TEXT: Final = "it is empty, or its row has another number of cells than the header"
+_NO_TEXT: Final = "it is empty (or a row of a CSV with another number of cells than the header)"
 
 _NO_DIRECTION: Final = "its vector is not finite, too long, or has no direction"
 
@@ -75,7 +75,7 @@ def answer_part(batch: Batch, number: int) -> None:
         file = scratch / "results.parquet"
         pq.write_table(table, file, compression="lz4", write_page_checksum=True)  # it is read once, and soon
         reference = batch.work.upload(file, "results", f"part-{number:08}")
-    batch.commit_part(number, PartMarker(batch.part_digest(number), table.num_rows, _unanswered(part, why), reference))
+    batch.commit_part(number, PartMarker(batch.part_digest(number), _unanswered(part, why), reference))
 
 
 def _prepared(

@@ -73,9 +73,8 @@ def publish(batch: Batch) -> None:
             raise PixdexError(f"{store.full(name)} was made by something else meanwhile: choose another --output")
         return None
     markers = [_marker(batch, number) for number in range(len(batch.plan.parts))]
-    summary = _summary(batch, markers)
-    told = {_KEY: json.dumps(summary.__dict__, sort_keys=True).encode()}
-    schema = _schema(batch, markers)
+    schema, results = _schema(batch, markers)
+    told = {_KEY: json.dumps(_summary(batch, markers, results).__dict__, sort_keys=True).encode()}
     with batch.work.scratch() as scratch:
         file = scratch / "results.parquet"
         with pq.ParquetWriter(file, schema.with_metadata(told), compression="zstd", write_page_checksum=True) as writer:
@@ -88,12 +87,12 @@ def publish(batch: Batch) -> None:
     return None
 
 
-def _summary(batch: Batch, markers: list[PartMarker]) -> Summary:
+def _summary(batch: Batch, markers: list[PartMarker], results: int) -> Summary:
     wrong = [marker.unanswered for marker in markers if marker.unanswered is not None]
     return Summary(
         batch.request.digest,
         batch.plan.queries,
-        sum(marker.results for marker in markers),
+        results,
         sum(one.count for one in wrong),
         f"query {wrong[0].first}: {wrong[0].why}" if wrong else None,
     )
@@ -106,11 +105,12 @@ def _marker(batch: Batch, number: int) -> PartMarker:
     return marker
 
 
-def _schema(batch: Batch, markers: list[PartMarker]) -> pa.Schema:
-    """The columns of all parts; where they differ in their types, text."""
-    heads = []
+def _schema(batch: Batch, markers: list[PartMarker]) -> tuple[pa.Schema, int]:
+    """The columns of all parts, of text where they differ in their types, and how many rows there are."""
+    heads, rows = [], 0
     for marker in markers:
         with parquet_files.opened(batch.work, marker.file) as file:
             heads.append(file.schema_arrow.empty_table())
+            rows += file.metadata.num_rows
     others = joined(heads, [name for name in batch.request.columns if name not in SCHEMA.names]).schema
-    return pa.schema([*SCHEMA, *others])
+    return pa.schema([*SCHEMA, *others]), rows

@@ -116,10 +116,9 @@ class Unanswered:
 
 @dataclass(frozen=True)
 class PartMarker:
-    """A part is answered: how many results there are, what could not be answered, and the file of the results."""
+    """A part is answered: what could not be answered, and the file of the results."""
 
     digest: str
-    results: int
     unanswered: Unanswered | None
     file: FileReference
     format_version: int = NEWEST_VERSION

@@ -50,9 +50,12 @@ class _Task(beam.DoFn):
         """Does a task, unless another launcher of the same command has come to its end, and has cleaned up."""
         try:
             return None if is_published(self._batch) else task()
-        except (PixdexError, OSError):
+        except (PixdexError, OSError) as error:
             if is_published(self._batch):
                 return None
+            work = self._batch.work
+            if isinstance(error, PixdexError) and work.full("") in str(error):
+                raise PixdexError(f"{error}; remove {work.url}, and run the same command again") from error
             raise
 
 
