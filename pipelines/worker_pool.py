@@ -29,7 +29,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
@@ -44,6 +43,7 @@ _HOST = "localhost"
 """Where the TaskManager is too: no flag opens the port to a network."""
 
 _SECONDS_TO_REACH = 10.0
+_SECONDS_TO_NOTICE = 0.5
 _STARTS_AT_ONCE = 64
 
 
@@ -176,11 +176,13 @@ def _serve(argv: Sequence[str]) -> int:
     options = _options(argv)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.workers)))
     check_python()
-    signal.signal(signal.SIGTERM, _interrupt)
+    stopped = threading.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, lambda number, frame: stopped.set())
     with serving(options.port) as port:
         console.say(f"worker pool at {_HOST}:{port} with {sys.executable}")
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        while not stopped.wait(_SECONDS_TO_NOTICE):  # a signal that another thread gets wakes none that waits for ever
+            pass
     return console.DONE
 
 
@@ -220,10 +222,6 @@ def _reachable(url: str) -> bool:
     except PixdexError:
         return False
     return True
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -255,7 +255,7 @@ def test_workers_end_with_a_pool_that_is_killed(
     started = workers(process.pid)
     assert len(started) == 1
     process.send_signal(how)
-    assert process.wait(20) == (-how if how == signal.SIGKILL else 0)
+    assert process.wait(120) == (-how if how == signal.SIGKILL else 0)
     wait_until_none(started)
 
 
@@ -270,7 +270,7 @@ def test_what_the_working_directory_holds_is_taken_for_no_package(tmp_path: Path
         stub = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
         assert stub.StartWorker(start_request(runner)).error == ""
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
 
 
 # --- what a pool refuses ---------------------------------------------------------------------------------------------
