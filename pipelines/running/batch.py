@@ -1,10 +1,8 @@
 """From a command line to a file of results: what `batch-search` does once its words are read."""
 
-import contextlib
-import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +12,7 @@ from pipelines.running.request import default_threads
 from pipelines.terminal import console, queries
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.options import root_of
-from pipelines.terminal.progress import counted
+from pipelines.terminal.progress import shown_parts
 from transforms.batch.plan import looked_at, version_of
 from transforms.batch.publish import SCHEMA, Summary, summary_of
 from transforms.batch.request import REQUEST, Batch, BatchRequest, Kind, Queries, begun, output_of, seal_of
@@ -57,7 +55,7 @@ def answer(line: CommandLine) -> int:
         console.say(f"{options.output} holds the results of this very command: nothing to do")
         _clean(batch)
         return _report(request, there, options, 0.0)
-    with _progress(batch, wanted=not options.no_progress):
+    with shown_parts("answer", partial(_parts, batch), wanted=not options.no_progress):
         outcome = runners.run_to_end(
             destination.runner, lambda pipeline: pipeline | "AnswerQueries" >> AnswerQueries(batch), destination.options
         )
@@ -176,26 +174,13 @@ def _queries(options: Namespace) -> Queries:
     return Queries(uri, version, kind, (options.vector_column or DEFAULT_COLUMN) if kind == "parquet" else None)
 
 
-@contextlib.contextmanager
-def _progress(batch: Batch, *, wanted: bool) -> Iterator[None]:
-    stop = threading.Event()
-
-    def look() -> tuple[int, int | None]:
-        try:
-            plan = batch.planned()
-        except PixdexError:  # the job says it better
-            return 0, None
-        return batch.done(), None if plan is None else len(plan.parts)
-
-    watcher = threading.Thread(target=counted, args=("answer", "parts", look, stop), name="progress", daemon=True)
-    if wanted:
-        watcher.start()
+def _parts(batch: Batch) -> tuple[int, int | None]:
+    """How many parts are answered, and how many there are, if that is known."""
     try:
-        yield
-    finally:
-        stop.set()
-        if wanted:
-            watcher.join()
+        plan = batch.planned()
+    except PixdexError:  # the job says it better
+        return 0, None
+    return batch.done(), None if plan is None else len(plan.parts)
 
 
 def _report(request: BatchRequest, made: Summary, options: Namespace, seconds: float) -> int:

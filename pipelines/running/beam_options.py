@@ -26,8 +26,8 @@ def _class_of(group: Group) -> type[PipelineOptions]:
     )
 
 
-OPTIONS_OF_CLASSES: Final = frozenset({"build", "embed", "train", "add", "merge", "reindex"})
-"""Jobs whose flags Beam's consoles show."""
+_SHOWN: Final = frozenset({"build", "embed", "train", "add", "merge", "reindex"})
+"""Jobs whose flags are those of the classes, so that Beam's consoles show them."""
 
 CLASSES: Final = tuple(_class_of(group) for group in options.BUILD)
 """They are known to Beam for as long as they are held here."""
@@ -42,8 +42,8 @@ def of(line: CommandLine) -> PipelineOptions:
     unknown = _unknown_to_beam(line)
     if unknown:
         line.refuse(unknown[0])
-    # A job whose flags are not among these classes keeps them to itself: one of them might read them otherwise.
-    words = line.words if line.job in OPTIONS_OF_CLASSES else line.others
+    # Of another job Beam sees its own flags only: a class may have one of the same name with other values.
+    words = line.words if line.job in _SHOWN else line.others
     return PipelineOptions(list(words), save_main_session=False)
 
 

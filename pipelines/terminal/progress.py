@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from tqdm import tqdm
 
@@ -21,11 +22,25 @@ _ROWS = 20
 @contextlib.contextmanager
 def shown(run: Run, *, wanted: bool, last: Stage = "publish") -> Iterator[None]:
     """Shows the stages of a run on stderr while the block runs; where no bar can be drawn, a line a stage."""
+    with _beside(partial(_watch, run, last), wanted=wanted):
+        yield
+
+
+@contextlib.contextmanager
+def shown_parts(what: str, look: Callable[[], tuple[int, int | None]], *, wanted: bool) -> Iterator[None]:
+    """Shows how many parts are done, and of how many, as `look` says it, while the block runs."""
+    with _beside(partial(_count, what, look), wanted=wanted):
+        yield
+
+
+@contextlib.contextmanager
+def _beside(watch: Callable[[threading.Event], None], *, wanted: bool) -> Iterator[None]:
+    """Runs what watches, until it is told to stop, in a thread of its own beside the block."""
     if not wanted:
         yield
         return
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(run, last, stop), name="progress", daemon=True)
+    watcher = threading.Thread(target=watch, args=(stop,), name="progress", daemon=True)
     watcher.start()
     try:
         yield
@@ -51,17 +66,16 @@ def stage_seconds(run: Run, since: float) -> dict[str, float]:
     return seconds
 
 
-def counted(what: str, unit: str, look: Callable[[], tuple[int, int | None]], stop: threading.Event) -> None:
-    """Shows what `look` returns, how much is done of how much, until it is told to stop."""
+def _count(what: str, look: Callable[[], tuple[int, int | None]], stop: threading.Event) -> None:
     with tqdm(desc=f"{what:>10}", bar_format=_BAR, file=sys.stderr, disable=not console.is_live(), nrows=_ROWS) as bar:
-        bar.unit = unit
+        bar.unit = "parts"
         while True:
             stopped, looked = stop.is_set(), time.monotonic()
             bar.n, bar.total = look()
             bar.refresh()
             if stopped:
                 return
-            stop.wait(max(_SECONDS_BETWEEN_LOOKS, 10 * (time.monotonic() - looked)))
+            _wait(stop, looked)
 
 
 def _watch(run: Run, last: Stage, stop: threading.Event) -> None:
@@ -79,12 +93,16 @@ def _watch(run: Run, last: Stage, stop: threading.Event) -> None:
                 if finished or stopped:
                     bar.leave = finished is None or finished.tasks > 0  # a stage without tasks leaves no line
                     break
-                # Listing many markers takes a store some time: no more than a tenth of it goes into looking.
-                stop.wait(max(_SECONDS_BETWEEN_LOOKS, 10 * (time.monotonic() - looked)))
+                _wait(stop, looked)
         if finished is None:
             return
         if not live and finished.tasks:
             console.say(f"{stage:>10} done: {finished.tasks} {_unit(stage, finished.tasks)}")
+
+
+def _wait(stop: threading.Event, looked: float) -> None:
+    """Listing many markers takes a store some time: no more than a tenth of it goes into looking."""
+    stop.wait(max(_SECONDS_BETWEEN_LOOKS, 10 * (time.monotonic() - looked)))
 
 
 def _unit(stage: Stage, count: int | None) -> str:

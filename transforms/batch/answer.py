@@ -66,10 +66,7 @@ def answer_part(batch: Batch, number: int) -> None:
         vectors, places, why = _vectors(batch, opened, part)
         made, left, cannot = _prepared(opened, vectors, request)
         why |= {int(places[place]): reason for place, reason in cannot.items()}
-        wanted = request.wanted
-        found = opened.searcher.nearest(
-            made, wanted.k, wanted.nprobe, wanted.modality, wanted.shortlist, wanted.rules, wanted.where
-        )
+        found = opened.searcher.nearest(made, request.wanted)
         table = _table(opened.searcher, request, found, part.first + places[left])
     with batch.work.scratch() as scratch:
         file = scratch / "results.parquet"

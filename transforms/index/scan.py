@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -100,10 +100,7 @@ def probed(
     """Returns how many lists `search_lists` probes for some queries, and how many codes they hold, of all together."""
     inner = faiss.downcast_index(faiss.extract_index_ivf(index))
     asked = of_queries(index, queries)
-    if among is None:
-        _, lists = _nearest_lists(inner, asked, min(nprobe, inner.nlist))
-    else:
-        _, lists = _nearest_wanted(inner, asked, nprobe, among)
+    lists = _ranked_lists(inner, asked, min(nprobe, inner.nlist), among).lists
     numbers = lists[lists >= 0].tolist()
     scanned = [inner] if deltas is None else [inner, deltas]
     return len(numbers), sum(one.invlists.list_size(number) for one in scanned for number in numbers)
@@ -128,20 +125,27 @@ def _search_given_lists(
     scan: "_Scan",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Ranks the lists once, and scans those of every index; `known` are queries behind the transforms."""
-    parameters = faiss.SearchParametersIVF(nprobe=nprobe)
-    if selector is not None:
-        parameters.sel = selector
     asked = np.ascontiguousarray(known)
-    if among is None:
-        nearness, lists = _nearest_lists(scanned[0], asked, nprobe)
-    else:
-        nearness, lists = _nearest_wanted(scanned[0], asked, nprobe, among)
-        parameters.nprobe = lists.shape[1]
-    read_ahead(scanned[0].invlists, lists)  # deltas were read when they were opened
+    ranked = _ranked_lists(scanned[0], asked, nprobe, among)
+    read_ahead(scanned[0].invlists, ranked.lists)  # deltas were read when they were opened
     most = [rows, *(min(rows, index.ntotal) for index in scanned[1:])]
-    hits = [scan(index, asked, k, nearness, lists, parameters) for index, k in zip(scanned, most, strict=True)]
+    hits = [scan(index, asked, k, ranked, selector) for index, k in zip(scanned, most, strict=True)]
     similar = faiss.is_similarity_metric(scanned[0].metric_type)
     return hits[0] if len(hits) == 1 else _nearest(hits, rows, similar=similar)
+
+
+class _Lists(NamedTuple):
+    """Lists that queries probe, and how near each is: int64 and float32 `(q, n)`; -1 is none."""
+
+    nearness: NDArray[np.float32]
+    lists: NDArray[np.int64]
+
+
+def _ranked_lists(inner: Any, asked: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> _Lists:
+    """The lists that queries behind the transforms probe."""
+    return _Lists(
+        *(_nearest_lists(inner, asked, nprobe) if among is None else _nearest_wanted(inner, asked, nprobe, among))
+    )
 
 
 def _nearest_lists(
@@ -205,74 +209,55 @@ def _counted(lists: NDArray[np.int64], among: WantedLists) -> NDArray[np.float64
     return np.where(lists >= 0, among.weights[lists], 0).astype(np.float64)
 
 
-_Scan = Callable[[Any, NDArray[np.float32], int, NDArray[np.float32], NDArray[np.int64], Any], _Found]
+_Scan = Callable[[Any, NDArray[np.float32], int, _Lists, Any], _Found]
 
 
-def _scan(
-    index: Any,
-    asked: NDArray[np.float32],
-    rows: int,
-    nearness: NDArray[np.float32],
-    lists: NDArray[np.int64],
-    parameters: Any,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _scan(index: Any, asked: NDArray[np.float32], rows: int, probed: _Lists, selector: Any) -> _Found:
+    """The nearest rows of the lists that each query probes, of those that a selector lets through; None: of all."""
+    parameters = faiss.SearchParametersIVF(nprobe=probed.lists.shape[1])
+    if selector is not None:
+        parameters.sel = selector
     distances = np.empty((len(asked), rows), np.float32)
     ids = np.empty((len(asked), rows), np.int64)
     # The wrapper of faiss 1.15.1 takes no parameters here, so that the function behind it is called.
-    arrays = [faiss.swig_ptr(array) for array in (lists, nearness, distances, ids)]
+    arrays = [faiss.swig_ptr(array) for array in (probed.lists, probed.nearness, distances, ids)]
     index.search_preassigned_c(len(asked), faiss.swig_ptr(asked), rows, *arrays, False, parameters)
+    del parameters
     return distances, ids
 
 
-def _scan_by_id(
-    index: Any,
-    asked: NDArray[np.float32],
-    rows: int,
-    nearness: NDArray[np.float32],
-    lists: NDArray[np.int64],
-    parameters: Any,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _scan_by_id(index: Any, asked: NDArray[np.float32], rows: int, probed: _Lists, selector: Any) -> _Found:
     """The same, with the lowest ids of rows with equal distances."""
-    distances, ids = _scan(index, asked, rows, nearness, lists, parameters)
-    similar = faiss.is_similarity_metric(index.metric_type)
+    distances, ids = _scan(index, asked, rows, probed, selector)
     for place in np.flatnonzero((ids >= 0).all(axis=1)).tolist():
-        probed = lists[place] >= 0
+        there = probed.lists[place] >= 0
+        near, lists = probed.nearness[place, there, None], probed.lists[place, there, None]
+        each = _Lists(np.ascontiguousarray(near), np.ascontiguousarray(lists))
         found = distances[place : place + 1], ids[place : place + 1]
-        alone = np.ascontiguousarray(lists[place, probed, None]), np.ascontiguousarray(nearness[place, probed, None])
-        distances[place], ids[place] = _with_lowest_ids(index, asked[place], found, *alone, parameters, similar=similar)
+        distances[place], ids[place] = _with_lowest_ids(index, asked[place], found, each, selector)
     return distances, ids
 
 
-def _with_lowest_ids(
-    index: Any,
-    query: NDArray[np.float32],
-    found: _Found,
-    lists: NDArray[np.int64],
-    nearness: NDArray[np.float32],
-    parameters: Any,
-    *,
-    similar: bool,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Chooses anew among rows that are as near as the last that was found, `(rows,)`.
+def _with_lowest_ids(index: Any, query: NDArray[np.float32], found: _Found, each: _Lists, selector: Any) -> _Found:
+    """Chooses anew among rows that are as near as the last that was found, `(rows,)`; `each` has a list a row.
 
     What is nearer is all found, and is left out of another scan, of each list by itself. Within a list ids ascend, and
     a row takes no place from one that is as near: as nothing is nearer, what that scan keeps of a list are the first.
     """
     rows, (distances, ids) = found[0].shape[1], found
+    similar = faiss.is_similarity_metric(index.metric_type)
     cut = distances.min() if similar else distances.max()
     nearer = distances > cut if similar else distances < cut
-    selector = others = faiss.IDSelectorNot(faiss.IDSelectorBatch(ids[nearer]))
-    if parameters.sel is not None:
-        selector = faiss.IDSelectorAnd(others, parameters.sel)
-    one_list = faiss.SearchParametersIVF(nprobe=1, sel=selector)
-    hits = [(distances[nearer][None], ids[nearer][None])]
-    for start in range(0, len(lists), _LISTS_BY_THEMSELVES):
+    others = faiss.IDSelectorNot(faiss.IDSelectorBatch(ids[nearer]))
+    if selector is not None:
+        others = faiss.IDSelectorAnd(others, selector)
+    hits = distances[nearer][None], ids[nearer][None]
+    for start in range(0, len(each.lists), _LISTS_BY_THEMSELVES):
         part = slice(start, start + _LISTS_BY_THEMSELVES)
-        each = np.tile(query, (len(lists[part]), 1))
-        near, of_lists = _scan(index, each, rows, nearness[part], lists[part], one_list)
-        hits = [_nearest([*hits, (near.reshape(1, -1), of_lists.reshape(1, -1))], rows, similar=similar)]
-    del one_list, selector, others
-    return hits[0][0][0], hits[0][1][0]
+        some = _Lists(each.nearness[part], each.lists[part])
+        near, of_lists = _scan(index, np.tile(query, (len(some.lists), 1)), rows, some, others)
+        hits = _nearest([hits, (near.reshape(1, -1), of_lists.reshape(1, -1))], rows, similar=similar)
+    return hits[0][0], hits[1][0]
 
 
 def _nearest(

@@ -1,7 +1,7 @@
 """From vectors to results: what a query is less of, what it is expanded with, and by which rules it is answered."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from transforms.errors import UsageError
 from transforms.queries import compose
 from transforms.queries.encode import QueryEncoder
-from transforms.records import Modality
-from transforms.search.hits import Hit
+from transforms.search.hits import Asked, Hit
 from transforms.search.keys import rows_of_key
 from transforms.search.rules import Rules
 from transforms.search.searcher import Searcher
@@ -21,29 +20,18 @@ ALPHA = 3.0
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is wanted of an answer.
+class Wanted(Asked):
+    """What is wanted of an answer, beside what a search is asked.
 
     Attributes:
-        k: results a query.
-        nprobe, shortlist: how far a search goes; None: as usual (`Searcher.search`).
-        modality: only rows of this kind; None: of any.
-        rules: which of the nearest are results.
         minus: texts of which a query is to be less.
         expand: results of a first search that are added to a query; 0: none.
         alpha: the power of the cosine that each of them is weighted with.
-        where: a condition over metadata, in SQL: only rows for which it is true.
     """
 
-    k: int = 10
-    nprobe: int | None = None
-    modality: Modality | None = None
-    shortlist: int | None = None
-    rules: Rules = field(default_factory=Rules)
     minus: tuple[str, ...] = ()
     expand: int = 0
     alpha: float = ALPHA
-    where: str | None = None
 
 
 def answers(
@@ -61,7 +49,16 @@ def answers(
     """
     trace = trace or Trace(is_full=False)
     made = prepared(searcher, encoder, vectors, wanted, trace)
-    return _search(searcher, made, wanted, wanted.k, trace, wanted.rules)
+    return searcher.search(
+        made,
+        wanted.k,
+        wanted.nprobe,
+        wanted.modality,
+        wanted.shortlist,
+        wanted.rules,
+        wanted.where,
+        trace,
+    )
 
 
 def prepared(
@@ -118,21 +115,13 @@ def vectors_of_keys(searcher: Searcher, keys: Sequence[str]) -> NDArray[np.float
     return vectors
 
 
-def _search(
-    searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted, k: int, trace: Trace, rules: Rules | None = None
-) -> list[list[Hit]]:
-    return searcher.search(vectors, k, wanted.nprobe, wanted.modality, wanted.shortlist, rules, wanted.where, trace)
-
-
 def _expanded(searcher: Searcher, vectors: NDArray[np.float32], wanted: Wanted, trace: Trace) -> NDArray[np.float32]:
     if wanted.expand < 0:
         raise UsageError(f"expand is {wanted.expand}: take 0 or more")
     _check_cosines(searcher, "expand")
 
     def found() -> list[tuple[NDArray[np.float32], list[float]]]:
-        found = searcher.nearest(
-            vectors, wanted.expand, wanted.nprobe, wanted.modality, wanted.shortlist, None, wanted.where, trace
-        )
+        found = searcher.nearest(vectors, replace(wanted, k=wanted.expand, rules=Rules()), trace)
         rows, places = np.unique(found.ids, return_inverse=True)
         ends = np.cumsum(found.counts)[:-1]
         every = np.split(searcher.stored.all(rows)[places], ends)

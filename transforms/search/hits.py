@@ -16,7 +16,15 @@ from transforms.search.rules import Rules
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a search of one or many vectors, as `Searcher.search` says it."""
+    """What is asked of a search of one or many vectors, as `Searcher.search` says it.
+
+    Attributes:
+        k: results a query.
+        nprobe, shortlist: how far a search goes; None: as usual.
+        modality: only rows of this kind; None: of any.
+        rules: which of the nearest are results.
+        where: a condition over metadata, in SQL: only rows for which it is true.
+    """
 
     k: int = 10
     nprobe: int | None = None

@@ -197,24 +197,14 @@ class Searcher:
             UsageError: vectors of another dimension or without a direction, `k` or `nprobe` below 1, or `shortlist`
                 below 0.
         """
+        asked = Asked(k, nprobe, modality, shortlist, rules or Rules(), where)
         metadata, trace = self._metadata(), trace or Trace(is_full=False)
-        found = self._found(vectors, Asked(k, nprobe, modality, shortlist, rules or Rules(), where), metadata, trace)
+        found = self._found(vectors, asked, metadata, trace)
         with trace.step("metadata"):
             return hits_of(found, metadata)
 
-    def nearest(
-        self,
-        vectors: NDArray[np.float32],
-        k: int,
-        nprobe: int | None = None,
-        modality: Modality | None = None,
-        shortlist: int | None = None,
-        rules: Rules | None = None,
-        where: str | None = None,
-        trace: Trace | None = None,
-    ) -> Found:
-        """Finds what `search` does, as arrays of ids and scores, for many queries; the rest is as there."""
-        asked = Asked(k, nprobe, modality, shortlist, rules or Rules(), where)
+    def nearest(self, vectors: NDArray[np.float32], asked: Asked, trace: Trace | None = None) -> Found:
+        """Finds what `search` does, as arrays of ids and scores, for many queries."""
         return self._found(vectors, asked, self._metadata(), trace or Trace(is_full=False))
 
     def table_of(self, ids: NDArray[np.int64], columns: Sequence[str]) -> "pa.Table":

@@ -147,3 +147,17 @@ def test_lists_that_are_in_memory_are_not_read_ahead(tmp_path: Path, monkeypatch
     monkeypatch.setattr(resident, "_mincore", None)
     resident.read_ahead(mapped.invlists, probed)
     assert asked == [3]
+
+
+def test_results_do_not_depend_on_the_number_of_threads_and_no_query_has_none() -> None:
+    index = trained("PCA8,IVF64,PQ4x4np")
+    queries = np.random.default_rng(8).standard_normal((5000, DIM)).astype(np.float32)
+    found = []
+    for threads in (1, 2, 3):
+        faiss.omp_set_num_threads(threads)
+        found.append([search_lists(index, queries[:count], 5, 4) for count in (0, 40, 5000)])
+    faiss.omp_set_num_threads(1)
+    for one in found[1:]:
+        for (distances, ids), (first, first_ids) in zip(one, found[0], strict=True):
+            assert distances.shape == first.shape
+            assert np.array_equal(distances, first) and np.array_equal(ids, first_ids)

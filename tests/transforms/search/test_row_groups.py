@@ -1,5 +1,6 @@
 """Row groups: rows of a shard in the order asked for, each group read once while there is room for it."""
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -78,3 +79,24 @@ def test_a_group_is_read_once_and_a_damaged_shard_is_told_when_it_is_checked(
     file.write_bytes(data)
     with pytest.raises(PixdexError, match="checksum"):
         other.rows(SHARD, some)
+
+
+def test_what_is_kept_holds_its_own_memory_only(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that is let go of is free, whatever else was read with it."""
+    monkeypatch.setattr(files, "ROWS_PER_GROUP", 1024)
+    monkeypatch.setattr(row_groups, "ROWS_PER_GROUP", 1024)
+    rows, kept = 16 * 1024, Kept(300_000)
+    names = dict.fromkeys(("key", "uri", "modality", "caption", "version"), ["x" * 40] * rows)
+    numbers = dict.fromkeys(("part", "width", "height"), pa.array(range(rows), pa.int32()))
+    store = Store.at(str(tmp_path))
+    table = pa.table(names | numbers).select([*files.CORE_COLUMNS])
+    file = files.write_embeddings(store, SHARD, table, np.ones((rows, 4), np.float32))
+    row = {"path": file.path, "bytes": file.bytes, "checksum": file.checksum, "rows": rows}
+    groups = RowGroups(store, {SHARD: row}, kept)
+    del table, names, numbers
+    gc.collect()
+    before = pa.total_allocated_bytes()
+    groups.rows(SHARD, np.arange(0, rows, 1024))
+    gc.collect()
+    assert 0 < kept._bytes <= 300_000
+    assert pa.total_allocated_bytes() - before < 600_000
