@@ -19,6 +19,12 @@ On Flink, and on Dataflow, where root, queries and output are what every worker 
     pixdex batch-search --root gs://b/photos --queries gs://b/q.npy --output gs://b/results.parquet \\
         --runner DataflowRunner --project P --region R --temp_location gs://b/tmp --sdk_container_image IMAGE
 
+Of an index on an object store that is larger than --slice-bytes no worker copies all: it is scanned in slices of its
+lists, each by the workers that take it, for the queries of all parts; whoever answers a part then has what all slices
+found for it, and ranks that. Only for what must look further than a search does at first (rules that leave too few,
+many results, --expand) does a worker copy the whole. What slices find takes 12 bytes a row in the folder beside the
+output: some 100 rows for each query and each slice that it probes.
+
 The queries are cut into parts, of at most 8,192 vectors or 1,024 texts or pictures, which workers answer beside each
 other, as pixdex search would but for last bits of scores. Each part is committed in a folder beside the output (its
 name, digits of what is asked, and .unfinished), so that the same command goes on after it was stopped, with the

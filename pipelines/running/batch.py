@@ -21,6 +21,7 @@ from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.queries.root import modality_of
 from transforms.search.searcher import Searcher
+from transforms.search.slices import Whole, can_be_sliced
 from transforms.search.where import Condition
 from transforms.sources.vectors import DEFAULT_COLUMN
 from transforms.stages.batch import AnswerQueries
@@ -115,7 +116,26 @@ def _begun(store: Store, output: str, options: Namespace) -> tuple[BatchRequest,
             f"going on with generation {begun_with}, with which it was begun; {now.generation} is published since"
         )
     threads = None if options.workers in (None, 1) else default_threads(options.workers)
-    return request, Batch(work, request.digest, options.device, options.encoder, options.trust_uris, threads)
+    return request, Batch(
+        work,
+        request.digest,
+        options.device,
+        options.encoder,
+        options.trust_uris,
+        threads,
+        _slice_bytes(request, options),
+    )
+
+
+def _slice_bytes(request: BatchRequest, options: Namespace) -> int | None:
+    """Of how many bytes slices of the index are; None: it is not scanned in slices."""
+    store = Store.at(request.root)
+    # A query that is expanded is searched for twice, and a condition that leaves few rows scans no list.
+    if request.wanted.expand or not can_be_sliced(
+        published.open_generation(store, request.generation), options.slice_bytes
+    ):
+        return None
+    return int(options.slice_bytes)
 
 
 def _request(store: Store, options: Namespace) -> BatchRequest:
@@ -125,8 +145,8 @@ def _request(store: Store, options: Namespace) -> BatchRequest:
         UsageError: it cannot be asked.
     """
     asked = _queries(options)
-    searcher = Searcher.open(store, trust_uris=options.trust_uris)
-    generation = searcher.generation
+    generation = published.open_generation(store)
+    searcher = Searcher(store, generation, trust_uris=options.trust_uris, index=Whole(store, generation))
     looked_at(asked, generation.trained.dim)
     minus = bool(getattr(options, "not"))
     if generation.request.is_ready and (minus or not asked.are_vectors):

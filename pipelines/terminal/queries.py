@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.terminal.flags import Flag, Group, number, positive, switch, whole
+from pipelines.terminal.flags import Flag, Group, number, positive, size, switch, whole
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST
 from transforms.errors import UsageError
 from transforms.queries.answer import ALPHA, Wanted
@@ -111,6 +111,13 @@ BATCH: Final = (
             Flag("--image-column", "NAME", "column of a .csv with paths of pictures, relative to it, or URLs"),
             Flag("--columns", "NAME,…", "columns of the rows that are found, beside their key"),
             Flag("--workers", "N", "processes of this machine, which share its cores (default 1)", positive),
+            Flag(
+                "--slice-bytes",
+                "SIZE",
+                "a larger index on an object store is scanned in slices (8G)",
+                size,
+                default=8 << 30,
+            ),
             switch("--no-progress", "show no progress bar"),
         ),
     ),

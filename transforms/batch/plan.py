@@ -7,12 +7,15 @@ from typing import IO, Final
 
 import pyarrow as pa
 
-from transforms.batch.request import Batch, BatchPlan, Part, Queries
+from transforms.batch.request import Batch, BatchPlan, ListRange, Part, Queries
 from transforms.errors import PixdexError, UsageError
+from transforms.generations.published import open_generation
 from transforms.records import Source, VectorRange
+from transforms.search.slices import slices_of
 from transforms.shards import ready_files
 from transforms.sources import csv_records, csv_rows
 from transforms.storage import parquet_files, uris
+from transforms.storage.store import Store
 
 VECTORS_A_PART: Final = 8192
 RESULTS_A_PART: Final = 4 << 20
@@ -71,11 +74,19 @@ def plan(batch: Batch) -> BatchPlan:
         raise PixdexError(
             f"{queries.uri} has changed ({now}, begun with {queries.version}): put it back, or remove {batch.work.url}"
         )
-    if not queries.are_vectors:
+    if queries.are_vectors:
+        parts = tuple(_ranges(queries, looked_at(queries, 0) or 0, batch.request.wanted.k))
+    else:
         parts = tuple(_written(batch, queries))
-        return batch.commit_plan(BatchPlan(sum(part.count for part in parts), parts))
-    count = looked_at(queries, 0) or 0
-    return batch.commit_plan(BatchPlan(count, tuple(_ranges(queries, count, batch.request.wanted.k))))
+    return batch.commit_plan(BatchPlan(sum(part.count for part in parts), parts, _slices(batch)))
+
+
+def _slices(batch: Batch) -> tuple[ListRange, ...]:
+    if batch.slice_bytes is None:
+        return ()
+    store = Store.at(batch.request.root)
+    cut = slices_of(store, open_generation(store, batch.request.generation), batch.slice_bytes)
+    return tuple(ListRange(lists.start, lists.stop) for lists in cut)
 
 
 def _ranges(queries: Queries, count: int, k: int) -> Iterator[Part]:

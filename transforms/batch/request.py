@@ -97,11 +97,20 @@ class Part:
 
 
 @dataclass(frozen=True)
+class ListRange:
+    """Lists `first_list` to `last_list` (exclusive) of the merged index."""
+
+    first_list: int
+    last_list: int
+
+
+@dataclass(frozen=True)
 class BatchPlan:
-    """The parts, by their numbers."""
+    """The parts, by their numbers, and the slices of an index that is scanned in several."""
 
     queries: int
     parts: tuple[Part, ...]
+    slices: tuple[ListRange, ...] = ()
     format_version: int = NEWEST_VERSION
 
 
@@ -135,6 +144,7 @@ class Batch:
         named: the encoder that whoever asks has named, if it is a class of somebody's own.
         trust_uris: ready embeddings of the root may lie at private addresses.
         threads: of a worker; None: as many as there are cores.
+        slice_bytes: an index is scanned in slices of about so many bytes; None: at once.
     """
 
     work: Store
@@ -143,6 +153,7 @@ class Batch:
     named: str | None = None
     trust_uris: bool = False
     threads: int | None = None
+    slice_bytes: int | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """What has been read does not travel to workers."""

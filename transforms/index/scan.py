@@ -131,7 +131,7 @@ def _search_given_lists(
     most = [rows, *(min(rows, index.ntotal) for index in scanned[1:])]
     hits = [scan(index, asked, k, ranked, selector) for index, k in zip(scanned, most, strict=True)]
     similar = faiss.is_similarity_metric(scanned[0].metric_type)
-    return hits[0] if len(hits) == 1 else _nearest(hits, rows, similar=similar)
+    return hits[0] if len(hits) == 1 else nearest(hits, rows, similar=similar)
 
 
 class _Lists(NamedTuple):
@@ -256,14 +256,17 @@ def _with_lowest_ids(index: Any, query: NDArray[np.float32], found: _Found, each
         part = slice(start, start + _LISTS_BY_THEMSELVES)
         some = _Lists(each.nearness[part], each.lists[part])
         near, of_lists = _scan(index, np.tile(query, (len(some.lists), 1)), rows, some, others)
-        hits = _nearest([hits, (near.reshape(1, -1), of_lists.reshape(1, -1))], rows, similar=similar)
+        hits = nearest([hits, (near.reshape(1, -1), of_lists.reshape(1, -1))], rows, similar=similar)
     return hits[0][0], hits[1][0]
 
 
-def _nearest(
+def nearest(
     hits: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], rows: int, *, similar: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The nearest of what several indexes found: what none of them found comes last."""
+    """Returns the nearest of what several indexes found, in order of distance and id; where there is no row, -1, last.
+
+    `similar`: the largest distances are the nearest.
+    """
     distances = np.concatenate([near for near, _ in hits], axis=1)
     ids = np.concatenate([rows_near for _, rows_near in hits], axis=1)
     order = np.lexsort((ids, -distances if similar else distances, ids < 0), axis=1)[:, :rows]

@@ -62,7 +62,7 @@ def materialise(store: Store, generation: Generation, *, check: bool = False) ->
     if not _is_whole(file, about, generation, check=check):
         with _aside(folder, generation.index) as aside:
             with (aside / about.name).open("xb") as stream:
-                stream.write(encode(_write(store, generation, aside / file.name)))
+                stream.write(encode(write_copy(store, generation, aside / file.name)))
             for whole in (file, about):
                 atomic.replace(aside / whole.name, whole)
         _remove_others(folder)
@@ -153,22 +153,32 @@ def _unwritable(folder: Path, copied: FileReference, error: OSError) -> PixdexEr
     )
 
 
-def _write(store: Store, generation: Generation, file: Path) -> LocalCopy:
+def write_copy(store: Store, generation: Generation, file: Path, lists: range | None = None) -> LocalCopy:
+    """Writes a faiss file of the segments, with all lists or some, the others empty; every byte is checked.
+
+    Memory: two steps of a merge.
+
+    Raises:
+        PixdexError: a segment is missing or damaged.
+    """
     trained, layout = generation.trained, read_training(store, generation.trained).layout
-    with contextlib.closing(MergeInputs(store, _segments(store, generation))) as inputs, file.open("x+b") as out:
-        segments = inputs.over(range(trained.nlist))
+    lists = range(trained.nlist) if lists is None else lists
+    with contextlib.closing(MergeInputs(store, segments_of(store, generation))) as inputs, file.open("x+b") as out:
+        segments = inputs.over(lists)
         if not store.exists(trained.index.path):
             raise missing(store, trained.index.path)
+        sizes = merged_sizes(segments)
+        sizes[: lists.start] = sizes[lists.stop :] = 0
         with store.open(trained.index.path) as head:
             hashed = _Hashed(cast(BinaryIO, head))
-            size = write_head(cast(BinaryIO, hashed), out, layout, merged_sizes(segments))
+            size = write_head(cast(BinaryIO, hashed), out, layout, sizes)
         if hashed.checksum != trained.index.checksum:
             raise damaged(store, trained.index.path, "it does not match its checksum")
         parts = [FileRange(0, 0, 0, size, merged_index.checksum_of(out, 0, size))]
         out.seek(size)
-        for lists in plan_pieces(segments, PIECE_BYTES):
-            merged = merge_range(segments, lists, out, fingerprint=trained.fingerprint, buffers=inputs.buffers)
-            parts.append(FileRange(lists.start, lists.stop, size, merged.bytes, f"xxh3:{merged.checksum}"))
+        for some in plan_pieces(segments, PIECE_BYTES, lists):
+            merged = merge_range(segments, some, out, fingerprint=trained.fingerprint, buffers=inputs.buffers)
+            parts.append(FileRange(some.start, some.stop, size, merged.bytes, f"xxh3:{merged.checksum}"))
             size += merged.bytes
         atomic.flush(out)
     return LocalCopy(tuple(parts))
@@ -201,7 +211,8 @@ def _copy(store: Store, reference: FileReference, file: Path) -> None:
         ListFile(out, reference.path, seal_of(reference)).verify()
 
 
-def _segments(store: Store, generation: Generation) -> list[ListsReference]:
+def segments_of(store: Store, generation: Generation) -> list[ListsReference]:
+    """Returns the files of the merged index, and which lists each holds."""
     return [
         ListsReference(range(row["first_list"], row["last_list"]), tables.file_of(row))
         for row in tables.segment_rows(store, generation)

@@ -3,18 +3,16 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.generations.manifest import Generation
-from transforms.index.scan import probed, search_lists
-from transforms.index.wanted_lists import WantedLists, wanted_lists
+from transforms.index.wanted_lists import WantedLists
 from transforms.search import refine
 from transforms.search.known_ids import KnownIds
-from transforms.search.open_index import OpenIndex
 from transforms.search.ranking import NO_ROW, AreAlive, Reach
 from transforms.search.refine import StoredVectors
 from transforms.search.selection import Selection
@@ -26,7 +24,44 @@ _KEPT_LISTS: Final = 8
 Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Distances, lower is nearer, and ids, `(q, n)` both: nearest first, `NO_ROW` where there is none."""
 
+
+class Scannable(Protocol):
+    """Lists of a generation."""
+
+    @property
+    def ntotal(self) -> int:
+        """Codes that are scanned, dead ones too."""
+        ...
+
+    def scan(
+        self, queries: NDArray[np.float32], reach: Reach, allowed: NDArray[np.uint8] | None, among: WantedLists | None
+    ) -> Rows:
+        """Scans the lists nearest to queries (`index.scan.search_lists`); distances are faiss's, of `ip` products."""
+        ...
+
+    def probed(self, queries: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> tuple[int, int]:
+        """Returns how many lists that scans, and codes in them, of all queries together."""
+        ...
+
+    def wanted(self, allowed: NDArray[np.uint8]) -> WantedLists:
+        """Returns the lists that hold rows that are allowed; all are looked through."""
+        ...
+
+
 LookOfMany = Callable[[NDArray[np.float32], Reach, Selection | None, Trace], Rows]
+
+
+@dataclass(frozen=True)
+class FirstScan:
+    """What was found when lists were scanned first: of queries float32 `(q, d)`, so far, these rows.
+
+    Of equal ones at the end those with the lowest ids, whether `reach` asks for that or not.
+    """
+
+    reach: Reach
+    queries: NDArray[np.float32]
+    distances: NDArray[np.float32]
+    ids: NDArray[np.int64]
 
 
 @dataclass(eq=False)
@@ -43,7 +78,7 @@ class Looks:
 
     store: Store
     generation: Generation
-    index: OpenIndex
+    index: Scannable
     stored: StoredVectors
     known: KnownIds
     are_alive: AreAlive
@@ -56,14 +91,11 @@ class Looks:
     def by_codes(self, queries: NDArray[np.float32], reach: Reach, selected: Selection | None, trace: Trace) -> Rows:
         """Scans lists."""
         allowed, among = (None, None) if selected is None else (selected.bits, self.lists_of(selected))
-        merged, deltas = self.index.merged, self.index.deltas
         trace.looks += 1
         with trace.step("scan"):
-            scores, ids = search_lists(
-                merged, queries, reach.rows, reach.nprobe, allowed, deltas, among, by_id=reach.by_id
-            )
+            scores, ids = self.index.scan(queries, reach, allowed, among)
         if trace.is_full:
-            lists, codes = probed(merged, queries, reach.nprobe, deltas, among)
+            lists, codes = self.index.probed(queries, reach.nprobe, among)
             trace.lists, trace.codes = trace.lists + lists, trace.codes + codes
         if (why := self.known.strange(ids, scores)) is not None:
             raise PixdexError(
@@ -98,7 +130,7 @@ class Looks:
         """Returns the lists that hold rows of a selection; the first time all lists are looked through."""
         with self._lock:  # whoever comes first looks through all lists, the others wait
             if selection not in self._wanted:
-                self._wanted[selection] = wanted_lists(self.index.scanned, selection.bits)
+                self._wanted[selection] = self.index.wanted(selection.bits)
                 if len(self._wanted) > _KEPT_LISTS:
                     del self._wanted[next(iter(self._wanted))]
             return self._wanted[selection]

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import numpy as np
+from numpy.typing import NDArray
 
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import merged_index
 from transforms.generations.manifest import Generation
 from transforms.generations.merged_index import FileRange
 from transforms.index import faiss_reader
+from transforms.index.scan import probed, search_lists
+from transforms.index.wanted_lists import WantedLists, wanted_lists
 from transforms.search.deltas import open_deltas
 from transforms.search.local_copies import materialise
+from transforms.search.ranking import Reach
 from transforms.storage.store import Store, missing
 
 
@@ -42,6 +47,22 @@ class OpenIndex:
         """Codes that are scanned, dead ones too."""
         return int(self.merged.ntotal) + (int(self.deltas.ntotal) if self.deltas is not None else 0)
 
+    def scan(
+        self, queries: NDArray[np.float32], reach: Reach, allowed: NDArray[np.uint8] | None, among: WantedLists | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scans the lists nearest to queries; what it takes and returns is said at `search_lists`."""
+        return search_lists(
+            self.merged, queries, reach.rows, reach.nprobe, allowed, self.deltas, among, by_id=reach.by_id
+        )
+
+    def probed(self, queries: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> tuple[int, int]:
+        """Returns how many lists that scans, and codes in them, of all queries together."""
+        return probed(self.merged, queries, nprobe, self.deltas, among)
+
+    def wanted(self, allowed: NDArray[np.uint8]) -> WantedLists:
+        """Returns the lists that hold rows that are allowed."""
+        return wanted_lists(self.scanned, allowed)
+
 
 def open_index(store: Store, generation: Generation, *, fast_scan: bool = False, check: bool = False) -> OpenIndex:
     """Opens merged index and deltas; of those that lie on an object store, local copies, made once (`local_copies`).
@@ -65,12 +86,12 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False,
     """
     reference, totals = generation.index, generation.totals
     if generation.is_segmented:
-        merged = _read(materialise(store, generation, check=check), mapped=not fast_scan)
+        merged = read(materialise(store, generation, check=check), mapped=not fast_scan)
     elif store.local is not None:
-        merged = _read(_local(store, generation, check=check), mapped=not fast_scan)
+        merged = read(_local(store, generation, check=check), mapped=not fast_scan)
     else:  # a root that was copied from a folder
         merged = _in_memory(store, generation)
-    _check_shape(store.full(reference.path), merged, generation)
+    check_shape(store.full(reference.path), merged, generation)
     index = OpenIndex(merged, open_deltas(store, generation, merged))
     if index.ntotal != totals.vectors + totals.tombstones:
         raise PixdexError(
@@ -83,7 +104,12 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False,
     return index
 
 
-def _read(file: Path, *, mapped: bool) -> Any:
+def read(file: Path, *, mapped: bool) -> Any:
+    """Reads a local file with faiss; `mapped`, its lists are not read until they are probed.
+
+    Raises:
+        PixdexError: it is no index.
+    """
     try:
         return faiss_reader.read(file, faiss.IO_FLAG_MMAP if mapped else 0)
     except RuntimeError as error:
@@ -125,8 +151,12 @@ def _refuse(name: str, wrong: Iterable[FileRange]) -> None:
         )
 
 
-def _check_shape(name: str, merged: Any, generation: Generation) -> None:
-    """Checks that an index is one of its trained index: vectors of another length would be read beyond their end."""
+def check_shape(name: str, merged: Any, generation: Generation) -> None:
+    """Checks that an index is one of its trained index: vectors of another length would be read beyond their end.
+
+    Raises:
+        PixdexError: it is not.
+    """
     inner, trained = faiss.extract_index_ivf(merged), generation.trained
     has = (int(merged.d), int(inner.nlist), int(inner.code_size))
     wanted = (trained.dim, trained.nlist, trained.code_size)

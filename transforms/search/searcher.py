@@ -4,9 +4,9 @@ Needs faiss, numpy and pyarrow only. The index is mapped, not read: opening is i
 what the probed lists take in the page cache. As FastScan it is read into memory instead.
 """
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,15 +25,16 @@ from transforms.search import ranking
 from transforms.search.hits import Asked, Found, Hit, hits_of
 from transforms.search.keys import rows_of_keys
 from transforms.search.known_ids import KnownIds
-from transforms.search.looks import LookOfMany, Looks
+from transforms.search.looks import FirstScan, LookOfMany, Looks, Scannable
 from transforms.search.metadata import READERS, RowMetadata
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, FirstLooks, Ranked, Reach
 from transforms.search.refine import SHORTLIST, ReadyFileError, StoredVectors
 from transforms.search.row_groups import KEPT_BYTES, Kept
 from transforms.search.rules import KEY, Chosen, Rules
-from transforms.search.selection import Selections
+from transforms.search.selection import Selection, Selections
 from transforms.search.trace import Trace
+from transforms.search.way import GROUPED_ROWS, Way, way_of
 from transforms.shards.lengths import TOO_LONG, too_long
 from transforms.shards.ready_vectors import as_indexed
 from transforms.storage import outside
@@ -51,9 +52,6 @@ _EQUAL = 1e-5
 _ROUNDING_OF_BYTES = 5e-3
 """The same of stored vectors, which may be a byte a component."""
 
-_ALL_COMPARED = 20_000
-"""Rows that a condition leaves, up to which all are compared: 20 MB of vectors of 512 components."""
-
 _QUERIES_AT_ONCE = 16_384
 
 _ROWS_AT_ONCE = 4 << 20
@@ -61,9 +59,6 @@ _ROWS_AT_ONCE = 4 << 20
 
 _COMPARED_AT_ONCE = 64
 """Queries with a condition, each of which may be compared with thousands of rows."""
-
-_GROUPED_ROWS = 3
-"""Rows fetched for each result when keys have several: most searches then need one look."""
 
 
 class Searcher:
@@ -78,6 +73,7 @@ class Searcher:
         check: bool = False,
         trust_uris: bool = False,
         with_hidden: bool = False,
+        index: Scannable | None = None,
     ) -> None:
         """Opens the merged index, what was added since, the table of shards, and what is dead.
 
@@ -89,6 +85,7 @@ class Searcher:
             check: hold all lists, and each shard that a result is of, against their checksums: they are read whole.
             trust_uris: ready embeddings may lie at addresses of this machine and its network (`storage.outside`).
             with_hidden: items that are hidden are found, too.
+            index: what is scanned instead of the merged index and what was added, which are not opened.
 
         Raises:
             UsageError: `fast_scan` for an index whose codes are neither 4-bit PQ nor RaBitQ; ready embeddings lie where
@@ -97,7 +94,7 @@ class Searcher:
         """
         self.store = store
         self.generation = generation
-        self._index = open_index(store, generation, fast_scan=fast_scan, check=check)
+        self._index = index or open_index(store, generation, fast_scan=fast_scan, check=check)
         dead = [tombstones.read_all(store, generation.tables.tombstones)]
         if not with_hidden:
             dead.append(Tombstones.of(rows_of_keys(store, generation, hidden.read(store, generation))))
@@ -207,6 +204,48 @@ class Searcher:
         """Finds what `search` does, as arrays of ids and scores, for many queries."""
         return self._found(vectors, asked, self._metadata(), trace or Trace(is_full=False))
 
+    def over(self, index: Scannable) -> "Searcher":
+        """Returns the same generation with lists of it that were opened otherwise; the rest is shared."""
+        other = copy(self)
+        other._index = index
+        other._looks = replace(self._looks, index=index)
+        return other
+
+    def selection(self, asked: Asked) -> Selection | None:
+        """Returns the rows that may be results; None: all that are alive.
+
+        Raises:
+            UsageError: the condition is none over metadata.
+        """
+        totals = self.generation.totals
+        some_kind = asked.modality is not None and self.count(asked.modality) < totals.vectors
+        if not totals.vectors or not (some_kind or asked.where is not None):
+            return None
+        return self._selections.of(asked.modality if some_kind else None, asked.where)
+
+    def first_scan(self, vectors: NDArray[np.float32], asked: Asked) -> FirstScan | None:
+        """Returns what the index finds when it is scanned first for what is asked; None: it is not scanned.
+
+        Of equal rows at the end those with the lowest ids are found.
+
+        Raises:
+            UsageError: as `search`.
+        """
+        trace = Trace(is_full=False)
+        way = self._way(asked, trace)
+        if way is None or way.all_compared:
+            return None
+        bits, among = (None, None) if way.selected is None else (way.selected.bits, self._looks.lists_of(way.selected))
+        queries, rows = self.checked(vectors), way.first.rows
+        distances, ids = self._index.scan(queries, replace(way.first, rows=rows + 1), bits, among)
+        # One row more than is asked for tells which cuts lie among equal rows.
+        cut = np.flatnonzero((ids[:, rows] != NO_ROW) & (distances[:, rows] == distances[:, rows - 1]))
+        distances, ids = distances[:, :rows].copy(), ids[:, :rows].copy()
+        if len(cut):
+            by_id = replace(way.first, by_id=True)
+            distances[cut], ids[cut] = self._index.scan(np.ascontiguousarray(queries[cut]), by_id, bits, among)
+        return FirstScan(way.first, queries, distances, ids)
+
     def table_of(self, ids: NDArray[np.int64], columns: Sequence[str]) -> "pa.Table":
         """Returns columns of metadata of some rows, in their order (`RowMetadata.table`)."""
         return self._metadata().table(ids, columns)
@@ -221,7 +260,7 @@ class Searcher:
     def _found(self, vectors: NDArray[np.float32], asked: Asked, metadata: RowMetadata, trace: Trace) -> Found:
         queries = self.checked(vectors)
         asked.check()
-        rows = max(_GROUPED_ROWS * asked.k, SHORTLIST if asked.shortlist is None else asked.shortlist)
+        rows = max(GROUPED_ROWS * asked.k, SHORTLIST if asked.shortlist is None else asked.shortlist)
         at_once = max(1, min(_QUERIES_AT_ONCE, _ROWS_AT_ONCE // min(rows, max(1, self._index.ntotal))))
         if asked.where is not None:
             at_once = min(at_once, _COMPARED_AT_ONCE)
@@ -232,69 +271,48 @@ class Searcher:
             self.stored.do_without(error)
             return Found.joined([self._part(part, asked, metadata, trace) for part in parts])
 
+    def _way(self, asked: Asked, trace: Trace) -> Way | None:
+        with trace.step("select"):
+            selected, rules = self.selection(asked), self._rounded(asked.rules)
+            can_refine = self.stored.are_quick and not self._is_exact
+            return way_of(self.generation, asked, rules, selected, self._looks.lists_of, can_refine=can_refine)
+
     def _part(self, queries: NDArray[np.float32], asked: Asked, metadata: RowMetadata, trace: Trace) -> Found:
-        trained, totals, k = self.generation.trained, self.generation.totals, asked.k
-        some_kind = asked.modality is not None and self.count(asked.modality) < totals.vectors
-        selected = None
-        if totals.vectors and (some_kind or asked.where is not None):
-            with trace.step("select"):
-                selected = self._selections.of(asked.modality if some_kind else None, asked.where)
-        rows = totals.vectors if selected is None else selected.count
-        if not rows:
+        if (way := self._way(asked, trace)) is None:
             return Found.nothing(len(queries))
-        # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
-        rules = self._rounded(asked.rules)
-        keyed = totals.vectors > totals.embedded and asked.modality not in ("image", "text")
-        grouped = keyed or rules.group_by != KEY or rules.dedup is not None
-        # A selection leaves the dead out: they cost nothing there.
-        scanned = rows if selected is not None else totals.vectors + totals.tombstones
-        can_refine = self.stored.are_quick and not self._is_exact
-        refined = (SHORTLIST if asked.shortlist is None else asked.shortlist) if can_refine else 0
-        wanted = ranking.over_fetched(max((_GROUPED_ROWS if grouped else 1) * k + 1, refined), 1 - rows / scanned)
-        is_small = asked.where is not None and rows <= _ALL_COMPARED
-        all_compared = is_small and can_refine
-        lists = trained.nlist
-        if selected is not None and not all_compared:
-            with trace.step("select"):
-                lists = math.ceil(self._looks.lists_of(selected).total)
-        if not lists:
-            return Found.nothing(len(queries))
-        nprobe = lists if is_small else asked.nprobe
-        first = Reach(rows if all_compared else min(wanted, scanned), min(nprobe or trained.nprobe, lists))
-        most = Reach(scanned, first.nprobe if nprobe else lists)
-        looks = self._looks
-        look_at: LookOfMany = looks.at_all if all_compared else looks.refined if refined else looks.by_codes
-        distances, ids = look_at(queries, first, selected, trace)
+        k, rules, metric, looks = asked.k, way.rules, self.generation.trained.metric, self._looks
+        look_at: LookOfMany = looks.at_all if way.all_compared else looks.refined if way.is_refined else looks.by_codes
+        distances, ids = look_at(queries, way.first, way.selected, trace)
         with trace.step("rank"):
             looked: FirstLooks | None = None
-            if not keyed and not rules.are_any:
+            if not way.keyed and not rules.are_any:
                 looked = ranking.first_looks(
-                    distances, ids, k, first, most, self._dead.are_alive, is_shortlist=refined > 0
+                    distances, ids, k, way.first, way.most, self._dead.are_alive, is_shortlist=way.is_refined
                 )
-            elif keyed:
-                soon = ids[:, : _GROUPED_ROWS * k]
+            elif way.keyed:
+                soon = ids[:, : GROUPED_ROWS * k]
                 metadata.load(soon[(soon != NO_ROW) & self._dead.are_alive(soon)])
             vectors_of = self.stored.remembered(unit=self.has_cosines)
 
             def begin() -> Chosen:
-                return Chosen(rules, trained.metric, partial(metadata.groups, rules.group_by), vectors_of)
+                return Chosen(rules, metric, partial(metadata.groups, rules.group_by), vectors_of)
 
             def rank(place: int) -> Ranked:
                 def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-                    if reach == first:
+                    if reach == way.first:
                         return distances[place], ids[place]
-                    wider, wider_ids = look_at(queries[place : place + 1], reach, selected, trace)
+                    wider, wider_ids = look_at(queries[place : place + 1], reach, way.selected, trace)
                     return wider[0], wider_ids[0]
 
                 return ranking.rank(
                     look,
-                    metadata.keys if keyed else _themselves,
+                    metadata.keys if way.keyed else _themselves,
                     k,
-                    first,
-                    most,
+                    way.first,
+                    way.most,
                     self._dead.are_alive,
-                    is_shortlist=refined > 0,
-                    furthest=rules.furthest(trained.metric),
+                    is_shortlist=way.is_refined,
+                    furthest=rules.furthest(metric),
                     begin=begin if rules.are_any else None,
                 )
 
@@ -307,7 +325,7 @@ class Searcher:
                 )
         if rules.group_by != KEY and not metadata.has_column(rules.group_by):
             raise UsageError(f"no row has a column {rules.group_by}: results show the columns that there are (--json)")
-        is_stored = bool(refined) or all_compared
+        is_stored = way.is_refined or way.all_compared
         exact = np.full(len(found.ids), self._is_exact or is_stored)
         return replace(found, scores=self._scores(found.scores, stored=is_stored), exact=exact)
 

@@ -12,6 +12,7 @@ from transforms.batch.answer import answer_part
 from transforms.batch.plan import plan
 from transforms.batch.publish import is_published, publish
 from transforms.batch.request import Batch
+from transforms.batch.slices import PARTS_AT_ONCE, count_slice, prepare_part, scan_slice
 from transforms.errors import PixdexError
 
 T = TypeVar("T")
@@ -21,22 +22,50 @@ T = TypeVar("T")
 class AnswerQueries(beam.PTransform):
     """Answers all queries of a batch and publishes its output.
 
-    Cost: the number of each part travels, and nothing else. A worker opens the generation once a process.
+    Cost: the numbers of parts and slices travel, and nothing else. A worker opens the generation once a process.
     """
 
     batch: Batch
 
     def expand(self, begin: PBegin) -> PCollection[int]:
         """Begins with nothing: the request is committed."""
+        planned = begin | "Begin" >> beam.Create([0]) | "Plan" >> beam.ParDo(_Plan(self.batch))
+        if self.batch.slice_bytes is not None:
+            planned = planned | "ScanSlices" >> _ScanSlices(self.batch)
         return (
-            begin
-            | "Begin" >> beam.Create([0])
-            | "Plan" >> beam.ParDo(_Plan(self.batch))
+            planned
+            | "Parts" >> beam.ParDo(_Parts(self.batch))
             # Breaks the fusion with the one planner: parts are answered on all workers.
             | "SpreadParts" >> beam.Reshuffle()
             | "Answer" >> beam.ParDo(_Answer(self.batch))
-            | "Count" >> Count.Globally()
+            | "CountParts" >> Count.Globally()
             | "Publish" >> beam.ParDo(_Publish(self.batch))
+        )
+
+
+@dataclass(eq=False)
+class _ScanSlices(beam.PTransform):
+    """Scans every slice for the queries of every part, once their vectors are made and rows are counted.
+
+    Cost: a number for each part and slice travels, and for each slice and 32 parts another.
+    """
+
+    batch: Batch
+
+    def expand(self, planned: PCollection[int]) -> PCollection[int]:
+        """Takes one element, and returns one when all is done."""
+        return (
+            planned
+            | "Preparations" >> beam.ParDo(_Preparations(self.batch))
+            # Breaks the fusion with the one planner: parts and slices are prepared on all workers.
+            | "SpreadPreparations" >> beam.Reshuffle()
+            | "Prepare" >> beam.ParDo(_Prepare(self.batch))
+            | "CountPrepared" >> Count.Globally()
+            | "Scans" >> beam.ParDo(_Scans(self.batch))
+            # Breaks the fusion with what lists them: slices are scanned on all workers.
+            | "SpreadScans" >> beam.Reshuffle()
+            | "Scan" >> beam.ParDo(_Scan(self.batch))
+            | "CountScans" >> Count.Globally()
         )
 
 
@@ -60,9 +89,52 @@ class _Task(beam.DoFn):
 
 
 class _Plan(_Task):
+    def process(self, begun: int) -> Iterator[int]:
+        self._done(lambda: plan(self._batch))
+        yield begun
+
+
+class _Parts(_Task):
     def process(self, _: int) -> Iterator[int]:
-        made = self._done(lambda: plan(self._batch))
-        yield from range(len(made.parts) if made is not None else 0)
+        yield from self._done(lambda: range(len(self._batch.plan.parts))) or ()
+
+
+class _Preparations(_Task):
+    """Lists parts by their numbers, and slices by numbers below 0."""
+
+    def process(self, _: int) -> Iterator[int]:
+        planned = self._done(lambda: self._batch.plan)
+        if planned is not None and planned.slices:
+            yield from range(-len(planned.slices), len(planned.parts))
+
+
+class _Prepare(_Task):
+    def process(self, number: int) -> Iterator[int]:
+        if number < 0:
+            self._done(lambda: count_slice(self._batch, -1 - number))
+        else:
+            self._done(lambda: prepare_part(self._batch, number))
+        yield number
+
+
+class _Scans(_Task):
+    def process(self, _: int) -> Iterator[tuple[int, int]]:
+        planned = self._done(lambda: self._batch.plan)
+        if planned is not None:
+            for number in range(len(planned.slices)):
+                yield from ((number, first) for first in range(0, len(planned.parts), PARTS_AT_ONCE))
+
+
+class _Scan(_Task):
+    def process(self, task: tuple[int, int]) -> Iterator[int]:
+        number, first = task
+
+        def scan() -> None:
+            parts = range(first, min(first + PARTS_AT_ONCE, len(self._batch.plan.parts)))
+            scan_slice(self._batch, number, parts)
+
+        self._done(scan)
+        yield number
 
 
 class _Answer(_Task):

@@ -14,6 +14,8 @@ import pytest
 from pipelines import batch_search, build
 from tests import s3
 from tests.end_to_end.runners.test_runners import RUNNERS
+from transforms.index.lists import merge, writer
+from transforms.index.lists.format import fence_spacing
 from transforms.storage.store import Store
 
 DIM, ROWS, QUERIES = 16, 3000, 4000
@@ -75,3 +77,24 @@ def test_queries_and_results_may_lie_in_a_bucket(tmp_path: Path, here: Path) -> 
         (tmp_path / "results.parquet").write_bytes(store.read("out/results.parquet"))
         assert [file.path for file in store.walk("out", hidden=True)] == ["out/results.parquet"]
     assert pq.read_table(tmp_path / "results.parquet") == pq.read_table(here / "here.parquet")
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("runner", ["processes", "flink-job-server"])
+def test_an_index_in_a_bucket_is_scanned_in_slices(
+    tmp_path: Path, here: Path, runner: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3.serving() as server, s3.bucket_of(server) as bucket:
+        with monkeypatch.context() as patched:
+            for module in (writer, merge):  # of few rows as much as of many
+                patched.setattr(module, "fence_spacing", lambda lists, size, _: fence_spacing(lists, size, 1))
+            words = ("--vectors", str(here / "rows.npy"), "--index-key", "IVF16,SQ8", "--no-progress")
+            assert build.main(["--root", f"{bucket}/root", *words]) == 0
+        tables = []
+        for name, flags in (("whole", ()), ("sliced", ("--slice-bytes", "16K", *RUNNERS[runner](request)))):
+            output = f"{bucket}/{name}.parquet"
+            asked = ("--root", f"{bucket}/root", "--queries", str(here / "queries.npy"), "--output", output)
+            assert batch_search.main([*asked, "--no-progress", *flags]) == 0
+            (tmp_path / name).write_bytes(Store.at(bucket).read(f"{name}.parquet"))
+            tables.append(pq.read_table(tmp_path / name).replace_schema_metadata(None))
+    assert tables[0].drop_columns("score") == tables[1].drop_columns("score")

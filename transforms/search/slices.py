@@ -1,0 +1,178 @@
+"""Slices of a merged index on an object store: ranges of its lists, so that no machine need hold all of it.
+
+A slice is an index as the whole is, with the same centroids and codebooks, whose other lists are empty: what several of
+them find is, taken together, what the whole finds. `Slice` is one of them, `Joined` is what all of them found; both
+stand where a searcher has the index.
+"""
+
+import contextlib
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.errors import PixdexError
+from transforms.generations.manifest import Generation
+from transforms.index.lists.inputs import MergeInputs
+from transforms.index.lists.merge import plan_pieces
+from transforms.index.scan import nearest
+from transforms.index.wanted_lists import WantedLists
+from transforms.search.deltas import open_deltas
+from transforms.search.local_copies import segments_of, write_copy
+from transforms.search.looks import FirstScan, Rows
+from transforms.search.open_index import OpenIndex, check_shape, open_index, read
+from transforms.search.ranking import Reach
+from transforms.storage.cache_folder import cache_folder
+from transforms.storage.store import Store
+
+_MAKING: Final = "slice-"
+_DEAD_SECONDS: Final = 24 * 3600
+"""What was begun so long ago is no longer being made."""
+
+
+@dataclass(frozen=True)
+class Slice(OpenIndex):
+    """Some lists of a generation, the others empty.
+
+    Attributes:
+        among: the lists of the generation with rows that may be results, as all slices counted them; None: nobody did.
+    """
+
+    among: WantedLists | None = None
+
+    def wanted(self, allowed: NDArray[np.uint8]) -> WantedLists:
+        """Returns what was counted of all slices."""
+        return super().wanted(allowed) if self.among is None else self.among
+
+
+class Whole:
+    """All lists of a generation, copied to this machine and opened when they are needed."""
+
+    def __init__(self, store: Store, generation: Generation) -> None:
+        """Opens nothing yet."""
+        self._store, self._generation = store, generation
+
+    @cached_property
+    def _index(self) -> OpenIndex:
+        return open_index(self._store, self._generation)
+
+    @property
+    def has_similarities(self) -> bool:
+        """Whether the largest distances are the nearest."""
+        return self._generation.trained.metric == "ip"
+
+    @property
+    def ntotal(self) -> int:
+        """Codes, dead ones too."""
+        return self._generation.totals.vectors + self._generation.totals.tombstones
+
+    def scan(
+        self, queries: NDArray[np.float32], reach: Reach, allowed: NDArray[np.uint8] | None, among: WantedLists | None
+    ) -> Rows:
+        """Scans the lists nearest to queries."""
+        return self._index.scan(queries, reach, allowed, among)
+
+    def probed(self, queries: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> tuple[int, int]:
+        """Returns how many lists that scans, and codes in them, of all queries together."""
+        return self._index.probed(queries, nprobe, among)
+
+    def wanted(self, allowed: NDArray[np.uint8]) -> WantedLists:
+        """Returns the lists that hold rows that are allowed."""
+        return self._index.wanted(allowed)
+
+
+class Joined:
+    """What each slice found for some queries when it was scanned first; what goes further scans the whole."""
+
+    def __init__(self, whole: Whole, among: WantedLists | None) -> None:
+        """Knows of no scan yet; `among` is as of a slice."""
+        self._whole, self._among = whole, among
+        self._first: FirstScan | None = None
+        self._places: dict[bytes, int] = {}
+
+    def add(self, scan: FirstScan) -> None:
+        """Takes what one more slice found of the same queries."""
+        if self._first is None:
+            self._places = {query.tobytes(): place for place, query in enumerate(scan.queries)}
+            self._first = scan
+            return
+        found = (self._first.distances, self._first.ids), (scan.distances, scan.ids)
+        distances, ids = nearest(found, scan.reach.rows, similar=self._whole.has_similarities)
+        self._first = replace(scan, distances=distances, ids=ids)
+
+    @property
+    def ntotal(self) -> int:
+        """Codes of the generation, dead ones too."""
+        return self._whole.ntotal
+
+    def scan(
+        self, queries: NDArray[np.float32], reach: Reach, allowed: NDArray[np.uint8] | None, among: WantedLists | None
+    ) -> Rows:
+        """Returns what the slices found, where that is what is asked for, or scans the whole."""
+        if self._first is not None and (reach.rows, reach.nprobe) == (self._first.reach.rows, self._first.reach.nprobe):
+            places = [self._places.get(query.tobytes(), -1) for query in queries]
+            if min(places, default=0) >= 0:
+                return self._first.distances[places], self._first.ids[places]
+        return self._whole.scan(queries, reach, allowed, among)
+
+    def probed(self, queries: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> tuple[int, int]:
+        """Returns what is said of the whole."""
+        return self._whole.probed(queries, nprobe, among)
+
+    def wanted(self, allowed: NDArray[np.uint8]) -> WantedLists:
+        """Returns what was counted of all slices."""
+        return self._whole.wanted(allowed) if self._among is None else self._among
+
+
+def can_be_sliced(generation: Generation, most_bytes: int) -> bool:
+    """Tells whether the merged index is larger than that, and of files that may be copied in parts."""
+    return generation.is_segmented and generation.index.bytes > most_bytes
+
+
+def slices_of(store: Store, generation: Generation, most_bytes: int) -> list[range]:
+    """Cuts the lists into ranges of about so many bytes, or of one list.
+
+    Cost: the footer of each segment is read.
+    """
+    with contextlib.closing(MergeInputs(store, segments_of(store, generation))) as inputs:
+        return plan_pieces(inputs.over(range(generation.trained.nlist)), most_bytes)
+
+
+def open_slice(store: Store, generation: Generation, lists: range) -> OpenIndex:
+    """Copies some lists to this machine and opens them; that of the first list has the deltas, too.
+
+    The copy has no name once it is open, and is gone with the index, or with the process. It takes the disk of
+    `cache_folder()`, and two steps of a merge in memory while it is made; every byte is checked.
+
+    Raises:
+        PixdexError: the cache folder cannot be written, or a segment is missing or damaged.
+    """
+    cache = cache_folder()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        _sweep(cache)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=_MAKING) as folder:
+            file = Path(folder) / "index.faiss"
+            write_copy(store, generation, file, lists)
+            merged = read(file, mapped=True)
+    except OSError as error:
+        raise PixdexError(
+            f"{cache} cannot take lists {lists.start} to {lists.stop - 1} of the index ({error.strerror or error}): "
+            "set XDG_CACHE_HOME to a folder with room, or take smaller slices (--slice-bytes)"
+        ) from error
+    check_shape(store.full(generation.index.path), merged, generation)
+    return OpenIndex(merged, open_deltas(store, generation, merged) if lists.start == 0 else None)
+
+
+def _sweep(cache: Path) -> None:
+    """Removes what processes left that were killed while they copied."""
+    for folder in cache.glob(f"{_MAKING}*"):
+        with contextlib.suppress(OSError):  # another process removes it, too
+            if not folder.is_symlink() and folder.stat().st_mtime < time.time() - _DEAD_SECONDS:
+                shutil.rmtree(folder)

@@ -1,0 +1,86 @@
+"""How far a search goes for what is asked: which rows, how many of them, in how many lists, at first and at last."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from transforms.generations.manifest import Generation
+from transforms.index.wanted_lists import WantedLists
+from transforms.search import ranking
+from transforms.search.hits import Asked
+from transforms.search.ranking import Reach
+from transforms.search.refine import SHORTLIST
+from transforms.search.rules import KEY, Rules
+from transforms.search.selection import Selection
+
+ALL_COMPARED: Final = 20_000
+"""Rows that a condition leaves, up to which all are compared: 20 MB of vectors of 512 components."""
+
+GROUPED_ROWS: Final = 3
+"""Rows fetched for each result when keys have several: most searches then need one look."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a search goes about what is asked, whatever the queries.
+
+    Attributes:
+        rules: by which rows are results.
+        selected: rows that may be; None: all.
+        first, most: how far it looks at first, and at last.
+        keyed: whether items have several rows.
+        is_refined: whether stored vectors rank a shortlist.
+        all_compared: whether all rows that may be are compared, and no list is scanned.
+    """
+
+    rules: Rules
+    selected: Selection | None
+    first: Reach
+    most: Reach
+    keyed: bool
+    is_refined: bool
+    all_compared: bool
+
+
+def way_of(
+    generation: Generation,
+    asked: Asked,
+    rules: Rules,
+    selected: Selection | None,
+    lists_of: Callable[[Selection], WantedLists],
+    *,
+    can_refine: bool,
+) -> Way | None:
+    """Returns how to go about what is asked; None: no row can be a result.
+
+    Args:
+        generation: what is searched.
+        asked: what is asked of it.
+        rules: those that are asked, as they are kept to.
+        selected: rows that may be results; None: all.
+        lists_of: finds the lists that hold rows of a selection.
+        can_refine: whether vectors are stored that rank better than codes.
+    """
+    trained, totals, k = generation.trained, generation.totals, asked.k
+    rows = totals.vectors if selected is None else selected.count
+    if not rows:
+        return None
+    # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
+    keyed = totals.vectors > totals.embedded and asked.modality not in ("image", "text")
+    grouped = keyed or rules.group_by != KEY or rules.dedup is not None
+    # A selection leaves the dead out: they cost nothing there.
+    scanned = rows if selected is not None else totals.vectors + totals.tombstones
+    refined = (SHORTLIST if asked.shortlist is None else asked.shortlist) if can_refine else 0
+    wanted = ranking.over_fetched(max((GROUPED_ROWS if grouped else 1) * k + 1, refined), 1 - rows / scanned)
+    is_small = asked.where is not None and rows <= ALL_COMPARED
+    all_compared = is_small and can_refine
+    lists = trained.nlist
+    if selected is not None and not all_compared:
+        lists = math.ceil(lists_of(selected).total)
+    if not lists:
+        return None
+    nprobe = lists if is_small else asked.nprobe
+    first = Reach(rows if all_compared else min(wanted, scanned), min(nprobe or trained.nprobe, lists))
+    most = Reach(scanned, first.nprobe if nprobe else lists)
+    return Way(rules, selected, first, most, keyed, refined > 0, all_compared)
