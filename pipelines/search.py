@@ -23,6 +23,7 @@ Like an item of the index; several made into one query, less a concept; with wha
     pixdex search --root ./shop "red shoes" --image shoe.jpg --weight 1 --weight 0.5 --not "sandals"
     pixdex search --root ./shop "red shoes" --expand 10 --min-score 0.2
     pixdex search --root ./shop "red shoes" --where "price < 50" --group-by brand --dedup 0.98
+    pixdex search --root ./shop "red shoes" --dedup content
 
 An index of codes ranks its --shortlist of 100 by stored vectors, where it has them; a result says whether its score is
 exact.
@@ -31,9 +32,9 @@ A text or a picture finds pictures where the index has any, else texts; --modali
 once, by its nearest row. Scores are cosines (inner products), higher is nearer, or distances, lower is nearer: squared
 L2, or L1. An index of ready embeddings knows no encoder, so it is searched with --vector. Where the encoder of a root
 is a class of somebody's own (module:Class), texts and pictures are encoded only if --encoder, or
-$PIXDEX_TRUSTED_ENCODERS, names that class, since importing it runs its code. The page of --html shows pictures that lie
-where the sources of the root do, or that everybody can fetch over the web: those that a root names elsewhere on this
-machine or its network are read only with --trust-uris.
+$PIXDEX_TRUSTED_ENCODERS, names that class, since importing it runs its code. The page of --html shows, and --dedup
+content compares, pictures that lie where the sources of the root do, or that everybody can fetch over the web: those
+that a root names elsewhere on this machine or its network are read only with --trust-uris.
 
 Opening an index looks whether its head, what is not lists, is as it was written; a search maps the lists as they are.
 With --check it reads all of them first, and says which are damaged, as pixdex verify does of everything.

@@ -1,6 +1,6 @@
 """What a person looks for: the flags of queries, and the queries, files and vectors that they name."""
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,18 @@ from transforms.errors import UsageError
 from transforms.queries.answer import ALPHA, Wanted
 from transforms.records import Modality
 from transforms.rejects import normalised_message
-from transforms.search.rules import KEY, Rules
+from transforms.search.rules import CONTENT, KEY, Rules
+
+
+def score_or_content(text: str) -> float | str:
+    """Reads what `--dedup` takes, for argparse."""
+    if text == CONTENT:
+        return CONTENT
+    try:
+        return number(text)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text!r} is neither a score, such as 0.98, nor {CONTENT}") from None
+
 
 QUERIES: Final = Group(
     "QueryOptions",
@@ -92,7 +103,13 @@ RULES: Final = Group(
             default=KEY,
         ),
         Flag("--per-group", "N", "so many of each group are shown (default 1)", positive, default=1),
-        Flag("--dedup", "SCORE", "what is as near as that to a result before it is not shown", number),
+        Flag(
+            "--dedup",
+            f"SCORE|{CONTENT}",
+            "what is as near as that to a result before it is not shown; content: what is the same, the bytes of a "
+            "picture or the words of a text",
+            score_or_content,
+        ),
         Flag("--min-score", "SCORE", "nothing that is less near is shown", number),
     ),
 )

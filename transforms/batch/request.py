@@ -142,7 +142,7 @@ class Batch:
         digest: of the request.
         device: where texts and pictures are encoded.
         named: the encoder that whoever asks has named, if it is a class of somebody's own.
-        trust_uris: ready embeddings of the root may lie at private addresses.
+        trust_uris: ready embeddings of the root may lie at private addresses, and pictures that are compared anywhere.
         threads: of a worker; None: as many as there are cores.
         slice_bytes: an index is scanned in slices of about so many bytes; None: at once.
     """

@@ -38,7 +38,9 @@ class How(TypedDict, total=False):
         alpha: 3, unless it is given.
         group_by: a column, of pixdex (`uri`) or of the source: of rows with the same in it `per_group` are shown.
         per_group: 1, unless it is given.
-        dedup: a score: what is as near as that to a result before it is not shown.
+        dedup: a score: what is as near as that to a result before it is not shown. "content": what has the same content
+            as one is not, the same bytes of a picture or words of a text; pictures are read for that only where vectors
+            are equal. Of ready embeddings the vectors are the content.
         min_score: nothing that is less near is shown.
     """
 
@@ -48,7 +50,7 @@ class How(TypedDict, total=False):
     alpha: float
     group_by: str
     per_group: int
-    dedup: float
+    dedup: float | Literal["content"]
     min_score: float
 
 
@@ -82,7 +84,8 @@ class Root:
             device: where texts and pictures are encoded: auto, cpu, cuda, cuda:N or mps.
             fast_scan: read 4-bit PQ or RaBitQ codes into memory, to scan them several times faster.
             check: hold every list against its checksum first, and each shard that results are of.
-            trust_uris: ready embeddings may lie at addresses of this machine and its network.
+            trust_uris: ready embeddings may lie at addresses of this machine and its network, and pictures that are
+                compared (`dedup="content"`) anywhere.
 
         Raises:
             UsageError: there is no root, or it cannot be opened so.
@@ -290,7 +293,7 @@ def _wanted(k: object, nprobe: object, modality: Modality | None, shortlist: obj
         rules=Rules(
             how.get("group_by", KEY),
             _whole("per_group", how.get("per_group", 1)),
-            _number("dedup", how.get("dedup")),
+            how["dedup"] if isinstance(how.get("dedup"), str) else _number("dedup", how.get("dedup")),
             _number("min_score", how.get("min_score")),
         ),
         minus=tuple(_texts(_listed(how.get("minus")))),

@@ -91,6 +91,10 @@ class RowMetadata:
         known, names = self._rows[row], self._columns[row >> ROW_BITS]
         return known, {name: known[name] for name in names} if names else {}
 
+    def is_ready(self, row: int) -> bool:
+        """Tells whether a row is one of ready embeddings, whose URI is that of the file of its vector."""
+        return bool(self._shards[row >> ROW_BITS].get("ready"))
+
     def table(self, ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """Returns columns of some rows, in their order; null where a row has no such column, or nothing in it.
 

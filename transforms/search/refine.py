@@ -32,6 +32,9 @@ _Place = FileReference | VectorRange
 """A file of the store, or a range of ready embeddings."""
 
 
+_OF_BYTES: Final = ".sq8"
+"""Ends the name of a file of vectors that are a byte a component."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -83,6 +86,11 @@ class StoredVectors:
         """
         return self._are_quick
 
+    @property
+    def are_bytes(self) -> bool:
+        """Tells whether some are stored as a byte a component."""
+        return any(isinstance(place, FileReference) and place.path.endswith(_OF_BYTES) for place in self._places)
+
     def do_without(self, why: PixdexError) -> None:
         """Leaves files of ready embeddings alone from now on, of which one cannot be read any more."""
         if self._are_quick:
@@ -115,15 +123,18 @@ class StoredVectors:
             raw[mine] = isinstance(place, VectorRange)
         return self._as_indexed(vectors, raw), held
 
-    def all(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns the vectors of ids, float32 `(n, d)`, wherever they are.
+    def all(self, ids: NDArray[np.int64], *, exact: bool = False) -> NDArray[np.float32]:
+        """Returns the vectors of ids, float32 `(n, d)`, wherever they are; `exact` ones are not rounded to bytes.
 
-        Cost: of rows that cannot be read one by one, 4,096 rows of their shards each.
+        Cost: of rows that cannot be read one by one, or not so exactly, 4,096 rows of their shards each; of ready
+        parquet files, all that stands before them in their range.
 
         Raises:
             PixdexError: a file is missing, damaged, or not the one that the generation names.
         """
         vectors, held = self.find(ids)
+        if exact and self.are_bytes:
+            held[:] = False
         shards, rows = split_ids(ids)
         raw = np.zeros(len(ids), np.bool_)
         for number in np.unique(shards[~held]).tolist():

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,26 @@ from transforms.records import Metric
 
 KEY: Final = "key"
 
+CONTENT: Final = "content"
+
+EQUAL: Final = 1e-5
+"""By so much may the cosine of a vector with itself be less than 1."""
+
 VectorsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 GroupsOf = Callable[[NDArray[np.int64]], Sequence[Hashable]]
+
+
+class Contents(Protocol):
+    """What knows the content of rows, beside their vectors."""
+
+    @property
+    def rounding(self) -> float:
+        """By how much the cosine of vectors may be less than 1 that were equal before they were stored."""
+        ...
+
+    def are_equal(self, one: int, other: int, /) -> bool:
+        """Tells whether two rows have the same content, whose vectors are equal as they are stored."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,13 +44,14 @@ class Rules:
             in it, `per_group` are shown. `key`, the default, shows each item once and no more is asked. Rows without
             such a column, or with nothing in it, are groups of their own.
         per_group: how many, at least 1.
-        dedup: a row that is as near to one that is shown is not: a score, of `ip` the least, else the most.
+        dedup: a row that is as near to one that is shown is not: a score, of `ip` the least, else the most. `content`:
+            only one that has the same content is not (`Contents`).
         min_score: nothing that is further away is shown: a score, likewise.
     """
 
     group_by: str = KEY
     per_group: int = 1
-    dedup: float | None = None
+    dedup: float | Literal["content"] | None = None
     min_score: float | None = None
 
     def __post_init__(self) -> None:
@@ -47,9 +66,10 @@ class Rules:
             raise UsageError(f"per_group is {self.per_group}: take 1 or more")
         if self.per_group > 1 and self.group_by == KEY:
             raise UsageError("per_group needs group_by: an item is shown once anyhow")
-        for name, value in (("dedup", self.dedup), ("min_score", self.min_score)):
-            if value is not None and not np.isfinite(value):
-                raise UsageError(f"{name} is {value}: take a score")
+        if self.dedup not in (None, CONTENT) and (isinstance(self.dedup, str) or not np.isfinite(self.dedup)):
+            raise UsageError(f"dedup is {self.dedup}: take a score, or {CONTENT}")
+        if self.min_score is not None and not np.isfinite(self.min_score):
+            raise UsageError(f"min_score is {self.min_score}: take a score")
 
     @property
     def are_any(self) -> bool:
@@ -66,14 +86,17 @@ class Rules:
 class Chosen:
     """The results of one query so far, which rows are offered to, nearest first, each key once."""
 
-    def __init__(self, rules: Rules, metric: Metric, groups_of: GroupsOf, vectors_of: VectorsOf) -> None:
+    def __init__(
+        self, rules: Rules, metric: Metric, groups_of: GroupsOf, vectors_of: VectorsOf, contents: Contents
+    ) -> None:
         """Begins with none."""
         self._rules, self._metric = rules, metric
-        self._groups_of, self._vectors_of = groups_of, vectors_of
+        self._groups_of, self._vectors_of, self._contents = groups_of, vectors_of, contents
         self._groups: dict[int, Hashable] = {}
         self._vectors: dict[int, NDArray[np.float32]] = {}
         self._taken: Counter[Hashable] = Counter()
         self._shown: list[NDArray[np.float32]] = []
+        self._shown_rows: list[int] = []
 
     def expect(self, ids: NDArray[np.int64]) -> None:
         """Reads what the rules need of rows that may be offered next."""
@@ -89,16 +112,31 @@ class Chosen:
             return False
         if self._rules.dedup is not None:
             vector = self._vectors[row]
-            if self._shown and self._is_near(vector, self._rules.dedup):
+            if self._shown and self._is_repeated(row, vector, self._rules.dedup):
                 return False
             self._shown.append(vector)
+            self._shown_rows.append(row)
         self._taken[group] += 1
         return True
 
-    def _is_near(self, vector: NDArray[np.float32], dedup: float) -> bool:
+    def _is_repeated(self, row: int, vector: NDArray[np.float32], dedup: float | Literal["content"]) -> bool:
         shown = np.stack(self._shown)
+        if isinstance(dedup, str):
+            equal = np.flatnonzero(are_equal(shown, vector, self._contents.rounding))
+            return any(self._contents.are_equal(self._shown_rows[place], row) for place in equal.tolist())
         if self._metric == "ip":
             return bool((shown @ vector).max() >= dedup)
         apart = shown - vector
         distances = np.abs(apart).sum(axis=1) if self._metric == "l1" else np.square(apart).sum(axis=1)
         return bool(distances.min() <= dedup)
+
+
+def are_equal(vectors: NDArray[np.float32], vector: NDArray[np.float32], rounding: float) -> NDArray[np.bool_]:
+    """Tells which of vectors `(n, d)` are equal to one but for rounding, bool `(n,)`.
+
+    They are no further apart than two of its length whose cosine is 1 - `rounding`.
+    """
+    apart = np.square(vectors - vector).sum(axis=1)
+    lengths = np.maximum(np.square(vectors).sum(axis=1), np.square(vector).sum())
+    near: NDArray[np.bool_] = apart <= 2 * rounding * lengths
+    return near

@@ -22,6 +22,7 @@ from transforms.generations.tombstones import Tombstones
 from transforms.index.refine import is_exact
 from transforms.records import Modality
 from transforms.search import ranking
+from transforms.search.content import Contents
 from transforms.search.hits import Asked, Found, Hit, hits_of
 from transforms.search.keys import rows_of_keys
 from transforms.search.known_ids import KnownIds
@@ -31,7 +32,7 @@ from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, FirstLooks, Ranked, Reach
 from transforms.search.refine import SHORTLIST, ReadyFileError, StoredVectors
 from transforms.search.row_groups import KEPT_BYTES, Kept
-from transforms.search.rules import KEY, Chosen, Rules
+from transforms.search.rules import EQUAL, KEY, Chosen, Rules
 from transforms.search.selection import Selection, Selections
 from transforms.search.trace import Trace
 from transforms.search.way import GROUPED_ROWS, Way, way_of
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-3
 """A cosine above 1 by so much is 1, rounded: by float16 or by codes."""
-
-_EQUAL = 1e-5
-"""By so much may the cosine of a vector with itself be less than 1."""
 
 _ROUNDING_OF_BYTES = 5e-3
 """The same of stored vectors, which may be a byte a component."""
@@ -83,7 +81,8 @@ class Searcher:
             fast_scan: read 4-bit PQ or RaBitQ codes into memory as FastScan, which scans them several times faster;
                 opening reads the whole index. Scores are rounded to 8 bits on the way.
             check: hold all lists, and each shard that a result is of, against their checksums: they are read whole.
-            trust_uris: ready embeddings may lie at addresses of this machine and its network (`storage.outside`).
+            trust_uris: ready embeddings may lie at addresses of this machine and its network, and pictures that are
+                compared anywhere (`storage.outside`).
             with_hidden: items that are hidden are found, too.
             index: what is scanned instead of the merged index and what was added, which are not opened.
 
@@ -99,6 +98,7 @@ class Searcher:
         if not with_hidden:
             dead.append(Tombstones.of(rows_of_keys(store, generation, hidden.read(store, generation))))
         self._dead = Tombstones.joined(dead)
+        self._outside = outside.Outside.of(generation.request, trusted=trust_uris)
         # 7 microseconds a shard: 0.1 s at 10⁹ vectors.
         rows = tables.shard_rows(store, generation)
         self._shards = {row["shard"]: row for row in rows if row["path"] or row.get("ready")}
@@ -265,11 +265,12 @@ class Searcher:
         if asked.where is not None:
             at_once = min(at_once, _COMPARED_AT_ONCE)
         parts = [queries[at : at + at_once] for at in range(0, len(queries), at_once)]
+        contents = Contents(metadata, self.stored, self._outside, cosines=self.has_cosines)
         try:
-            return Found.joined([self._part(part, asked, metadata, trace) for part in parts])
+            return Found.joined([self._part(part, asked, metadata, contents, trace) for part in parts])
         except ReadyFileError as error:
             self.stored.do_without(error)
-            return Found.joined([self._part(part, asked, metadata, trace) for part in parts])
+            return Found.joined([self._part(part, asked, metadata, contents, trace) for part in parts])
 
     def _way(self, asked: Asked, trace: Trace) -> Way | None:
         with trace.step("select"):
@@ -277,7 +278,9 @@ class Searcher:
             can_refine = self.stored.are_quick and not self._is_exact
             return way_of(self.generation, asked, rules, selected, self._looks.lists_of, can_refine=can_refine)
 
-    def _part(self, queries: NDArray[np.float32], asked: Asked, metadata: RowMetadata, trace: Trace) -> Found:
+    def _part(
+        self, queries: NDArray[np.float32], asked: Asked, metadata: RowMetadata, contents: Contents, trace: Trace
+    ) -> Found:
         if (way := self._way(asked, trace)) is None:
             return Found.nothing(len(queries))
         k, rules, metric, looks = asked.k, way.rules, self.generation.trained.metric, self._looks
@@ -295,7 +298,7 @@ class Searcher:
             vectors_of = self.stored.remembered(unit=self.has_cosines)
 
             def begin() -> Chosen:
-                return Chosen(rules, metric, partial(metadata.groups, rules.group_by), vectors_of)
+                return Chosen(rules, metric, partial(metadata.groups, rules.group_by), vectors_of, contents)
 
             def rank(place: int) -> Ranked:
                 def look(reach: Reach) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -342,9 +345,9 @@ class Searcher:
 
     def _rounded(self, rules: Rules) -> Rules:
         """Has equal vectors count as equal, whose cosine is rounded to a little less than 1."""
-        if rules.dedup is None or not self.has_cosines:
+        if rules.dedup is None or isinstance(rules.dedup, str) or not self.has_cosines:
             return rules
-        return replace(rules, dedup=min(rules.dedup, 1 - _EQUAL))
+        return replace(rules, dedup=min(rules.dedup, 1 - EQUAL))
 
     def checked(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns queries as they are searched with, float32 `(q, d)`: 1 long where the root is normalised.

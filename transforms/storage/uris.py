@@ -22,6 +22,7 @@ MAGIC: Final = re.compile(r"[*?\[]")
 OBJECT_BYTES_LIMIT = 1 << 30
 """A larger object is not read into memory: it would take more than a picture within the pixel limit can need."""
 
+_PIECE_BYTES: Final = 8 << 20
 
 _RANGES_AT_ONCE: Final = 32
 
@@ -162,6 +163,25 @@ class Located:
         if len(content) > limit:
             raise ObjectTooLargeError(f"the object has more than {limit} bytes, which is the limit")
         return content
+
+    def pieces(self, limit: int = OBJECT_BYTES_LIMIT) -> Iterator[bytes]:
+        """Yields its content, at most 8 MiB at a time.
+
+        Raises:
+            OSError: it cannot be opened or read.
+            ObjectTooLargeError: it has more than `limit` bytes.
+        """
+        if self.size is not None and (self.size <= _PIECE_BYTES or self.size > limit):
+            yield self.read(limit)
+            return
+        left = limit
+        # The path may hold undecodable bytes.
+        with open(self.path, "rb") if self.filesystem is None else self.filesystem.open(self.path, "rb") as stream:  # noqa: PTH123
+            while piece := stream.read(min(_PIECE_BYTES, left + 1)):
+                left -= len(piece)
+                if left < 0:
+                    raise ObjectTooLargeError(f"the object has more than {limit} bytes, which is the limit")
+                yield piece
 
 
 def locate(uri: str) -> Located:

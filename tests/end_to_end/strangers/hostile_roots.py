@@ -52,7 +52,7 @@ class Hostile:
         name: what it tries.
         make: changes a root that is whole.
         refused: commands that refuse it in one line; the others do what they can without it.
-        also: commands beside those that every root is tried with: `text`, `reindex`.
+        also: commands beside those that every root is tried with: `text`, `same`, `reindex`.
         rows, spec: what the root is made with.
         variant: another of its kind is tried before every change.
     """
@@ -221,11 +221,17 @@ def nothing(ground: Ground) -> None:
 
 
 def pictured(*uris: str) -> Callable[[Ground], Sequence[Row]]:
-    """Rows whose pictures are elsewhere than the sources."""
+    """Rows whose pictures are elsewhere than the sources, with equal vectors, as one that is among them has."""
     return lambda ground: [
-        Row(f"k{number}", unit(number), uri=named(ground, uri).replace("ROOT", str(ground.root)))
-        for number, uri in enumerate((*uris, "file:///p/b.png", "file:///p/c.png"))
+        Row(f"k{number}", unit(1), uri=named(ground, uri).replace("ROOT", str(ground.root)))
+        for number, uri in enumerate(("file://ROOT/pictures/own.png", *uris, "file:///p/c.png"))
     ]
+
+
+def own_picture(ground: Ground) -> None:
+    """Puts a picture among the sources that is the same as that of the canary."""
+    (ground.root / "pictures").mkdir()
+    shutil.copy(ground.canary / "picture.png", ground.root / "pictures" / "own.png")
 
 
 # --- what they try ---
@@ -304,7 +310,7 @@ HOSTILE: Final = (
         said("request", "sources", value=[{"kind": "images", "pattern": "http://127.0.0.1:9/pictures"}]),
         said("tables", "keys", value={"path": "tables/keys.parquet", "bytes": 8, "checksum": "sha256:" + "0" * 64}),
     ), ("reindex",), also=("reindex",)),
-    *(Hostile(f"a picture: {name}", nothing, rows=pictured(uri), variant=number > 2)
+    *(Hostile(f"a picture: {name}", own_picture, also=("same",), rows=pictured(uri), variant=number > 2)
       for number, (name, uri) in enumerate(_PICTURES.items())),
 )  # fmt: skip
 

@@ -54,11 +54,13 @@ def commands(hostile: Hostile, ground: Ground, query: Path) -> dict[str, list[st
         "files": ["inspect", *root, "--files"],
         "verify": ["verify", *root],
         "text": ["search", *root, "words"],
+        "same": ["search", *root, "--vector", str(query), "--dedup", "content"],
         "reindex": ["reindex", *root, "--dry-run"],
         "rollback": ["rollback", *root, "--to", "1"],
         "gc": ["gc", *root, "--keep", "1", "--older-than", "0s"],
     }
-    return {name: words for name, words in every.items() if name not in ("text", "reindex") or name in hostile.also}
+    some = ("text", "same", "reindex")
+    return {name: words for name, words in every.items() if name not in some or name in hostile.also}
 
 
 @pytest.fixture(scope="module")

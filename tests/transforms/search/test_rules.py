@@ -53,7 +53,7 @@ def one_by_one(rows: list[Row], metric: Metric, k: int, rules: Rules) -> list[st
         ):
             continue
         near = [score(metric, np.asarray(other.vector, np.float32), row.vector) for other in found]
-        if rules.dedup is not None and any(sign * one <= sign * rules.dedup for one in near):
+        if isinstance(rules.dedup, float) and any(sign * one <= sign * rules.dedup for one in near):
             continue
         found.append(row)
     return [row.key for row in found[:k]]
@@ -114,7 +114,13 @@ def test_a_column_that_no_result_has_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"per_group": 0, "group_by": "uri"}, {"per_group": 2}, {"dedup": float("nan")}, {"min_score": float("inf")}],
+    [
+        {"per_group": 0, "group_by": "uri"},
+        {"per_group": 2},
+        {"dedup": float("nan")},
+        {"dedup": "contents"},
+        {"min_score": float("inf")},
+    ],
 )
 def test_rules_that_no_row_can_keep_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):

@@ -1,5 +1,6 @@
 """A URI opens as it is spelled."""
 
+import dataclasses
 import os
 import socket
 import tempfile
@@ -217,6 +218,19 @@ def test_an_object_whose_storage_does_not_say_its_size_is_read_up_to_the_limit()
     assert uris.read("silent:///a.bin", limit=6) == b"123456"
     with pytest.raises(uris.ObjectTooLargeError, match="more than 5 bytes"):
         uris.read("silent:///a.bin", limit=5)
+
+
+@pytest.mark.parametrize("protocol", ["file", "memory"])
+def test_a_large_object_comes_in_pieces(tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uris, "_PIECE_BYTES", 4)
+    path = f"{tmp_path}/large.bin"
+    fsspec.filesystem(protocol, auto_mkdir=True).pipe_file(path, b"1234567890")
+    located = uris.locate(f"{protocol}://{path}")
+
+    assert list(located.pieces()) == [b"1234", b"5678", b"90"]
+    for limit, one in ((9, located), (7, dataclasses.replace(located, size=None))):
+        with pytest.raises(uris.ObjectTooLargeError):
+            list(one.pieces(limit))
 
 
 def test_a_version_is_the_etag_where_there_is_one() -> None:
