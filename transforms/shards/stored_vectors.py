@@ -31,6 +31,7 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 from transforms.errors import PixdexError
 from transforms.records import ROWS_PER_SHARD, FileReference, split_ids
 from transforms.shards.byte_vectors import as_bytes
+from transforms.storage.mapped import ask_ahead
 from transforms.storage.store import Store, damaged, missing
 
 Kind = Literal["f16", "f32", "sq8"]
@@ -255,6 +256,7 @@ class VectorFile:
         vectors = np.zeros((len(ids), extent.dim), np.float32)
         if self._mapped is not None:
             stored, scales = self._views
+            ask_ahead(stored, np.unique(rows[held]))
             vectors[held] = unpack(stored[rows[held]], None if scales is None else scales[groups[held]])
             return vectors, held
         wanted, kinds = np.unique(rows[held]), np.unique(groups[held]) if extent.kind == "sq8" else np.empty(0, int)

@@ -11,6 +11,7 @@ from transforms.index import resident, scan
 from transforms.index.scan import search_lists
 from transforms.index.vector_transforms import behind_transforms
 from transforms.search.open_index import _fast_merged
+from transforms.storage import mapped as mapped_memory
 
 DIM, ROWS, NLIST = 16, 6000, 600
 _RNG = np.random.default_rng(3)
@@ -144,7 +145,7 @@ def test_lists_that_are_in_memory_are_not_read_ahead(tmp_path: Path, monkeypatch
     probed = np.array([[3, 1, -1], [1, 2, 3]])
     resident.read_ahead(mapped.invlists, probed)
     assert asked == []
-    monkeypatch.setattr(resident, "_mincore", None)
+    monkeypatch.setattr(mapped_memory, "_mincore", None)
     resident.read_ahead(mapped.invlists, probed)
     assert asked == [3]
 
