@@ -21,9 +21,9 @@ On Flink, and on Dataflow, where root, queries and output are what every worker 
 
 Of an index on an object store that is larger than --slice-bytes no worker copies all: it is scanned in slices of its
 lists, each by the workers that take it, for the queries of all parts; whoever answers a part then has what all slices
-found for it, and ranks that. Only for what must look further than a search does at first (rules that leave too few,
-many results, --expand) does a worker copy the whole. What slices find takes 12 bytes a row in the folder beside the
-output: some 100 rows for each query and each slice that it probes.
+found for it, and ranks that. Only for what must look further (many more results than the lists that are probed hold,
+--expand) does a worker copy the whole. What slices find takes 12 bytes a row in the folder beside the output: at most
+some 100 rows for each query and slice that has one of its lists.
 
 The queries are cut into parts, of at most 8,192 vectors or 1,024 texts or pictures, which workers answer beside each
 other, as pixdex search would but for last bits of scores. Each part is committed in a folder beside the output (its

@@ -130,7 +130,7 @@ def _begun(store: Store, output: str, options: Namespace) -> tuple[BatchRequest,
 def _slice_bytes(request: BatchRequest, options: Namespace) -> int | None:
     """Of how many bytes slices of the index are; None: it is not scanned in slices."""
     store = Store.at(request.root)
-    # A query that is expanded is searched for twice, and a condition that leaves few rows scans no list.
+    # A query that is expanded is searched for twice.
     if request.wanted.expand or not can_be_sliced(
         published.open_generation(store, request.generation), options.slice_bytes
     ):
@@ -144,7 +144,7 @@ def _request(store: Store, options: Namespace) -> BatchRequest:
     Raises:
         UsageError: it cannot be asked.
     """
-    asked = _queries(options)
+    asked = queries_of(options)
     generation = published.open_generation(store)
     searcher = Searcher(store, generation, trust_uris=options.trust_uris, index=Whole(store, generation))
     looked_at(asked, generation.trained.dim)
@@ -173,7 +173,12 @@ def _request(store: Store, options: Namespace) -> BatchRequest:
     return BatchRequest(store.url, generation.generation, seal, asked, wanted, columns)
 
 
-def _queries(options: Namespace) -> Queries:
+def queries_of(options: Namespace) -> Queries:
+    """Returns the file of queries that the options name.
+
+    Raises:
+        UsageError: it cannot be read, or its column is not named.
+    """
     if not options.queries or not options.queries.strip():
         raise UsageError("--queries is missing: name a file of vectors (.npy, .parquet), .csv, or texts (.txt)")
     uri = uris.absolute(options.queries)

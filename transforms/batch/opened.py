@@ -39,7 +39,7 @@ def opened(batch: Batch) -> Opened:
     """
     global _open  # noqa: PLW0603 - one for a process, whose bundles come one after the other
     request = batch.request
-    store, sliced = Store.at(request.root), bool(batch.plan.slices)
+    store, sliced = Store.at(request.root), bool(batch.slices)
     asked = request.root, request.seal, batch.device, batch.named, batch.trust_uris, sliced
     with _lock:
         if _open is None or _open.asked != asked:

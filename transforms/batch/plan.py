@@ -7,10 +7,11 @@ from typing import IO, Final
 
 import pyarrow as pa
 
-from transforms.batch.request import Batch, BatchPlan, ListRange, Part, Queries
+from transforms.batch.request import Batch, BatchPlan, ListRange, Part, Queries, SlicePlan
 from transforms.errors import PixdexError, UsageError
 from transforms.generations.published import open_generation
 from transforms.records import Source, VectorRange
+from transforms.search.refine import SHORTLIST
 from transforms.search.slices import slices_of
 from transforms.shards import ready_files
 from transforms.sources import csv_records, csv_rows
@@ -19,6 +20,8 @@ from transforms.storage.store import Store
 
 VECTORS_A_PART: Final = 8192
 RESULTS_A_PART: Final = 4 << 20
+"""Rows that are looked at for the queries of a part together, or results, where these are more."""
+
 ENCODED_A_PART: Final = 1024
 LEAST_PARTS: Final = 16
 """Of many queries, so that several workers have something to do; of fewer than 256 a part, fewer."""
@@ -67,30 +70,32 @@ def plan(batch: Batch) -> BatchPlan:
         UsageError: the file of queries cannot be read.
         PixdexError: it has changed since the job was begun.
     """
+    _plan_slices(batch)
     if (there := batch.planned()) is not None:
         return there
-    queries = batch.request.queries
+    queries, wanted = batch.request.queries, batch.request.wanted
     if (now := version_of(queries.uri)) != queries.version:
         raise PixdexError(
             f"{queries.uri} has changed ({now}, begun with {queries.version}): put it back, or remove {batch.work.url}"
         )
+    most = max(1, RESULTS_A_PART // max(wanted.k, SHORTLIST if wanted.shortlist is None else wanted.shortlist))
     if queries.are_vectors:
-        parts = tuple(_ranges(queries, looked_at(queries, 0) or 0, batch.request.wanted.k))
+        parts = tuple(_ranges(queries, looked_at(queries, 0) or 0, most))
     else:
-        parts = tuple(_written(batch, queries))
-    return batch.commit_plan(BatchPlan(sum(part.count for part in parts), parts, _slices(batch)))
+        parts = tuple(_written(batch, queries, min(ENCODED_A_PART, most)))
+    return batch.commit_plan(BatchPlan(sum(part.count for part in parts), parts))
 
 
-def _slices(batch: Batch) -> tuple[ListRange, ...]:
-    if batch.slice_bytes is None:
-        return ()
+def _plan_slices(batch: Batch) -> None:
+    if batch.slice_bytes is None or batch.work.exists(batch.slice_plan):
+        return
     store = Store.at(batch.request.root)
     cut = slices_of(store, open_generation(store, batch.request.generation), batch.slice_bytes)
-    return tuple(ListRange(lists.start, lists.stop) for lists in cut)
+    batch.work.commit(batch.slice_plan, SlicePlan(tuple(ListRange(lists.start, lists.stop) for lists in cut)))
 
 
-def _ranges(queries: Queries, count: int, k: int) -> Iterator[Part]:
-    size = max(1, min(VECTORS_A_PART, RESULTS_A_PART // k, max(_LEAST, -(-count // LEAST_PARTS))))
+def _ranges(queries: Queries, count: int, most: int) -> Iterator[Part]:
+    size = min(VECTORS_A_PART, most, max(_LEAST, -(-count // LEAST_PARTS)))
     for start in range(0, count, size):
         stop = min(start + size, count)
         place = VectorRange(
@@ -104,9 +109,9 @@ def _ranges(queries: Queries, count: int, k: int) -> Iterator[Part]:
         yield Part(start, stop - start, vectors=place)
 
 
-def _written(batch: Batch, queries: Queries) -> Iterator[Part]:
-    texts, first = _texts(queries), 0
-    while some := list(itertools.islice(texts, ENCODED_A_PART)):
+def _written(batch: Batch, queries: Queries, most: int) -> Iterator[Part]:
+    texts, first = texts_of(queries), 0
+    while some := list(itertools.islice(texts, most)):
         with batch.work.scratch() as scratch:
             file = scratch / "queries.parquet"
             parquet_files.write(pa.table({QUERY: pa.array(some, pa.string())}), file)
@@ -115,7 +120,12 @@ def _written(batch: Batch, queries: Queries) -> Iterator[Part]:
         first += len(some)
 
 
-def _texts(queries: Queries) -> Iterator[str | None]:
+def texts_of(queries: Queries) -> Iterator[str | None]:
+    """Yields the texts, or URIs of pictures, of a file in order; None: a row that cannot be read.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
     filesystem, path = uris.filesystem_of(queries.uri)
     with _named(), filesystem.open(path, "rb") as stream:
         yield from _lines(stream, queries.uri) if queries.kind == "txt" else _cells(stream, queries)
@@ -159,10 +169,9 @@ def _source(queries: Queries) -> Source:
 def _stat(uri: str) -> tuple[int, str]:
     try:
         return ready_files.stat(uri)
-    except OSError as error:
-        raise UsageError(
-            f"--queries {uri} cannot be read ({error.strerror or error}): name a file that is there"
-        ) from error
+    except (OSError, ValueError, ImportError) as error:  # the last two of a protocol that is not known here
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"--queries {uri} cannot be read ({why}): name a file that is there") from error
 
 
 def _check_dimension(queries: Queries, has: int | None, dim: int) -> None:

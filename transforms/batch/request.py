@@ -106,11 +106,18 @@ class ListRange:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The parts, by their numbers, and the slices of an index that is scanned in several."""
+    """The parts, by their numbers."""
 
     queries: int
     parts: tuple[Part, ...]
-    slices: tuple[ListRange, ...] = ()
+    format_version: int = NEWEST_VERSION
+
+
+@dataclass(frozen=True)
+class SlicePlan:
+    """The slices of an index, by their numbers: of about so many bytes, together all its lists."""
+
+    slices: tuple[ListRange, ...]
     format_version: int = NEWEST_VERSION
 
 
@@ -188,6 +195,21 @@ class Batch:
     def plan(self) -> BatchPlan:
         """Its parts, which must be planned."""
         return self.work.read_record(_PLAN, BatchPlan)
+
+    @cached_property
+    def slices(self) -> tuple[ListRange, ...]:
+        """Its slices, which must be planned; none: the index is scanned at once."""
+        return () if self.slice_bytes is None else self.work.read_record(self.slice_plan, SlicePlan).slices
+
+    @property
+    def slice_plan(self) -> str:
+        """The path of the record of slices, of other sizes another."""
+        return f"{self.slice_folder}/plan.json"
+
+    @property
+    def slice_folder(self) -> str:
+        """Where what slices of this size found lies."""
+        return f"slices-{self.slice_bytes}"
 
     def planned(self) -> BatchPlan | None:
         """Returns the plan, or None: there is none yet."""

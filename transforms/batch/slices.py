@@ -6,28 +6,29 @@ slice, unless a query must look further than at first: for rules that leave too 
 
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.batch.kept import is_kept, keep, kept
 from transforms.batch.opened import Opened, opened, threads
 from transforms.batch.request import Batch
-from transforms.batch.vectors import keep_vectors, vectors_of
+from transforms.batch.vectors import keep_vectors, vectors_checksum, vectors_of
 from transforms.digests import digest
-from transforms.errors import PixdexError
+from transforms.evaluation.recall import by_query
 from transforms.index.wanted_lists import WantedLists, wanted_rows
 from transforms.search.looks import FirstScan
 from transforms.search.open_index import OpenIndex
-from transforms.search.ranking import Reach
+from transforms.search.ranking import NO_ROW, Reach
 from transforms.search.searcher import Searcher
-from transforms.search.slices import Joined, Slice, open_slice
+from transforms.search.slices import Joined, Slice, Whole, open_slice
+from transforms.storage.kept_arrays import is_kept, keep, kept
 
 PARTS_AT_ONCE: Final = 32
 """Parts for which a slice is scanned by one task, which opens it: few enough that several workers share one slice."""
 
 _open: tuple[str, OpenIndex] | None = None
+_counted: tuple[str, WantedLists] | None = None
 _lock = threading.Lock()
 
 
@@ -42,69 +43,101 @@ def count_slice(batch: Batch, number: int) -> None:
 
     Cost: of a search for some rows only, the slice is copied and all its ids are read; else none.
     """
-    searcher = opened(batch).searcher
-    selection = searcher.selection(batch.request.wanted)
-    if selection is not None and not is_kept(batch, _counts(number), _digest(batch, number)):
+    searcher, asked = opened(batch).searcher, batch.request.wanted
+    selection = searcher.selection(asked)
+    if selection is None or not searcher.scans(asked):
+        return
+    if not is_kept(batch.work, _counts(batch, number), _digest(batch, number)):
         wanted, rows = wanted_rows(_slice(batch, searcher, number).scanned, selection.bits)
-        keep(batch, _counts(number), _digest(batch, number), {"wanted": wanted, "rows": np.array(rows)})
+        arrays = {"wanted": wanted, "rows": np.array(rows)}
+        keep(batch.work, _counts(batch, number), _digest(batch, number), arrays)
 
 
 def scan_slice(batch: Batch, number: int, parts: Sequence[int]) -> None:
     """Scans a slice for the queries of some parts, and keeps what it finds, unless that is done.
 
-    Cost: the slice is copied to this machine, once for tasks that follow each other. 12 bytes for each row that is
-    found are in memory, of one part at a time, and on storage.
+    Cost: the slice is copied to this machine, once for tasks that follow each other. Of one part at a time, some 64
+    bytes for each row that is looked at are in memory; 12 bytes for each that is found are kept.
     """
-    left = [part for part in parts if not is_kept(batch, _found(number, part), _digest(batch, number, part))]
-    if not left:
+    searcher = opened(batch).searcher
+    if not searcher.scans(batch.request.wanted):
         return
     with threads(batch.threads):
-        open_ = opened(batch)
-        index, among = _slice(batch, open_.searcher, number), _among(batch, open_.searcher)
-        searcher = open_.searcher.over(Slice(index.merged, index.deltas, among))
-        for part in left:
-            scan = searcher.first_scan(vectors_of(batch, open_, part).vectors, batch.request.wanted)
-            arrays = {} if scan is None else _arrays(scan)
-            keep(batch, _found(number, part), _digest(batch, number, part), arrays)
+        for part in parts:
+            keep_vectors(batch, opened(batch), part)
+            name, digest_of = _found(batch, number, part), _digest(batch, number, part)
+            if is_kept(batch.work, name, digest_of):
+                continue
+            index = _slice(batch, searcher, number)
+            some = searcher.over(Slice(index.merged, index.deltas, _among(batch, searcher, count_missing=True)))
+            scan = some.first_scan(vectors_of(batch, opened(batch), part).vectors, batch.request.wanted)
+            if scan is not None:
+                keep(batch.work, name, digest_of, _arrays(scan))
 
 
 def joined(batch: Batch, open_: Opened, part: int, vectors: NDArray[np.float32]) -> Searcher:
     """Returns the generation with what all slices found for the queries of a part in the place of its index.
 
-    Where not all were scanned, the whole is.
+    Where not all were scanned, or not for these very vectors, the whole is.
 
     Raises:
         PixdexError: what was found is damaged.
     """
-    names = [(_found(number, part), _digest(batch, number, part)) for number in range(len(batch.plan.slices))]
-    if open_.whole is None or not all(is_kept(batch, *name) for name in names):
-        return open_.searcher
-    together = Joined(open_.whole, _among(batch, open_.searcher))
-    queries = open_.searcher.checked(vectors)
-    for name in names:
-        if found := kept(batch, *name):
-            rows, nprobe = found["reach"].tolist()
-            together.add(FirstScan(Reach(rows, nprobe), queries, found["distances"], found["ids"]))
-    return open_.searcher.over(together)
+    searcher, whole = open_.searcher, open_.whole
+    if whole is None or not searcher.scans(batch.request.wanted):
+        return searcher
+    queries = searcher.checked(vectors)
+    try:
+        together = Joined(whole, _among(batch, searcher))
+        for number in range(len(batch.slices)):
+            found = kept(batch.work, _found(batch, number, part), _digest(batch, number, part))
+            if found is None:
+                return searcher
+            together.add(_scan_of(found, queries, whole))
+    except (LookupError, ValueError):
+        return searcher
+    return searcher.over(together)
 
 
-def _arrays(scan: FirstScan) -> dict[str, NDArray[np.generic]]:
-    reach = np.array([scan.reach.rows, scan.reach.nprobe], np.int64)
-    return {"reach": reach, "distances": scan.distances, "ids": scan.ids}
+def _arrays(scan: FirstScan) -> dict[str, NDArray[Any]]:
+    """What was found, without places where nothing was."""
+    reach, there = np.array([scan.reach.rows, scan.reach.nprobe], np.int64), scan.ids != NO_ROW
+    counts = there.sum(axis=1, dtype=np.int64)
+    return {"reach": reach, "counts": counts, "distances": scan.distances[there], "ids": scan.ids[there]}
 
 
-def _among(batch: Batch, searcher: Searcher) -> WantedLists | None:
-    """The lists with rows that may be results, as all slices counted them; None: all rows may."""
+def _scan_of(found: dict[str, NDArray[Any]], queries: NDArray[np.float32], whole: Whole) -> FirstScan:
+    rows, nprobe = found["reach"].tolist()
+    counts, furthest = found["counts"], float(np.finfo(np.float32).max)
+    if len(counts) != len(queries):
+        raise ValueError(f"found for {len(counts)} queries, there are {len(queries)}")
+    distances = by_query(counts, found["distances"], rows, -furthest if whole.has_similarities else furthest)
+    return FirstScan(Reach(rows, nprobe), queries, distances, by_query(counts, found["ids"], rows))
+
+
+def _among(batch: Batch, searcher: Searcher, *, count_missing: bool = False) -> WantedLists | None:
+    """The lists with rows that may be results, as all slices counted them; None: all rows may.
+
+    Raises:
+        LookupError: one is not counted, and is not to be.
+    """
+    global _counted  # noqa: PLW0603 - one for a process, which would read it anew for each task
     if searcher.selection(batch.request.wanted) is None:
         return None
+    asked = digest(batch.request, batch.slices)
+    if _counted is not None and _counted[0] == asked:
+        return _counted[1]
     wanted, rows = np.zeros(searcher.generation.trained.nlist, np.int64), 0
-    for number in range(len(batch.plan.slices)):
-        counted = kept(batch, _counts(number), _digest(batch, number))
+    for number in range(len(batch.slices)):
+        if count_missing:
+            count_slice(batch, number)
+        counted = kept(batch.work, _counts(batch, number), _digest(batch, number))
         if counted is None:
-            raise PixdexError(f"{batch.work.full(_counts(number))} is gone: run the same command again")
+            raise LookupError(_counts(batch, number))
         wanted += counted["wanted"]
         rows += int(counted["rows"])
-    return WantedLists.of(wanted, rows)
+    _counted = asked, WantedLists.of(wanted, rows)
+    return _counted[1]
 
 
 def _slice(batch: Batch, searcher: Searcher, number: int) -> OpenIndex:
@@ -114,19 +147,21 @@ def _slice(batch: Batch, searcher: Searcher, number: int) -> OpenIndex:
     with _lock:
         if _open is None or _open[0] != asked:
             _open = None
-            one = batch.plan.slices[number]
+            one = batch.slices[number]
             lists = range(one.first_list, one.last_list)
             _open = asked, open_slice(searcher.store, searcher.generation, lists)
         return _open[1]
 
 
-def _counts(number: int) -> str:
-    return f"counts/slice-{number:08}"
+def _counts(batch: Batch, number: int) -> str:
+    return f"{batch.slice_folder}/counts/slice-{number:08}"
 
 
-def _found(number: int, part: int) -> str:
-    return f"found/slice-{number:08}/part-{part:08}"
+def _found(batch: Batch, number: int, part: int) -> str:
+    """Names what was found for the vectors of a part, of others otherwise."""
+    checksum = vectors_checksum(batch, part) or "none"
+    return f"{batch.slice_folder}/slice-{number:08}/part-{part:08}-{checksum.rpartition(':')[2][:12]}"
 
 
 def _digest(batch: Batch, number: int, part: int | None = None) -> str:
-    return digest(batch.request, batch.plan.slices[number], -1 if part is None else part)
+    return digest(batch.request, batch.slices[number], None if part is None else batch.plan.parts[part])

@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.batch.kept import is_kept, keep, kept
 from transforms.batch.opened import Opened
 from transforms.batch.plan import QUERY
 from transforms.batch.request import Batch, Part, Unanswered
@@ -16,6 +15,7 @@ from transforms.queries.answer import Wanted, prepared
 from transforms.search.trace import Trace
 from transforms.shards import ready_vectors
 from transforms.storage import parquet_files
+from transforms.storage.kept_arrays import checksum_of, is_kept, keep, kept
 
 _NO_TEXT: Final = "it is empty (or a row of a CSV with another number of cells than the header)"
 
@@ -52,7 +52,7 @@ def vectors_of(batch: Batch, opened: Opened, number: int) -> PartVectors:
         UsageError: the root cannot be asked so.
         PixdexError: it is damaged, or the queries have changed since they were planned.
     """
-    if (there := kept(batch, _name(number), batch.part_digest(number))) is not None:
+    if (there := kept(batch.work, _name(number), batch.part_digest(number))) is not None:
         why = {int(place): reason for place, reason in json.loads(str(there["why"])).items()}
         return PartVectors(there["vectors"], there["places"], why)
     vectors, places, why = _made(batch, opened, batch.plan.parts[number])
@@ -63,14 +63,19 @@ def vectors_of(batch: Batch, opened: Opened, number: int) -> PartVectors:
 def keep_vectors(batch: Batch, opened: Opened, number: int) -> None:
     """Makes and keeps the vectors of a part, unless that is done: what several tasks need is made once."""
     digest = batch.part_digest(number)
-    if not is_kept(batch, _name(number), digest):
+    if not is_kept(batch.work, _name(number), digest):
         made = vectors_of(batch, opened, number)
         keep(
-            batch,
+            batch.work,
             _name(number),
             digest,
             {"vectors": made.vectors, "places": made.places, "why": np.array(json.dumps(made.why))},
         )
+
+
+def vectors_checksum(batch: Batch, number: int) -> str | None:
+    """Returns the checksum of the vectors of a part, which tells them from others; None: they are not kept."""
+    return checksum_of(batch.work, _name(number), batch.part_digest(number))
 
 
 def _name(number: int) -> str:

@@ -101,9 +101,12 @@ def probed(
     inner = faiss.downcast_index(faiss.extract_index_ivf(index))
     asked = of_queries(index, queries)
     lists = _ranked_lists(inner, asked, min(nprobe, inner.nlist), among).lists
-    numbers = lists[lists >= 0].tolist()
+    times = np.bincount(lists[lists >= 0], minlength=inner.nlist)
     scanned = [inner] if deltas is None else [inner, deltas]
-    return len(numbers), sum(one.invlists.list_size(number) for one in scanned for number in numbers)
+    there = np.flatnonzero(times).tolist()
+    return int(times.sum()), sum(
+        int(times[number]) * one.invlists.list_size(number) for one in scanned for number in there
+    )
 
 
 def _at_once(queries: int, nprobe: int, nlist: int, among: WantedLists | None) -> int:

@@ -66,7 +66,7 @@ def wanted_rows(indexes: Sequence[Any], allowed: NDArray[np.uint8]) -> tuple[NDA
     for index in indexes:
         for list_nos, sizes, ids in _ids_of(index.invlists, nlist):
             starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
-            wanted[list_nos] += np.add.reduceat(_are_set(allowed, ids), starts, dtype=np.int64)
+            wanted[list_nos] += np.add.reduceat(are_set(allowed, ids), starts, dtype=np.int64)
             rows += len(ids)
     return wanted, rows
 
@@ -87,7 +87,8 @@ def _ids(lists: Any, number: int, size: int) -> NDArray[np.int64]:
     return ids
 
 
-def _are_set(bits: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+def are_set(bits: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tells for which ids a bit is set, bool `(n,)`; there is none for ids beyond their end."""
     inside = (ids >= 0) & (ids < 8 * len(bits))
     known = np.where(inside, ids, 0)
     are_set: NDArray[np.bool_] = inside & ((bits[known >> 3] >> (known & 7).astype(np.uint8)) & 1).astype(np.bool_)

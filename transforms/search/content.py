@@ -5,9 +5,10 @@ lie, as far as a root may have read what lies there (`storage.outside`).
 """
 
 import logging
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_128
 
 from transforms.rejects import normalised_message
@@ -33,6 +34,14 @@ _ANY: Final = 4.0
 _log = logging.getLogger(__name__)
 
 
+class _Kind(NamedTuple):
+    """What rows of equal content have in common: a text its words, ready embeddings a caption."""
+
+    modality: str
+    is_ready: bool
+    words: str | None
+
+
 class Contents:
     """Compares the content of rows for one search, which reads each object once.
 
@@ -49,6 +58,7 @@ class Contents:
         """Has read nothing yet; `cosines` tells that scores are."""
         self._metadata, self._stored, self._outside = metadata, stored, outside
         self._cosines = cosines
+        self._rows: dict[int, tuple[_Kind, str]] = {}
         self._located: dict[str, Located | None] = {}
         self._digests: dict[str, bytes | None] = {}
         self._has_warned = False
@@ -60,23 +70,31 @@ class Contents:
             return _ROUNDED_TO_BYTES if self._cosines else _ANY
         return EQUAL if self._cosines else _ROUNDED
 
+    def expect(self, ids: NDArray[np.int64]) -> None:
+        """Reads what rows are, all at once."""
+        self._metadata.load(ids)
+
     def are_equal(self, one: int, other: int) -> bool:
         """Tells whether two rows have the same content, whose vectors are equal as they are stored.
 
         Raises:
             PixdexError: a shard, or a file of ready embeddings, is missing or damaged.
         """
-        ids = np.array([one, other], np.int64)
-        self._metadata.load(ids)
-        (first, _), (second, _) = self._metadata.row(one), self._metadata.row(other)
-        if first["modality"] != second["modality"] or self._metadata.is_ready(one) != self._metadata.is_ready(other):
+        (kind, uri), (other_kind, other_uri) = self._known(one), self._known(other)
+        if kind != other_kind:
             return False
-        if first["modality"] != "image" and first["caption"] != second["caption"]:
-            return False
-        if self._metadata.is_ready(one):
-            vectors = self._stored.all(ids, exact=True)
+        if kind.is_ready:
+            vectors = self._stored.all(np.array([one, other], np.int64), exact=True)
             return bool(are_equal(vectors[:1], vectors[1], EQUAL if self._cosines else _ROUNDED_TO_FLOAT32)[0])
-        return first["modality"] != "image" or self._are_equal_objects(first["uri"], second["uri"])
+        return kind.modality != "image" or self._are_equal_objects(uri, other_uri)
+
+    def _known(self, row: int) -> "tuple[_Kind, str]":
+        if row not in self._rows:
+            self._metadata.load(np.array([row], np.int64))
+            known, _ = self._metadata.row(row)
+            words = None if known["modality"] == "image" else known["caption"]
+            self._rows[row] = _Kind(known["modality"], self._metadata.is_ready(row), words), known["uri"]
+        return self._rows[row]
 
     def _are_equal_objects(self, one: str, other: str) -> bool:
         if one == other:

@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -32,6 +34,7 @@ _DIGITS = re.compile("[0-9a-f]+")
 _COPIED_AT_ONCE = 16 << 20
 _DEAD_SECONDS = 24 * 3600
 """A copy that was begun so long ago is no longer being made."""
+_YOUNG_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,11 @@ def materialise(store: Store, generation: Generation, *, check: bool = False) ->
     folder = _folder(store, generation)
     file, about = folder / "index.faiss", folder / "ranges.json"
     if not _is_whole(file, about, generation, check=check):
-        with _aside(folder, generation.index) as aside:
-            with (aside / about.name).open("xb") as stream:
-                stream.write(encode(write_copy(store, generation, aside / file.name)))
+        with aside(folder, generation.index) as making:
+            with (making / about.name).open("xb") as stream:
+                stream.write(encode(write_copy(store, generation, making / file.name)))
             for whole in (file, about):
-                atomic.replace(aside / whole.name, whole)
+                atomic.replace(making / whole.name, whole)
         _remove_others(folder)
     return file
 
@@ -81,9 +84,9 @@ def cached_lists(store: Store, generation: Generation, reference: FileReference)
     folder = _folder(store, generation)
     file = folder / f"{_digest_of(reference)}-{reference.bytes}.ivf"
     if not file.is_file() or file.stat().st_size != reference.bytes:
-        with _aside(folder, reference) as aside:
-            _copy(store, reference, aside / file.name)
-            atomic.replace(aside / file.name, file)
+        with aside(folder, reference) as making:
+            _copy(store, reference, making / file.name)
+            atomic.replace(making / file.name, file)
         _remove_others(folder)
     return file
 
@@ -106,20 +109,51 @@ def _digest_of(reference: FileReference) -> str:
 
 
 @contextlib.contextmanager
-def _aside(folder: Path, copied: FileReference) -> Iterator[Path]:
-    """A new folder inside this one, in which a copy is made until it is whole."""
+def aside(folder: Path, copied: FileReference) -> Iterator[Path]:
+    """A new folder inside this one, in which a copy is made until it is whole; what dead processes left there goes.
+
+    Raises:
+        PixdexError: there is no room, or the folder cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = tempfile.TemporaryDirectory(dir=folder, prefix=_MAKING)
+        _sweep(folder)
+        made = tempfile.TemporaryDirectory(dir=folder, prefix=_MAKING, ignore_cleanup_errors=True)
+        lock = os.open(made.name, os.O_RDONLY)
     except OSError as error:
         raise _unwritable(folder, copied, error) from error
-    with aside as name:
-        try:
+    try:
+        with contextlib.suppress(OSError):  # a filesystem without locks: what is left there stays
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with made as name:
             yield Path(name)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise  # not of the cache: of the store
-            raise _unwritable(folder, copied, error) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise  # not of the cache: of the store
+        raise _unwritable(folder, copied, error) from error
+    finally:
+        os.close(lock)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes copies that are no longer being made: whoever makes one holds a lock on its folder."""
+    for other in folder.glob(f"{_MAKING}*"):
+        with contextlib.suppress(OSError):  # another process removes it, too
+            if _is_dead(other):
+                shutil.rmtree(other)
+
+
+def _is_dead(copy: Path) -> bool:
+    if copy.is_symlink() or copy.stat().st_mtime > time.time() - _YOUNG_SECONDS:
+        return False  # its maker may not have locked it yet
+    lock = os.open(copy, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
 
 
 def _remove_others(kept: Path) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -62,6 +62,28 @@ class FirstScan:
     queries: NDArray[np.float32]
     distances: NDArray[np.float32]
     ids: NDArray[np.int64]
+
+
+def exact_scan(
+    index: Scannable,
+    queries: NDArray[np.float32],
+    reach: Reach,
+    allowed: NDArray[np.uint8] | None,
+    among: WantedLists | None,
+) -> Rows:
+    """Scans lists; of equal rows at the end those with the lowest ids are found. Distances are faiss's.
+
+    Cost: another scan, by id, of queries at whose end rows are equal.
+    """
+    distances, ids = index.scan(queries, replace(reach, rows=reach.rows + 1), allowed, among)
+    # One row more than is asked for tells which cuts lie among equal rows.
+    last, beyond = reach.rows - 1, reach.rows
+    cut = np.flatnonzero((ids[:, beyond] != NO_ROW) & (distances[:, beyond] == distances[:, last]))
+    distances, ids = distances[:, : reach.rows].copy(), ids[:, : reach.rows].copy()
+    if len(cut):
+        by_id = replace(reach, by_id=True)
+        distances[cut], ids[cut] = index.scan(np.ascontiguousarray(queries[cut]), by_id, allowed, among)
+    return distances, ids
 
 
 @dataclass(eq=False)

@@ -184,7 +184,12 @@ def rank(
                 return ranked
             reach = replace(reach, by_id=True)
         else:
-            reach = replace(reach, rows=min(_DEEPER * reach.rows, most.rows))
+            reach = deeper(reach, most)
+
+
+def deeper(reach: Reach, most: Reach) -> Reach:
+    """Returns how far a look goes after one that held too few rows."""
+    return replace(reach, rows=min(_DEEPER * reach.rows, most.rows))
 
 
 def _choose(

@@ -22,8 +22,12 @@ VectorsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 GroupsOf = Callable[[NDArray[np.int64]], Sequence[Hashable]]
 
 
-class Contents(Protocol):
-    """What knows the content of rows, beside their vectors."""
+class Alike(Protocol):
+    """What knows which rows are the same, of those that have equal vectors."""
+
+    def expect(self, ids: NDArray[np.int64], /) -> None:
+        """Hears which rows may be compared next."""
+        ...
 
     @property
     def rounding(self) -> float:
@@ -45,7 +49,7 @@ class Rules:
             such a column, or with nothing in it, are groups of their own.
         per_group: how many, at least 1.
         dedup: a row that is as near to one that is shown is not: a score, of `ip` the least, else the most. `content`:
-            only one that has the same content is not (`Contents`).
+            only one that has the same content is not (`Alike`).
         min_score: nothing that is further away is shown: a score, likewise.
     """
 
@@ -87,7 +91,7 @@ class Chosen:
     """The results of one query so far, which rows are offered to, nearest first, each key once."""
 
     def __init__(
-        self, rules: Rules, metric: Metric, groups_of: GroupsOf, vectors_of: VectorsOf, contents: Contents
+        self, rules: Rules, metric: Metric, groups_of: GroupsOf, vectors_of: VectorsOf, contents: Alike
     ) -> None:
         """Begins with none."""
         self._rules, self._metric = rules, metric
@@ -104,6 +108,8 @@ class Chosen:
             self._groups.update(zip(ids.tolist(), self._groups_of(ids), strict=True))
         if self._rules.dedup is not None:
             self._vectors.update(zip(ids.tolist(), self._vectors_of(ids), strict=True))
+        if self._rules.dedup == CONTENT:
+            self._contents.expect(ids)
 
     def take(self, row: int) -> bool:
         """Tells whether a row is a result, and keeps in mind that it is."""

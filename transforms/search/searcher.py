@@ -26,7 +26,7 @@ from transforms.search.content import Contents
 from transforms.search.hits import Asked, Found, Hit, hits_of
 from transforms.search.keys import rows_of_keys
 from transforms.search.known_ids import KnownIds
-from transforms.search.looks import FirstScan, LookOfMany, Looks, Scannable
+from transforms.search.looks import FirstScan, LookOfMany, Looks, Scannable, exact_scan
 from transforms.search.metadata import READERS, RowMetadata
 from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, FirstLooks, Ranked, Reach
@@ -35,9 +35,8 @@ from transforms.search.row_groups import KEPT_BYTES, Kept
 from transforms.search.rules import EQUAL, KEY, Chosen, Rules
 from transforms.search.selection import Selection, Selections
 from transforms.search.trace import Trace
-from transforms.search.way import GROUPED_ROWS, Way, way_of
-from transforms.shards.lengths import TOO_LONG, too_long
-from transforms.shards.ready_vectors import as_indexed
+from transforms.search.way import GROUPED_ROWS, Way, all_are_compared, way_of
+from transforms.shards.ready_vectors import as_queries
 from transforms.storage import outside
 from transforms.storage.store import Store
 
@@ -223,28 +222,48 @@ class Searcher:
             return None
         return self._selections.of(asked.modality if some_kind else None, asked.where)
 
+    def rows_of(self, modality: Modality | None, where: str | None = None) -> Selection:
+        """Returns the rows that are alive, of a kind, and for which a condition is true; None: of any, of none.
+
+        Raises:
+            UsageError: the condition is none over metadata.
+        """
+        if not self._shards:
+            return Selection(np.empty(0, np.uint8), 0)
+        return self._selections.of(modality, where)
+
+    def scans(self, asked: Asked) -> bool:
+        """Tells whether lists are scanned for what is asked: where few rows may be results, all are compared."""
+        selected = self.selection(asked)
+        rows = self.generation.totals.vectors if selected is None else selected.count
+        return rows > 0 and not all_are_compared(asked, rows, can_refine=self.refines)
+
     def first_scan(self, vectors: NDArray[np.float32], asked: Asked) -> FirstScan | None:
         """Returns what the index finds when it is scanned first for what is asked; None: it is not scanned.
 
-        Of equal rows at the end those with the lowest ids are found.
+        Of equal rows at the end those with the lowest ids are found. Where rules choose among the rows, so many are
+        found that these can choose twice.
 
         Raises:
             UsageError: as `search`.
         """
-        trace = Trace(is_full=False)
-        way = self._way(asked, trace)
+        way = self._way(asked, Trace(is_full=False))
         if way is None or way.all_compared:
             return None
         bits, among = (None, None) if way.selected is None else (way.selected.bits, self._looks.lists_of(way.selected))
-        queries, rows = self.checked(vectors), way.first.rows
-        distances, ids = self._index.scan(queries, replace(way.first, rows=rows + 1), bits, among)
-        # One row more than is asked for tells which cuts lie among equal rows.
-        cut = np.flatnonzero((ids[:, rows] != NO_ROW) & (distances[:, rows] == distances[:, rows - 1]))
-        distances, ids = distances[:, :rows].copy(), ids[:, :rows].copy()
-        if len(cut):
-            by_id = replace(way.first, by_id=True)
-            distances[cut], ids[cut] = self._index.scan(np.ascontiguousarray(queries[cut]), by_id, bits, among)
-        return FirstScan(way.first, queries, distances, ids)
+        reach = ranking.deeper(way.first, way.most) if way.keyed or way.rules.are_any else way.first
+        queries, at_once = self.checked(vectors), self._at_once(reach.rows)
+        parts = [queries[at : at + at_once] for at in range(0, len(queries), at_once)] or [queries]
+        found = [exact_scan(self._index, part, reach, bits, among) for part in parts]
+        return FirstScan(reach, queries, *map(np.concatenate, zip(*found, strict=True)))
+
+    def codes_of(self, vectors: NDArray[np.float32], asked: Asked) -> int:
+        """Returns how many codes are scanned for what is asked, of all queries together, unless one looks further."""
+        way = self._way(asked, Trace(is_full=False))
+        if way is None or way.all_compared:
+            return 0
+        among = None if way.selected is None else self._looks.lists_of(way.selected)
+        return self._index.probed(self.checked(vectors), way.first.nprobe, among)[1]
 
     def table_of(self, ids: NDArray[np.int64], columns: Sequence[str]) -> "pa.Table":
         """Returns columns of metadata of some rows, in their order (`RowMetadata.table`)."""
@@ -260,8 +279,7 @@ class Searcher:
     def _found(self, vectors: NDArray[np.float32], asked: Asked, metadata: RowMetadata, trace: Trace) -> Found:
         queries = self.checked(vectors)
         asked.check()
-        rows = max(GROUPED_ROWS * asked.k, SHORTLIST if asked.shortlist is None else asked.shortlist)
-        at_once = max(1, min(_QUERIES_AT_ONCE, _ROWS_AT_ONCE // min(rows, max(1, self._index.ntotal))))
+        at_once = self._at_once(max(GROUPED_ROWS * asked.k, SHORTLIST if asked.shortlist is None else asked.shortlist))
         if asked.where is not None:
             at_once = min(at_once, _COMPARED_AT_ONCE)
         parts = [queries[at : at + at_once] for at in range(0, len(queries), at_once)]
@@ -272,11 +290,14 @@ class Searcher:
             self.stored.do_without(error)
             return Found.joined([self._part(part, asked, metadata, contents, trace) for part in parts])
 
+    def _at_once(self, rows: int) -> int:
+        """How many queries are searched together that look at so many rows each."""
+        return max(1, min(_QUERIES_AT_ONCE, _ROWS_AT_ONCE // max(1, min(rows, self._index.ntotal))))
+
     def _way(self, asked: Asked, trace: Trace) -> Way | None:
         with trace.step("select"):
             selected, rules = self.selection(asked), self._rounded(asked.rules)
-            can_refine = self.stored.are_quick and not self._is_exact
-            return way_of(self.generation, asked, rules, selected, self._looks.lists_of, can_refine=can_refine)
+            return way_of(self.generation, asked, rules, selected, self._looks.lists_of, can_refine=self.refines)
 
     def _part(
         self, queries: NDArray[np.float32], asked: Asked, metadata: RowMetadata, contents: Contents, trace: Trace
@@ -333,6 +354,11 @@ class Searcher:
         return replace(found, scores=self._scores(found.scores, stored=is_stored), exact=exact)
 
     @property
+    def refines(self) -> bool:
+        """Whether stored vectors are at hand that rank better than codes do."""
+        return self.stored.are_quick and not self._is_exact
+
+    @property
     def has_cosines(self) -> bool:
         """Whether scores are cosines."""
         return self.generation.trained.metric == "ip" and self.generation.request.encoder.normalize
@@ -355,23 +381,8 @@ class Searcher:
         Raises:
             UsageError: they have another dimension, are not finite, or have no direction.
         """
-        dim = self.generation.trained.dim
-        if vectors.ndim != 2 or vectors.shape[1] != dim:
-            raise UsageError(
-                f"query vectors have shape {vectors.shape}, this root takes (queries, {dim}): "
-                "make them with the encoder that built it"
-            )
-        with np.errstate(over="ignore"):
-            queries = np.ascontiguousarray(vectors, np.float32)
-        if not np.isfinite(queries).all():
-            raise UsageError("a query vector is not finite: it holds NaN or infinity")
-        if not self.generation.request.encoder.normalize:
-            if too_long(queries).any():
-                raise UsageError(f"a query cannot be searched: {TOO_LONG}")
-            return queries
-        if not queries.any(axis=1).all():
-            raise UsageError("a query vector is zero: it has no direction that could be searched")
-        return as_indexed(queries, normalize=True)
+        generation = self.generation
+        return as_queries(vectors, generation.trained.dim, normalize=generation.request.encoder.normalize)
 
 
 def _themselves(ids: NDArray[np.int64]) -> Sequence[int]:

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from transforms.errors import UsageError
 from transforms.generations import tables
 from transforms.generations.tombstones import Tombstones
+from transforms.index.wanted_lists import are_set
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Modality
 from transforms.shards.files import EMBEDDING
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
+_ALL_LISTED: Final = 1 << 20
 _KEPT: Final = 16
 """Selections that are kept: 8 KiB a shard each."""
 
@@ -38,6 +40,27 @@ class Selection:
             some = np.flatnonzero(np.unpackbits(self.bits[start : start + step], bitorder="little"))
             parts.append(some.astype(np.int64) + 8 * start)
         return np.concatenate(parts)
+
+    def has(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tells which of some ids are among them, bool `(n,)`."""
+        return are_set(self.bits, ids) if len(self.bits) else np.zeros(len(ids), np.bool_)
+
+    def draw(self, count: int, seed: int) -> NDArray[np.int64]:
+        """Returns so many of their ids, or all where there are no more, drawn at random: int64 `(n,)`, ascending.
+
+        Cost: of more than a million rows, ids are guessed until enough are among them, so that the bits are all that
+        is in memory.
+        """
+        rng = np.random.default_rng(seed)
+        if self.count <= max(_ALL_LISTED, 2 * count):
+            ids = self.ids()
+            return np.sort(rng.choice(ids, min(count, len(ids)), replace=False))
+        drawn = np.empty(0, np.int64)
+        while len(drawn) < count:
+            guessed = rng.integers(0, 8 * len(self.bits), 4 * count, np.int64)
+            new = guessed[self.has(guessed) & ~np.isin(guessed, drawn)]
+            drawn = np.concatenate([drawn, new[np.sort(np.unique(new, return_index=True)[1])]])
+        return np.sort(drawn[:count])
 
 
 class Selections:

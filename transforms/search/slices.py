@@ -6,34 +6,28 @@ stand where a searcher has the index.
 """
 
 import contextlib
-import shutil
-import tempfile
-import time
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.errors import PixdexError
 from transforms.generations.manifest import Generation
 from transforms.index.lists.inputs import MergeInputs
 from transforms.index.lists.merge import plan_pieces
 from transforms.index.scan import nearest
 from transforms.index.wanted_lists import WantedLists
 from transforms.search.deltas import open_deltas
-from transforms.search.local_copies import segments_of, write_copy
+from transforms.search.local_copies import aside, segments_of, write_copy
 from transforms.search.looks import FirstScan, Rows
 from transforms.search.open_index import OpenIndex, check_shape, open_index, read
 from transforms.search.ranking import Reach
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store
 
-_MAKING: Final = "slice-"
-_DEAD_SECONDS: Final = 24 * 3600
-"""What was begun so long ago is no longer being made."""
+_FOLDER: Final = "slices"
+"""Where slices are copied to, in the cache."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +91,19 @@ class Joined:
         self._places: dict[bytes, int] = {}
 
     def add(self, scan: FirstScan) -> None:
-        """Takes what one more slice found of the same queries."""
+        """Takes what one more slice found of the same queries, when it looked as far as the others.
+
+        Raises:
+            ValueError: it looked otherwise.
+        """
         if self._first is None:
             self._places = {query.tobytes(): place for place, query in enumerate(scan.queries)}
             self._first = scan
             return
+        if scan.reach != self._first.reach or len(scan.ids) != len(self._first.ids):
+            raise ValueError(
+                f"{len(scan.ids)} queries at {scan.reach}, others {len(self._first.ids)} at {self._first.reach}"
+            )
         found = (self._first.distances, self._first.ids), (scan.distances, scan.ids)
         distances, ids = nearest(found, scan.reach.rows, similar=self._whole.has_similarities)
         self._first = replace(scan, distances=distances, ids=ids)
@@ -114,11 +116,12 @@ class Joined:
     def scan(
         self, queries: NDArray[np.float32], reach: Reach, allowed: NDArray[np.uint8] | None, among: WantedLists | None
     ) -> Rows:
-        """Returns what the slices found, where that is what is asked for, or scans the whole."""
-        if self._first is not None and (reach.rows, reach.nprobe) == (self._first.reach.rows, self._first.reach.nprobe):
+        """Returns what the slices found, where they looked so far, or scans the whole."""
+        first = self._first
+        if first is not None and reach.rows <= first.reach.rows and reach.nprobe == first.reach.nprobe:
             places = [self._places.get(query.tobytes(), -1) for query in queries]
             if min(places, default=0) >= 0:
-                return self._first.distances[places], self._first.ids[places]
+                return first.distances[places, : reach.rows], first.ids[places, : reach.rows]
         return self._whole.scan(queries, reach, allowed, among)
 
     def probed(self, queries: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> tuple[int, int]:
@@ -153,26 +156,9 @@ def open_slice(store: Store, generation: Generation, lists: range) -> OpenIndex:
     Raises:
         PixdexError: the cache folder cannot be written, or a segment is missing or damaged.
     """
-    cache = cache_folder()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        _sweep(cache)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=_MAKING) as folder:
-            file = Path(folder) / "index.faiss"
-            write_copy(store, generation, file, lists)
-            merged = read(file, mapped=True)
-    except OSError as error:
-        raise PixdexError(
-            f"{cache} cannot take lists {lists.start} to {lists.stop - 1} of the index ({error.strerror or error}): "
-            "set XDG_CACHE_HOME to a folder with room, or take smaller slices (--slice-bytes)"
-        ) from error
+    with aside(cache_folder() / _FOLDER, generation.index) as folder:
+        file = folder / "index.faiss"
+        write_copy(store, generation, file, lists)
+        merged = read(file, mapped=True)
     check_shape(store.full(generation.index.path), merged, generation)
     return OpenIndex(merged, open_deltas(store, generation, merged) if lists.start == 0 else None)
-
-
-def _sweep(cache: Path) -> None:
-    """Removes what processes left that were killed while they copied."""
-    for folder in cache.glob(f"{_MAKING}*"):
-        with contextlib.suppress(OSError):  # another process removes it, too
-            if not folder.is_symlink() and folder.stat().st_mtime < time.time() - _DEAD_SECONDS:
-                shutil.rmtree(folder)

@@ -43,6 +43,11 @@ class Way:
     all_compared: bool
 
 
+def all_are_compared(asked: Asked, rows: int, *, can_refine: bool) -> bool:
+    """Tells whether all rows that may be results, of which there are so many, are compared, and no list is scanned."""
+    return asked.where is not None and rows <= ALL_COMPARED and can_refine
+
+
 def way_of(
     generation: Generation,
     asked: Asked,
@@ -73,14 +78,14 @@ def way_of(
     scanned = rows if selected is not None else totals.vectors + totals.tombstones
     refined = (SHORTLIST if asked.shortlist is None else asked.shortlist) if can_refine else 0
     wanted = ranking.over_fetched(max((GROUPED_ROWS if grouped else 1) * k + 1, refined), 1 - rows / scanned)
-    is_small = asked.where is not None and rows <= ALL_COMPARED
-    all_compared = is_small and can_refine
+    all_compared = all_are_compared(asked, rows, can_refine=can_refine)
     lists = trained.nlist
     if selected is not None and not all_compared:
         lists = math.ceil(lists_of(selected).total)
     if not lists:
         return None
-    nprobe = lists if is_small else asked.nprobe
+    # Few rows that satisfy a condition may lie in any list.
+    nprobe = lists if asked.where is not None and rows <= ALL_COMPARED else asked.nprobe
     first = Reach(rows if all_compared else min(wanted, scanned), min(nprobe or trained.nprobe, lists))
     most = Reach(scanned, first.nprobe if nprobe else lists)
     return Way(rules, selected, first, most, keyed, refined > 0, all_compared)

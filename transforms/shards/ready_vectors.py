@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.records import VectorRange
 from transforms.shards import ready_files
-from transforms.shards.lengths import LARGEST_SQUARE, too_long
+from transforms.shards.lengths import LARGEST_SQUARE, TOO_LONG, too_long
 
 PIECE_ROWS: Final = 4096
 """Rows that are read, checked and converted at once."""
@@ -142,6 +142,30 @@ def as_indexed(vectors: Vectors, *, normalize: bool) -> NDArray[np.float32]:
             squares[extreme] = 1
         converted /= np.sqrt(squares)[:, None]
     return converted
+
+
+def as_queries(vectors: NDArray[np.float32], dim: int, *, normalize: bool) -> NDArray[np.float32]:
+    """Returns vectors as an index is asked with them, float32 `(q, d)`: 1 long where its own are.
+
+    Raises:
+        UsageError: they have another dimension, are not finite, or have no direction.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise UsageError(
+            f"query vectors have shape {vectors.shape}, this root takes (queries, {dim}): "
+            "make them with the encoder that built it"
+        )
+    with np.errstate(over="ignore"):
+        queries = np.ascontiguousarray(vectors, np.float32)
+    if not np.isfinite(queries).all():
+        raise UsageError("a query vector is not finite: it holds NaN or infinity")
+    if not normalize:
+        if too_long(queries).any():
+            raise UsageError(f"a query cannot be searched: {TOO_LONG}")
+        return queries
+    if not queries.any(axis=1).all():
+        raise UsageError("a query vector is zero: it has no direction that could be searched")
+    return as_indexed(queries, normalize=True)
 
 
 def _widened(vectors: NDArray[np.float16]) -> NDArray[np.float32]:

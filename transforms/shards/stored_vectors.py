@@ -47,6 +47,7 @@ _FOOTER: Final = struct.Struct("<8s3Q")
 _SHARD: Final = np.dtype([("shard", "<i8"), ("rows", "<i8")])
 _TAIL: Final = struct.Struct("<4Q8s")
 _FIRST_READ: Final = 16 << 10
+_LOOKED_AT_AGAIN: Final = 16
 _LEAST_BYTES: Final = len(_HEAD) + _FOOTER.size + _TAIL.size
 _DTYPES: Final[dict[Kind, str]] = {"f16": "<f2", "f32": "<f4", "sq8": "u1"}
 
@@ -220,6 +221,7 @@ class VectorFile:
         `mapped` is the file, where it lies on this machine: its rows are then taken from there.
         """
         self.name, self._read, self._mapped = name, read, mapped
+        self._reads_in_memory = 0
         if length < _LEAST_BYTES:
             raise self._damaged(f"it has only {length} bytes")
         (last,) = self._exactly([(max(0, length - _FIRST_READ), length)])
@@ -256,7 +258,7 @@ class VectorFile:
         vectors = np.zeros((len(ids), extent.dim), np.float32)
         if self._mapped is not None:
             stored, scales = self._views
-            ask_ahead(stored, np.unique(rows[held]))
+            self._ask_ahead(stored, rows[held])
             vectors[held] = unpack(stored[rows[held]], None if scales is None else scales[groups[held]])
             return vectors, held
         wanted, kinds = np.unique(rows[held]), np.unique(groups[held]) if extent.kind == "sq8" else np.empty(0, int)
@@ -268,6 +270,13 @@ class VectorFile:
         at = np.searchsorted(wanted, rows[held])
         vectors[held] = unpack(stored[at], scales[np.searchsorted(kinds, groups[held])] if len(scales) else None)
         return vectors, held
+
+    def _ask_ahead(self, stored: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        """Of a file that was in memory when it was last looked at, one read of 16 looks again: looking takes time."""
+        if self._reads_in_memory % _LOOKED_AT_AGAIN == 0 and ask_ahead(stored, np.sort(rows)):
+            self._reads_in_memory = 0
+        else:
+            self._reads_in_memory += 1
 
     @cached_property
     def _views(self) -> tuple[NDArray[Any], NDArray[np.float32] | None]:

@@ -100,29 +100,28 @@ class _Parts(_Task):
 
 
 class _Preparations(_Task):
-    """Lists parts by their numbers, and slices by numbers below 0."""
+    """Lists parts, and slices, by their numbers."""
 
-    def process(self, _: int) -> Iterator[int]:
-        planned = self._done(lambda: self._batch.plan)
-        if planned is not None and planned.slices:
-            yield from range(-len(planned.slices), len(planned.parts))
+    def process(self, _: int) -> Iterator[tuple[str, int]]:
+        counts = self._done(lambda: {"part": len(self._batch.plan.parts), "slice": len(self._batch.slices)})
+        for what, count in (counts or {}).items():
+            yield from ((what, number) for number in range(count))
 
 
 class _Prepare(_Task):
-    def process(self, number: int) -> Iterator[int]:
-        if number < 0:
-            self._done(lambda: count_slice(self._batch, -1 - number))
-        else:
-            self._done(lambda: prepare_part(self._batch, number))
+    def process(self, task: tuple[str, int]) -> Iterator[int]:
+        what, number = task
+        prepare = count_slice if what == "slice" else prepare_part
+        self._done(lambda: prepare(self._batch, number))
         yield number
 
 
 class _Scans(_Task):
     def process(self, _: int) -> Iterator[tuple[int, int]]:
-        planned = self._done(lambda: self._batch.plan)
-        if planned is not None:
-            for number in range(len(planned.slices)):
-                yield from ((number, first) for first in range(0, len(planned.parts), PARTS_AT_ONCE))
+        counts = self._done(lambda: (len(self._batch.slices), len(self._batch.plan.parts)))
+        slices, parts = counts or (0, 0)
+        for number in range(slices):
+            yield from ((number, first) for first in range(0, parts, PARTS_AT_ONCE))
 
 
 class _Scan(_Task):

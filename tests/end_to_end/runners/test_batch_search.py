@@ -80,9 +80,8 @@ def test_queries_and_results_may_lie_in_a_bucket(tmp_path: Path, here: Path) -> 
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("runner", ["processes", "flink-job-server"])
-def test_an_index_in_a_bucket_is_scanned_in_slices(
-    tmp_path: Path, here: Path, runner: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+def test_an_index_in_a_bucket_is_scanned_in_slices_by_several_processes(
+    tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with s3.serving() as server, s3.bucket_of(server) as bucket:
         with monkeypatch.context() as patched:
@@ -91,7 +90,7 @@ def test_an_index_in_a_bucket_is_scanned_in_slices(
             words = ("--vectors", str(here / "rows.npy"), "--index-key", "IVF16,SQ8", "--no-progress")
             assert build.main(["--root", f"{bucket}/root", *words]) == 0
         tables = []
-        for name, flags in (("whole", ()), ("sliced", ("--slice-bytes", "16K", *RUNNERS[runner](request)))):
+        for name, flags in (("whole", ()), ("sliced", ("--slice-bytes", "16K", "--workers", "2"))):
             output = f"{bucket}/{name}.parquet"
             asked = ("--root", f"{bucket}/root", "--queries", str(here / "queries.npy"), "--output", output)
             assert batch_search.main([*asked, "--no-progress", *flags]) == 0
