@@ -20,7 +20,10 @@ os.environ["PIXDEX_TRUSTED_ENCODERS"] = "tests.encoders,tests.end_to_end.recordi
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 """Read when gcsfs is first imported, by whatever test: else it asks the cloud itself, for minutes, what a bucket is."""
 
-CLUSTER = ("test_deadly_pictures.py", "test_lost_workers.py", "test_runners.py")
+CLUSTER = (
+    *("test_deadly_pictures.py", "test_lost_workers.py", "test_runners.py"),
+    *("runners/test_batch_search.py", "runners/test_evaluate.py"),
+)
 """Files whose tests work on a Flink cluster, of which a machine has room for one."""
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipelines import cli
-from pipelines.jobs import OPTIONS
 from pipelines.terminal import console
+from pipelines.terminal.jobs import OPTIONS
 from transforms.errors import UsageError
 
 SEPARATOR: Final = "|"

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import Any, Final
 
-from pipelines.jobs import OPTIONS
+from pipelines.terminal.jobs import OPTIONS
 
 BEAM_FLAGS: Final = {
     "sdk_container_image": "The image of the workers, which is the template's own.",

@@ -115,17 +115,24 @@ RULES: Final = Group(
 )
 
 
+QUERY_FILE: Final = Flag(
+    "--queries", "FILE", "vectors (.npy, .parquet), a column of a .csv, or texts, one a line (.txt)"
+)
+COLUMNS_OF_QUERIES: Final = (
+    Flag("--vector-column", "NAME", "column of a .parquet with the vectors (default embedding)"),
+    Flag("--text-column", "NAME", "column of a .csv with texts"),
+    Flag("--image-column", "NAME", "column of a .csv with paths of pictures, relative to it, or URLs"),
+)
+
 BATCH: Final = (
     ROOT,
     Group(
         "BatchOptions",
         "What is looked for, and where the results go",
         (
-            Flag("--queries", "FILE", "vectors (.npy, .parquet), a column of a .csv, or texts, one a line (.txt)"),
+            QUERY_FILE,
             Flag("--output", "FILE.parquet", "results: a row for each, query after query; a path or URL"),
-            Flag("--vector-column", "NAME", "column of a .parquet with the vectors (default embedding)"),
-            Flag("--text-column", "NAME", "column of a .csv with texts"),
-            Flag("--image-column", "NAME", "column of a .csv with paths of pictures, relative to it, or URLs"),
+            *COLUMNS_OF_QUERIES,
             Flag("--columns", "NAME,…", "columns of the rows that are found, beside their key"),
             Flag("--workers", "N", "processes of this machine, which share its cores (default 1)", positive),
             Flag(

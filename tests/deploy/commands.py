@@ -5,12 +5,12 @@ import shlex
 from collections.abc import Sequence
 
 from pipelines.cli import COMMANDS
-from pipelines.jobs import OPTIONS as JOBS
 from pipelines.running import beam_options
 from pipelines.running.request import sources_of
 from pipelines.terminal import command_line
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.flags import Group
+from pipelines.terminal.jobs import OPTIONS as JOBS
 from transforms.errors import UsageError
 
 

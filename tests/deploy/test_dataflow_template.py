@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from pipelines.jobs import OPTIONS
 from pipelines.running import beam_options
 from pipelines.terminal import command_line
+from pipelines.terminal.jobs import OPTIONS
 from tests.conftest import REPOSITORY
 from tests.jobs import JOBS
 from transforms.errors import UsageError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines import build
-from pipelines.jobs import OPTIONS as JOBS
+from pipelines.terminal.jobs import OPTIONS as JOBS
 from tests.encoders import TinyEncoder
 
 BEAM: Final = frozenset({"apache_beam", "grpc"})
@@ -19,7 +19,7 @@ MODELS: Final = frozenset({"torch", "torchvision", "open_clip", "timm", "transfo
 FAISS: Final = frozenset({"faiss"})
 TABLES: Final = frozenset({"pandas", "scipy", "pyarrow.dataset", "pyarrow.compute"})
 STORES: Final = frozenset({"s3fs", "gcsfs", "aiohttp", "botocore", "fsspec.implementations.http"})
-PAGES: Final = frozenset({"jinja2", "tqdm"})
+PAGES: Final = frozenset({"jinja2", "matplotlib", "tqdm"})
 HEAVY: Final = BEAM | MODELS | FAISS | TABLES | STORES | PAGES
 
 CASES: Final[dict[str, tuple[tuple[str, ...], frozenset[str]]]] = {

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.generations.tombstones import Tombstones
-from transforms.index.assignment import padded
 from transforms.index.encode import encode_batches
+from transforms.index.exact import NO_ROW, dense, distances_of, nearest
 from transforms.index.open_trained import OpenTrained
 from transforms.index.scan import search_lists
 from transforms.index.threads import limited
@@ -33,7 +33,6 @@ NEAR: Final = 100
 """Exact neighbours kept of every query: so many may die until it has fewer than ten."""
 
 RECALL_AT: Final = 10
-_NO_ROW: Final = -1
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def make(
         ids=np.empty(0, np.int64),
         list_nos=np.empty(0, np.int64),
         codes=np.empty((0, faiss.extract_index_ivf(opened.index).code_size), np.uint8),
-        near_ids=np.full((len(queries), NEAR), _NO_ROW),
+        near_ids=np.full((len(queries), NEAR), NO_ROW),
         near_distances=np.full((len(queries), NEAR), np.inf, np.float32),
     )
     canaries = grown(empty, opened, [universe], Tombstones(), metric, workers)
@@ -126,8 +125,8 @@ def grown(
     some = [batch for batch in batches if len(batch.ids)]
     alive = dead.are_alive(canaries.ids)
     ids, lists, codes = [canaries.ids[alive]], [canaries.list_nos[alive]], [canaries.codes[alive]]
-    gone = dead.are_dead(canaries.near_ids) | (canaries.near_ids == _NO_ROW)
-    near_ids = np.where(gone, _NO_ROW, canaries.near_ids)
+    gone = dead.are_dead(canaries.near_ids) | (canaries.near_ids == NO_ROW)
+    near_ids = np.where(gone, NO_ROW, canaries.near_ids)
     distances = np.where(gone, np.float32(np.inf), canaries.near_distances)
     # Of rows that are farther than this, some were left out when there was no room for them.
     exact_to = canaries.near_distances[:, -1:]
@@ -138,29 +137,29 @@ def grown(
             ids.append(encoded.ids)
             lists.append(encoded.list_nos.astype(np.int64))
             codes.append(encoded.codes)
-            joining = _distances(queries, batch.vectors, metric)
+            joining = distances_of(queries, batch.vectors, metric)
             joining[canaries.query_ids[:, None] == batch.ids] = np.inf
             # Behind the first rows few are near enough to be looked at.
             limit = np.minimum(exact_to, distances.max(axis=1, keepdims=True))
-            joining_ids, joining = _dense(batch.ids, joining, joining <= limit)
-            near_ids, distances = _nearest(
-                np.concatenate([near_ids, joining_ids], axis=1), np.concatenate([distances, joining], axis=1)
+            joining_ids, joining = dense(batch.ids, joining, joining <= limit)
+            near_ids, distances = nearest(
+                np.concatenate([near_ids, joining_ids], axis=1), np.concatenate([distances, joining], axis=1), NEAR
             )
     order = np.argsort(np.concatenate(ids), kind="stable")
-    near_ids, distances = _nearest(near_ids, distances)
+    near_ids, distances = nearest(near_ids, distances, NEAR)
     return replace(
         canaries,
         ids=np.concatenate(ids)[order],
         list_nos=np.concatenate(lists)[order],
         codes=np.concatenate(codes)[order],
         near_ids=near_ids,
-        near_distances=np.where(near_ids == _NO_ROW, exact_to, distances),
+        near_distances=np.where(near_ids == NO_ROW, exact_to, distances),
     )
 
 
 def countable(canaries: Canaries) -> NDArray[np.int64]:
     """Returns the places of the queries that recall is taken of: those that have ten neighbours still."""
-    return np.flatnonzero((canaries.near_ids[:, :RECALL_AT] != _NO_ROW).all(axis=1))
+    return np.flatnonzero((canaries.near_ids[:, :RECALL_AT] != NO_ROW).all(axis=1))
 
 
 def recall(canaries: Canaries, opened: OpenTrained) -> float | None:
@@ -269,45 +268,3 @@ def _cut(batches: Sequence[VectorBatch]) -> Iterable[VectorBatch]:
         for start in range(0, len(batch.ids), BATCH_ROWS):
             rows = slice(start, start + BATCH_ROWS)
             yield VectorBatch(batch.ids[rows], batch.vectors[rows])
-
-
-def _distances(queries: NDArray[np.float32], vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
-    """Distances of every query and row, float32 `(q, n)`, lower is nearer."""
-    if metric == "l1":
-        one_by_one: NDArray[np.float32] = faiss.pairwise_distances(queries, vectors, faiss.METRIC_L1)
-        return one_by_one
-    # In a slot of one shape, as in the code: the last bits do not tell how many rows came together.
-    products = (queries @ padded(vectors, BATCH_ROWS).T)[:, : len(vectors)]
-    if metric == "ip":
-        return -products
-    norms = np.einsum("ij,ij->i", vectors, vectors)
-    query_norms = np.einsum("ij,ij->i", queries, queries)
-    return np.asarray(norms + query_norms[:, None] - 2 * products, np.float32)
-
-
-def _dense(
-    ids: NDArray[np.int64], distances: NDArray[np.float32], wanted: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The wanted ids and distances of every query side by side, -1 and infinity where it has fewer than others."""
-    queries, places = np.nonzero(wanted)
-    counts = np.bincount(queries, minlength=len(distances))
-    column = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
-    shape = (len(distances), int(counts.max(initial=0)))
-    dense_ids, dense = np.full(shape, _NO_ROW), np.full(shape, np.inf, np.float32)
-    dense_ids[queries, column], dense[queries, column] = ids[places], distances[queries, places]
-    return dense_ids, dense
-
-
-def _nearest(ids: NDArray[np.int64], distances: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The 100 nearest of every query, nearest first, ties by id; what is infinitely far is no row."""
-    if ids.shape[1] > NEAR:
-        # A few more than are wanted, so that ties at the end are ordered by id, too.
-        kept = np.argpartition(distances, NEAR - 1, axis=1)[:, :NEAR]
-        limit = np.take_along_axis(distances, kept, 1).max(axis=1, keepdims=True, initial=-np.inf)
-        tied = distances <= limit
-        width = max(NEAR, int(tied.sum(axis=1).max(initial=0)))
-        kept = np.argsort(~tied, axis=1, kind="stable")[:, :width] if width > NEAR else kept
-        ids, distances = np.take_along_axis(ids, kept, 1), np.take_along_axis(distances, kept, 1)
-    order = np.lexsort((ids, distances), axis=1)[:, :NEAR]
-    ids, distances = np.take_along_axis(ids, order, 1), np.take_along_axis(distances, order, 1)
-    return np.where(np.isinf(distances), _NO_ROW, ids), distances

@@ -6,9 +6,9 @@ import sys
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
-from pipelines.jobs import OPTIONS
 from pipelines.running import beam_options
 from pipelines.terminal import command_line, options
+from pipelines.terminal.jobs import OPTIONS
 from transforms.errors import UsageError
 
 

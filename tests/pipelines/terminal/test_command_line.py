@@ -5,8 +5,8 @@ from argparse import Namespace
 
 import pytest
 
-from pipelines.jobs import OPTIONS as JOBS
 from pipelines.terminal import command_line, options
+from pipelines.terminal.jobs import OPTIONS as JOBS
 from tests.deploy import commands
 from transforms.errors import UsageError
 

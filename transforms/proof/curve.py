@@ -1,0 +1,171 @@
+"""What searches find of the exact neighbours at several settings, and what that costs: codes and milliseconds."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.evaluation.curve import Point
+from transforms.evaluation.recall import Recall, Ties, by_query, found_shares
+from transforms.index.exact import NO_ROW
+from transforms.proof.exact import Neighbours
+from transforms.proof.request import QuerySet
+from transforms.search.hits import Asked
+from transforms.search.refine import SHORTLIST
+from transforms.search.searcher import Searcher
+
+TIMED: Final = 100
+"""Queries that are searched one by one."""
+
+ENOUGH: Final = 0.999
+"""A larger nprobe is not tried once so much is found, or hardly more than before: the rest is lost by codes."""
+
+_MORE: Final = 0.001
+
+_ROUNDING: Final = 1e-5
+"""Relative: distances of the same rows in batches of another size."""
+
+
+def shortlists_of(searcher: Searcher) -> tuple[int, ...]:
+    """Returns the shortlists of a curve: none, and the usual one where vectors rank better than codes."""
+    return (0, SHORTLIST) if searcher.refines else (0,)
+
+
+def nprobes_of(searcher: Searcher) -> tuple[int, ...]:
+    """Returns the numbers of lists of a curve: powers of two, all lists, and what is usual."""
+    lists = searcher.generation.trained.nlist
+    powers = {1 << power for power in range(lists.bit_length()) if 1 << power < lists}
+    return tuple(sorted(powers | {lists, searcher.generation.trained.nprobe}))
+
+
+def points(
+    searcher: Searcher,
+    queries: QuerySet,
+    exact: Neighbours,
+    k: int,
+    nprobes: Sequence[int],
+    shortlists: Sequence[int],
+    *,
+    until_enough: bool = True,
+) -> Iterator[Point]:
+    """Yields what searches find at each setting, cheapest first for each shortlist, until almost all is found.
+
+    Args:
+        searcher: the generation that was asked.
+        queries: what is asked.
+        exact: ids and distances of their exact neighbours, `(q, n)`, more than `k`.
+        k: results that are looked at.
+        nprobes, shortlists: the settings.
+        until_enough: False tries all of them, however much is found.
+
+    Cost: a search of all queries a setting, and one query after the other, up to 100.
+    """
+    for shortlist in shortlists:
+        before = 0.0
+        for nprobe in nprobes:
+            point = measured(searcher, queries, exact, k, nprobe, shortlist)
+            yield point
+            found = point.recall.mean.value
+            is_past = nprobe > searcher.generation.trained.nprobe and until_enough
+            if is_past and (found >= ENOUGH or found < before + _MORE):
+                break
+            before = found
+
+
+def measured(
+    searcher: Searcher,
+    queries: QuerySet,
+    exact: Neighbours,
+    k: int,
+    nprobe: int,
+    shortlist: int,
+) -> Point:
+    """Returns what searches find at one setting; takes what `points` takes."""
+    trained = searcher.generation.trained
+    # A row that is the query itself is found, and is no result.
+    wanted = k + int((queries.own != NO_ROW).any())
+    is_default = nprobe == trained.nprobe and shortlist == (SHORTLIST if searcher.refines else 0)
+    # A search that names no number of lists looks into more where those hold too few rows.
+    lists = None if is_default else nprobe
+    asked = Asked(wanted, lists, queries.asked.modality, shortlist, where=queries.asked.where)
+    searcher.nearest(queries.vectors[:1], asked)  # what is opened once is not timed
+    began = time.perf_counter()
+    found = searcher.nearest(queries.vectors, asked)
+    batch = time.perf_counter() - began
+    ids, own = by_query(found.counts, found.ids, wanted), queries.own
+    if _shows_items_once(searcher, asked):
+        ids, own, exact = _items(searcher, ids, own, exact)
+    ids = _without(ids, own, k)
+    singles = []
+    for query in queries.vectors[:TIMED]:
+        began = time.perf_counter()
+        searcher.nearest(query[None], asked)
+        singles.append(time.perf_counter() - began)
+    ties = _ties(ids, *exact, k)
+    milliseconds = 1000 * np.array(singles)
+    return Point(
+        queries_of=queries.asked.name,
+        nprobe=nprobe,
+        shortlist=shortlist,
+        is_default=is_default,
+        recall=Recall.of(found_shares(ids, exact[0], k, ties=ties)),
+        nearest=float(np.nanmean(found_shares(ids, exact[0], 1, among=k, ties=ties))),
+        codes=searcher.codes_of(queries.vectors, asked) / len(queries.vectors),
+        p50_ms=float(np.percentile(milliseconds, 50)),
+        p99_ms=float(np.percentile(milliseconds, 99)),
+        batch_ms=1000 * batch / len(queries.vectors),
+    )
+
+
+def _shows_items_once(searcher: Searcher, asked: Asked) -> bool:
+    """Whether several rows may be of one item, of which a search shows the nearest alone."""
+    totals = searcher.generation.totals
+    return totals.vectors > totals.embedded and asked.modality not in ("image", "text")
+
+
+def _items(
+    searcher: Searcher, found: NDArray[np.int64], own: NDArray[np.int64], exact: Neighbours
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Neighbours]:
+    """Numbers of items in the place of rows; of an item its nearest row counts, and of the query's own item none."""
+    rows = np.unique(np.concatenate([found.reshape(-1), own, exact[0].reshape(-1)]))
+    rows = rows[rows != NO_ROW]
+    numbers = np.unique(searcher.table_of(rows, ["key"])["key"].to_pylist(), return_inverse=True)[1].reshape(-1)
+
+    def items_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        places = np.minimum(np.searchsorted(rows, ids), len(rows) - 1)
+        return np.where(ids == NO_ROW, NO_ROW, numbers[places])
+
+    items, itself = items_of(exact[0]), items_of(own)
+    pairs = np.arange(len(items))[:, None] * (len(rows) + 1) + items
+    is_first = np.zeros(items.size, np.bool_)
+    is_first[np.unique(pairs, return_index=True)[1]] = True
+    kept = is_first.reshape(items.shape) & (items != NO_ROW) & (items != itself[:, None])
+    order = np.argsort(~kept, axis=1, kind="stable")
+    nearest = np.where(kept, items, NO_ROW), np.where(kept, exact[1], np.float32(np.inf))
+    return items_of(found), itself, (np.take_along_axis(nearest[0], order, 1), np.take_along_axis(nearest[1], order, 1))
+
+
+def _without(ids: NDArray[np.int64], own: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """The first `k` ids of each query that are not the query itself."""
+    itself = (ids == own[:, None]) & (own[:, None] != NO_ROW)
+    order = np.argsort(itself, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(np.where(itself, NO_ROW, ids), order, axis=1)
+
+
+def _ties(ids: NDArray[np.int64], exact: NDArray[np.int64], distances: NDArray[np.float32], k: int) -> Ties:
+    """Has rows count that are as near as the k-th, whichever of them a search found."""
+    width = int(exact.max(initial=0)) + 1
+    places = np.arange(len(ids))[:, None]
+    known = np.where(exact == NO_ROW, -1, places * width + exact).reshape(-1)
+    order = np.argsort(known, kind="stable")
+    asked = np.where((ids == NO_ROW) | (ids >= width), -2, places * width + ids)
+    at = np.minimum(np.searchsorted(known[order], asked), len(known) - 1)
+    hit = known[order][at] == asked
+    found = np.where(hit, distances.reshape(-1)[order][at], np.inf)
+    near = distances[:, :k]
+    # Of each query in its own measure: one that lies far off says nothing of the others.
+    scale = np.max(np.abs(near), axis=1, keepdims=True, initial=0, where=np.isfinite(near))
+    scale[scale == 0] = 1
+    return Ties(found / scale, distances / scale, "l2", _ROUNDING)
