@@ -197,7 +197,8 @@ def test_no_room_for_a_slice_is_said_with_the_way_out(
     monkeypatch.setenv("XDG_CACHE_HOME", str(queries.parent / "file"))
     argv = ["--root", root, "--queries", str(queries), "--output", str(queries.parent / "o.parquet"), "--no-progress"]
     assert batch_search.main([*argv, "--slice-bytes", SLICE]) == 1
-    assert "set XDG_CACHE_HOME to a folder with room" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "of the index (take smaller slices, --slice-bytes" in said and "set XDG_CACHE_HOME to a folder" in said
     monkeypatch.undo()
     answered(root, queries, "o.parquet", "--slice-bytes", "4K")  # a way out: other slices, of the same job
 

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from transforms.digests import digest
 from transforms.errors import PixdexError
@@ -11,6 +11,8 @@ from transforms.queries.answer import Wanted
 from transforms.records import NEWEST_VERSION, FileReference, VectorRange
 from transforms.storage import layout
 from transforms.storage.store import Store
+
+T = TypeVar("T")
 
 Kind = Literal["npy", "parquet", "csv", "txt"]
 
@@ -183,13 +185,7 @@ class Batch:
         Raises:
             PixdexError: it is not.
         """
-        found = self.work.find_record(REQUEST, BatchRequest)
-        if found is None:
-            raise PixdexError(
-                f"{self.work.url} has no request: a worker sees another folder under that name, or it was removed; "
-                "give an --output that every worker reaches"
-            )
-        return found
+        return request_in(self.work, BatchRequest, "an --output")
 
     @cached_property
     def plan(self) -> BatchPlan:
@@ -248,6 +244,26 @@ class Batch:
 def begun(work: Store, request: BatchRequest) -> BatchRequest:
     """Commits the request of a job, or adopts that with which the same job was begun before."""
     return work.commit(REQUEST, request)
+
+
+def request_in(work: Store, kind: type[T], flag: str) -> T:
+    """Returns the request of a job, which its launcher committed before any worker was there.
+
+    Args:
+        work: the folder of the job.
+        kind: of the request.
+        flag: what names the folder to a person, with its article.
+
+    Raises:
+        PixdexError: there is none.
+    """
+    found = work.find_record(REQUEST, kind)
+    if found is None:
+        raise PixdexError(
+            f"{work.url} has no request: a worker sees another folder under that name, or it was removed; give {flag} "
+            "that every worker reaches"
+        )
+    return found
 
 
 def output_of(url: str) -> tuple[Store, str]:

@@ -1,7 +1,7 @@
 """An index too large for a worker, in slices of its lists: each is counted, and scanned for the queries of all parts.
 
 A worker that answers a part then takes what all slices found for it. So no machine copies more of the index than a
-slice, unless a query must look further than at first: for rules that leave too little, or among equal rows.
+slice, unless a query must look further than they did.
 """
 
 import threading

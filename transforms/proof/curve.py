@@ -15,6 +15,7 @@ from transforms.proof.request import QuerySet
 from transforms.search.hits import Asked
 from transforms.search.refine import SHORTLIST
 from transforms.search.searcher import Searcher
+from transforms.search.way import have_several_rows
 
 TIMED: Final = 100
 """Queries that are searched one by one."""
@@ -95,7 +96,7 @@ def measured(
     found = searcher.nearest(queries.vectors, asked)
     batch = time.perf_counter() - began
     ids, own = by_query(found.counts, found.ids, wanted), queries.own
-    if _shows_items_once(searcher, asked):
+    if have_several_rows(searcher.generation, asked.modality):
         ids, own, exact = _items(searcher, ids, own, exact)
     ids = _without(ids, own, k)
     singles = []
@@ -117,12 +118,6 @@ def measured(
         p99_ms=float(np.percentile(milliseconds, 99)),
         batch_ms=1000 * batch / len(queries.vectors),
     )
-
-
-def _shows_items_once(searcher: Searcher, asked: Asked) -> bool:
-    """Whether several rows may be of one item, of which a search shows the nearest alone."""
-    totals = searcher.generation.totals
-    return totals.vectors > totals.embedded and asked.modality not in ("image", "text")
 
 
 def _items(

@@ -7,13 +7,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.batch.request import REQUEST, request_in
 from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.records import NEWEST_VERSION, Modality
 from transforms.storage import kept_arrays
 from transforms.storage.store import Store
 
-REQUEST: Final = "request.json"
 _QUERIES: Final = "asked/queries"
 
 
@@ -100,13 +100,7 @@ class Proof:
         Raises:
             PixdexError: a worker sees another folder than the launcher.
         """
-        found = self.work.find_record(REQUEST, ProofRequest)
-        if found is None:
-            raise PixdexError(
-                f"{self.work.url} has no request: a worker sees another folder under that name, or it was removed; "
-                "give a --work that every worker reaches"
-            )
-        return found
+        return request_in(self.work, ProofRequest, "a --work")
 
     @cached_property
     def sets(self) -> tuple[QuerySet, ...]:

@@ -63,7 +63,7 @@ def materialise(store: Store, generation: Generation, *, check: bool = False) ->
     folder = _folder(store, generation)
     file, about = folder / "index.faiss", folder / "ranges.json"
     if not _is_whole(file, about, generation, check=check):
-        with aside(folder, generation.index) as making:
+        with aside(folder, _copy_of(generation.index)) as making:
             with (making / about.name).open("xb") as stream:
                 stream.write(encode(write_copy(store, generation, making / file.name)))
             for whole in (file, about):
@@ -84,7 +84,7 @@ def cached_lists(store: Store, generation: Generation, reference: FileReference)
     folder = _folder(store, generation)
     file = folder / f"{_digest_of(reference)}-{reference.bytes}.ivf"
     if not file.is_file() or file.stat().st_size != reference.bytes:
-        with aside(folder, reference) as making:
+        with aside(folder, _copy_of(reference)) as making:
             _copy(store, reference, making / file.name)
             atomic.replace(making / file.name, file)
         _remove_others(folder)
@@ -109,8 +109,12 @@ def _digest_of(reference: FileReference) -> str:
 
 
 @contextlib.contextmanager
-def aside(folder: Path, copied: FileReference) -> Iterator[Path]:
+def aside(folder: Path, what: str) -> Iterator[Path]:
     """A new folder inside this one, in which a copy is made until it is whole; what dead processes left there goes.
+
+    Args:
+        folder: is made where it is not there.
+        what: is copied, for a message.
 
     Raises:
         PixdexError: there is no room, or the folder cannot be made.
@@ -121,7 +125,7 @@ def aside(folder: Path, copied: FileReference) -> Iterator[Path]:
         made = tempfile.TemporaryDirectory(dir=folder, prefix=_MAKING, ignore_cleanup_errors=True)
         lock = os.open(made.name, os.O_RDONLY)
     except OSError as error:
-        raise _unwritable(folder, copied, error) from error
+        raise _unwritable(folder, what, error) from error
     try:
         with contextlib.suppress(OSError):  # a filesystem without locks: what is left there stays
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,7 +134,7 @@ def aside(folder: Path, copied: FileReference) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise  # not of the cache: of the store
-        raise _unwritable(folder, copied, error) from error
+        raise _unwritable(folder, what, error) from error
     finally:
         os.close(lock)
 
@@ -180,11 +184,12 @@ def _is_whole(file: Path, about: Path, generation: Generation, *, check: bool) -
         return False
 
 
-def _unwritable(folder: Path, copied: FileReference, error: OSError) -> PixdexError:
-    return PixdexError(
-        f"{folder} cannot take the local copy of the index, {copied.bytes} bytes ({error.strerror}): "
-        "set XDG_CACHE_HOME to a folder with room"
-    )
+def _unwritable(folder: Path, what: str, error: OSError) -> PixdexError:
+    return PixdexError(f"{folder} cannot take {what} ({error.strerror}): set XDG_CACHE_HOME to a folder with room")
+
+
+def _copy_of(reference: FileReference) -> str:
+    return f"the local copy of the index, {reference.bytes} bytes"
 
 
 def write_copy(store: Store, generation: Generation, file: Path, lists: range | None = None) -> LocalCopy:

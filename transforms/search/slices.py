@@ -35,14 +35,15 @@ class Slice(OpenIndex):
     """Some lists of a generation, the others empty.
 
     Attributes:
-        among: the lists of the generation with rows that may be results, as all slices counted them; None: nobody did.
+        among: the lists of the generation with rows that may be results, as all slices counted them; None: all may.
     """
 
     among: WantedLists | None = None
 
     def wanted(self, allowed: NDArray[np.uint8]) -> WantedLists:
-        """Returns what was counted of all slices."""
-        return super().wanted(allowed) if self.among is None else self.among
+        """Returns what was counted of all slices: what is here says nothing of the others."""
+        assert self.among is not None
+        return self.among
 
 
 class Whole:
@@ -96,15 +97,16 @@ class Joined:
         Raises:
             ValueError: it looked otherwise.
         """
+        found = [(scan.distances, scan.ids)]
         if self._first is None:
             self._places = {query.tobytes(): place for place, query in enumerate(scan.queries)}
-            self._first = scan
-            return
-        if scan.reach != self._first.reach or len(scan.ids) != len(self._first.ids):
+        elif scan.reach != self._first.reach or len(scan.ids) != len(self._first.ids):
             raise ValueError(
                 f"{len(scan.ids)} queries at {scan.reach}, others {len(self._first.ids)} at {self._first.reach}"
             )
-        found = (self._first.distances, self._first.ids), (scan.distances, scan.ids)
+        else:
+            found.append((self._first.distances, self._first.ids))
+        # In order of distance and id, also of a single slice: fewer rows than were found may be asked for.
         distances, ids = nearest(found, scan.reach.rows, similar=self._whole.has_similarities)
         self._first = replace(scan, distances=distances, ids=ids)
 
@@ -156,7 +158,8 @@ def open_slice(store: Store, generation: Generation, lists: range) -> OpenIndex:
     Raises:
         PixdexError: the cache folder cannot be written, or a segment is missing or damaged.
     """
-    with aside(cache_folder() / _FOLDER, generation.index) as folder:
+    what = f"lists {lists.start} to {lists.stop - 1} of the index (take smaller slices, --slice-bytes, or another disk)"
+    with aside(cache_folder() / _FOLDER, what) as folder:
         file = folder / "index.faiss"
         write_copy(store, generation, file, lists)
         merged = read(file, mapped=True)

@@ -7,6 +7,7 @@ from typing import Final
 
 from transforms.generations.manifest import Generation
 from transforms.index.wanted_lists import WantedLists
+from transforms.records import Modality
 from transforms.search import ranking
 from transforms.search.hits import Asked
 from transforms.search.ranking import Reach
@@ -48,6 +49,15 @@ def all_are_compared(asked: Asked, rows: int, *, can_refine: bool) -> bool:
     return asked.where is not None and rows <= ALL_COMPARED and can_refine
 
 
+def have_several_rows(generation: Generation, modality: Modality | None) -> bool:
+    """Tells whether items may have several rows of a kind, of which a search shows the nearest; None: of any kind.
+
+    An item has at most one picture and one text: only keywords, and kinds mixed, give a key several.
+    """
+    totals = generation.totals
+    return totals.vectors > totals.embedded and modality not in ("image", "text")
+
+
 def way_of(
     generation: Generation,
     asked: Asked,
@@ -71,8 +81,7 @@ def way_of(
     rows = totals.vectors if selected is None else selected.count
     if not rows:
         return None
-    # An item has at most one picture and one text: only keywords, and kinds mixed, give a key several rows.
-    keyed = totals.vectors > totals.embedded and asked.modality not in ("image", "text")
+    keyed = have_several_rows(generation, asked.modality)
     grouped = keyed or rules.group_by != KEY or rules.dedup is not None
     # A selection leaves the dead out: they cost nothing there.
     scanned = rows if selected is not None else totals.vectors + totals.tombstones

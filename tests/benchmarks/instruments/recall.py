@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tests.benchmarks.instruments.measuring import say
 from tests.benchmarks.instruments.vector_folder import VectorFolder
+from transforms.evaluation.recall import found_shares
 from transforms.index.scan import graph_effort
 
 NPROBES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -89,16 +90,6 @@ def exact_of(folder: VectorFolder, cache: Path) -> NDArray[np.int64]:
     return np.asarray(np.load(file), np.int64)
 
 
-def found_shares(results: NDArray[np.int64], exact: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns, for every query, the share of its exact neighbours among its results: float64 `(queries,)`.
-
-    >>> found_shares(np.array([[3, 1, -1]]), np.array([[1, 2]])).tolist()
-    [0.5]
-    """
-    hit = (results[:, :, None] == exact[:, None, :]).any(axis=1)
-    return np.asarray(hit.mean(axis=1), np.float64)
-
-
 def measure(
     index: Any,
     queries: NDArray[np.float32],
@@ -124,8 +115,8 @@ def measure(
         _, ids = index.search(queries, SHORTLIST)
         results = ids if positions is None else positions(ids)
         scanned.append(codes_scanned(index, queries, nprobe))
-        at_10.append(found_shares(results[:, :TOP], exact))
-        at_100.append(found_shares(results, exact))
+        at_10.append(found_shares(results, exact, exact.shape[1], among=TOP))
+        at_100.append(found_shares(results, exact, exact.shape[1], among=results.shape[1]))
     return Curve(probed, np.array(scanned), np.array(at_10), np.array(at_100))
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.benchmarks.instruments import recall, report
 from tests.benchmarks.instruments.recall import Curve
+from transforms.evaluation.recall import found_shares
 
 _RNG = np.random.default_rng(5)
 _BASE = _RNG.standard_normal((3000, 16)).astype(np.float32)
@@ -34,7 +35,7 @@ def test_exact_neighbours_are_those_of_faiss_however_the_vectors_are_cut(metric:
 
 def test_shares_are_of_the_exact_neighbours_and_missing_results_are_no_hits() -> None:
     results = np.array([[3, 1, -1, -1], [9, 8, 7, 6]])
-    assert recall.found_shares(results, np.array([[1, 2], [6, 9]])).tolist() == [0.5, 1.0]
+    assert found_shares(results, np.array([[1, 2], [6, 9]]), 2, among=4).tolist() == [0.5, 1.0]
 
 
 def test_a_search_of_every_list_scans_every_code_and_a_flat_index_then_finds_all() -> None:
