@@ -115,6 +115,7 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
         "tombstones": totals.tombstones,
         "deltas": _deltas(store, generation),
         "drift": None if generation.drift is None else asdict(generation.drift),
+        "tuned": None if generation.tuned is None else asdict(generation.tuned),
         "encoder": {
             "spec": encoder.spec,
             "fingerprint": encoder.fingerprint,

@@ -138,7 +138,7 @@ def search(argv: Sequence[str]) -> int:
     with trace.step("encode"):
         asked, vectors = _asked(searcher, encoder, options)
     modality = modality_of(searcher, options.modality, is_vector=options.vector is not None)
-    wanted = queries.wanted_of(options, modality)
+    wanted = queries.wanted_of(options, modality, queries.kind_of(asked))
     found = answers_of(searcher, encoder, vectors, wanted, trace)
     answers = list(zip(asked, found, strict=True))
     columns = _columns(options.columns)

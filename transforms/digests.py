@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-_ADDED: Final[dict[str, Any]] = {"refine": "none", "hidden": None}
+_ADDED: Final[dict[str, Any]] = {"refine": "none", "hidden": None, "tuned": None, "query_kind": None}
 """Names that fields of records had not before, and what a record without them means."""
 
 

@@ -20,11 +20,11 @@ from transforms.errors import PixdexError, UnsafePathError, UsageError, check_pa
 FORMAT_VERSION = 2
 """Version of every record on storage but those below. Since 2 a generation has key tables."""
 
-NEWEST_VERSION = 3
-"""Version of what an older pixdex must not read: a request that stores vectors, what comes of it, hidden items.
+REFINED_VERSION = 3
+"""Version of what a pixdex of before must not read: a request that stores vectors, what comes of it, hidden items."""
 
-A reader refuses a higher one.
-"""
+NEWEST_VERSION = 4
+"""Version of a generation whose searches are tuned. A reader refuses a higher one."""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS

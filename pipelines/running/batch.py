@@ -19,6 +19,7 @@ from transforms.batch.request import REQUEST, Batch, BatchRequest, Kind, Queries
 from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
+from transforms.generations.tuned import QueryKind
 from transforms.queries.root import modality_of
 from transforms.search.searcher import Searcher
 from transforms.search.slices import Whole, can_be_sliced
@@ -157,7 +158,10 @@ def _request(store: Store, options: Namespace) -> BatchRequest:
     if minus or not asked.are_vectors:
         trusted.check(generation.request.encoder.spec, options.encoder)
     modality = modality_of(searcher, options.modality, is_vector=asked.are_vectors)
-    wanted = queries.wanted_of(options, modality)
+    kind: QueryKind | None = None
+    if generation.tuned is not None and not asked.are_vectors:
+        kind = "image" if asked.are_pictures else "text"
+    wanted = queries.wanted_of(options, modality, kind)
     if wanted.where is not None:
         Condition(wanted.where)
     if (wanted.minus or wanted.expand) and not searcher.has_cosines:

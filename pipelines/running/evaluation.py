@@ -10,45 +10,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pipelines.running import runners
+from pipelines.running import neighbours
 from pipelines.running.batch import queries_of
 from pipelines.running.launch import Destination
-from pipelines.running.request import default_threads
 from pipelines.terminal import console, evaluation_report
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.evaluation_report import Evaluation, OfJudgements
 from pipelines.terminal.options import root_of
-from pipelines.terminal.progress import shown_parts
 from pipelines.terminal.queries import path_of
-from transforms.batch.request import seal_of
 from transforms.errors import PixdexError, UsageError
 from transforms.evaluation.curve import Point
 from transforms.evaluation.judged import Judged
 from transforms.evaluation.labels import Labelled, voted
 from transforms.generations.published import open_generation
 from transforms.index.exact import NO_ROW
-from transforms.proof import curve, exact, judgements, queries
+from transforms.proof import curve, judgements, queries
 from transforms.proof.exact import Neighbours
 from transforms.proof.judgements import Judgements
 from transforms.proof.queries import Named
-from transforms.proof.request import Proof, ProofRequest, QuerySet, content_of
+from transforms.proof.request import QuerySet
 from transforms.queries.encode import QueryEncoder
 from transforms.queries.root import modality_of
 from transforms.search.hits import Asked
 from transforms.search.searcher import Searcher
 from transforms.search.slices import Whole
-from transforms.stages.proof import FindNeighbours
-from transforms.storage import uris
-from transforms.storage.cache_folder import cache_folder
-from transforms.storage.store import Store
 
 JUDGED: Final = 100
 """Results that are looked at for MAP, as TREC has it."""
-
-_NEAR: Final = 100
-"""Exact neighbours that are kept of each query, at least: equal ones count, too."""
-
-_DIGITS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -77,12 +65,9 @@ def evaluate(line: CommandLine) -> int:
         raise UsageError(f"{store.url} holds no vectors: there is nothing to evaluate")
     unopened = Searcher(store, generation, trust_uris=options.trust_uris, index=Whole(store, generation))
     asked = _asked(unopened, options)
-    near = max(_NEAR, 2 * options.k)
-    content = content_of(asked.sets)
-    sets = tuple(one.asked for one in asked.sets)
-    request = ProofRequest(store.url, generation.generation, seal_of(store, generation.generation), near, sets, content)
+    request = neighbours.request_of(store, generation, asked.sets, options.k)
     prepared = time.monotonic()
-    found = _neighbours(request, asked.sets, destination, options)
+    found = neighbours.found(request, asked.sets, destination, options, "evaluate")
     if found is None:
         return console.DONE
     there = time.monotonic()
@@ -126,56 +111,6 @@ def _asked(searcher: Searcher, options: Namespace) -> _Asked:
     return _Asked(counted, named if judged else None, judged, held_out)
 
 
-def _neighbours(
-    request: ProofRequest, sets: Sequence[QuerySet], destination: Destination, options: Namespace
-) -> list[Neighbours] | None:
-    """Finds the exact neighbours; None: the job was handed over, and nobody waits for it."""
-    work = _work(request, options, is_here=destination.runner is None)
-    threads = None if options.workers in (None, 1) else default_threads(options.workers)
-    proof = Proof(work, options.trust_uris, threads)
-    try:
-        proof.begin(request, tuple(sets))
-    except OSError as error:
-        raise UsageError(
-            f"--work {work.url} cannot be written ({error.strerror or error}): name another folder"
-        ) from error
-    if (there := exact.neighbours(proof)) is not None:
-        return there
-    count = exact.tasks(proof)
-    with shown_parts("neighbours", lambda: (exact.done(proof), count), wanted=not options.no_progress):
-        outcome = runners.run_to_end(
-            destination.runner,
-            lambda pipeline: pipeline | "FindNeighbours" >> FindNeighbours(proof),
-            destination.options,
-        )
-    if outcome != "done":
-        console.show_json({"work": work.url, outcome: "evaluate"})
-        return None
-    found = exact.neighbours(proof)
-    if found is None:
-        raise PixdexError(f"{work.url}: the job ended without its results; run the same command again")
-    return found
-
-
-def _work(request: ProofRequest, options: Namespace, *, is_here: bool) -> Store:
-    """The folder of a request: everything that it has found, and nothing of others."""
-    if options.work is not None:
-        if not options.work.strip():
-            raise UsageError("--work is empty: name a folder, or leave it out")
-        named = options.work if "://" in options.work else str(path_of("--work", options.work))
-        base = uris.absolute(named).rstrip("/")
-    elif is_here or options.workers is not None:
-        base = uris.absolute(str(cache_folder() / "proofs"))
-    else:
-        raise UsageError("--work is missing: workers of a runner need a folder that each of them reaches")
-    if f"{base}/".startswith(f"{request.root}/"):
-        raise UsageError(f"--work {options.work} lies in the root, where only what is indexed stays: name another")
-    try:
-        return Store.at(f"{base}/{request.digest[:_DIGITS]}")
-    except UsageError as error:
-        raise UsageError(str(error).replace("--root", "--work")) from error
-
-
 def _measured(searcher: Searcher, asked: _Asked, found: Sequence[Neighbours], options: Namespace) -> Evaluation:
     points: list[Point] = []
     nprobes = sorted(set(options.nprobe)) if options.nprobe else curve.nprobes_of(searcher)
@@ -183,11 +118,10 @@ def _measured(searcher: Searcher, asked: _Asked, found: Sequence[Neighbours], op
     if any(shortlists) and not searcher.refines:
         console.say("this root has no vectors that rank better than its codes: --shortlist changes nothing")
         shortlists = [0]
-    for one, neighbours in zip(asked.counted, found, strict=False):
+    for one, near in zip(asked.counted, found, strict=False):
         console.say(f"searching {len(one.vectors)} queries ({one.asked.name}) at several settings")
-        points += curve.points(
-            searcher, one, neighbours, options.k, nprobes, shortlists, until_enough=not options.nprobe
-        )
+        points += curve.points(searcher, one, near, options.k, nprobes, shortlists, until_enough=not options.nprobe)
+        points += [] if (tuned := curve.tuned(searcher, one, near, options.k)) is None else [tuned]
     return Evaluation(
         generation=searcher.generation.generation,
         root=searcher.store.url,

@@ -10,13 +10,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.running import runners
 from pipelines.running.launch import Destination, Launch, begin
 from pipelines.running.request import check, versioned
-from pipelines.terminal import console, run_report
+from pipelines.terminal import console, run_report, tune_report
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.options import ALL_REJECTS
 from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published as generations
 from transforms.generations.manifest import Generation
+from transforms.generations.tuned import Tuned
 from transforms.records import Reindex, Request
 from transforms.runs import beginning, inventory
 from transforms.runs.run import Run
@@ -135,6 +136,8 @@ def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
     embedded = sum(marker.items - marker.rejected for marker in run.shards())
     reasons = reject_ratio.reasons_of_run(run)
     why = "" if idle else run.drift.why
+    tuned = None if run.base is None else run.base.tuned
+    lost = "" if idle else tune_report.lost(tuned, generation)
     if not launch.quiet:
         console.say(run_report.changes_text(run.plan))
         if idle:
@@ -143,9 +146,16 @@ def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
         else:
             console.say(f"trained anew: {why}" if why else "the trained index stays")
             console.say(run_report.totals_text(store, generation, reasons))
+            if lost:
+                console.say(lost)
         for line in run_report.beside_text(store, run.plan.containers):
             console.say(line)
     summary = run_report.summary(store, generation, seconds, reasons) | run_report.beside(store, run.plan.containers)
     summary["embedded"] = embedded
-    console.show_json({**summary, **run_report.changes(run.plan), "retrained": why or None})
+    console.show_json({**summary, **run_report.changes(run.plan), "retrained": why or None, **_of_tuned(tuned, lost)})
     return console.DONE
+
+
+def _of_tuned(tuned: Tuned | None, lost: str) -> dict[str, object]:
+    """Why a promise of before holds no longer, where there was one."""
+    return {} if tuned is None else {"promise_lost": lost or None}

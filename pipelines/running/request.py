@@ -13,8 +13,8 @@ from transforms.index.choose import check_key
 from transforms.index.refine import is_exact
 from transforms.records import (
     FORMAT_VERSION,
-    NEWEST_VERSION,
     NO_ENCODER,
+    REFINED_VERSION,
     EncoderSettings,
     IndexSettings,
     Request,
@@ -176,7 +176,7 @@ def _request(options: Namespace, sources: tuple[Source, ...], encoder: EncoderSe
 
 def versioned(request: Request) -> Request:
     """Returns a request with the version that an older pixdex needs to refuse it by name, if it must."""
-    return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else NEWEST_VERSION)
+    return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else REFINED_VERSION)
 
 
 def difference(there: Request, asked: Request) -> str:

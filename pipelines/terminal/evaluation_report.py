@@ -131,7 +131,7 @@ def _curve(kind: str, points: list[Point], k: int) -> str:
     rows = [
         (
             "*" if point.is_default else "",
-            str(point.nprobe),
+            str(point.nprobe) if point.margin is None else f"stop {point.margin:.2f}",
             str(point.shortlist) if point.shortlist else "codes",
             f"{point.codes:,.0f}",
             _share(point.recall.mean.value),
@@ -184,6 +184,7 @@ def _as_json(point: Point) -> dict[str, Any]:
     return {
         "modality": point.queries_of,
         "nprobe": point.nprobe,
+        "margin": point.margin,
         "shortlist": point.shortlist,
         "default": point.is_default,
         "queries": recall.mean.count,

@@ -91,6 +91,29 @@ def ratio(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Reads a share above 0, up to 1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, up to 1")
+    return value
+
+
+def tail(text: str) -> tuple[float, float]:
+    """Reads a recall and the share of queries that reach it, as `.9@95%`, for argparse."""
+    recall, _, reached = text.partition("@")
+    try:
+        value = float(recall), float(reached.removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0, -1.0
+    if not (reached.endswith("%") and 0 < value[0] <= 1 and 0 < value[1] < 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a recall and a share of queries, as .9@95%")
+    return value
+
+
 def add(parser: argparse._ActionsContainer, flag: str, **kwargs: object) -> None:
     """Adds a flag under both spellings, `--index-key` and `--index_key`."""
     other = "--" + flag.removeprefix("--").replace("-", "_")

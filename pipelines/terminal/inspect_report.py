@@ -6,6 +6,7 @@ from typing import Any, Final
 from pipelines.terminal import text_table
 from pipelines.terminal.run_report import kinds_text
 from pipelines.terminal.text_table import Column
+from transforms.evaluation.promise import Promise
 from transforms.records import NO_ENCODER
 
 _METRICS: Final = {"ip": "inner product", "l2": "squared L2", "l1": "L1"}
@@ -47,6 +48,7 @@ def _generation_text(said: dict[str, Any]) -> str:
         *([("deltas", _deltas_text(said["deltas"]))] if said["deltas"]["files"] else []),
         *([("tombstones", f"{said['tombstones']:,} dead codes that searches drop")] if said["tombstones"] else []),
         *([("drift", _drift_text(said["drift"]))] if said["drift"] else []),
+        *([("tuned", _tuned_text(said["tuned"]))] if said["tuned"] else []),
         ("encoder", _encoder_text(encoder)),
         (
             "index",
@@ -97,6 +99,15 @@ def _drift_text(drift: dict[str, Any]) -> str:
     if drift["recall"] is not None and drift["recall_trained"] is not None:
         parts.append(f"recall@10 of canaries {drift['recall']:.3f}, {drift['recall_trained']:.3f} when trained")
     return ", ".join(parts)
+
+
+def _tuned_text(tuned: dict[str, Any]) -> str:
+    each = (
+        f"{one['queries']} queries find {one['recall']:.3f} with nprobe {one['nprobe']}, shortlist {one['shortlist']}"
+        + ("" if one["margin"] is None else f", and stop at margin {one['margin']:.2f}")
+        for one in tuned["settings"]
+    )
+    return f"{Promise(tuned['target_recall'], tuned['tail'])} of {tuned['k']}: {'; '.join(each)}"
 
 
 def _encoder_text(encoder: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipelines.terminal.flags import Flag, Group, number, positive, size, switch, whole
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST
 from transforms.errors import UsageError
+from transforms.generations.tuned import QueryKind
 from transforms.queries.answer import ALPHA, Wanted
 from transforms.records import Modality
 from transforms.rejects import normalised_message
@@ -194,7 +195,13 @@ def rules_of(options: Namespace) -> Rules:
     return Rules(options.group_by, options.per_group, options.dedup, options.min_score)
 
 
-def wanted_of(options: Namespace, modality: Modality | None) -> Wanted:
+def kind_of(asked: Sequence[Query]) -> QueryKind | None:
+    """Returns what all of the queries are; None: of several kinds, or nobody knows."""
+    kinds = {query.kind for query in asked}
+    return "text" if kinds == {"text"} else "image" if kinds and kinds <= {"picture", "item"} else None
+
+
+def wanted_of(options: Namespace, modality: Modality | None, query_kind: QueryKind | None = None) -> Wanted:
     """Returns what the options want of answers.
 
     Raises:
@@ -210,6 +217,7 @@ def wanted_of(options: Namespace, modality: Modality | None) -> Wanted:
         expand=options.expand,
         alpha=options.alpha,
         where=options.where,
+        query_kind=query_kind,
     )
 
 

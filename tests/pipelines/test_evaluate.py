@@ -45,7 +45,18 @@ def test_the_last_line_is_what_the_manual_says(tmp_path: Path, capsys: Capture) 
     assert [record[name] for name in asked if name != "curve"] == [1, 60, 5, None, None, None, None]
     for point in record["curve"]:
         assert list(point) == [
-            *("modality", "nprobe", "shortlist", "default", "queries", "codes", "recall", "ci95", "recall_of_nearest"),
+            *(
+                "modality",
+                "nprobe",
+                "margin",
+                "shortlist",
+                "default",
+                "queries",
+                "codes",
+                "recall",
+                "ci95",
+                "recall_of_nearest",
+            ),
             *("robust50", "robust90", "p5", "worst5", "p50_ms", "p99_ms", "batch_ms"),
         ]
         assert (point["modality"], point["queries"], point["shortlist"]) == ("text", 60, 0)

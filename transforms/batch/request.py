@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeVar
 from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.queries.answer import Wanted
-from transforms.records import NEWEST_VERSION, FileReference, VectorRange
+from transforms.records import REFINED_VERSION, FileReference, VectorRange
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -68,7 +68,7 @@ class BatchRequest:
     queries: Queries
     wanted: Wanted = field(default_factory=Wanted)
     columns: tuple[str, ...] = ()
-    format_version: int = NEWEST_VERSION
+    format_version: int = REFINED_VERSION
 
     @property
     def digest(self) -> str:
@@ -112,7 +112,7 @@ class BatchPlan:
 
     queries: int
     parts: tuple[Part, ...]
-    format_version: int = NEWEST_VERSION
+    format_version: int = REFINED_VERSION
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class SlicePlan:
     """The slices of an index, by their numbers: of about so many bytes, together all its lists."""
 
     slices: tuple[ListRange, ...]
-    format_version: int = NEWEST_VERSION
+    format_version: int = REFINED_VERSION
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class PartMarker:
     digest: str
     unanswered: Unanswered | None
     file: FileReference
-    format_version: int = NEWEST_VERSION
+    format_version: int = REFINED_VERSION
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,9 @@ def scan_slice(batch: Batch, number: int, parts: Sequence[int]) -> None:
             if is_kept(batch.work, name, digest_of):
                 continue
             index = _slice(batch, searcher, number)
-            some = searcher.over(Slice(index.merged, index.deltas, _among(batch, searcher, count_missing=True)))
+            some = searcher.over(
+                Slice(index.merged, index.deltas, index.spread, among=_among(batch, searcher, count_missing=True))
+            )
             scan = some.first_scan(vectors_of(batch, opened(batch), part).vectors, batch.request.wanted)
             if scan is not None:
                 keep(batch.work, name, digest_of, _arrays(scan))

@@ -13,6 +13,7 @@ class Point:
         queries_of: what was asked: `image`, `text`, `keyword`, or `vector` of ready ones.
         nprobe: lists that are probed.
         shortlist: rows that are ranked by their stored vectors; 0: codes rank alone.
+        margin: at which a query stops before it has probed all of them; None: it does not.
         is_default: whether that is how a search goes that says nothing.
         recall: of the `k` exact nearest among the `k` found.
         nearest: share of queries that found their very nearest (1-recall@k).
@@ -31,3 +32,4 @@ class Point:
     p50_ms: float
     p99_ms: float
     batch_ms: float
+    margin: float | None = None

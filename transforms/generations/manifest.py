@@ -5,8 +5,9 @@ from typing import Final
 
 from transforms.digests import digest
 from transforms.errors import PixdexError
+from transforms.generations.tuned import Tuned
 from transforms.markers import Drift, TrainedIndex
-from transforms.records import FORMAT_VERSION, NEWEST_VERSION, FileReference, Request
+from transforms.records import FORMAT_VERSION, NEWEST_VERSION, REFINED_VERSION, FileReference, Modality, Request
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -74,6 +75,7 @@ class Generation:
         index: the merged index; what was added since, the deltas, are the blocks that are not `merged`.
         canaries: queries that watch the trained index, with their exact neighbours.
         drift: what the run that made it found; None where it began from nothing or trained anew.
+        tuned: how far searches go that do not say; None: as it was trained.
         checksum: of all the rest (see `seal`).
     """
 
@@ -87,6 +89,7 @@ class Generation:
     next_shard: int
     canaries: FileReference | None = None
     drift: Drift | None = None
+    tuned: Tuned | None = None
     checksum: str = ""
     format_version: int = FORMAT_VERSION
 
@@ -95,10 +98,20 @@ class Generation:
         """Whether the merged index lies on storage as segments, whose table has their files, and not as one file."""
         return self.index.checksum.startswith(SEGMENTS)
 
+    @property
+    def only_modality(self) -> Modality | None:
+        """What all vectors are of; None: they are of several kinds, or there are none."""
+        totals = self.totals
+        counts: dict[Modality, int] = {"image": totals.images, "text": totals.texts, "keyword": totals.keywords}
+        there = [modality for modality, count in counts.items() if count]
+        return there[0] if len(there) == 1 else None
 
-def version_of(request: Request, hidden: FileReference | None) -> int:
+
+def version_of(request: Request, hidden: FileReference | None, tuned: Tuned | None) -> int:
     """Returns the version of a generation: an older pixdex would find what is hidden, and must refuse it by name."""
-    return request.format_version if hidden is None else NEWEST_VERSION
+    if tuned is not None:
+        return NEWEST_VERSION
+    return request.format_version if hidden is None else max(request.format_version, REFINED_VERSION)
 
 
 def seal(generation: Generation) -> Generation:

@@ -55,9 +55,10 @@ def _read(
 
 
 def named_in_manifest(generation: Generation) -> list[FileReference]:
-    """Returns every file that a generation names by itself: the trained index, canaries, tables, a merged file."""
+    """Returns every file that a generation names by itself: of the trained index, canaries, tables, a merged file."""
     trained = generation.trained
-    named = [trained.index, trained.training, trained.assignment, generation.canaries, *generation.tables.all]
+    spread = None if generation.tuned is None else generation.tuned.spread
+    named = [trained.index, trained.training, trained.assignment, generation.canaries, spread, *generation.tables.all]
     if not generation.is_segmented:
         named.append(generation.index)
     return [file for file in named if file is not None]

@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.index.adaptive.spread import Spread
+from transforms.index.adaptive.stop import CANDIDATES, Stop, probed_lists
 from transforms.index.kept_threads import each_alone
 from transforms.index.resident import read_ahead
 from transforms.index.vector_transforms import of_queries
 from transforms.index.wanted_lists import WantedLists
+from transforms.records import Metric
 
 _Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 _LEAST_EFFORT = 128
@@ -48,6 +52,7 @@ def search_lists(
     among: WantedLists | None = None,
     *,
     by_id: bool = False,
+    adaptive: "Adaptive | None" = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Searches the `nprobe` nearest lists of each query; all of them, without exception, when there are no more.
 
@@ -61,6 +66,7 @@ def search_lists(
         among: the lists that are ranked, and what each counts as; None: every one, as one.
         by_id: of rows with equal distances those with the lowest ids are found, and not any. Each list is then scanned
             by itself, which takes somewhat longer, and up to 256 times the memory of what is returned.
+        adaptive: where each query stops among twice as many lists; None: it probes `nprobe`.
 
     Returns:
         Distances float32 and ids int64, both `(q, rows)`: id -1 where there is none. In the order that faiss gives
@@ -79,10 +85,10 @@ def search_lists(
     def search(part: slice) -> None:
         known = of_queries(index, queries[part])
         distances[part], ids[part] = _search_given_lists(
-            scanned, known, rows, min(nprobe, inner.nlist), selector, among, scan
+            scanned, known, rows, _looked_at(nprobe, inner.nlist, adaptive), selector, among, scan, adaptive
         )
 
-    at_once = _at_once(len(queries), min(nprobe, inner.nlist), inner.nlist, among)
+    at_once = _at_once(len(queries), _looked_at(nprobe, inner.nlist, adaptive), inner.nlist, among)
     parts = [slice(start, start + at_once) for start in range(0, len(queries), at_once)]
     threads = min(faiss.omp_get_max_threads(), len(parts))
     if threads <= 1:
@@ -95,12 +101,17 @@ def search_lists(
 
 
 def probed(
-    index: Any, queries: NDArray[np.float32], nprobe: int, deltas: Any | None, among: WantedLists | None
+    index: Any,
+    queries: NDArray[np.float32],
+    nprobe: int,
+    deltas: Any | None,
+    among: WantedLists | None,
+    adaptive: "Adaptive | None" = None,
 ) -> tuple[int, int]:
     """Returns how many lists `search_lists` probes for some queries, and how many codes they hold, of all together."""
     inner = faiss.downcast_index(faiss.extract_index_ivf(index))
     asked = of_queries(index, queries)
-    lists = _ranked_lists(inner, asked, min(nprobe, inner.nlist), among).lists
+    lists = _ranked_lists(inner, asked, _looked_at(nprobe, inner.nlist, adaptive), among, adaptive).lists
     times = np.bincount(lists[lists >= 0], minlength=inner.nlist)
     scanned = [inner] if deltas is None else [inner, deltas]
     there = np.flatnonzero(times).tolist()
@@ -126,15 +137,34 @@ def _search_given_lists(
     selector: Any,
     among: WantedLists | None,
     scan: "_Scan",
+    adaptive: "Adaptive | None",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Ranks the lists once, and scans those of every index; `known` are queries behind the transforms."""
     asked = np.ascontiguousarray(known)
-    ranked = _ranked_lists(scanned[0], asked, nprobe, among)
+    ranked = _ranked_lists(scanned[0], asked, nprobe, among, adaptive)
     read_ahead(scanned[0].invlists, ranked.lists)  # deltas were read when they were opened
     most = [rows, *(min(rows, index.ntotal) for index in scanned[1:])]
     hits = [scan(index, asked, k, ranked, selector) for index, k in zip(scanned, most, strict=True)]
     similar = faiss.is_similarity_metric(scanned[0].metric_type)
     return hits[0] if len(hits) == 1 else nearest(hits, rows, similar=similar)
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Has each query stop where it need not look further.
+
+    Attributes:
+        spread: of the lists.
+        stop: where.
+    """
+
+    spread: Spread
+    stop: Stop
+
+
+def _looked_at(nprobe: int, nlist: int, adaptive: Adaptive | None) -> int:
+    """How many lists are ranked of which a query probes all, or those before it stops."""
+    return min(nprobe if adaptive is None else CANDIDATES * nprobe, nlist)
 
 
 class _Lists(NamedTuple):
@@ -144,11 +174,28 @@ class _Lists(NamedTuple):
     lists: NDArray[np.int64]
 
 
-def _ranked_lists(inner: Any, asked: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> _Lists:
+def _ranked_lists(
+    inner: Any, asked: NDArray[np.float32], nprobe: int, among: WantedLists | None, adaptive: Adaptive | None
+) -> _Lists:
     """The lists that queries behind the transforms probe."""
-    return _Lists(
+    ranked = _Lists(
         *(_nearest_lists(inner, asked, nprobe) if among is None else _nearest_wanted(inner, asked, nprobe, among))
     )
+    if adaptive is None:
+        return ranked
+    metric: Metric = "ip" if faiss.is_similarity_metric(inner.metric_type) else "l2"
+    return _only(ranked, probed_lists(adaptive.spread, metric, asked, ranked.lists, ranked.nearness, adaptive.stop))
+
+
+def _only(ranked: _Lists, is_probed: NDArray[np.bool_]) -> _Lists:
+    """Some of the lists that were ranked, in their order; where queries probe fewer than others, -1 fills up."""
+    nearness, lists = ranked
+    order = np.argsort(~is_probed, axis=1, kind="stable")[:, : max(1, int(is_probed.sum(axis=1).max(initial=0)))]
+    lists = np.take_along_axis(np.where(is_probed, lists, -1), order, axis=1)
+    nearness = np.take_along_axis(nearness, order, axis=1)
+    # Fast scans take their steps from all of them, also where there is no list.
+    nearness = np.where(lists >= 0, nearness, nearness[:, :1])
+    return _Lists(np.ascontiguousarray(nearness), np.ascontiguousarray(lists))
 
 
 def _nearest_lists(
@@ -193,13 +240,7 @@ def _nearest_wanted(
         nearness[short, :wanted], lists[short, :wanted] = near, nearest
     del only, selector
     weights = _counted(lists, among)
-    is_probed = (weights > 0) & (np.cumsum(weights, axis=1) - weights < goal)
-    order = np.argsort(~is_probed, axis=1, kind="stable")[:, : max(1, int(is_probed.sum(axis=1).max()))]
-    lists = np.take_along_axis(np.where(is_probed, lists, -1), order, axis=1)
-    nearness = np.take_along_axis(nearness, order, axis=1)
-    # Fast scans take their steps from all of them, also where there is no list.
-    nearness = np.where(lists >= 0, nearness, nearness[:, :1])
-    return np.ascontiguousarray(nearness), np.ascontiguousarray(lists)
+    return _only(_Lists(nearness, lists), (weights > 0) & (np.cumsum(weights, axis=1) - weights < goal))
 
 
 def _ranked(nprobe: float, nlist: int, among: WantedLists) -> int:

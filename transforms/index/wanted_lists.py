@@ -63,16 +63,35 @@ def wanted_rows(indexes: Sequence[Any], allowed: NDArray[np.uint8]) -> tuple[NDA
     """
     nlist = int(indexes[0].nlist)
     rows, wanted = 0, np.zeros(nlist, np.int64)
-    for index in indexes:
-        for list_nos, sizes, ids in _ids_of(index.invlists, nlist):
-            starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
-            wanted[list_nos] += np.add.reduceat(are_set(allowed, ids), starts, dtype=np.int64)
-            rows += len(ids)
+    for list_nos, sizes, ids in _ids_of(indexes):
+        starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+        wanted[list_nos] += np.add.reduceat(are_set(allowed, ids), starts, dtype=np.int64)
+        rows += len(ids)
     return wanted, rows
 
 
-def _ids_of(lists: Any, nlist: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+def lists_of_rows(indexes: Sequence[Any], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the list of each of some rows, int64 `(n,)`; -1: it is in none. Costs what `wanted_rows` does.
+
+    Args:
+        indexes: IVF indexes over the same quantizer.
+        wanted: ids, ascending, each once.
+    """
+    found = np.full(len(wanted), -1)
+    for list_nos, sizes, ids in _ids_of(indexes):
+        places = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
+        there = wanted[places] == ids
+        found[places[there]] = np.repeat(list_nos, sizes)[there]
+    return found
+
+
+def _ids_of(indexes: Sequence[Any]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     """Numbers and sizes of lists that are not empty, and all their ids, about a million at once."""
+    for index in indexes:
+        yield from _ids_of_lists(index.invlists, int(index.nlist))
+
+
+def _ids_of_lists(lists: Any, nlist: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     sizes = np.fromiter((lists.list_size(number) for number in range(nlist)), np.int64, nlist)
     occupied = np.flatnonzero(sizes)
     batch = np.cumsum(sizes[occupied]) // _IDS_AT_ONCE

@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.evaluation.curve import Point
 from transforms.evaluation.recall import Recall, Ties, by_query, found_shares
+from transforms.generations.tuned import QueryKind
 from transforms.index.exact import NO_ROW
 from transforms.proof.exact import Neighbours
 from transforms.proof.request import QuerySet
-from transforms.search.hits import Asked
+from transforms.search.hits import Asked, Found
 from transforms.search.refine import SHORTLIST
 from transforms.search.searcher import Searcher
-from transforms.search.way import have_several_rows
+from transforms.search.way import have_several_rows, setting_of
 
 TIMED: Final = 100
 """Queries that are searched one by one."""
@@ -85,38 +86,96 @@ def measured(
 ) -> Point:
     """Returns what searches find at one setting; takes what `points` takes."""
     trained = searcher.generation.trained
+    usual = nprobe == trained.nprobe and shortlist == (SHORTLIST if searcher.refines else 0)
+    # A search that names no number of lists looks into more where those hold too few rows.
+    is_default = usual and setting_of(searcher.generation, asked_of(queries, k)) is None
+    asked = asked_of(queries, k, None if is_default else nprobe, shortlist)
+    return _measured(searcher, queries, exact, k, asked, nprobe, shortlist, is_default=is_default)
+
+
+def tuned(searcher: Searcher, queries: QuerySet, exact: Neighbours, k: int) -> Point | None:
+    """Returns what searches find as they were tuned; None: nothing was promised of such queries."""
+    asked = asked_of(queries, k)
+    setting = setting_of(searcher.generation, asked)
+    if setting is None:
+        return None
+    how = setting.nprobe, setting.shortlist, setting.margin
+    return _measured(searcher, queries, exact, k, asked, *how, is_default=True)
+
+
+def asked_of(queries: QuerySet, k: int, nprobe: int | None = None, shortlist: int | None = None) -> Asked:
+    """Returns what queries ask of a search; None goes as far as is usual."""
     # A row that is the query itself is found, and is no result.
     wanted = k + int((queries.own != NO_ROW).any())
-    is_default = nprobe == trained.nprobe and shortlist == (SHORTLIST if searcher.refines else 0)
-    # A search that names no number of lists looks into more where those hold too few rows.
-    lists = None if is_default else nprobe
-    asked = Asked(wanted, lists, queries.asked.modality, shortlist, where=queries.asked.where)
+    one = queries.asked
+    return Asked(wanted, nprobe, one.modality, shortlist, where=one.where, query_kind=kind_of(queries))
+
+
+def kind_of(queries: QuerySet) -> QueryKind | None:
+    """Returns what queries are; None: rows that are held out."""
+    kinds: dict[str, QueryKind] = {kind: kind for kind in get_args(QueryKind)}
+    return kinds.get(queries.asked.name)
+
+
+def shares(searcher: Searcher, queries: QuerySet, exact: Neighbours, k: int, asked: Asked) -> NDArray[np.float64]:
+    """Returns the recall@k of each query, float64 `(q,)`, NaN where it has no exact neighbour."""
+    found = searcher.nearest(queries.vectors, asked)
+    return _shares(searcher, queries, exact, k, asked, found)[0]
+
+
+def single_ms(searcher: Searcher, vectors: NDArray[np.float32], asked: Asked) -> NDArray[np.float64]:
+    """Returns the milliseconds of a search of each of some queries alone, float64 `(q,)`."""
+    took = []
+    for query in vectors:
+        began = time.perf_counter()
+        searcher.nearest(query[None], asked)
+        took.append(time.perf_counter() - began)
+    return 1000 * np.array(took)
+
+
+def _shares(
+    searcher: Searcher, queries: QuerySet, exact: Neighbours, k: int, asked: Asked, found: Found
+) -> tuple[NDArray[np.float64], float]:
+    """The recall of each query, and the share of queries that found their very nearest."""
+    ids, own = by_query(found.counts, found.ids, asked.k), queries.own
+    if have_several_rows(searcher.generation, asked.modality):
+        ids, own, exact = _items(searcher, ids, own, exact)
+    ids = _without(ids, own, k)
+    ties = _ties(ids, *exact, k)
+    nearest = float(np.nanmean(found_shares(ids, exact[0], 1, among=k, ties=ties)))
+    return found_shares(ids, exact[0], k, ties=ties), nearest
+
+
+def _measured(
+    searcher: Searcher,
+    queries: QuerySet,
+    exact: Neighbours,
+    k: int,
+    asked: Asked,
+    nprobe: int,
+    shortlist: int,
+    margin: float | None = None,
+    *,
+    is_default: bool,
+) -> Point:
     searcher.nearest(queries.vectors[:1], asked)  # what is opened once is not timed
     began = time.perf_counter()
     found = searcher.nearest(queries.vectors, asked)
     batch = time.perf_counter() - began
-    ids, own = by_query(found.counts, found.ids, wanted), queries.own
-    if have_several_rows(searcher.generation, asked.modality):
-        ids, own, exact = _items(searcher, ids, own, exact)
-    ids = _without(ids, own, k)
-    singles = []
-    for query in queries.vectors[:TIMED]:
-        began = time.perf_counter()
-        searcher.nearest(query[None], asked)
-        singles.append(time.perf_counter() - began)
-    ties = _ties(ids, *exact, k)
-    milliseconds = 1000 * np.array(singles)
+    of_queries, nearest = _shares(searcher, queries, exact, k, asked, found)
+    milliseconds = single_ms(searcher, queries.vectors[:TIMED], asked)
     return Point(
         queries_of=queries.asked.name,
         nprobe=nprobe,
         shortlist=shortlist,
         is_default=is_default,
-        recall=Recall.of(found_shares(ids, exact[0], k, ties=ties)),
-        nearest=float(np.nanmean(found_shares(ids, exact[0], 1, among=k, ties=ties))),
+        recall=Recall.of(of_queries),
+        nearest=nearest,
         codes=searcher.codes_of(queries.vectors, asked) / len(queries.vectors),
         p50_ms=float(np.percentile(milliseconds, 50)),
         p99_ms=float(np.percentile(milliseconds, 99)),
         batch_ms=1000 * batch / len(queries.vectors),
+        margin=margin,
     )
 
 

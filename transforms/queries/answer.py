@@ -58,6 +58,7 @@ def answers(
         wanted.rules,
         wanted.where,
         trace,
+        wanted.query_kind,
     )
 
 

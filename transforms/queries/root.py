@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from transforms.errors import UsageError
 from transforms.generations import published
+from transforms.generations.tuned import QueryKind
 from transforms.queries.answer import ALPHA, Wanted, answers, combined, vectors_of_keys
 from transforms.queries.encode import QueryEncoder
 from transforms.records import MODALITIES, Modality
@@ -155,7 +156,8 @@ class Root:
             asked = np.concatenate(parts)
             if len(asked) > 1 or weights is not None:
                 asked = combined(searcher, asked, _numbers(weights, len(asked)))
-        return answers(searcher, encoder, asked, _wanted(k, nprobe, allowed, shortlist, how))[0]
+        kind = kind_of(texts=bool(texts), pictures=bool(images or keys))
+        return answers(searcher, encoder, asked, _wanted(k, nprobe, allowed, shortlist, how, kind))[0]
 
     def search_many(
         self,
@@ -203,7 +205,8 @@ class Root:
             asked = vectors_of_keys(searcher, _texts(like))
         else:
             return _table([])
-        return _table(answers(searcher, encoder, asked, _wanted(k, nprobe, allowed, shortlist, how)))
+        kind = kind_of(texts=bool(given) and not is_vector, pictures=bool(len(images) or len(like)))
+        return _table(answers(searcher, encoder, asked, _wanted(k, nprobe, allowed, shortlist, how, kind)))
 
     def refresh(self) -> bool:
         """Goes over to a generation that was published since; tells whether there was one. Searches that run go on."""
@@ -279,7 +282,19 @@ def modality_of(searcher: Searcher, asked: AnyModality | None, *, is_vector: boo
     return asked
 
 
-def _wanted(k: object, nprobe: object, modality: Modality | None, shortlist: object, how: Mapping[str, Any]) -> Wanted:
+def kind_of(*, texts: bool, pictures: bool) -> QueryKind | None:
+    """Returns what queries are; None: nobody knows, or they are of both kinds."""
+    return None if texts == pictures else "text" if texts else "image"
+
+
+def _wanted(
+    k: object,
+    nprobe: object,
+    modality: Modality | None,
+    shortlist: object,
+    how: Mapping[str, Any],
+    query_kind: QueryKind | None,
+) -> Wanted:
     if strange := sorted(how.keys() - How.__annotations__.keys()):
         raise UsageError(f"{strange[0]} is not known: take one of {', '.join(sorted(How.__annotations__))}")
     where = how.get("where")
@@ -300,6 +315,7 @@ def _wanted(k: object, nprobe: object, modality: Modality | None, shortlist: obj
         expand=_whole("expand", how.get("expand", 0)),
         alpha=_number("alpha", how.get("alpha", ALPHA)),
         where=where,
+        query_kind=query_kind,
     )
 
 

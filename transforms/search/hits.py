@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import UsageError
+from transforms.generations.tuned import QueryKind
 from transforms.records import Modality
 from transforms.search.metadata import RowMetadata
 from transforms.search.ranking import FirstLooks, Ranked
@@ -20,10 +21,11 @@ class Asked:
 
     Attributes:
         k: results a query.
-        nprobe, shortlist: how far a search goes; None: as usual.
+        nprobe, shortlist: how far a search goes; None: as usual, or as it was tuned for queries of this kind.
         modality: only rows of this kind; None: of any.
         rules: which of the nearest are results.
         where: a condition over metadata, in SQL: only rows for which it is true.
+        query_kind: what the queries are; None: nobody knows, or of several kinds.
     """
 
     k: int = 10
@@ -32,6 +34,7 @@ class Asked:
     shortlist: int | None = None
     rules: Rules = field(default_factory=Rules)
     where: str | None = None
+    query_kind: QueryKind | None = None
 
     def check(self) -> None:
         """Refuses numbers that mean nothing.

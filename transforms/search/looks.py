@@ -39,7 +39,7 @@ class Scannable(Protocol):
         """Scans the lists nearest to queries (`index.scan.search_lists`); distances are faiss's, of `ip` products."""
         ...
 
-    def probed(self, queries: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> tuple[int, int]:
+    def probed(self, queries: NDArray[np.float32], reach: Reach, among: WantedLists | None) -> tuple[int, int]:
         """Returns how many lists that scans, and codes in them, of all queries together."""
         ...
 
@@ -117,7 +117,7 @@ class Looks:
         with trace.step("scan"):
             scores, ids = self.index.scan(queries, reach, allowed, among)
         if trace.is_full:
-            lists, codes = self.index.probed(queries, reach.nprobe, among)
+            lists, codes = self.index.probed(queries, reach, among)
             trace.lists, trace.codes = trace.lists + lists, trace.codes + codes
         if (why := self.known.strange(ids, scores)) is not None:
             raise PixdexError(

@@ -15,7 +15,9 @@ from transforms.generations import merged_index
 from transforms.generations.manifest import Generation
 from transforms.generations.merged_index import FileRange
 from transforms.index import faiss_reader
-from transforms.index.scan import probed, search_lists
+from transforms.index.adaptive import spread
+from transforms.index.adaptive.spread import Spread
+from transforms.index.scan import Adaptive, probed, search_lists
 from transforms.index.wanted_lists import WantedLists, wanted_lists
 from transforms.search.deltas import open_deltas
 from transforms.search.local_copies import materialise
@@ -31,10 +33,12 @@ class OpenIndex:
         merged: the merged index.
         deltas: an IVF index of what was added since, which shares the quantizer of the merged one and takes vectors
             behind its transforms; None: nothing was added.
+        spread: of the rows of its lists; None: no query stops before it has probed as many lists as it may.
     """
 
     merged: Any  # faiss is untyped
     deltas: Any = None
+    spread: Spread | None = None
 
     @property
     def scanned(self) -> list[Any]:
@@ -52,12 +56,23 @@ class OpenIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scans the lists nearest to queries; what it takes and returns is said at `search_lists`."""
         return search_lists(
-            self.merged, queries, reach.rows, reach.nprobe, allowed, self.deltas, among, by_id=reach.by_id
+            self.merged,
+            queries,
+            reach.rows,
+            reach.nprobe,
+            allowed,
+            self.deltas,
+            among,
+            by_id=reach.by_id,
+            adaptive=self._adaptive(reach),
         )
 
-    def probed(self, queries: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> tuple[int, int]:
+    def probed(self, queries: NDArray[np.float32], reach: Reach, among: WantedLists | None) -> tuple[int, int]:
         """Returns how many lists that scans, and codes in them, of all queries together."""
-        return probed(self.merged, queries, nprobe, self.deltas, among)
+        return probed(self.merged, queries, reach.nprobe, self.deltas, among, self._adaptive(reach))
+
+    def _adaptive(self, reach: Reach) -> Adaptive | None:
+        return None if reach.stop is None or self.spread is None else Adaptive(self.spread, reach.stop)
 
     def wanted(self, allowed: NDArray[np.uint8]) -> WantedLists:
         """Returns the lists that hold rows that are allowed."""
@@ -92,7 +107,7 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False,
     else:  # a root that was copied from a folder
         merged = _in_memory(store, generation)
     check_shape(store.full(reference.path), merged, generation)
-    index = OpenIndex(merged, open_deltas(store, generation, merged))
+    index = OpenIndex(merged, open_deltas(store, generation, merged), open_spread(store, generation, merged))
     if index.ntotal != totals.vectors + totals.tombstones:
         raise PixdexError(
             f"{store.full(reference.path)} holds {merged.ntotal} vectors and the deltas "
@@ -102,6 +117,19 @@ def open_index(store: Store, generation: Generation, *, fast_scan: bool = False,
     if fast_scan:
         index = _fast(index, generation.trained.key)
     return index
+
+
+def open_spread(store: Store, generation: Generation, merged: Any) -> Spread | None:
+    """Reads the spread of the lists, where `pixdex tune` made one of them.
+
+    Raises:
+        PixdexError: it is missing or damaged.
+    """
+    tuned = generation.tuned
+    if tuned is None or tuned.spread is None:
+        return None
+    inner = faiss.extract_index_ivf(merged)
+    return spread.load(store, tuned.spread, inner.nlist, inner.d)
 
 
 def read(file: Path, *, mapped: bool) -> Any:
@@ -174,7 +202,7 @@ def _fast(index: OpenIndex, key: str) -> OpenIndex:
     if deltas is not None:
         # The quantizer is borrowed, and belongs to the merged index; the lists are copied.
         deltas.referenced_objects = [merged]
-    return OpenIndex(merged, deltas)
+    return OpenIndex(merged, deltas, index.spread)
 
 
 def _converted(plain: Any, key: str) -> Any:

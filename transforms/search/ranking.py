@@ -13,6 +13,8 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.index.adaptive.stop import Stop
+
 NO_ROW: Final = -1
 """What an index returns as the id of a row that it did not find."""
 
@@ -44,11 +46,13 @@ class Reach:
         rows: that it may return.
         nprobe: lists that it probes.
         by_id: of rows of equal distance at the end it returns those with the lowest ids, and not any.
+        stop: where each query stops, among more lists than that; None: it probes all of them.
     """
 
     rows: int
     nprobe: int
     by_id: bool = False
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def rank(
     are cut, however many there are; each further one takes 4 times the rows when there are too few keys among them, or
     probes twice the lists when those probed are used up.
     """
-    reach = Reach(min(first.rows, most.rows), min(first.nprobe, most.nprobe))
+    reach = Reach(min(first.rows, most.rows), min(first.nprobe, most.nprobe), stop=first.stop)
     found = -1
     while True:
         distances, ids = look(reach)
@@ -176,9 +180,9 @@ def rank(
         found = len(ranked.ids)
         used_up = not is_row.all() or len(ids) < reach.rows or reach.rows >= most.rows
         if used_up:
-            if len(ranked.ids) == k or reach.nprobe >= most.nprobe or is_over:
+            if len(ranked.ids) == k or is_over or (reach.nprobe >= most.nprobe and reach.stop is None):
                 return ranked
-            reach = replace(reach, nprobe=min(_WIDER * reach.nprobe, most.nprobe))
+            reach = replace(reach, nprobe=min(_WIDER * reach.nprobe, most.nprobe), stop=None)
         elif cut is not None:
             if is_shortlist or reach.by_id or distances[-1] > cut:
                 return ranked

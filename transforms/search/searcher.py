@@ -19,6 +19,8 @@ from transforms.generations import hidden, tables, tombstones
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.generations.tombstones import Tombstones
+from transforms.generations.tuned import QueryKind, Tuned
+from transforms.index.adaptive.spread import Spread
 from transforms.index.refine import is_exact
 from transforms.records import Modality
 from transforms.search import ranking
@@ -28,14 +30,14 @@ from transforms.search.keys import rows_of_keys
 from transforms.search.known_ids import KnownIds
 from transforms.search.looks import FirstScan, LookOfMany, Looks, Scannable, exact_scan
 from transforms.search.metadata import READERS, RowMetadata
-from transforms.search.open_index import open_index
+from transforms.search.open_index import OpenIndex, open_index
 from transforms.search.ranking import NO_ROW, FirstLooks, Ranked, Reach
-from transforms.search.refine import SHORTLIST, ReadyFileError, StoredVectors
+from transforms.search.refine import ReadyFileError, StoredVectors
 from transforms.search.row_groups import KEPT_BYTES, Kept
 from transforms.search.rules import EQUAL, KEY, Chosen, Rules
 from transforms.search.selection import Selection, Selections
 from transforms.search.trace import Trace
-from transforms.search.way import GROUPED_ROWS, Way, all_are_compared, way_of
+from transforms.search.way import GROUPED_ROWS, Way, all_are_compared, shortlist_of, way_of
 from transforms.shards.ready_vectors import as_queries
 from transforms.storage import outside
 from transforms.storage.store import Store
@@ -92,7 +94,7 @@ class Searcher:
         """
         self.store = store
         self.generation = generation
-        self._index = index or open_index(store, generation, fast_scan=fast_scan, check=check)
+        self.index = index or open_index(store, generation, fast_scan=fast_scan, check=check)
         dead = [tombstones.read_all(store, generation.tables.tombstones)]
         if not with_hidden:
             dead.append(Tombstones.of(rows_of_keys(store, generation, hidden.read(store, generation))))
@@ -111,7 +113,7 @@ class Searcher:
         self._pool = ThreadPoolExecutor(READERS, "metadata")  # its threads end with the searcher
         self._kept, self._check = Kept(KEPT_BYTES), check
         self._selections = Selections(store, self._shards, self._dead, self._pool)
-        self._looks = Looks(store, generation, self._index, self.stored, known, self._dead.are_alive)
+        self._looks = Looks(store, generation, self.index, self.stored, known, self._dead.are_alive)
 
     @classmethod
     def open(
@@ -169,31 +171,33 @@ class Searcher:
         rules: Rules | None = None,
         where: str | None = None,
         trace: Trace | None = None,
+        query_kind: QueryKind | None = None,
     ) -> list[list[Hit]]:
         """Finds the nearest items of every query, each item once, ties by id.
 
         Args:
             vectors: float32 `(q, d)`; their length does not matter when the root is normalised.
             k: results a query; fewer come back only when there are no more.
-            nprobe: lists probed. None probes as many as the trained index says, and more where they hold fewer than `k`
-                items. More find more and cost proportionally.
+            nprobe: lists probed. None probes as many as the trained index says, or as `pixdex tune` chose, and more
+                where they hold fewer than `k` items. More find more and cost proportionally.
             modality: only rows of this kind. Where the generation holds others too, a list counts as probed by its
                 rows of this kind (`WantedLists`), so that one finds as much as where they are alone; the first such
                 search reads the ids of all lists, and each probes up to eight times as many lists.
             shortlist: so many of the rows that the codes say are nearest, and `k` at least, are ranked by their stored
-                vectors; 0: none are. None: 100. Each costs a read of a vector. Where not all rows have theirs stored,
-                scores are those of codes, and an index whose codes are exact needs no shortlist.
+                vectors; 0: none are. None: 100, or as tuned. Each costs a read of a vector. Where not all rows have
+                theirs stored, scores are those of codes, and an index whose codes are exact needs no shortlist.
             rules: which of the nearest are results; None: all.
             where: a condition over metadata, in SQL (`Condition`): only rows for which it is true. Up to 20,000 such
                 rows are all compared with the query, where their vectors are at hand; of more, lists are probed as of
                 rows of one kind.
             trace: is told what was done for it.
+            query_kind: what the queries are, for what was tuned; None: of any kind, or of several.
 
         Raises:
             UsageError: vectors of another dimension or without a direction, `k` or `nprobe` below 1, or `shortlist`
                 below 0.
         """
-        asked = Asked(k, nprobe, modality, shortlist, rules or Rules(), where)
+        asked = Asked(k, nprobe, modality, shortlist, rules or Rules(), where, query_kind)
         metadata, trace = self._metadata(), trace or Trace(is_full=False)
         found = self._found(vectors, asked, metadata, trace)
         with trace.step("metadata"):
@@ -206,8 +210,15 @@ class Searcher:
     def over(self, index: Scannable) -> "Searcher":
         """Returns the same generation with lists of it that were opened otherwise; the rest is shared."""
         other = copy(self)
-        other._index = index
+        other.index = index
         other._looks = replace(self._looks, index=index)
+        return other
+
+    def tuned(self, tuned: Tuned, spread: Spread | None) -> "Searcher":
+        """Returns the same generation as it is searched when it is tuned so; the rest is shared."""
+        other = self.over(replace(self.index, spread=spread) if isinstance(self.index, OpenIndex) else self.index)
+        other.generation = replace(self.generation, tuned=tuned)
+        other._looks = replace(other._looks, generation=other.generation)
         return other
 
     def selection(self, asked: Asked) -> Selection | None:
@@ -254,7 +265,7 @@ class Searcher:
         reach = ranking.deeper(way.first, way.most) if way.keyed or way.rules.are_any else way.first
         queries, at_once = self.checked(vectors), self._at_once(reach.rows)
         parts = [queries[at : at + at_once] for at in range(0, len(queries), at_once)] or [queries]
-        found = [exact_scan(self._index, part, reach, bits, among) for part in parts]
+        found = [exact_scan(self.index, part, reach, bits, among) for part in parts]
         return FirstScan(reach, queries, *map(np.concatenate, zip(*found, strict=True)))
 
     def codes_of(self, vectors: NDArray[np.float32], asked: Asked) -> int:
@@ -263,7 +274,7 @@ class Searcher:
         if way is None or way.all_compared:
             return 0
         among = None if way.selected is None else self._looks.lists_of(way.selected)
-        return self._index.probed(self.checked(vectors), way.first.nprobe, among)[1]
+        return self.index.probed(self.checked(vectors), way.first, among)[1]
 
     def table_of(self, ids: NDArray[np.int64], columns: Sequence[str]) -> "pa.Table":
         """Returns columns of metadata of some rows, in their order (`RowMetadata.table`)."""
@@ -279,7 +290,7 @@ class Searcher:
     def _found(self, vectors: NDArray[np.float32], asked: Asked, metadata: RowMetadata, trace: Trace) -> Found:
         queries = self.checked(vectors)
         asked.check()
-        at_once = self._at_once(max(GROUPED_ROWS * asked.k, SHORTLIST if asked.shortlist is None else asked.shortlist))
+        at_once = self._at_once(max(GROUPED_ROWS * asked.k, shortlist_of(self.generation, asked)))
         if asked.where is not None:
             at_once = min(at_once, _COMPARED_AT_ONCE)
         parts = [queries[at : at + at_once] for at in range(0, len(queries), at_once)]
@@ -292,7 +303,7 @@ class Searcher:
 
     def _at_once(self, rows: int) -> int:
         """How many queries are searched together that look at so many rows each."""
-        return max(1, min(_QUERIES_AT_ONCE, _ROWS_AT_ONCE // max(1, min(rows, self._index.ntotal))))
+        return max(1, min(_QUERIES_AT_ONCE, _ROWS_AT_ONCE // max(1, min(rows, self.index.ntotal))))
 
     def _way(self, asked: Asked, trace: Trace) -> Way | None:
         with trace.step("select"):

@@ -21,7 +21,7 @@ from transforms.index.wanted_lists import WantedLists
 from transforms.search.deltas import open_deltas
 from transforms.search.local_copies import aside, segments_of, write_copy
 from transforms.search.looks import FirstScan, Rows
-from transforms.search.open_index import OpenIndex, check_shape, open_index, read
+from transforms.search.open_index import OpenIndex, check_shape, open_index, open_spread, read
 from transforms.search.ranking import Reach
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store
@@ -73,9 +73,9 @@ class Whole:
         """Scans the lists nearest to queries."""
         return self._index.scan(queries, reach, allowed, among)
 
-    def probed(self, queries: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> tuple[int, int]:
+    def probed(self, queries: NDArray[np.float32], reach: Reach, among: WantedLists | None) -> tuple[int, int]:
         """Returns how many lists that scans, and codes in them, of all queries together."""
-        return self._index.probed(queries, nprobe, among)
+        return self._index.probed(queries, reach, among)
 
     def wanted(self, allowed: NDArray[np.uint8]) -> WantedLists:
         """Returns the lists that hold rows that are allowed."""
@@ -126,9 +126,9 @@ class Joined:
                 return first.distances[places, : reach.rows], first.ids[places, : reach.rows]
         return self._whole.scan(queries, reach, allowed, among)
 
-    def probed(self, queries: NDArray[np.float32], nprobe: int, among: WantedLists | None) -> tuple[int, int]:
+    def probed(self, queries: NDArray[np.float32], reach: Reach, among: WantedLists | None) -> tuple[int, int]:
         """Returns what is said of the whole."""
-        return self._whole.probed(queries, nprobe, among)
+        return self._whole.probed(queries, reach, among)
 
     def wanted(self, allowed: NDArray[np.uint8]) -> WantedLists:
         """Returns what was counted of all slices."""
@@ -164,4 +164,5 @@ def open_slice(store: Store, generation: Generation, lists: range) -> OpenIndex:
         write_copy(store, generation, file, lists)
         merged = read(file, mapped=True)
     check_shape(store.full(generation.index.path), merged, generation)
-    return OpenIndex(merged, open_deltas(store, generation, merged) if lists.start == 0 else None)
+    deltas = open_deltas(store, generation, merged) if lists.start == 0 else None
+    return OpenIndex(merged, deltas, open_spread(store, generation, merged))

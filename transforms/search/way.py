@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from transforms.generations.manifest import Generation
+from transforms.generations.tuned import Setting
+from transforms.index.adaptive.stop import Stop
 from transforms.index.wanted_lists import WantedLists
 from transforms.records import Modality
 from transforms.search import ranking
@@ -58,6 +60,28 @@ def have_several_rows(generation: Generation, modality: Modality | None) -> bool
     return totals.vectors > totals.embedded and modality not in ("image", "text")
 
 
+def setting_of(generation: Generation, asked: Asked) -> Setting | None:
+    """Returns how far a search was tuned to go that does not say; None: nothing was promised of such queries."""
+    if generation.tuned is None:
+        return None
+    return generation.tuned.of(asked.query_kind, asked.modality or generation.only_modality)
+
+
+def shortlist_of(generation: Generation, asked: Asked) -> int:
+    """Returns how many rows are ranked by stored vectors, where there are any."""
+    if asked.shortlist is not None:
+        return asked.shortlist
+    tuned = setting_of(generation, asked)
+    return SHORTLIST if tuned is None else tuned.shortlist
+
+
+def stop_of(tuned: Setting, asked: Asked) -> Stop | None:
+    """Returns where each query stops; None: it probes all lists that it may, as a condition or a number asks for."""
+    if tuned.margin is None or asked.nprobe is not None or asked.where is not None:
+        return None
+    return Stop(tuned.margin, asked.k)
+
+
 def way_of(
     generation: Generation,
     asked: Asked,
@@ -77,7 +101,7 @@ def way_of(
         lists_of: finds the lists that hold rows of a selection.
         can_refine: whether vectors are stored that rank better than codes.
     """
-    trained, totals, k = generation.trained, generation.totals, asked.k
+    trained, totals, k, tuned = generation.trained, generation.totals, asked.k, setting_of(generation, asked)
     rows = totals.vectors if selected is None else selected.count
     if not rows:
         return None
@@ -85,7 +109,7 @@ def way_of(
     grouped = keyed or rules.group_by != KEY or rules.dedup is not None
     # A selection leaves the dead out: they cost nothing there.
     scanned = rows if selected is not None else totals.vectors + totals.tombstones
-    refined = (SHORTLIST if asked.shortlist is None else asked.shortlist) if can_refine else 0
+    refined = shortlist_of(generation, asked) if can_refine else 0
     wanted = ranking.over_fetched(max((GROUPED_ROWS if grouped else 1) * k + 1, refined), 1 - rows / scanned)
     all_compared = all_are_compared(asked, rows, can_refine=can_refine)
     lists = trained.nlist
@@ -95,6 +119,7 @@ def way_of(
         return None
     # Few rows that satisfy a condition may lie in any list.
     nprobe = lists if asked.where is not None and rows <= ALL_COMPARED else asked.nprobe
-    first = Reach(rows if all_compared else min(wanted, scanned), min(nprobe or trained.nprobe, lists))
+    usual, stop = (trained.nprobe, None) if tuned is None else (tuned.nprobe, stop_of(tuned, asked))
+    first = Reach(rows if all_compared else min(wanted, scanned), min(nprobe or usual, lists), stop=stop)
     most = Reach(scanned, first.nprobe if nprobe else lists)
     return Way(rules, selected, first, most, keyed, refined > 0, all_compared)

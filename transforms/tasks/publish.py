@@ -35,6 +35,9 @@ def publish(run: Run) -> Generation:
         assert merged is not None
         index, segments = merged.index, tables.write_segments(store, merged.segments)
     hidden = None if base is None else base.tables.hidden
+    # What was tuned was tuned on those very lists.
+    is_kept = base is not None and base.trained.fingerprint == trained.trained.fingerprint
+    tuned = base.tuned if base is not None and is_kept else None
     generation = Generation(
         generation=run.generation,
         request=replace(run.request, reindex=None),
@@ -55,7 +58,8 @@ def publish(run: Run) -> Generation:
         next_shard=run.plan.first_shard + run.plan.shards,
         canaries=trained.canaries,
         drift=None if base is None or inventory.retrains(run) else run.drift.drift,
-        format_version=manifest.version_of(run.request, hidden),
+        tuned=tuned,
+        format_version=manifest.version_of(run.request, hidden, tuned),
     )
     return store.commit(layout.generation(run.generation), manifest.seal(generation))
 

@@ -249,8 +249,8 @@ def test_deltas_are_scanned_fast_too_when_all_that_nobody_names_is_freed(
 ) -> None:
     store = with_delta(tmp_path, key, metric)
     plain, fast = Searcher.open(store), Searcher.open(store, fast_scan=True)
-    assert isinstance(fast._index, OpenIndex) and "FastScan" in type(fast._index.deltas).__name__
-    assert fast._index.deltas.referenced_objects == [fast._index.merged]  # and not what was converted
+    assert isinstance(fast.index, OpenIndex) and "FastScan" in type(fast.index.deltas).__name__
+    assert fast.index.deltas.referenced_objects == [fast.index.merged]  # and not what was converted
     gc.collect()
     atol = 0.15 if metric == "ip" else 0.5  # squared distances reach 30
     for k in (20, 158):
@@ -281,13 +281,13 @@ def test_the_deltas_outlive_all_names_but_their_own(tmp_path: Path, key: str, me
 def test_a_table_that_is_too_large_to_copy_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = with_delta(tmp_path, "IVF4,PQ4x4np", "l2")
     with_table = Searcher.open(store)
-    assert isinstance(with_table._index, OpenIndex)
-    assert with_table._index.deltas.precomputed_table.size() == 4 * 4 * 16
-    assert with_table._index.deltas.use_precomputed_table == 1
+    assert isinstance(with_table.index, OpenIndex)
+    assert with_table.index.deltas.precomputed_table.size() == 4 * 4 * 16
+    assert with_table.index.deltas.use_precomputed_table == 1
     monkeypatch.setattr(deltas, "_MOST_TABLE_BYTES", 0)
     without = Searcher.open(store)
-    assert isinstance(without._index, OpenIndex)
-    assert without._index.deltas.precomputed_table.size() == 0
+    assert isinstance(without.index, OpenIndex)
+    assert without.index.deltas.precomputed_table.size() == 0
     one, other = (searcher.search(QUERIES, 158, 4) for searcher in (with_table, without))
     assert [[hit.score for hit in hits] for hits in one] == [
         pytest.approx([hit.score for hit in hits], abs=1e-4) for hits in other

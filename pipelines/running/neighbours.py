@@ -1,0 +1,84 @@
+"""Exact neighbours of queries, as a job of a launcher: what `evaluate` and `tune` compare searches with."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Final
+
+from pipelines.running import runners
+from pipelines.running.launch import Destination
+from pipelines.running.request import default_threads
+from pipelines.terminal import console
+from pipelines.terminal.progress import shown_parts
+from pipelines.terminal.queries import path_of
+from transforms.batch.request import seal_of
+from transforms.errors import PixdexError, UsageError
+from transforms.generations.manifest import Generation
+from transforms.proof import exact
+from transforms.proof.exact import Neighbours
+from transforms.proof.request import Proof, ProofRequest, QuerySet, content_of
+from transforms.stages.proof import FindNeighbours
+from transforms.storage import uris
+from transforms.storage.cache_folder import cache_folder
+from transforms.storage.store import Store
+
+_NEAR: Final = 100
+"""Exact neighbours that are kept of each query, at least: equal ones count, too."""
+
+_DIGITS: Final = 16
+
+
+def request_of(store: Store, generation: Generation, sets: Sequence[QuerySet], k: int) -> ProofRequest:
+    """Returns the request of the neighbours of some queries, of which the `k` nearest are looked at."""
+    asked, content = tuple(one.asked for one in sets), content_of(tuple(sets))
+    near, number = max(_NEAR, 2 * k), generation.generation
+    return ProofRequest(store.url, number, seal_of(store, number), near, asked, content)
+
+
+def found(
+    request: ProofRequest, sets: Sequence[QuerySet], destination: Destination, options: Namespace, command: str
+) -> list[Neighbours] | None:
+    """Finds the exact neighbours; None: the job was handed over, and nobody waits for it."""
+    work = _work(request, options, is_here=destination.runner is None)
+    threads = None if options.workers in (None, 1) else default_threads(options.workers)
+    proof = Proof(work, options.trust_uris, threads)
+    try:
+        proof.begin(request, tuple(sets))
+    except OSError as error:
+        raise UsageError(
+            f"--work {work.url} cannot be written ({error.strerror or error}): name another folder"
+        ) from error
+    there = exact.neighbours(proof)
+    if there is not None:
+        return there
+    count = exact.tasks(proof)
+    with shown_parts("neighbours", lambda: (exact.done(proof), count), wanted=not options.no_progress):
+        outcome = runners.run_to_end(
+            destination.runner,
+            lambda pipeline: pipeline | "FindNeighbours" >> FindNeighbours(proof),
+            destination.options,
+        )
+    if outcome != "done":
+        console.show_json({"work": work.url, outcome: command})
+        return None
+    if (there := exact.neighbours(proof)) is None:
+        raise PixdexError(f"{work.url}: the job ended without its results; run the same command again")
+    return there
+
+
+def _work(request: ProofRequest, options: Namespace, *, is_here: bool) -> Store:
+    """The folder of a request: everything that it has found, and nothing of others."""
+    if options.work is not None:
+        if not options.work.strip():
+            raise UsageError("--work is empty: name a folder, or leave it out")
+        named = options.work if "://" in options.work else str(path_of("--work", options.work))
+        base = uris.absolute(named).rstrip("/")
+    elif is_here or options.workers is not None:
+        base = uris.absolute(str(cache_folder() / "proofs"))
+    else:
+        raise UsageError("--work is missing: workers of a runner need a folder that each of them reaches")
+    if f"{base}/".startswith(f"{request.root}/"):
+        raise UsageError(f"--work {options.work} lies in the root, where only what is indexed stays: name another")
+    try:
+        return Store.at(f"{base}/{request.digest[:_DIGITS]}")
+    except UsageError as error:
+        raise UsageError(str(error).replace("--root", "--work")) from error
