@@ -32,6 +32,9 @@ generation that it began with; of a command that you do not run again, remove th
 whole, and the folder goes. An output that holds the results of the same command and generation is left as it is,
 another is refused.
 
+With --min-score auto each worker calibrates by the same sample of stored vectors, as pixdex search does, and all come
+to the same scores.
+
 The output has a row for each result: query int64 (the row of the query, from 0), rank int32 (from 1), score float, id
 int64, key string, and the columns of --columns; ordered by query and rank. A query that is empty, cannot be read, or
 has no direction has no results, and is counted.

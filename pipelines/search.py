@@ -22,8 +22,14 @@ Like an item of the index; several made into one query, less a concept; with wha
     pixdex search --root ./shop --like 'file:///shop/items.csv#1234'
     pixdex search --root ./shop "red shoes" --image shoe.jpg --weight 1 --weight 0.5 --not "sandals"
     pixdex search --root ./shop "red shoes" --expand 10 --min-score 0.2
+    pixdex search --root ./shop "red shoes" --min-score auto
     pixdex search --root ./shop "red shoes" --where "price < 50" --group-by brand --dedup 0.98
     pixdex search --root ./shop "red shoes" --dedup content
+
+With --min-score auto nonsense finds nothing: what queries that mean nothing score, which are made after the root's own
+texts or pictures, is the score that a result must exceed. Each query has its own, which is lower where many rows stand
+apart from the others. It needs 64 texts, for a text, or pictures, for a picture, and as many rows to be found; scores
+must be cosines or distances. The first such search reads a sample of the vectors, and takes a second or two.
 
 An index of codes ranks its --shortlist of 100 by stored vectors, where it has them; a result says whether its score is
 exact.
@@ -42,9 +48,10 @@ With --check it reads all of them first, and says which are damaged, as pixdex v
 With --json, the last line on stdout is one JSON object: {"generation", "results": [{"rank", "score", "id", "key",
 "uri", "modality", "part", "caption", "columns", "exact"}]}, or, of several queries and of --queries, {"generation",
 "queries": [{"query", "results"}]}. --explain adds {"explain": {"looks", "lists", "codes", "vectors", "milliseconds":
-{step: ms}}}, or says the same on stderr: the steps are open, encode (the query), select (what a condition or a modality
-leaves), scan, vectors (read and compared), rank and metadata; what is looked at once more counts in rank, too. A search
-runs on this machine; no Beam runner takes part.
+{step: ms}}}, and with --min-score auto "cut_offs", the score of each query; or it says the same on stderr. The steps
+are open, encode (the query), select (what a condition or a modality leaves), scan, vectors (read and compared), rank,
+metadata, and calibrate (of --min-score auto); what is looked at once more counts in rank, too. A search runs on this
+machine; no Beam runner takes part.
 """
 
 import sys
@@ -67,7 +74,9 @@ from transforms.queries.answer import answers as answers_of
 from transforms.queries.answer import combined, vectors_of_keys
 from transforms.queries.encode import QueryEncoder
 from transforms.queries.root import modality_of
+from transforms.records import Modality
 from transforms.search.hits import Hit
+from transforms.search.rules import AUTO
 from transforms.search.searcher import Searcher
 from transforms.search.trace import Trace
 from transforms.storage import uris
@@ -75,6 +84,9 @@ from transforms.storage.outside import FLAG, Outside
 
 if TYPE_CHECKING:
     from pipelines.terminal.result_page import Answer
+
+_MODALITIES: Final[dict[str, Modality]] = {"text": "text", "picture": "image"}
+"""Of queries, for `--min-score auto`; the others are vectors."""
 
 _SCORES: Final = {"ip": "inner product", "l2": "squared distance", "l1": "L1 distance"}
 
@@ -139,7 +151,7 @@ def search(argv: Sequence[str]) -> int:
         asked, vectors = _asked(searcher, encoder, options)
     modality = modality_of(searcher, options.modality, is_vector=options.vector is not None)
     wanted = queries.wanted_of(options, modality, queries.kind_of(asked))
-    found = answers_of(searcher, encoder, vectors, wanted, trace)
+    found = answers_of(searcher, encoder, vectors, wanted, trace, [_MODALITIES.get(query.kind) for query in asked])
     answers = list(zip(asked, found, strict=True))
     columns = _columns(options.columns)
     if options.html:
@@ -154,7 +166,8 @@ def search(argv: Sequence[str]) -> int:
             if hits:
                 console.show(table(hits, columns=columns))
             else:
-                console.say(f"nothing found among {searcher.generation.totals.vectors} vectors")
+                why = f": none scores {_score(searcher, trace.cut_offs[place])}" if trace.cut_offs else ""
+                console.say(f"nothing found among {searcher.generation.totals.vectors} vectors{why}")
     if options.explain and not options.json:
         console.say(_explained(trace, len(answers)))
     if options.html:
@@ -188,11 +201,18 @@ def _as_json(searcher: Searcher, answers: Sequence[tuple[Query, list[Hit]]], *, 
     return {"generation": searcher.generation.generation, **answer}
 
 
+def _score(searcher: Searcher, cut_off: float) -> str:
+    return f"{cut_off:.4f} or {'more' if searcher.generation.trained.metric == 'ip' else 'less'} (--min-score {AUTO})"
+
+
 def _explained(trace: Trace, queries: int) -> str:
     steps = " · ".join(f"{name} {took:.1f}" for name, took in trace.milliseconds.items())
+    chosen = ", ".join(f"{score:.4f}" for score in trace.cut_offs)
     return (
         f"queries {queries}, looks {trace.looks}, lists probed {trace.lists:,}, codes scanned {trace.codes:,}, "
-        f"vectors read {trace.vectors:,}\nmilliseconds: {steps}"
+        f"vectors read {trace.vectors:,}\n"
+        + (f"--min-score {AUTO}: {chosen}\n" if chosen else "")
+        + f"milliseconds: {steps}"
     )
 
 

@@ -20,7 +20,9 @@ from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
 from transforms.generations.tuned import QueryKind
+from transforms.queries import null_results
 from transforms.queries.root import modality_of
+from transforms.search.rules import AUTO
 from transforms.search.searcher import Searcher
 from transforms.search.slices import Whole, can_be_sliced
 from transforms.search.where import Condition
@@ -164,6 +166,8 @@ def _request(store: Store, options: Namespace) -> BatchRequest:
     wanted = queries.wanted_of(options, modality, kind)
     if wanted.where is not None:
         Condition(wanted.where)
+    if wanted.rules.min_score == AUTO:
+        null_results.check(searcher, asked.modality, modality)
     if (wanted.minus or wanted.expand) and not searcher.has_cosines:
         raise UsageError("--not and --expand add directions, and scores of this root are no cosines: leave them out")
     names = dict.fromkeys(name.strip() for name in (options.columns or "").split(",") if name.strip())

@@ -16,7 +16,7 @@ from transforms.generations.tuned import QueryKind
 from transforms.queries.answer import ALPHA, Wanted
 from transforms.records import Modality
 from transforms.rejects import normalised_message
-from transforms.search.rules import CONTENT, KEY, Rules
+from transforms.search.rules import AUTO, CONTENT, KEY, Rules
 
 
 def score_or_content(text: str) -> float | str:
@@ -27,6 +27,16 @@ def score_or_content(text: str) -> float | str:
         return number(text)
     except ArgumentTypeError:
         raise ArgumentTypeError(f"{text!r} is neither a score, such as 0.98, nor {CONTENT}") from None
+
+
+def score_or_auto(text: str) -> float | str:
+    """Reads what `--min-score` takes, for argparse."""
+    if text == AUTO:
+        return AUTO
+    try:
+        return number(text)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text!r} is neither a score, such as 0.2, nor {AUTO}") from None
 
 
 QUERIES: Final = Group(
@@ -111,7 +121,13 @@ RULES: Final = Group(
             "picture or the words of a text",
             score_or_content,
         ),
-        Flag("--min-score", "SCORE", "nothing that is less near is shown", number),
+        Flag(
+            "--min-score",
+            f"SCORE|{AUTO}",
+            "nothing that is less near is shown; auto: nothing that queries which mean nothing score as well, as the "
+            "root's own vectors tell",
+            score_or_auto,
+        ),
     ),
 )
 

@@ -11,7 +11,9 @@ from transforms.batch.opened import opened, threads
 from transforms.batch.request import Batch, BatchRequest, PartMarker
 from transforms.batch.slices import joined
 from transforms.batch.vectors import vectors_of
+from transforms.queries import null_results
 from transforms.search.hits import Found
+from transforms.search.rules import AUTO
 from transforms.search.searcher import Searcher
 from transforms.storage.arrow_numbers import array_of
 
@@ -22,7 +24,8 @@ def answer_part(batch: Batch, number: int) -> None:
     """Answers a part and commits it, unless that is done.
 
     Cost: the vectors of a part are in memory, some 64 bytes for each row that is looked at, up to 4 Mi of them at a
-    time, and the results. The generation is opened once a process, of an object store once a machine.
+    time, and the results. The generation is opened once a process, of an object store once a machine. For `min_score`
+    `auto` each process calibrates once (`queries.null_results`): all come to the same cut-offs.
 
     Raises:
         UsageError: the root cannot be asked so.
@@ -36,6 +39,10 @@ def answer_part(batch: Batch, number: int) -> None:
         of_part = vectors_of(batch, open_, number)
         searcher = joined(batch, open_, number, of_part.vectors)
         found = searcher.nearest(of_part.vectors, request.wanted)
+        if request.wanted.rules.min_score == AUTO:
+            kinds = [request.queries.modality] * len(of_part.vectors)
+            own = null_results.cut_offs(open_.searcher, of_part.vectors, kinds, request.wanted.modality)
+            found = found.cut(own, searcher.generation.trained.metric)
         table = _table(searcher, request, found, part.first + of_part.places)
     with batch.work.scratch() as scratch:
         file = scratch / "results.parquet"

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeVar
 from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.queries.answer import Wanted
-from transforms.records import REFINED_VERSION, FileReference, VectorRange
+from transforms.records import REFINED_VERSION, FileReference, Modality, VectorRange
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -47,6 +47,11 @@ class Queries:
     def are_vectors(self) -> bool:
         """Whether nothing need be encoded."""
         return self.kind in ("npy", "parquet")
+
+    @property
+    def modality(self) -> Modality | None:
+        """What they are; None: vectors."""
+        return None if self.are_vectors else "image" if self.are_pictures else "text"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from transforms.index.adaptive.spread import Spread
 from transforms.proof.curve import asked_of, kind_of, shares
 from transforms.proof.exact import Neighbours
 from transforms.proof.request import QuerySet
+from transforms.search.open_index import OpenIndex
 from transforms.search.searcher import Searcher
 
 SHORTLISTS: Final = (0, 20, 50, 100, 200, 400)
@@ -174,7 +175,10 @@ class _Trials:
 
 
 def _tuned(searcher: Searcher, setting: Setting, spread: Spread | None, k: int) -> Searcher:
-    return searcher.tuned(Tuned(k, None, None, (setting,)), spread)
+    index = searcher.index
+    if isinstance(index, OpenIndex):
+        index = replace(index, spread=spread)
+    return searcher.over(index, Tuned(k, None, None, (setting,)))
 
 
 def _numbers(fewest: int, nlist: int) -> list[int]:

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import UsageError
-from transforms.queries import compose
+from transforms.queries import compose, null_results
 from transforms.queries.encode import QueryEncoder
+from transforms.records import Modality
 from transforms.search.hits import Asked, Hit
 from transforms.search.keys import rows_of_key
-from transforms.search.rules import Rules
+from transforms.search.rules import AUTO, Rules
 from transforms.search.searcher import Searcher
 from transforms.search.trace import Trace
 
@@ -40,16 +41,29 @@ def answers(
     vectors: NDArray[np.float32],
     wanted: Wanted,
     trace: Trace | None = None,
+    kinds: Sequence[Modality | None] | None = None,
 ) -> list[list[Hit]]:
     """Returns the results of each query, of vectors float32 `(q, d)`; `trace` is told what was done for them.
+
+    Args:
+        searcher: what is searched.
+        encoder: encodes what a query is to be less of.
+        vectors: the queries.
+        wanted: of each answer.
+        trace: is told what was done.
+        kinds: what each query is, for `min_score="auto"`; None: a vector, or several made into one; so are all.
 
     Raises:
         UsageError: a query cannot be answered so.
         PixdexError: the root is damaged, or the encoder failed.
     """
     trace = trace or Trace(is_full=False)
+    if wanted.rules.min_score == AUTO:
+        kinds = [None] * len(vectors) if kinds is None else kinds
+        for kind in dict.fromkeys(kinds):
+            null_results.check(searcher, kind, wanted.modality)
     made = prepared(searcher, encoder, vectors, wanted, trace)
-    return searcher.search(
+    found = searcher.search(
         made,
         wanted.k,
         wanted.nprobe,
@@ -60,6 +74,15 @@ def answers(
         trace,
         wanted.query_kind,
     )
+    if kinds is None or wanted.rules.min_score != AUTO:
+        return found
+    with trace.step("calibrate"):
+        scores = null_results.cut_offs(searcher, made, kinds, wanted.modality).tolist()
+    trace.cut_offs += scores
+    sign = 1 if searcher.generation.trained.metric == "ip" else -1
+    return [
+        [hit for hit in hits if sign * hit.score >= sign * least] for hits, least in zip(found, scores, strict=True)
+    ]
 
 
 def prepared(

@@ -42,7 +42,8 @@ class How(TypedDict, total=False):
         dedup: a score: what is as near as that to a result before it is not shown. "content": what has the same content
             as one is not, the same bytes of a picture or words of a text; pictures are read for that only where vectors
             are equal. Of ready embeddings the vectors are the content.
-        min_score: nothing that is less near is shown.
+        min_score: nothing that is less near is shown. "auto": nothing that queries which mean nothing score as well, so
+            that nonsense finds nothing (`queries.null_results` says what that needs).
     """
 
     where: str
@@ -52,7 +53,7 @@ class How(TypedDict, total=False):
     group_by: str
     per_group: int
     dedup: float | Literal["content"]
-    min_score: float
+    min_score: float | Literal["auto"]
 
 
 class Root:
@@ -157,7 +158,8 @@ class Root:
             if len(asked) > 1 or weights is not None:
                 asked = combined(searcher, asked, _numbers(weights, len(asked)))
         kind = kind_of(texts=bool(texts), pictures=bool(images or keys))
-        return answers(searcher, encoder, asked, _wanted(k, nprobe, allowed, shortlist, how, kind))[0]
+        wanted = _wanted(k, nprobe, allowed, shortlist, how, kind)
+        return answers(searcher, encoder, asked, wanted, kinds=[None if keys else kind])[0]
 
     def search_many(
         self,
@@ -206,7 +208,8 @@ class Root:
         else:
             return _table([])
         kind = kind_of(texts=bool(given) and not is_vector, pictures=bool(len(images) or len(like)))
-        return _table(answers(searcher, encoder, asked, _wanted(k, nprobe, allowed, shortlist, how, kind)))
+        wanted = _wanted(k, nprobe, allowed, shortlist, how, kind)
+        return _table(answers(searcher, encoder, asked, wanted, kinds=[None if len(like) else kind] * len(asked)))
 
     def refresh(self) -> bool:
         """Goes over to a generation that was published since; tells whether there was one. Searches that run go on."""
@@ -282,8 +285,8 @@ def modality_of(searcher: Searcher, asked: AnyModality | None, *, is_vector: boo
     return asked
 
 
-def kind_of(*, texts: bool, pictures: bool) -> QueryKind | None:
-    """Returns what queries are; None: nobody knows, or they are of both kinds."""
+def kind_of(*, texts: bool, pictures: bool) -> Literal["image", "text"] | None:
+    """Returns what queries are, or several that are made into one; None: nobody knows, or they are of both kinds."""
     return None if texts == pictures else "text" if texts else "image"
 
 
@@ -309,7 +312,7 @@ def _wanted(
             how.get("group_by", KEY),
             _whole("per_group", how.get("per_group", 1)),
             how["dedup"] if isinstance(how.get("dedup"), str) else _number("dedup", how.get("dedup")),
-            _number("min_score", how.get("min_score")),
+            how["min_score"] if isinstance(how.get("min_score"), str) else _number("min_score", how.get("min_score")),
         ),
         minus=tuple(_texts(_listed(how.get("minus")))),
         expand=_whole("expand", how.get("expand", 0)),

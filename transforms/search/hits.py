@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from transforms.errors import UsageError
 from transforms.generations.tuned import QueryKind
-from transforms.records import Modality
+from transforms.records import Metric, Modality
 from transforms.search.metadata import RowMetadata
 from transforms.search.ranking import FirstLooks, Ranked
 from transforms.search.rules import Rules
@@ -121,6 +121,16 @@ class Found:
             np.concatenate([one.scores for one in every]),
             np.concatenate([one.exact for one in every]),
         )
+
+    def cut(self, cut_offs: NDArray[np.float32], metric: Metric) -> Self:
+        """Leaves out what scores less than its query asks, float32 `(q,)`: as results stand nearest first, their ends.
+
+        Of `ip` a lower score is less, of distances a higher one.
+        """
+        mine = cut_offs[self.queries]
+        kept = self.scores >= mine if metric == "ip" else self.scores <= mine
+        counts = np.bincount(self.queries[kept], minlength=len(self.counts)).astype(np.int64)
+        return type(self)(counts, self.ids[kept], self.scores[kept], self.exact[kept])
 
     @property
     def queries(self) -> NDArray[np.int64]:

@@ -15,6 +15,9 @@ KEY: Final = "key"
 
 CONTENT: Final = "content"
 
+AUTO: Final = "auto"
+"""Stands for a score that each query has of its own, below which what was found is cut (`queries.null_results`)."""
+
 EQUAL: Final = 1e-5
 """By so much may the cosine of a vector with itself be less than 1."""
 
@@ -50,13 +53,13 @@ class Rules:
         per_group: how many, at least 1.
         dedup: a row that is as near to one that is shown is not: a score, of `ip` the least, else the most. `content`:
             only one that has the same content is not (`Alike`).
-        min_score: nothing that is further away is shown: a score, likewise.
+        min_score: nothing that is further away is shown: a score, likewise. `auto`: each query has its own.
     """
 
     group_by: str = KEY
     per_group: int = 1
     dedup: float | Literal["content"] | None = None
-    min_score: float | None = None
+    min_score: float | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no row could keep to.
@@ -72,17 +75,17 @@ class Rules:
             raise UsageError("per_group needs group_by: an item is shown once anyhow")
         if self.dedup not in (None, CONTENT) and (isinstance(self.dedup, str) or not np.isfinite(self.dedup)):
             raise UsageError(f"dedup is {self.dedup}: take a score, or {CONTENT}")
-        if self.min_score is not None and not np.isfinite(self.min_score):
-            raise UsageError(f"min_score is {self.min_score}: take a score")
+        if self.min_score not in (None, AUTO) and (isinstance(self.min_score, str) or not np.isfinite(self.min_score)):
+            raise UsageError(f"min_score is {self.min_score}: take a score, or {AUTO}")
 
     @property
     def are_any(self) -> bool:
-        """Tells whether any is asked for."""
-        return self != Rules()
+        """Tells whether any is asked for that rows are held against while they are ranked; `auto` is none."""
+        return self != Rules(min_score=self.min_score if self.min_score == AUTO else None)
 
     def furthest(self, metric: Metric) -> float:
         """The largest distance that is shown; of `ip` a distance is the negative product."""
-        if self.min_score is None:
+        if self.min_score is None or isinstance(self.min_score, str):  # of auto, what was found is cut afterwards
             return float("inf")
         return -self.min_score if metric == "ip" else self.min_score
 

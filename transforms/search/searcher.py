@@ -4,6 +4,7 @@ Needs faiss, numpy and pyarrow only. The index is mapped, not read: opening is i
 what the probed lists take in the page cache. As FastScan it is read into memory instead.
 """
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError, UsageError
+from transforms.evaluation.null_scores import NullScores
 from transforms.generations import hidden, tables, tombstones
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.generations.tombstones import Tombstones
 from transforms.generations.tuned import QueryKind, Tuned
-from transforms.index.adaptive.spread import Spread
 from transforms.index.refine import is_exact
 from transforms.records import Modality
 from transforms.search import ranking
@@ -30,7 +31,7 @@ from transforms.search.keys import rows_of_keys
 from transforms.search.known_ids import KnownIds
 from transforms.search.looks import FirstScan, LookOfMany, Looks, Scannable, exact_scan
 from transforms.search.metadata import READERS, RowMetadata
-from transforms.search.open_index import OpenIndex, open_index
+from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, FirstLooks, Ranked, Reach
 from transforms.search.refine import ReadyFileError, StoredVectors
 from transforms.search.row_groups import KEPT_BYTES, Kept
@@ -114,6 +115,9 @@ class Searcher:
         self._kept, self._check = Kept(KEPT_BYTES), check
         self._selections = Selections(store, self._shards, self._dead, self._pool)
         self._looks = Looks(store, generation, self.index, self.stored, known, self._dead.are_alive)
+        # What `queries.null_results` calibrated, of queries of a kind for rows of one, and who does so now.
+        self.null_scores: dict[tuple[Modality, Modality | None], NullScores] = {}
+        self.calibrating = threading.Lock()
 
     @classmethod
     def open(
@@ -207,18 +211,11 @@ class Searcher:
         """Finds what `search` does, as arrays of ids and scores, for many queries."""
         return self._found(vectors, asked, self._metadata(), trace or Trace(is_full=False))
 
-    def over(self, index: Scannable) -> "Searcher":
-        """Returns the same generation with lists of it that were opened otherwise; the rest is shared."""
+    def over(self, index: Scannable, tuned: Tuned | None = None) -> "Searcher":
+        """Returns the same generation with lists of it that were opened otherwise, or tuned so; the rest is shared."""
         other = copy(self)
-        other.index = index
-        other._looks = replace(self._looks, index=index)
-        return other
-
-    def tuned(self, tuned: Tuned, spread: Spread | None) -> "Searcher":
-        """Returns the same generation as it is searched when it is tuned so; the rest is shared."""
-        other = self.over(replace(self.index, spread=spread) if isinstance(self.index, OpenIndex) else self.index)
-        other.generation = replace(self.generation, tuned=tuned)
-        other._looks = replace(other._looks, generation=other.generation)
+        other.index, other.generation = index, replace(self.generation, tuned=tuned or self.generation.tuned)
+        other._looks = replace(self._looks, index=index, generation=other.generation)
         return other
 
     def selection(self, asked: Asked) -> Selection | None:

@@ -15,6 +15,7 @@ class Trace:
         looks: into the index, or at all rows of a selection: the first is of all queries, others are of one.
         lists, codes: probed and scanned, of all queries together.
         vectors: read for exact scores.
+        cut_offs: the scores that `min_score="auto"` chose, of each query.
         milliseconds: of each step that there was.
     """
 
@@ -23,6 +24,7 @@ class Trace:
     lists: int = 0
     codes: int = 0
     vectors: int = 0
+    cut_offs: list[float] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -38,4 +40,5 @@ class Trace:
         """Returns all of it, for JSON."""
         steps = {name: round(took, 3) for name, took in self.milliseconds.items()}
         counts = {"looks": self.looks, "lists": self.lists, "codes": self.codes, "vectors": self.vectors}
-        return {**counts, "milliseconds": steps}
+        chosen = {"cut_offs": [round(score, 6) for score in self.cut_offs]} if self.cut_offs else {}
+        return {**counts, **chosen, "milliseconds": steps}

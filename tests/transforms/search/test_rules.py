@@ -39,7 +39,7 @@ def one_by_one(rows: list[Row], metric: Metric, k: int, rules: Rules) -> list[st
         row = rows[place]
         if any(row.key == other.key for other in found):
             continue
-        if rules.min_score is not None and sign * score(metric, EAST[0], row.vector) > sign * rules.min_score:
+        if isinstance(rules.min_score, float) and sign * score(metric, EAST[0], row.vector) > sign * rules.min_score:
             break
         group = row.columns.get(rules.group_by) if rules.group_by != "uri" else row.uri
         if (
