@@ -16,6 +16,8 @@ COMMANDS: Final = {
     "add": "Adds every shard to the trained index, and stops there: whatever is missing before it + shard indexes.",
     "merge": "Merges the shard indexes and publishes the index: whatever is missing before it + merge + publish.",
     "reindex": "Brings an index up to date: embeds what is new or changed, and drops what is gone.",
+    "augment": "Makes a new root of a root, each of whose vectors has its nearest neighbours added.",
+    "condense": "Makes a new, smaller root of a root: so many rows, which stand for all.",
     "search": "Searches an index with a text, a picture or a vector.",
     "batch-search": "Answers many queries as one Beam graph, and writes their results as a parquet file.",
     "evaluate": "Says how much searches of a root find, and what that costs: recall, judgements, labels.",

@@ -265,6 +265,11 @@ def _source(source: Source) -> dict[str, Any]:
     fields = {name: getattr(source, name) for name in source.__dataclass_fields__}
     if not source.keyword_column:
         del fields["keyword_separator"]
+    if (derivation := fields.pop("derivation")) is not None:
+        del fields["modality"]
+        unused = {"augment": ("rows",), "condense": ("alpha", "neighbours", "nprobe")}[derivation.operation]
+        left_out = ("seal", "places", *unused)
+        fields |= {name: value for name, value in asdict(derivation).items() if name not in left_out}
     return {name: value for name, value in fields.items() if value is not None}
 
 

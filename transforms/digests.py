@@ -9,7 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
-_ADDED: Final[dict[str, Any]] = {"refine": "none", "hidden": None, "tuned": None, "query_kind": None}
+_ADDED: Final[dict[str, Any]] = {
+    "refine": "none",
+    "hidden": None,
+    "tuned": None,
+    "query_kind": None,
+    "derivation": None,
+    "root_parts": [],
+}
 """Names that fields of records had not before, and what a record without them means."""
 
 

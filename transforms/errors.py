@@ -1,5 +1,8 @@
 """The errors a person is meant to read: one line that says what is wrong and how to mend it."""
 
+import re
+from typing import Final
+
 
 class PixdexError(Exception):
     """A job cannot go on (exit code 1): the message names the value, the limit and the way out, on one line."""
@@ -26,3 +29,22 @@ def check_path(path: str) -> None:
         raise UnsafePathError(
             f"{path[:200]!r} is no path of a file below a root: pixdex made no such root, use another"
         )
+
+
+_CHECKSUM: Final = re.compile(r"(?:sha256|pieces|segments):[0-9a-f]{64}|xxh3:[0-9a-f]{16}")
+
+
+def check_file(path: str, size: int, checksum: str) -> None:
+    """Checks that what refers to a file can be held against it: by a known scheme of checksums, and every digit of one.
+
+    Raises:
+        ValueError: any file, or none, would do.
+
+    >>> check_file("lists/a.ivf", 9, "xxh3:0123")
+    Traceback (most recent call last):
+    ValueError: lists/a.ivf is referred to with the checksum 'xxh3:0123', which is none
+    """
+    if size < 0:
+        raise ValueError(f"{path} is referred to with {size} bytes")
+    if _CHECKSUM.fullmatch(checksum) is None:
+        raise ValueError(f"{path} is referred to with the checksum {checksum!r}, which is none")

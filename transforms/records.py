@@ -6,25 +6,25 @@ and lie on storage as JSON with sorted keys (`encode` and `decode`); none of the
 that a part is done is in `markers`, what names a whole generation in `generations/manifest`.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Final, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.errors import PixdexError, UnsafePathError, UsageError, check_path
+from transforms.derivation import Derivation, RootPart
+from transforms.errors import PixdexError, UnsafePathError, UsageError, check_file, check_path
 
 FORMAT_VERSION = 2
 """Version of every record on storage but those below. Since 2 a generation has key tables."""
 
-REFINED_VERSION = 3
+STORED_VERSION = 3
 """Version of what a pixdex of before must not read: a request that stores vectors, what comes of it, hidden items."""
 
 NEWEST_VERSION = 4
-"""Version of a generation whose searches are tuned. A reader refuses a higher one."""
+"""The same of a root that is made of another one, and of tuned searches. A reader refuses a higher one."""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS
@@ -65,11 +65,12 @@ def split_ids(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
 
 @dataclass(frozen=True)
 class Source:
-    """One place that items come from: a glob or folder of pictures, a CSV file, or ready embeddings.
+    """One place that items come from: a glob or folder of pictures, a CSV file, ready embeddings, or another root.
 
     Attributes:
-        kind: `images` (each file an item), `csv` (each row an item) or `vectors` (each row an item, embedded already).
-        pattern: absolute URL of a file, a folder or a glob.
+        kind: `images` (each file an item), `csv` (each row an item), `vectors` (each row an item, embedded already)
+            or `root` (whose rows are made into others).
+        pattern: absolute URL of a file, a folder, a glob or a root.
         image_column, text_column, keyword_column: CSV columns that are embedded; at least one is set for `csv`.
         key_column: CSV column of the primary key; without one a row is named by the hash of its content.
         keyword_separator: what the cells of `keyword_column` are split on.
@@ -79,9 +80,10 @@ class Source:
         metadata: absolute URL of a file or glob: parquet files with a row for each vector of the `.npy` files, which
             they follow file by file in the order of their names.
         modality: what the vectors are of.
+        derivation: what is made of a root.
     """
 
-    kind: Literal["images", "csv", "vectors"]
+    kind: Literal["images", "csv", "vectors", "root"]
     pattern: str
     image_column: str | None = None
     text_column: str | None = None
@@ -92,6 +94,7 @@ class Source:
     vector_column: str | None = None
     metadata: str | None = None
     modality: Modality = "image"
+    derivation: Derivation | None = None
 
     @property
     def is_skippable(self) -> bool:
@@ -182,6 +185,16 @@ class Request:
         """Whether it is of ready embeddings, made elsewhere: then of nothing else, and without an encoder."""
         return any(source.kind == "vectors" for source in self.sources)
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether its vectors come of an encoder, which makes those of queries, too."""
+        return self.encoder.spec != NO_ENCODER
+
+    @property
+    def derivation(self) -> Derivation | None:
+        """What is made of another root, if anything; then it has this one source."""
+        return self.sources[0].derivation if self.sources else None
+
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
@@ -201,25 +214,6 @@ class FileReference:
     def __post_init__(self) -> None:
         """Looks at the path, wherever a reference comes from."""
         check_path(self.path)
-
-
-_CHECKSUM: Final = re.compile(r"(?:sha256|pieces|segments):[0-9a-f]{64}|xxh3:[0-9a-f]{16}")
-
-
-def check_reference(file: FileReference) -> None:
-    """Checks that a reference can be held against a file: by a known scheme of checksums, and every digit of one.
-
-    Raises:
-        ValueError: any file, or none, would do.
-
-    >>> check_reference(FileReference("lists/a.ivf", 9, "xxh3:0123"))
-    Traceback (most recent call last):
-    ValueError: lists/a.ivf is referred to with the checksum 'xxh3:0123', which is none
-    """
-    if file.bytes < 0:
-        raise ValueError(f"{file.path} is referred to with {file.bytes} bytes")
-    if _CHECKSUM.fullmatch(file.checksum) is None:
-        raise ValueError(f"{file.path} is referred to with the checksum {file.checksum!r}, which is none")
 
 
 def files_in(record: object) -> Iterator[FileReference]:
@@ -287,6 +281,7 @@ class Partition:
         shard: number of the shard, never reused in a root.
         block: number of the block that the shard belongs to.
         rows: planned rows; rejects can only lower it.
+        root_parts: what of another root it is made of; then it has no slices, either.
     """
 
     shard: int
@@ -295,6 +290,7 @@ class Partition:
     items: int
     rows: int
     ready: VectorRange | None = None
+    root_parts: tuple[RootPart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -391,7 +387,7 @@ def decode(data: bytes, kind: type[T], name: str) -> T:
         ) from error
     try:
         for file in files_in(record):
-            check_reference(file)
+            check_file(file.path, file.bytes, file.checksum)
     except ValueError as error:
         raise PixdexError(f"{name} is damaged ({error}): restore it, or use another root") from error
     return record

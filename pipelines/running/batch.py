@@ -152,7 +152,7 @@ def _request(store: Store, options: Namespace) -> BatchRequest:
     searcher = Searcher(store, generation, trust_uris=options.trust_uris, index=Whole(store, generation))
     looked_at(asked, generation.trained.dim)
     minus = bool(getattr(options, "not"))
-    if generation.request.is_ready and (minus or not asked.are_vectors):
+    if not generation.request.has_encoder and (minus or not asked.are_vectors):
         flag = "--not is a text, and this" if asked.are_vectors else "this"
         raise UsageError(
             f"{flag} index holds ready embeddings and knows no encoder: give vectors, --queries FILE.npy or .parquet"

@@ -69,7 +69,7 @@ def build(line: CommandLine, last: Stage) -> int:
     if asked.unfinished is not None and asked.published is not None and options.abandon_plan:
         beginning.abandon(asked.unfinished)
     if asked.published is not None and _claims(launch.store, asked.published, asked.request):
-        return _nothing_to_do(launch, asked.published)
+        return nothing_to_do(launch, asked.published)
     run = begin(launch.store, asked.request, asked.unfinished, launch.limits, abandon=options.abandon_plan)
     if not launch.quiet:
         console.say(_what_is_built(asked, options, in_process=destination.runner is None))
@@ -79,7 +79,7 @@ def build(line: CommandLine, last: Stage) -> int:
     if last != "publish":
         console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
         return console.DONE
-    return _report(launch, run, asked.request, seconds)
+    return report(launch, run, asked.request, seconds)
 
 
 def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _Asked:
@@ -109,7 +109,8 @@ def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _
     return _Asked(request, encoder, unfinished, published)
 
 
-def _nothing_to_do(launch: Launch, published: Generation) -> int:
+def nothing_to_do(launch: Launch, published: Generation) -> int:
+    """Says that the root holds what is asked for; returns the exit code of success."""
     store, destination = launch.store, launch.destination
     console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
     if dataflow.is_template(destination.options):
@@ -126,7 +127,12 @@ def _what_is_built(asked: _Asked, options: Namespace, *, in_process: bool) -> st
     return f"encoder {options.encoder or DEFAULT_ENCODER} on {where}, {dim} dimensions"
 
 
-def _report(launch: Launch, run: Run, request: Request, seconds: dict[str, float]) -> int:
+def report(launch: Launch, run: Run, request: Request, seconds: dict[str, float]) -> int:
+    """Says what a run has published; returns the exit code of success.
+
+    Raises:
+        PixdexError: it has published nothing.
+    """
     store = launch.store
     generation = generations.current(store)
     if generation is None:

@@ -124,10 +124,10 @@ class Launch:
         limits = RunLimits(
             options.max_reject_ratio,
             options.max_gone_ratio,
-            options.worker_memory or _share(options.workers),
+            memory_of(options),
             ItemLimits(options.item_timeout, options.max_file_bytes),
         )
-        return cls(_opened(options.root), destination, limits, options.accelerator, options.no_progress)
+        return cls(opened(options.root), destination, limits, options.accelerator, options.no_progress)
 
     def carry_out(self, run: Run, last: Stage) -> tuple[runners.Outcome, dict[str, float]]:
         """Runs a run's graph up to a stage and shows how it goes.
@@ -175,21 +175,21 @@ def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, work
             return
 
 
-def _opened(root: str | None) -> Store:
-    """Returns the root of this name.
+def opened(root: str | None, flag: str = "--root") -> Store:
+    """Returns the root of this name, which a flag gives.
 
     Raises:
         UsageError: none is named, or it cannot be read.
     """
     if not root:
-        raise UsageError("--root is missing: name the folder that will hold the index")
+        raise UsageError(f"{flag} is missing: name the folder that will hold the index")
     store = Store.at(root)
     if store.local is None:
         try:
             store.names(layout.GENERATIONS)
         except Exception as error:  # every object store raises its own
             raise UsageError(
-                f"--root {root} cannot be read ({normalised_message(error)}): see to its address and credentials"
+                f"{flag} {root} cannot be read ({normalised_message(error)}): see to its address and credentials"
             ) from error
     return store
 
@@ -222,6 +222,11 @@ def begin(store: Store, request: Request, unfinished: Run | None, limits: RunLim
     return beginning.begin(store, request)
 
 
-def _share(workers: int | None) -> int | None:
-    """The memory of each of several processes of this machine, in bytes; None for one, which has all of it."""
-    return None if workers in (None, 1) else machine_memory() // workers
+def memory_of(options: Namespace) -> int | None:
+    """Returns the bytes that a worker has: as the options say, or of several processes of this machine each its share.
+
+    None: one process, which has all of it.
+    """
+    if options.worker_memory or options.workers in (None, 1):
+        return options.worker_memory or None
+    return machine_memory() // int(options.workers)

@@ -79,6 +79,12 @@ def _published(store: Store) -> Generation:
     if published is None:
         root = shlex.quote(str(store.local or store.url))
         raise UsageError(f"{store.url} has no generation yet: make one with: pixdex build --root {root} …")
+    if (derivation := published.request.derivation) is not None:
+        source = published.request.sources[0].pattern
+        raise UsageError(
+            f"{store.url} was made of generation {derivation.generation} of {source} by pixdex {derivation.operation}, "
+            f"and lists no sources: reindex that root, and run pixdex {derivation.operation} of it into a new root"
+        )
     if published.tables.keys is None and not published.request.is_ready:
         raise UsageError(
             f"{store.url} was built by a pixdex that kept no key tables, so that nothing can be compared with it: "

@@ -13,8 +13,9 @@ from transforms.index.choose import check_key
 from transforms.index.refine import is_exact
 from transforms.records import (
     FORMAT_VERSION,
+    NEWEST_VERSION,
     NO_ENCODER,
-    REFINED_VERSION,
+    STORED_VERSION,
     EncoderSettings,
     IndexSettings,
     Request,
@@ -176,7 +177,9 @@ def _request(options: Namespace, sources: tuple[Source, ...], encoder: EncoderSe
 
 def versioned(request: Request) -> Request:
     """Returns a request with the version that an older pixdex needs to refuse it by name, if it must."""
-    return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else REFINED_VERSION)
+    if request.derivation is not None:
+        return replace(request, format_version=NEWEST_VERSION)
+    return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else STORED_VERSION)
 
 
 def difference(there: Request, asked: Request) -> str:
@@ -193,7 +196,7 @@ def difference(there: Request, asked: Request) -> str:
     if there.reindex != asked.reindex:
         return _reindex_difference(there, asked)
     if there.sources != asked.sources:
-        return "other sources"
+        return _source_difference(there, asked)
     names = [
         f"{name} {getattr(one, name)!r}, not {getattr(other, name)!r}"
         for one, other in ((there.encoder, asked.encoder), (there.index, asked.index))
@@ -201,6 +204,15 @@ def difference(there: Request, asked: Request) -> str:
         if getattr(one, name) != getattr(other, name)
     ]
     return "; ".join(names) or f"seed {there.seed}, not {asked.seed}"
+
+
+def _source_difference(there: Request, asked: Request) -> str:
+    one, other = there.derivation, asked.derivation
+    if one is None or other is None or there.sources[0].pattern != asked.sources[0].pattern:
+        return "other sources"
+    names = ("operation", "generation", "alpha", "neighbours", "nprobe", "rows")
+    differ = [name for name in names if getattr(one, name) != getattr(other, name)]
+    return "; ".join(f"{name} {getattr(one, name)}, not {getattr(other, name)}" for name in differ) or "another root"
 
 
 def _reindex_difference(there: Request, asked: Request) -> str:

@@ -233,6 +233,24 @@ TRUST: Final = Group("TrustOptions", "Whose root it is", (TRUST_URIS,))
 BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, ITEM, RUN)
 """Of `build` and the jobs for its single stages."""
 
+_WORKERS, _ABANDON, _QUIET = (
+    next(flag for flag in RUN.flags if flag.name == name) for name in ("--workers", "--abandon-plan", "--no-progress")
+)
+
+DERIVED: Final = Group(
+    "DerivedOptions",
+    "Where the new root lies, and how the job goes",
+    (
+        Flag("--to", "NEWROOT", "folder or fsspec URL of the root that is made"),
+        Flag("--seed", None, "of what is drawn, in clustering and training (default: that of the root)", integer),
+        replace(_WORKERS, help="processes of this machine, which share its cores (default 1)"),
+        flags.WORKER_MEMORY,
+        _ABANDON,
+        _QUIET,
+    ),
+)
+"""Of `augment` and `condense`, which make one root of another."""
+
 REINDEX: Final = (ROOT, CHANGES, ENCODER_OF_ROOT, TRUST, ITEM, RUN)
 
 

@@ -27,6 +27,7 @@ from transforms.stages import merge
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 from transforms.tasks import add
+from transforms.tasks.derive import cut, planned
 from transforms.tasks.merge import file as merge_file
 
 REPOSITORY = Path(__file__).parents[2]
@@ -97,6 +98,8 @@ def make_work_small(patch: pytest.MonkeyPatch) -> None:
     """Makes a few dozen rows fill several partitions, blocks and pieces."""
     patch.setattr(partitions, "MIN_PARTITION_ROWS", 16)
     patch.setattr(partitions, "ROWS_PER_SHARD", 64)
+    patch.setattr(cut, "GROUP_ROWS", 16)
+    patch.setattr(planned, "LEAST_ROWS", 32)
     patch.setattr(items, "chunks_of", functools.partial(items.chunks_of, limit=8))
     patch.setattr(add, "write_lists", functools.partial(write_lists, fence_bytes=64))
     patch.setattr(merge, "plan_merge", functools.partial(merge_file.plan_merge, piece_bytes=1024))

@@ -13,7 +13,7 @@ from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import QUERIES, Collection, collection, generation_of
 from transforms.errors import PixdexError
 from transforms.generations.manifest import Generation
-from transforms.records import NEWEST_VERSION
+from transforms.records import STORED_VERSION
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -110,7 +110,7 @@ def test_an_older_reader_refuses_a_generation_that_hides(first: Path, root: Path
     assert build.main(["--root", str(flat), *made.arguments, "--index-key", "IVF1,Flat"]) == 0
     assert generation_of(flat).format_version == 2
     assert hide.main(["--root", str(flat), "x"]) == 0
-    assert generation_of(flat).format_version == NEWEST_VERSION
+    assert generation_of(flat).format_version == STORED_VERSION
     assert unhide.main(["--root", str(flat), "x"]) == 0
     assert generation_of(flat).format_version == 2
     store = Store.at(str(flat))

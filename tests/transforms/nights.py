@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tests.transforms.embedded import SETTINGS
+from transforms.derivation import RootPart
 from transforms.generations import key_tables, manifest, tables, tombstones
 from transforms.generations.key_tables import KeyBatch
 from transforms.generations.manifest import Generation, Tables, Totals
@@ -148,7 +149,7 @@ def _listed(run: Run, bits: int) -> tuple[list[tuple[Listing | ReadyFile, list[B
                 records.append(one)
             elif isinstance(one, SkippableFile):
                 skippable.append(one)
-            elif not isinstance(one, Beside):
+            elif not isinstance(one, Beside | RootPart):
                 listed.append((one, records))
                 records = []
     return listed, skippable

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeVar
 from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.queries.answer import Wanted
-from transforms.records import REFINED_VERSION, FileReference, Modality, VectorRange
+from transforms.records import STORED_VERSION, FileReference, Modality, VectorRange
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -73,7 +73,7 @@ class BatchRequest:
     queries: Queries
     wanted: Wanted = field(default_factory=Wanted)
     columns: tuple[str, ...] = ()
-    format_version: int = REFINED_VERSION
+    format_version: int = STORED_VERSION
 
     @property
     def digest(self) -> str:
@@ -117,7 +117,7 @@ class BatchPlan:
 
     queries: int
     parts: tuple[Part, ...]
-    format_version: int = REFINED_VERSION
+    format_version: int = STORED_VERSION
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class SlicePlan:
     """The slices of an index, by their numbers: of about so many bytes, together all its lists."""
 
     slices: tuple[ListRange, ...]
-    format_version: int = REFINED_VERSION
+    format_version: int = STORED_VERSION
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class PartMarker:
     digest: str
     unanswered: Unanswered | None
     file: FileReference
-    format_version: int = REFINED_VERSION
+    format_version: int = STORED_VERSION
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,8 @@ def workers_for(request: Request, memory: int | None = None, gpu: str | None = N
     encoder = request.encoder
     if request.is_ready:
         embedding = Worker(SMALL_BYTES)
+    elif request.derivation is not None:
+        embedding = Worker(_embedding_bytes(encoder) + MACHINE_BYTES)
     else:
         if gpu is None and encoder.device.startswith("cuda"):
             gpu = DEFAULT_GPU

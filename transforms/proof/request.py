@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transforms.batch.request import REQUEST, request_in
 from transforms.digests import digest
 from transforms.errors import PixdexError
-from transforms.records import REFINED_VERSION, Modality
+from transforms.records import STORED_VERSION, Modality
 from transforms.storage import kept_arrays
 from transforms.storage.store import Store
 
@@ -67,7 +67,7 @@ class ProofRequest:
     near: int
     sets: tuple[Asked, ...]
     content: str
-    format_version: int = REFINED_VERSION
+    format_version: int = STORED_VERSION
 
     @property
     def digest(self) -> str:

@@ -34,7 +34,7 @@ class QueryEncoder:
             named: the encoder that whoever asks has named; a class of somebody's own is opened only then, or where
                 PIXDEX_TRUSTED_ENCODERS has it.
         """
-        self._is_ready = request.is_ready
+        self._is_ready = not request.has_encoder
         self._settings = replace(request.encoder, device=device)
         self._named = named
         self._lock = threading.Lock()

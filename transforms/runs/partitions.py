@@ -4,9 +4,11 @@ import itertools
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Final
 
 import pyarrow as pa
 
+from transforms.derivation import RootPart
 from transforms.digests import digest
 from transforms.errors import UsageError
 from transforms.records import ROWS_PER_SHARD, Block, FileReference, ItemSlice, Partition, Plan, VectorRange
@@ -106,6 +108,17 @@ def cut_ready(files: Iterable[VectorRange], first_shard: int, block_limit: int) 
     return partitions
 
 
+def cut_root(shards: Iterable[tuple[RootPart, ...]], first_shard: int, block_limit: int) -> list[Partition]:
+    """Makes a partition of each of some parts of another root, given as what a shard is made of."""
+    partitions: list[Partition] = []
+    blocks = _Blocks(block_limit)
+    for parts in shards:
+        rows = sum(sum(part.wanted) for part in parts)
+        shard = first_shard + len(partitions)
+        partitions.append(Partition(shard, blocks.take(rows), (), items=rows, rows=rows, root_parts=parts))
+    return partitions
+
+
 @dataclass
 class _Blocks:
     """Numbers blocks while partitions come in."""
@@ -150,6 +163,14 @@ _SLICE = pa.struct(
         ("stop", pa.int64()),
     ]
 )
+_ROOT_PARTS: Final = pa.list_(
+    pa.struct(
+        [
+            *((name, pa.int64()) for name in ("shard", "first_list", "stop_list", "piece", "pieces")),
+            *((name, pa.list_(pa.int64())) for name in ("rows", "wanted")),
+        ]
+    )
+)
 _PARTITIONS = pa.schema(
     [
         ("shard", pa.int64()),
@@ -181,12 +202,16 @@ def write_partitions(store: Store, folder: str, partitions: Sequence[Partition])
                 for piece in partition.slices
             ],
             "ready": partition.ready and asdict(partition.ready),
+            "root_parts": [asdict(part) for part in partition.root_parts],
         }
         for partition in partitions
     ]
+    schema = _PARTITIONS
+    if any(partition.root_parts for partition in partitions):  # a table of others has no such column
+        schema = schema.append(pa.field("root_parts", _ROOT_PARTS))
     with store.scratch() as scratch:
         file = scratch / "partitions.parquet"
-        parquet_files.write(pa.Table.from_pylist(rows, schema=_PARTITIONS), file)
+        parquet_files.write(pa.Table.from_pylist(rows, schema=schema), file)
         return store.upload(file, folder, "partitions")
 
 
@@ -202,7 +227,11 @@ def read_partitions(store: Store, table: FileReference) -> Iterator[Partition]:
                     for piece in row["slices"]
                 )
                 ready = row["ready"] and VectorRange(**row["ready"])
-                yield Partition(row["shard"], row["block"], slices, row["items"], row["rows"], ready)
+                parts = tuple(
+                    RootPart(**{**part, "rows": tuple(part["rows"]), "wanted": tuple(part["wanted"])})
+                    for part in row.get("root_parts") or ()
+                )
+                yield Partition(row["shard"], row["block"], slices, row["items"], row["rows"], ready, parts)
 
 
 def cut_blocks(shards: Iterable[tuple[int, int]], limit: int) -> list[Block]:

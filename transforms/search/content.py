@@ -54,10 +54,15 @@ class Contents:
     the vectors in their files.
     """
 
-    def __init__(self, metadata: RowMetadata, stored: StoredVectors, outside: Outside, *, cosines: bool) -> None:
-        """Has read nothing yet; `cosines` tells that scores are."""
+    def __init__(
+        self, metadata: RowMetadata, stored: StoredVectors, outside: Outside, *, cosines: bool, encoded: bool = True
+    ) -> None:
+        """Has read nothing yet.
+
+        `cosines` tells that scores are, `encoded` that vectors come of an encoder: others have no other content.
+        """
         self._metadata, self._stored, self._outside = metadata, stored, outside
-        self._cosines = cosines
+        self._cosines, self._encoded = cosines, encoded
         self._rows: dict[int, tuple[_Kind, str]] = {}
         self._located: dict[str, Located | None] = {}
         self._digests: dict[str, bytes | None] = {}
@@ -93,7 +98,8 @@ class Contents:
             self._metadata.load(np.array([row], np.int64))
             known, _ = self._metadata.row(row)
             words = None if known["modality"] == "image" else known["caption"]
-            self._rows[row] = _Kind(known["modality"], self._metadata.is_ready(row), words), known["uri"]
+            is_ready = not self._encoded or self._metadata.is_ready(row)
+            self._rows[row] = _Kind(known["modality"], is_ready, words), known["uri"]
         return self._rows[row]
 
     def _are_equal_objects(self, one: str, other: str) -> bool:

@@ -291,7 +291,8 @@ class Searcher:
         if asked.where is not None:
             at_once = min(at_once, _COMPARED_AT_ONCE)
         parts = [queries[at : at + at_once] for at in range(0, len(queries), at_once)]
-        contents = Contents(metadata, self.stored, self._outside, cosines=self.has_cosines)
+        encoded = self.generation.request.has_encoder
+        contents = Contents(metadata, self.stored, self._outside, cosines=self.has_cosines, encoded=encoded)
         try:
             return Found.joined([self._part(part, asked, metadata, contents, trace) for part in parts])
         except ReadyFileError as error:

@@ -56,8 +56,10 @@ def have_several_rows(generation: Generation, modality: Modality | None) -> bool
 
     An item has at most one picture and one text: only keywords, and kinds mixed, give a key several.
     """
-    totals = generation.totals
-    return totals.vectors > totals.embedded and modality not in ("image", "text")
+    totals, derivation = generation.totals, generation.request.derivation
+    # Each of the shards with rows of a key counts an item then.
+    spread = derivation is not None and derivation.spreads_items and totals.vectors > totals.images
+    return (totals.vectors > totals.embedded or spread) and modality not in ("image", "text")
 
 
 def setting_of(generation: Generation, asked: Asked) -> Setting | None:

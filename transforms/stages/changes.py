@@ -8,6 +8,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsList, PCollection, TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
+from transforms.derivation import RootPart
 from transforms.generations.key_tables import KeyBatch
 from transforms.records import FileReference
 from transforms.runs.partitions import Listing
@@ -44,7 +45,9 @@ class CompareItems(beam.PTransform):
     @no_annotations  # type: ignore[untyped-decorator]  # Beam knows no types of several collections, and warns of them
     def expand(
         self,
-        listed: tuple[PCollection[Listing | ReadyFile], PCollection[tuple[int, KeyBatch]], PCollection[SkippableFile]],
+        listed: tuple[
+            PCollection[Listing | ReadyFile | RootPart], PCollection[tuple[int, KeyBatch]], PCollection[SkippableFile]
+        ],
     ) -> tuple[PCollection[Listing], PCollection[BucketChanges]]:
         """Wires it."""
         listings, keys, skippable = listed
@@ -81,7 +84,7 @@ class CompareItems(beam.PTransform):
 class _ByTable(beam.DoFn):
     """Names a listing by its table. (Of ready embeddings there are other records, and no tables.)"""
 
-    def process(self, listing: Listing | ReadyFile) -> Iterator[tuple[str, Listing]]:
+    def process(self, listing: Listing | ReadyFile | RootPart) -> Iterator[tuple[str, Listing]]:
         if isinstance(listing, Listing):
             yield listing.table.path, listing
 

@@ -9,6 +9,7 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
+from transforms.digests import digest
 from transforms.forecast.machines import ANY_WORKER, Worker
 from transforms.markers import ShardMarker, StageMarker
 from transforms.records import Partition
@@ -22,6 +23,7 @@ from transforms.tasks.embed.limits import USUAL, ItemLimits
 from transforms.tasks.embed.reject_ratio import check_rejects
 
 if TYPE_CHECKING:
+    from transforms.tasks.derive.origin import Origin
     from transforms.tasks.embed.open_encoder import OpenedEncoder
 
 
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 class EmbedPartitions(beam.PTransform):
     """Embeds every partition of the plan that has no shard yet, and checks the share of rejects where all meet.
 
-    A partition of ready embeddings is read and checked, and stays where it is. `worker` is who embeds; a GPU is asked
+    A partition of ready embeddings is read and checked, and stays where it is. Of one of another root's rows a shard is
+    made with other vectors (`tasks.derive`). `worker` is who embeds; a GPU is asked
     for nothing else. `limits` are those of one picture.
 
     Cost: one element a partition; pictures and vectors stay in the worker that made them. Memory of a worker is the
@@ -73,12 +76,26 @@ class EmbedPartition(RunTask):
         digest = partitions.partition_digest(self._run.plan, partition)
         marker = self._run.marker("embed", partition.shard, ShardMarker, digest)
         if marker is None:
-            marker = self._embed(partition) if partition.ready is None else self._register(partition)
+            marker = self._made(partition)
             self._embedded.inc(marker.rows)
             self._rejected.inc(marker.rejected)
         else:
             self._skipped.inc()
         yield partition.shard
+
+    def _made(self, partition: Partition) -> ShardMarker:
+        if partition.root_parts:
+            return self._derive(partition)
+        return self._embed(partition) if partition.ready is None else self._register(partition)
+
+    def _derive(self, partition: Partition) -> ShardMarker:
+        """Makes the shard of rows of another root, which is opened once a process."""
+        from transforms.tasks.derive.origin import open_origin  # noqa: PLC0415 - faiss and searches: few runs need them
+        from transforms.tasks.derive.shard import derive_shard  # noqa: PLC0415 - likewise
+
+        request = self._run.request
+        origin: Origin = self._shared.acquire(lambda: open_origin(request), tag=digest(request))
+        return self._run.commit("embed", partition.shard, derive_shard(self._run, partition, origin))
 
     def _embed(self, partition: Partition) -> ShardMarker:
         """Embeds with the encoder, which is loaded once a process, and only where something is left to embed."""

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from apache_beam.pvalue import TaggedOutput
 
+from transforms.derivation import RootPart
 from transforms.generations.key_tables import KeyBatch
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
@@ -13,10 +14,9 @@ from transforms.stages.run_task import RunTask
 from transforms.tasks.listing import (
     Beside,
     BucketRecords,
-    Container,
     Lister,
+    Part,
     SkippableFile,
-    VectorFiles,
     containers_of,
 )
 
@@ -28,7 +28,7 @@ BESIDE: Final = "beside"
 class ExpandSources(RunTask):
     """Yields the containers of all sources; none when the plan is there."""
 
-    def process(self, generation: int) -> Iterator[Container | VectorFiles | Beside]:
+    def process(self, generation: int) -> Iterator[Part]:
         """Yields small records."""
         yield from containers_of(self._run)
 
@@ -36,8 +36,8 @@ class ExpandSources(RunTask):
 class ListContainer(RunTask):
     """Lists a container into an item table, or reads the headers of some files of ready embeddings.
 
-    Yields a `Listing` or `ReadyFile`s; at `KEYS` the records of its items, by hash bucket; at `CONTAINERS` the version
-    of a CSV that names no picture; at `BESIDE` what is not taken of its folders.
+    Yields a `Listing`, `ReadyFile`s, or the parts of another root; at `KEYS` the records of its items, by hash bucket;
+    at `CONTAINERS` the version of a CSV that names no picture; at `BESIDE` what is not taken of its folders.
     """
 
     def __init__(self, run: Run, bits: int) -> None:
@@ -46,10 +46,11 @@ class ListContainer(RunTask):
         self._lister = Lister(run, bits)
 
     def process(
-        self, part: Container | VectorFiles | Beside
+        self, part: Part
     ) -> Iterator[
         Listing
         | ReadyFile
+        | RootPart
         | TaggedOutput[Literal["keys"], tuple[int, KeyBatch]]
         | TaggedOutput[Literal["containers"], SkippableFile]
         | TaggedOutput[Literal["beside"], Beside]

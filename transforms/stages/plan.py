@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.pvalue import AsList, PCollection
 
+from transforms.derivation import RootPart
 from transforms.generations.key_tables import KeyBatch
 from transforms.markers import StageMarker
 from transforms.runs.partitions import Listing
@@ -87,7 +88,7 @@ class _CommitPlan(RunTask):
     def process(
         self,
         generation: int,
-        listed: Sequence[Listing | ReadyFile],
+        listed: Sequence[Listing | ReadyFile | RootPart],
         compared: Sequence[BucketChanges],
         skippable: Sequence[SkippableFile],
         beside: Sequence[Beside],

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.records import REFINED_VERSION, FileReference
+from transforms.records import STORED_VERSION, FileReference
 from transforms.storage.store import Store, damaged
 
 
@@ -21,7 +21,7 @@ class ArraysMarker:
 
     digest: str
     file: FileReference
-    format_version: int = REFINED_VERSION
+    format_version: int = STORED_VERSION
 
 
 def kept(work: Store, name: str, digest: str) -> dict[str, NDArray[Any]] | None:

@@ -112,6 +112,9 @@ def check_sources(request: Request, *, trusted: bool) -> None:
 
 def _places(source: Source) -> Iterable[str]:
     """The place of each pattern: up to its first wildcard; of a CSV its folder, where its pictures are, too."""
+    if source.derivation is not None:  # the other root is no place of pictures: what it was made of is
+        yield from source.derivation.places
+        return
     for pattern in (source.pattern, source.metadata):
         if pattern is None:
             continue

@@ -12,8 +12,8 @@ from typing import Any, Final, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.errors import PixdexError, UnsafePathError, UsageError, check_path
-from transforms.records import FileReference, VectorRange, check_reference
+from transforms.errors import PixdexError, UnsafePathError, UsageError, check_file, check_path
+from transforms.records import FileReference, VectorRange
 from transforms.storage import layout
 from transforms.storage.arrow_numbers import numbers_of
 from transforms.storage.store import Store, damaged, missing, sha256_of
@@ -152,7 +152,8 @@ def read_rows(
         for row in rows:
             inside = [value for value in row.values() if isinstance(value, dict) and not value.keys().isdisjoint(_FILE)]
             for file in [*([row] if row.get("path") is not None else []), *inside]:
-                check_reference(FileReference(file["path"], file["bytes"], file["checksum"]))
+                named = FileReference(file["path"], file["bytes"], file["checksum"])
+                check_file(named.path, named.bytes, named.checksum)
     return rows
 
 

@@ -54,6 +54,7 @@ def write_bucket(run: Run, number: int, parts: Iterable[bytes]) -> None:
     task_digest = digest(bits, [one.file for one in known], [one.file for one in removed], run.plan.partitions)
     if run.marker("keys", number, KeysMarker, task_digest) is None:
         new = np.concatenate([np.frombuffer(part, key_tables.ENTRY) for part in parts])
+        new = new[np.argsort(new["shard"], kind="stable")]  # a key may be in several shards, which come in any order
         before = key_tables.read_bucket(run.store, known, number, bits)
         gone = key_tables.read_bucket(run.store, removed, number, bits)
         kept = before[~key_tables.is_among(before, gone)] if len(gone) else before

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from transforms.derivation import RootPart
 from transforms.generations import key_tables, tables
 from transforms.generations.key_tables import KeyBatch
 from transforms.records import Source, VectorRange
@@ -22,6 +23,7 @@ from transforms.sources.left_out import Tally
 from transforms.sources.vectors import ReadyFile, VectorFile
 from transforms.storage import layout
 from transforms.tasks import ready_changes
+from transforms.tasks.derive import cut
 
 if TYPE_CHECKING:
     from transforms.sources.pictures import PictureListing
@@ -78,14 +80,21 @@ class BucketRecords:
     batch: KeyBatch
 
 
+Part = Container | VectorFiles | Beside | cut.RootShards | cut.RootLists
+"""What one worker lists."""
+
+
 def listing_of(source: Source) -> "PictureListing | CsvListing":
     """Returns what lists a source of pictures or rows."""
     return _pictures_of(source) if source.kind == "images" else CsvListing(source)
 
 
-def containers_of(run: Run) -> Iterator[Container | VectorFiles | Beside]:
+def containers_of(run: Run) -> Iterator[Part]:
     """Yields the containers of all sources, and what lies beside ready embeddings; none when the plan is there."""
     if run.is_planned:
+        return
+    if run.request.derivation is not None:
+        yield from cut.containers_of(run)
         return
     sources = run.request.sources
     for number, source in enumerate(sources):
@@ -108,19 +117,20 @@ class Lister:
     run: Run
     bits: int
 
-    def list(
-        self, part: Container | VectorFiles | Beside
-    ) -> Iterator[Listing | ReadyFile | BucketRecords | SkippableFile | Beside]:
+    def list(self, part: Part) -> Iterator[Listing | ReadyFile | RootPart | BucketRecords | SkippableFile | Beside]:
         """Lists a container into an item table, or reads the headers of some files of ready embeddings.
 
         Yields a `Listing`, the records of its items by hash bucket, the version of a CSV that names no picture, and
-        what lies beside pictures; or `ReadyFile`s. A CSV that has the version that the base knows is not opened: its
-        items are as they were. (One with pictures is read every time, for a picture may change while the row that names
-        it does not.)
+        what lies beside pictures; or `ReadyFile`s; or, of another root, its parts. A CSV that has the version that the
+        base knows is not opened: its items are as they were. (One with pictures is read every time, for a picture may
+        change while the row that names it does not.)
         """
         sources = self.run.request.sources
         if isinstance(part, Beside):
             yield part
+            return
+        if isinstance(part, cut.RootShards | cut.RootLists):
+            yield from cut.parts_of(self.run, part)
             return
         if isinstance(part, VectorFiles):
             yield from vectors.read_heads(sources, part.files, self._known_ranges)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from transforms.derivation import RootPart
 from transforms.digests import digest
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast.memory import check_worker_memory
@@ -23,6 +24,7 @@ from transforms.sources.vectors import ReadyFile
 from transforms.storage import layout, parquet_files
 from transforms.tasks import changes, losses, ready_changes
 from transforms.tasks.changes import BucketChanges
+from transforms.tasks.derive import planned
 from transforms.tasks.listing import Beside, SkippableFile
 from transforms.tasks.losses import KnownItems
 from transforms.tasks.ready_changes import ReadyChanges
@@ -58,7 +60,7 @@ def commit_plan(
     first_shard: int,
     worker_memory: int | None,
     max_gone_ratio: float,
-    listed: Sequence[Listing | ReadyFile],
+    listed: Sequence[Listing | ReadyFile | RootPart],
     compared: Sequence[BucketChanges],
     skippable: Sequence[SkippableFile],
     beside: Sequence[Beside] = (),
@@ -70,7 +72,7 @@ def commit_plan(
         first_shard: the number of its first shard.
         worker_memory: bytes that a worker has; None: those of this machine.
         max_gone_ratio: share of a source's items that may be gone, 0 to 1.
-        listed: everything that the sources have, or, of a reindex, what is new or changed.
+        listed: everything that the sources have, or, of a reindex, what is new or changed; of another root its parts.
         compared: what became of every hash bucket.
         skippable: files whose items are all the same while their versions are.
         beside: what lies beside the items.
@@ -102,7 +104,7 @@ def _plan(
     first_shard: int,
     worker_memory: int | None,
     max_gone_ratio: float,
-    listed: Sequence[Listing | ReadyFile],
+    listed: Sequence[Listing | ReadyFile | RootPart],
     compared: Sequence[BucketChanges],
     containers: FileReference | None,
 ) -> Plan:
@@ -121,11 +123,15 @@ def _plan(
     counts = [chunk for listing in listings for chunk in listing.chunks]
     # Of a file that the generation has already, no header was read.
     counts += [(file.vectors.stop, file.vectors.stop) for file in files if file.dim is not None]
+    derived = _derived(run, listed)
+    counts += [(planned.made_of(parts),) * 2 for parts in derived]
     stays = counted.unchanged + counted.rejected + sum(file.dim is None and file.vectors.stop for file in files)
     planning.check_not_empty(sum(count for count, _ in counts) + stays, ready=bool(files))
     key, limit = _index(run, sum(count for _, count in counts), worker_memory)
     if ready is not None:
         work = _ready_work(run, ready, first_shard, limit)
+    elif derived:
+        work = _Work(planning.cut_root(derived, first_shard, limit))
     elif files:
         work = _Work(planning.cut_ready([file.vectors for file in files], first_shard, limit))
     elif base is not None:
@@ -149,6 +155,14 @@ def _plan(
         removed=work.removed,
         changes=work.changes,
     )
+
+
+def _derived(run: Run, listed: Sequence[Listing | ReadyFile | RootPart]) -> list[tuple[RootPart, ...]]:
+    """What each shard is made of, where a run makes one root of another."""
+    derivation = run.request.derivation
+    if derivation is None:
+        return []
+    return planned.shards_of(derivation, [part for part in listed if isinstance(part, RootPart)])
 
 
 def _index(run: Run, rows: int, worker_memory: int | None) -> tuple[IndexKey, int]:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from transforms.digests import digest
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, check_file
 from transforms.generations import manifest, tables
 from transforms.generations.manifest import PIECES, SEGMENTS, Generation, Tables, Totals
 from transforms.generations.tables import BlockMember, Row
 from transforms.index.lists.format import ID_BYTES
 from transforms.markers import KeysMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker, TrainedIndex
-from transforms.records import FileReference, check_reference
+from transforms.records import FileReference
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.storage import layout
@@ -93,7 +93,8 @@ def _pieces(run: Run, trained: TrainedIndex) -> _Merged:
     segments = [tables.piece_row(path, piece) for piece in pieces]
     for row, piece in zip(segments, pieces, strict=True):
         try:
-            check_reference(tables.file_of(row))
+            file = tables.file_of(row)
+            check_file(file.path, file.bytes, file.checksum)
         except ValueError as error:
             marker = layout.marker(run.generation, "merge", piece.number)
             raise PixdexError(

@@ -76,6 +76,13 @@ class ListRange:
         ids = np.frombuffer(b"".join(gather(self.body, bounds, ids_of)), "<i8").astype(np.int64, copy=False)
         return np.repeat(self.stored.list_nos, self.stored.sizes), codes.reshape(-1, self.code_size), ids
 
+    def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Entry by entry: list numbers and ids, int64 (n,) both. Copies no code."""
+        bounds = np.append(segment_starts(self.stored.sizes, self.code_size), len(self.body))
+        ids_of = 2 * np.arange(len(self.stored.sizes)) + 1
+        ids = np.frombuffer(b"".join(gather(self.body, bounds, ids_of)), "<i8").astype(np.int64, copy=False)
+        return np.repeat(self.stored.list_nos, self.stored.sizes), ids
+
 
 def segment_starts(sizes: NDArray[np.int64], code_size: int) -> NDArray[np.int64]:
     """Where codes and ids of each list start in a body: int64 (2 x lists,), codes and ids by turns."""
