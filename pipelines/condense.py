@@ -17,9 +17,10 @@ those of the row that is nearest to the centre, and no row stands for two. Pictu
 apart, each in proportion to their rows. Rows that are dead or hidden are left out. The encoder is the same, so that
 texts and pictures find in the new root; its index has the same settings and is trained on its own vectors.
 
---by has the rows of each value of a column condensed apart, each in proportion to their rows: so every one stands for
-rows of its own value only. Where neighbours vote on labels, that keeps what they say (k-means for each class: Hastie,
-Tibshirani and Friedman, "The Elements of Statistical Learning", 13.2.1).
+--by has the rows of each value of a column condensed apart, each in its share (rounded at random, group by group, so
+that rare values have theirs on average): every row stands for rows of its own value only. Where neighbours vote on
+labels, that keeps what they say (k-means for each class: Hastie, Tibshirani and Friedman, "The Elements of Statistical
+Learning", 13.2.1).
 
 The work is cut by the inverted lists of the root: groups of lists with about 8,192 rows, or one with up to 65,536, are
 clustered each by itself, spherically where scores are cosines, and get representatives in proportion to their rows. A

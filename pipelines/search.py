@@ -29,7 +29,8 @@ Like an item of the index; several made into one query, less a concept; with wha
 With --min-score auto nonsense finds nothing: what queries that mean nothing score, which are made after the root's own
 texts or pictures, is the score that a result must exceed. Each query has its own, which is lower where many rows stand
 apart from the others. It needs 64 texts, for a text, or pictures, for a picture, and as many rows to be found; scores
-must be cosines or distances. The first such search reads a sample of the vectors, and takes a second or two.
+must be cosines or distances. The first such search reads a sample of the vectors, and takes a second or two. Short
+and vague queries may find nothing, too: give a number for these.
 
 An index of codes ranks its --shortlist of 100 by stored vectors, where it has them; a result says whether its score is
 exact.

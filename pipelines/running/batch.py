@@ -166,6 +166,8 @@ def _request(store: Store, options: Namespace) -> BatchRequest:
     wanted = queries.wanted_of(options, modality, kind)
     if wanted.where is not None:
         Condition(wanted.where)
+    if wanted.expand and wanted.rules.min_score == AUTO:
+        raise UsageError("--expand adds what is found to a query, so that --min-score auto says nothing: give a number")
     if wanted.rules.min_score == AUTO:
         null_results.check(searcher, asked.modality, modality)
     if (wanted.minus or wanted.expand) and not searcher.has_cosines:

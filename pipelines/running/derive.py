@@ -1,5 +1,6 @@
 """From a command line to a root that is made of another one: what `augment` and `condense` do once words are read."""
 
+import os
 from argparse import Namespace
 from dataclasses import replace
 from typing import Final
@@ -34,12 +35,13 @@ def derive(line: CommandLine, operation: Operation) -> int:
     _check_apart(root, store, options)
     generation = generations.open_generation(root)
     outside.check_sources(generation.request, trusted=options.trust_uris)
-    _check(root, generation, options, operation)
+    # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
+    unfinished, published = beginning.unfinished(store), generations.current(store)
+    is_new = published is None and (unfinished is None or options.abandon_plan)
+    _check(root, generation, options, operation, is_new=is_new)
     request = _request(root, generation, options, operation)
     destination.prepare(options.to, request.sources)
     launch = Launch(store, destination, RunLimits(worker_memory=memory_of(options)), None, options.no_progress)
-    # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
-    unfinished, published = beginning.unfinished(store), generations.current(store)
     store.sweep_scratch()
     if unfinished is not None and published is not None and options.abandon_plan:
         beginning.abandon(unfinished)
@@ -54,15 +56,15 @@ def derive(line: CommandLine, operation: Operation) -> int:
 
 
 def _check_apart(root: Store, store: Store, options: Namespace) -> None:
-    one, other = f"{root.url}/", f"{store.url}/"
+    one, other = (f"{os.path.realpath(at.local) if at.local else at.url}/" for at in (root, store))
     if one.startswith(other) or other.startswith(one):
         raise UsageError(
             f"--to {options.to}: a root lies beside --root, not in it and not around it: name a new folder"
         )
 
 
-def _check(root: Store, generation: Generation, options: Namespace, operation: Operation) -> None:
-    """Refuses what cannot be made of a root, before anything is written.
+def _check(root: Store, generation: Generation, options: Namespace, operation: Operation, *, is_new: bool) -> None:
+    """Refuses what cannot be made of a root, before anything is written; what goes on has its rows of before.
 
     Raises:
         UsageError: its scores are no products, it holds nothing, or more rows are wanted than there are.
@@ -79,6 +81,8 @@ def _check(root: Store, generation: Generation, options: Namespace, operation: O
     if operation == "condense":
         if options.rows is None:
             raise UsageError("--rows is missing: say how many rows are to stand for all")
+        if not is_new:
+            return
         if options.by is not None:
             searcher = Searcher(root, generation, trust_uris=options.trust_uris, index=Whole(root, generation))
             if not searcher.has_column(options.by):

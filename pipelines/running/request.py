@@ -210,7 +210,7 @@ def _source_difference(there: Request, asked: Request) -> str:
     one, other = there.derivation, asked.derivation
     if one is None or other is None or there.sources[0].pattern != asked.sources[0].pattern:
         return "other sources"
-    names = ("operation", "generation", "alpha", "neighbours", "nprobe", "rows")
+    names = ("operation", "generation", "alpha", "neighbours", "nprobe", "rows", "by")
     differ = [name for name in names if getattr(one, name) != getattr(other, name)]
     return "; ".join(f"{name} {getattr(one, name)}, not {getattr(other, name)}" for name in differ) or "another root"
 

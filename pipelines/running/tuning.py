@@ -57,17 +57,20 @@ def tune_root(line: CommandLine) -> int:
     )
     if found is None:
         return console.DONE
-    searcher = Searcher(store, generation, trust_uris=options.trust_uris)
+    # What was tuned before need not be whole.
+    searcher = Searcher(store, replace(generation, tuned=None), trust_uris=options.trust_uris)
     sketch: Spread | None = None
-    if options.stop == "auto":
+    if options.stop != "never":
         console.say("looking at how widely the rows of each list are spread")
         sketch = spread_of(searcher, halves[0][0].asked.modality, options.seed)
+        if sketch is None:
+            console.say(f"queries cannot stop by themselves among {generation.trained.metric} distances")
     settings = []
     for place, (tuning, confirming) in enumerate(halves):
         console.say(f"trying settings on {len(tuning.vectors)} queries ({tuning.asked.name})")
         asked = tune.Asked(tuning, found[2 * place], confirming, found[2 * place + 1])
-        settings.append(tune.choose(searcher, asked, sketch, options.k, promise))
-    tuned = _published(store, searcher, promise, options.k, tuple(settings), sketch)
+        settings.append(tune.choose(searcher, asked, sketch, options.k, promise, options.stop))
+    tuned = _published(store, generation, promise, options.k, tuple(settings), sketch)
     console.show(tune_report.text_of(promise, options.k, tuned.tuned))
     console.show_json(tune_report.summary(tuned) | {"seconds": round(time.monotonic() - began, 3)})
     return console.DONE
@@ -105,7 +108,10 @@ def _halves(searcher: Searcher, options: Namespace) -> list[tuple[QuerySet, Quer
         file = queries_of(options)
         encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
         modality = modality_of(searcher, None, is_vector=file.are_vectors)
-        one = queries.of_file(searcher, encoder, file, modality).queries
+        named = queries.of_file(searcher, encoder, file, modality)
+        one = named.queries
+        if named.left_out:
+            console.say(f"{named.left_out} queries of {options.queries} have no vector, and are left out")
         halves = [(_every_second(one, 0), _every_second(one, 1))]
         where = f"--queries {options.queries} holds too few"
     fewest = min(len(half.vectors) for pair in halves for half in pair)
@@ -121,22 +127,29 @@ def _every_second(one: QuerySet, first: int) -> QuerySet:
 
 
 def _published(
-    store: Store, searcher: Searcher, promise: Promise, k: int, settings: tuple[Setting, ...], sketch: Spread | None
+    store: Store, before: Generation, promise: Promise, k: int, settings: tuple[Setting, ...], sketch: Spread | None
 ) -> Generation:
     """Publishes the settings with what was measured, unless the root has changed meanwhile."""
-    measured, before = searcher.generation, open_generation(store)
     with lease.held(store, "tune"):
         beginning.check_none_unfinished(store)
         current = open_generation(store)
-        if current != before or current.trained != measured.trained or current.totals != measured.totals:
+        if _searched(current) != _searched(before):
             raise PixdexError(
                 f"{store.url}: generation {current.generation} was published meanwhile: run the same command again"
             )
         file = None
         if sketch is not None and any(setting.margin is not None for setting in settings):
             file = spread.save(store, current.trained.fingerprint, sketch)
+        ended = {one.queries for one in before.tuned.settings} if before.tuned is not None else set()
+        for kind in sorted(ended - {one.queries for one in settings}):
+            console.say(f"{kind} queries were tuned before, and are not any more: tune them together")
         tuned = Tuned(k, promise.recall, promise.tail, settings, file, _watched(store, current))
         return publish_again(store, replace(current, tuned=tuned))
+
+
+def _searched(generation: Generation) -> tuple[object, ...]:
+    """What a tuned search is of; items may be hidden meanwhile."""
+    return generation.trained, generation.index, replace(generation.tables, hidden=None)
 
 
 def _watched(store: Store, generation: Generation) -> float | None:

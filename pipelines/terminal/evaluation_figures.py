@@ -138,10 +138,18 @@ def queries(points: Sequence[Point], k: int, title: str, shortlists: Sequence[in
 
 def _lines(points: Sequence[Point], shortlists: Sequence[int]) -> list[_Line]:
     lines: list[_Line] = []
-    for place, shortlist in enumerate(shortlists):
-        kept = [each for each in points if each.shortlist == shortlist and not math.isnan(each.recall.mean.value)]
+    known = [each for each in points if not math.isnan(each.recall.mean.value)]
+    named = [
+        (
+            f"shortlist {one:,}" if one else "codes alone",
+            [each for each in known if (each.shortlist, each.margin) == (one, None)],
+        )
+        for one in shortlists
+    ]
+    # Where queries stop by themselves lies on no line of fixed numbers of lists.
+    named.append(("queries that stop", [each for each in known if each.margin is not None]))
+    for place, (name, kept) in enumerate(named):
         if kept:
-            name = f"shortlist {shortlist:,}" if shortlist else "codes alone"
             colour, marker = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
             ordered = tuple(sorted(kept, key=lambda point: point.nprobe))
             lines.append(_Line(name, ordered, colour, marker, max(2.0, 3.2 - 0.6 * len(lines))))
@@ -199,9 +207,13 @@ def _probes(
             free.append(place)
             weight, colour = ("bold", INK) if point.is_default else ("normal", QUIET)
             axes.text(
-                place, 1.045, text.format(point.nprobe), transform=axes.transAxes, ha="center", fontsize=10.5,
+                place, 1.045, _probes_text(point, text), transform=axes.transAxes, ha="center", fontsize=10.5,
                 fontweight=weight, color=colour,
             )  # fmt: skip
+
+
+def _probes_text(point: Point, text: str) -> str:
+    return "stop" if point.margin is not None else text.format(point.nprobe)
 
 
 def _at_default(own: Sequence[Point], points: Sequence[Point]) -> Point:

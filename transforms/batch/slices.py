@@ -16,6 +16,7 @@ from transforms.batch.request import Batch
 from transforms.batch.vectors import keep_vectors, vectors_checksum, vectors_of
 from transforms.digests import digest
 from transforms.evaluation.recall import by_query
+from transforms.index.adaptive.stop import Stop
 from transforms.index.wanted_lists import WantedLists, wanted_rows
 from transforms.search.looks import FirstScan
 from transforms.search.open_index import OpenIndex
@@ -105,7 +106,9 @@ def _arrays(scan: FirstScan) -> dict[str, NDArray[Any]]:
     """What was found, without places where nothing was."""
     reach, there = np.array([scan.reach.rows, scan.reach.nprobe], np.int64), scan.ids != NO_ROW
     counts = there.sum(axis=1, dtype=np.int64)
-    return {"reach": reach, "counts": counts, "distances": scan.distances[there], "ids": scan.ids[there]}
+    found = {"reach": reach, "counts": counts, "distances": scan.distances[there], "ids": scan.ids[there]}
+    stop = scan.reach.stop
+    return found if stop is None else found | {"stop": np.array([stop.margin, stop.rows])}
 
 
 def _scan_of(found: dict[str, NDArray[Any]], queries: NDArray[np.float32], whole: Whole) -> FirstScan:
@@ -114,7 +117,11 @@ def _scan_of(found: dict[str, NDArray[Any]], queries: NDArray[np.float32], whole
     if len(counts) != len(queries):
         raise ValueError(f"found for {len(counts)} queries, there are {len(queries)}")
     distances = by_query(counts, found["distances"], rows, -furthest if whole.has_similarities else furthest)
-    return FirstScan(Reach(rows, nprobe), queries, distances, by_query(counts, found["ids"], rows))
+    stop = None
+    if "stop" in found:
+        margin, wanted = found["stop"].tolist()
+        stop = Stop(margin, int(wanted))
+    return FirstScan(Reach(rows, nprobe, stop=stop), queries, distances, by_query(counts, found["ids"], rows))
 
 
 def _among(batch: Batch, searcher: Searcher, *, count_missing: bool = False) -> WantedLists | None:

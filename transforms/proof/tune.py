@@ -5,9 +5,10 @@ and vectors that are read; then the smallest margin at which queries stop by the
 and with a standard error to spare: what was chosen is confirmed on other queries.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from transforms.errors import UsageError
 from transforms.evaluation.promise import Promise
 from transforms.generations.tuned import QueryKind, Setting, Tuned
 from transforms.index.adaptive.spread import Spread
+from transforms.index.adaptive.stop import CANDIDATES
 from transforms.proof.curve import asked_of, kind_of, shares
 from transforms.proof.exact import Neighbours
 from transforms.proof.request import QuerySet
@@ -24,11 +26,15 @@ from transforms.search.searcher import Searcher
 SHORTLISTS: Final = (0, 20, 50, 100, 200, 400)
 """Those that are tried, where vectors are stored that rank better than codes."""
 
-_READ: Final = 400
-"""Codes that are scanned in the time in which a vector is read: of 64 bytes, with vectors on a disk of this machine.
+_CODE_NS, _BYTE_NS, _READ_NS, _STOP_NS, _LOOK_NS = 10.0, 0.35, 15_000.0, 150_000.0, 2_000.0
+"""Nanoseconds of a search on one core with everything in memory: of a code, of each of its bytes, of a vector that is
+read; of finding out where a query stops, and of each list that it looks at for that.
 
 So what is chosen does not hang on what else the machine does meanwhile.
 """
+
+Stopping = Literal["auto", "always", "never"]
+"""Whether queries stop by themselves: where that takes less time, where it scans fewer codes, or not at all."""
 
 _LOWEST, _HIGHEST, _FINE = -2.0, 8.0, 0.05
 """Margins that are tried, and how finely."""
@@ -60,7 +66,14 @@ class Asked:
         return kind
 
 
-def choose(searcher: Searcher, asked: Asked, spread: Spread | None, k: int, promise: Promise) -> Setting:
+def choose(
+    searcher: Searcher,
+    asked: Asked,
+    spread: Spread | None,
+    k: int,
+    promise: Promise,
+    stops: Stopping = "auto",
+) -> Setting:
     """Returns the cheapest setting that keeps a promise, as it is confirmed on other queries.
 
     Args:
@@ -69,6 +82,7 @@ def choose(searcher: Searcher, asked: Asked, spread: Spread | None, k: int, prom
         spread: of the lists; None: no query is to stop by itself.
         k: results that recall is of.
         promise: what is to be kept.
+        stops: whether queries are to stop by themselves.
 
     Raises:
         UsageError: no setting keeps it.
@@ -76,8 +90,8 @@ def choose(searcher: Searcher, asked: Asked, spread: Spread | None, k: int, prom
     Cost: some dozen searches of all tuning queries.
     """
     for spare in _SPARE:
-        setting = _Trials(searcher, asked, spread, k, promise, spare).best()
-        trial = _tuned(searcher, setting, spread, k)
+        setting = _Trials(searcher, asked, spread, k, promise, spare, stops).best()
+        trial = tuned_so(searcher, setting, spread, k)
         found = shares(trial, asked.confirming, asked.confirming_exact, k, asked_of(asked.confirming, k))
         if promise.is_kept(found, -2.0):  # what others find may lie below by chance
             vectors = asked.confirming.vectors
@@ -89,7 +103,7 @@ def choose(searcher: Searcher, asked: Asked, spread: Spread | None, k: int, prom
             )
     raise UsageError(
         f"what keeps {promise} on {len(asked.tuning.vectors)} queries ({asked.kind}) does not on others: give more "
-        "queries (--num-queries)"
+        "queries"
     )
 
 
@@ -97,10 +111,17 @@ class _Trials:
     """Searches of tuning queries at settings."""
 
     def __init__(
-        self, searcher: Searcher, asked: Asked, spread: Spread | None, k: int, promise: Promise, spare: float
+        self,
+        searcher: Searcher,
+        asked: Asked,
+        spread: Spread | None,
+        k: int,
+        promise: Promise,
+        spare: float,
+        stops: Stopping,
     ) -> None:
         self._searcher, self._asked, self._spread, self._k = searcher, asked, spread, k
-        self._promise, self._spare = promise, spare
+        self._promise, self._spare, self._stops = promise, spare, stops
         self._best_found = 0.0
 
     def best(self) -> Setting:
@@ -117,12 +138,22 @@ class _Trials:
         if not kept:
             raise UsageError(
                 f"no setting keeps {self._promise} for {self._asked.kind} queries: the best finds "
-                f"{self._best_found:.3f} on average, and what is promised is kept with {self._spare:g} standard errors "
-                "to spare; ask for less, or build with more bytes a code, or with --refine-store f16"
+                f"{math.floor(1000 * self._best_found) / 1000:.3f} on average, and what is promised is to be kept with "
+                f"{self._spare:g} standard error{'s' * (self._spare > 1)} to spare; ask for less, or build with more "
+                "bytes a code, or with --refine-store f16"
             )
-        best = min(kept, key=lambda setting: setting.codes + _READ * setting.shortlist)
+        best = min(kept, key=self._nanoseconds)
         stopping = self._stopping(best)
-        return best if stopping is None or stopping.codes >= best.codes else stopping
+        if stopping is None or stopping.codes >= best.codes:
+            return best
+        pays = self._stops == "always" or self._nanoseconds(stopping) < self._nanoseconds(best)
+        return stopping if pays else best
+
+    def _nanoseconds(self, setting: Setting) -> float:
+        of_code = _CODE_NS + _BYTE_NS * self._searcher.generation.trained.code_size
+        looked_at = min(CANDIDATES * setting.nprobe, self._searcher.generation.trained.nlist)
+        of_stop = 0.0 if setting.margin is None else _STOP_NS + looked_at * _LOOK_NS
+        return setting.codes * of_code + setting.shortlist * _READ_NS + of_stop
 
     def _setting(self, nprobe: int, shortlist: int, margin: float | None = None) -> Setting:
         one = self._asked.tuning.asked
@@ -130,7 +161,7 @@ class _Trials:
         return Setting(self._asked.kind, modality, nprobe, shortlist, margin, 0.0, None, 0.0)
 
     def _keeps(self, setting: Setting) -> tuple[bool, float]:
-        trial = _tuned(self._searcher, setting, self._spread, self._k)
+        trial = tuned_so(self._searcher, setting, self._spread, self._k)
         asked = self._asked
         found = shares(trial, asked.tuning, asked.tuning_exact, self._k, asked_of(asked.tuning, self._k))
         mean = float(np.nanmean(found))
@@ -158,7 +189,7 @@ class _Trials:
 
     def _stopping(self, best: Setting) -> Setting | None:
         """The same with the smallest margin that keeps the promise; None: queries cannot stop by themselves."""
-        if self._spread is None:
+        if self._spread is None or self._stops == "never":
             return None
 
         def at(step: int) -> Setting:
@@ -170,11 +201,12 @@ class _Trials:
 
     def _counted(self, setting: Setting) -> Setting:
         """The same with the codes that a query scans."""
-        trial, tuning = _tuned(self._searcher, setting, self._spread, self._k), self._asked.tuning
+        trial, tuning = tuned_so(self._searcher, setting, self._spread, self._k), self._asked.tuning
         return replace(setting, codes=trial.codes_of(tuning.vectors, asked_of(tuning, self._k)) / len(tuning.vectors))
 
 
-def _tuned(searcher: Searcher, setting: Setting, spread: Spread | None, k: int) -> Searcher:
+def tuned_so(searcher: Searcher, setting: Setting, spread: Spread | None, k: int) -> Searcher:
+    """Returns the same generation as it is searched with a setting, and a spread of its lists."""
     index = searcher.index
     if isinstance(index, OpenIndex):
         index = replace(index, spread=spread)

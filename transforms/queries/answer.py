@@ -93,6 +93,8 @@ def prepared(
     Raises:
         UsageError, PixdexError: as `answers`.
     """
+    if wanted.expand and wanted.rules.min_score == AUTO:
+        raise UsageError(f"expand adds what is found to a query, so that min_score {AUTO} says nothing: give a number")
     if wanted.minus:
         _check_cosines(searcher, "minus")
         with trace.step("encode"):

@@ -146,6 +146,7 @@ class Root:
             raise UsageError("give one query: a text, image=, like= or vector=")
         searcher, encoder = self._current()
         allowed = modality_of(searcher, modality, is_vector=vector is not None)
+        count = len(texts) + len(images) + len(keys)
         if vector is not None:
             asked = _vectors(vector)[None]
             if weights is not None:
@@ -159,7 +160,7 @@ class Root:
                 asked = combined(searcher, asked, _numbers(weights, len(asked)))
         kind = kind_of(texts=bool(texts), pictures=bool(images or keys))
         wanted = _wanted(k, nprobe, allowed, shortlist, how, kind)
-        return answers(searcher, encoder, asked, wanted, kinds=[None if keys else kind])[0]
+        return answers(searcher, encoder, asked, wanted, kinds=[kind if count == 1 and not keys else None])[0]
 
     def search_many(
         self,

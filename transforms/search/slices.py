@@ -120,7 +120,8 @@ class Joined:
     ) -> Rows:
         """Returns what the slices found, where they looked so far, or scans the whole."""
         first = self._first
-        if first is not None and reach.rows <= first.reach.rows and reach.nprobe == first.reach.nprobe:
+        how_far = (reach.nprobe, reach.stop)
+        if first is not None and reach.rows <= first.reach.rows and how_far == (first.reach.nprobe, first.reach.stop):
             places = [self._places.get(query.tobytes(), -1) for query in queries]
             if min(places, default=0) >= 0:
                 return first.distances[places, : reach.rows], first.ids[places, : reach.rows]

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from transforms.generations.manifest import Generation
-from transforms.generations.tuned import Setting
+from transforms.generations.tuned import Setting, Tuned
 from transforms.index.adaptive.stop import Stop
 from transforms.index.wanted_lists import WantedLists
 from transforms.records import Modality
@@ -63,10 +63,22 @@ def have_several_rows(generation: Generation, modality: Modality | None) -> bool
 
 
 def setting_of(generation: Generation, asked: Asked) -> Setting | None:
-    """Returns how far a search was tuned to go that does not say; None: nothing was promised of such queries."""
-    if generation.tuned is None:
-        return None
-    return generation.tuned.of(asked.query_kind, asked.modality or generation.only_modality)
+    """Returns how far a search was tuned to go that does not say; None: nothing was promised of such queries.
+
+    Where more results are asked for than were tuned for, as many more rows are ranked by stored vectors, and no fewer
+    lists are probed than without tuning.
+    """
+    tuned = generation.tuned
+    setting = None if tuned is None else tuned.of(asked.query_kind, asked.modality or generation.only_modality)
+    if tuned is None or setting is None or not _is_more(tuned, asked):
+        return setting
+    shortlist = math.ceil(setting.shortlist * asked.k / tuned.k)
+    return replace(setting, nprobe=max(setting.nprobe, generation.trained.nprobe), shortlist=shortlist)
+
+
+def _is_more(tuned: Tuned, asked: Asked) -> bool:
+    """Whether more results are asked for; where a row of the root asks, it is one more itself."""
+    return asked.k > tuned.k + 1
 
 
 def shortlist_of(generation: Generation, asked: Asked) -> int:
@@ -77,11 +89,17 @@ def shortlist_of(generation: Generation, asked: Asked) -> int:
     return SHORTLIST if tuned is None else tuned.shortlist
 
 
-def stop_of(tuned: Setting, asked: Asked) -> Stop | None:
-    """Returns where each query stops; None: it probes all lists that it may, as a condition or a number asks for."""
-    if tuned.margin is None or asked.nprobe is not None or asked.where is not None:
+def stop_of(generation: Generation, asked: Asked) -> Stop | None:
+    """Returns where each query stops; None: it probes all lists that it may, as a condition or a number asks for.
+
+    Fewer results than were tuned for are looked for as far: the nearest of them are what a query wants most.
+    """
+    tuned, setting = generation.tuned, setting_of(generation, asked)
+    if tuned is None or setting is None or setting.margin is None:
         return None
-    return Stop(tuned.margin, asked.k)
+    if asked.nprobe is not None or asked.where is not None:
+        return None
+    return Stop(setting.margin, asked.k if _is_more(tuned, asked) else tuned.k)
 
 
 def way_of(
@@ -121,7 +139,7 @@ def way_of(
         return None
     # Few rows that satisfy a condition may lie in any list.
     nprobe = lists if asked.where is not None and rows <= ALL_COMPARED else asked.nprobe
-    usual, stop = (trained.nprobe, None) if tuned is None else (tuned.nprobe, stop_of(tuned, asked))
+    usual, stop = (trained.nprobe, None) if tuned is None else (tuned.nprobe, stop_of(generation, asked))
     first = Reach(rows if all_compared else min(wanted, scanned), min(nprobe or usual, lists), stop=stop)
     most = Reach(scanned, first.nprobe if nprobe else lists)
     return Way(rules, selected, first, most, keyed, refined > 0, all_compared)

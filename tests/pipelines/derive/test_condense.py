@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import pixdex
@@ -96,6 +98,29 @@ def test_rows_of_each_value_of_a_column_are_condensed_apart(tmp_path: Path) -> N
         own = [int(key.rpartition("#")[2]) for key in after.table["key"].take(mine).to_pylist()]
         assert own == (3 * places + label).tolist()
         np.testing.assert_allclose(after.vectors[mine], centres, atol=1e-6)
+
+
+def test_rare_values_have_their_share_over_many_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cut, "GROUP_ROWS", 40)
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.array(["common"] * 1800 + ["rare"] * 120 + [None] * 80, object)).tolist()
+    (tmp_path / "ready").mkdir()
+    np.save(tmp_path / "ready" / "rows.npy", rng.standard_normal((2000, 8)).astype(np.float32))
+    tags = [[str(label), "x"] for label in labels]
+    pq.write_table(pa.table({"label": labels, "tags": tags}), tmp_path / "ready" / "rows.parquet")
+    sources = (
+        "--vectors",
+        str(tmp_path / "ready" / "rows.npy"),
+        "--metadata",
+        str(tmp_path / "ready" / "rows.parquet"),
+    )
+    assert build.main(["--root", str(tmp_path / "root"), *sources, "--index-key", "IVF64,Flat", "--no-progress"]) == 0
+    counts = Counter(made(tmp_path / "root", tmp_path / "new", 200, "--by", "label").table["label"].to_pylist())
+    assert counts.total() == 200 and 5 <= counts["rare"] <= 20 and 3 <= counts[None] <= 15
+    counts = Counter(
+        map(str, made(tmp_path / "root", tmp_path / "lists", 200, "--by", "tags").table["tags"].to_pylist())
+    )
+    assert counts.total() == 200 and len(counts) == 3
 
 
 def test_a_column_that_no_row_has_is_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

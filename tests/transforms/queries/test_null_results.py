@@ -234,6 +234,13 @@ def test_what_cannot_be_calibrated_is_refused(
         opened.search("item 1", min_score="auto")
 
 
+def test_a_query_that_is_expanded_needs_a_number(root: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pixdex.open(root) as opened, pytest.raises(UsageError, match="says nothing: give a number"):
+        opened.search("item 6", expand=3, min_score="auto")
+    assert search.main(["--root", root, "item 6", "--expand", "3", "--min-score", "auto"]) == 2
+    assert "give a number" in capsys.readouterr().err
+
+
 def test_texts_whose_pictures_are_others_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     mismatched = [Row(row.key, direction(f"word {row.key}"), "text") for row in rows(["text"])]
     root = item_root(tmp_path / "root", [*rows(["image"]), *mismatched])

@@ -221,6 +221,8 @@ def load(store: Store, file: FileReference, nlist: int, dim: int) -> Spread:
     wrong = f"{store.url}/{file.path} holds no spread of {nlist} lists of {dim} components: run pixdex tune anew"
     try:
         spread = Spread(**whole_files.read_tensors(store, file))
+    except PixdexError as error:
+        raise PixdexError(f"{error}; or run pixdex tune anew, or go without it: pixdex tune --off") from error
     except (LookupError, TypeError, ValueError) as error:
         raise PixdexError(f"{wrong} ({error})") from error
     rank, width = spread.factors.shape[1:] if spread.factors.ndim == 3 else (0, 0)

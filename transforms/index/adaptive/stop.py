@@ -7,6 +7,7 @@ the bar. So a query whose neighbours lie together probes few lists, and one that
 one margin for all, which `pixdex tune` chooses.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,8 +26,11 @@ EXPECTED: Final = 6
 NARROWER: Final = 0.5
 """Times the spread, in which the bar is looked for: rows of a list end sooner than those of a normal distribution."""
 
-_STEPS: Final = 12
-"""The bar is looked for among so many scores, and then among so many between two of them."""
+_LISTS_AT_ONCE: Final = 1 << 14
+"""Lists of some queries, whose bars are looked for together: 70 bytes each, several times."""
+
+_STEPS: Final = 16
+"""The bar is looked for between so many scores, and between two of them by their proportions."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,15 @@ def probed_lists(
 
     Cost: 1,024 products for each list of a query, whose factors are 4 kB that lie somewhere in memory.
     """
-    mean, deviation = scores(spread, metric, queries, lists, nearness)
-    rows = np.where(lists >= 0, spread.rows[lists], 0).astype(np.float32)
-    bar = _bar(mean, NARROWER * deviation, rows, float(EXPECTED * stop.rows))
-    probed: NDArray[np.bool_] = (mean + np.float32(stop.margin) * deviation >= bar[:, None]) & (lists >= 0)
+    probed = np.empty(lists.shape, np.bool_)
+    at_once = max(1, _LISTS_AT_ONCE // max(1, lists.shape[1]))
+    for start in range(0, len(lists), at_once):
+        part = slice(start, start + at_once)
+        some = lists[part]
+        mean, deviation = scores(spread, metric, queries[part], some, nearness[part])
+        rows = np.where(some >= 0, spread.rows[some], 0).astype(np.float32)
+        bar = _bar(mean, NARROWER * deviation, rows, float(EXPECTED * stop.rows))
+        probed[part] = (mean + np.float32(stop.margin) * deviation >= bar[:, None]) & (some >= 0)
     probed[:, :1] = lists[:, :1] >= 0
     return probed
 
@@ -99,20 +108,19 @@ def _bar(
     mean: NDArray[np.float32], deviation: NDArray[np.float32], rows: NDArray[np.float32], wanted: float
 ) -> NDArray[np.float32]:
     """The score that about `wanted` rows of each query's lists exceed, float32 `(q,)`."""
-    there = rows > 0
-    low = np.where(there, mean, np.float32(np.inf)).min(axis=1)
-    high = np.where(there, mean + 4 * deviation, np.float32(-np.inf)).max(axis=1)
-    some = there.any(axis=1)
-    low, high = np.where(some, low, np.float32(0)), np.where(some, high, np.float32(0))
-    steps = np.arange(_STEPS + 1, dtype=np.float32) / _STEPS
-    narrow: NDArray[np.float32] = np.float32(1) / deviation
-    for _ in range(2):
-        tried = (low[:, None] + (high - low)[:, None] * steps).astype(np.float32)
-        shares = _normal(np.asarray((mean[:, None] - tried[:, :, None]) * narrow[:, None], np.float32))
-        above = np.einsum("qsn,qn->qs", shares, rows)  # fewer and fewer
-        last = np.clip((above > wanted).sum(axis=1) - 1, 0, _STEPS - 1)[:, None]
-        low, high = (np.take_along_axis(tried, last + beyond, axis=1)[:, 0] for beyond in (0, 1))
-    return np.asarray((low + high) / 2, np.float32)
+    lowest = np.where(rows > 0, mean, np.float32(np.inf)).min(axis=1, keepdims=True)
+    highest = np.where(rows > 0, mean + 4 * deviation, np.float32(-np.inf)).max(axis=1, keepdims=True)
+    low, step = np.where(highest > lowest, lowest, 0), np.where(highest > lowest, (highest - lowest) / _STEPS, 0)
+    tried = (low + step * np.arange(_STEPS + 1, dtype=np.float32)).astype(np.float32)
+    narrow = np.float32(1) / deviation
+    shares = _normal(np.asarray((mean * narrow)[:, None] - tried[:, :, None] * narrow[:, None], np.float32))
+    above = np.matmul(shares, rows[:, :, None])[:, :, 0]  # fewer and fewer
+    last = np.clip((above > wanted).sum(axis=1) - 1, 0, _STEPS - 1)
+    places = np.arange(len(last))
+    # Between two scores they get fewer as in the tail of a distribution.
+    more, fewer = (np.log(np.maximum(above[places, last + beyond], np.float32(1e-9))) for beyond in (0, 1))
+    between = np.clip((more - np.float32(math.log(wanted))) / np.maximum(more - fewer, np.float32(1e-6)), 0, 1)
+    return np.asarray(tried[places, last] + between * step[:, 0], np.float32)
 
 
 def _normal(deviations: NDArray[np.float32]) -> NDArray[np.float32]:

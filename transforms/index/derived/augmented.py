@@ -36,7 +36,8 @@ def augmented(
         part = slice(start, start + _ROWS_AT_ONCE)
         own = vectors[part].astype(np.float64)
         lengths = np.linalg.norm(own, axis=1, keepdims=True)
-        unit = own / lengths
+        # A vector without a direction has no neighbours by direction either, and stays as it is.
+        unit = own / np.where(lengths > 0, lengths, 1)
         total = unit.copy()
         for mine in places[part].T:
             there = np.flatnonzero(mine != NO_NEIGHBOUR)
@@ -45,7 +46,7 @@ def augmented(
             cosines = np.einsum("nd,nd->n", unit[there], others)
             weights = np.where(cosines > 0, np.clip(cosines, 0, None) ** alpha, 0.0)
             total[there] += weights[:, None] * others
-        changed = np.flatnonzero((total != unit).any(axis=1))
+        changed = np.flatnonzero((total != unit).any(axis=1) & (lengths[:, 0] > 0))
         moved = total[changed] / np.linalg.norm(total[changed], axis=1, keepdims=True)
         made[start + changed] = moved * lengths[changed]
     return made

@@ -1,9 +1,13 @@
 """Few vectors that stand for many: centres of k-means, each with the row that is nearest to it."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.index.training.clustering import kmeans, nearest
+
+_NO_DIRECTION: Final = 1e-3
 
 
 def condensed(
@@ -43,6 +47,9 @@ def condensed(
         left = np.flatnonzero(free)
         chosen = left[np.lexsort((left, -distances[left]))[: len(unused)]]
         places[unused], centres[unused] = chosen, vectors[chosen]
+    if spherical:  # rows that lie opposite each other have no mean direction
+        cancelled = np.linalg.norm(centres, axis=1) < _NO_DIRECTION
+        centres[cancelled] = vectors[places[cancelled]]
     by_place = np.argsort(places)
     return centres[by_place], places[by_place]
 

@@ -128,26 +128,31 @@ def condensed_rows(origin: Origin, part: RootPart) -> Iterator[_Rows]:
                 f"{origin.store.url}: lists {part.first_list} to {part.stop_list - 1} have {len(mine)} rows that are "
                 f"{MODALITIES[kind]}s, and had {there} when this run was planned: pixdex verify says what is damaged"
             )
-        for some, share in _apart(origin, mine, wanted):
+        for some, share in _apart(origin, mine, kind, wanted):
             vectors = origin.searcher.stored.all(some)
             centres, places = condensed(vectors, share, spherical=spherical, seed=origin.seed)
             yield some[places], np.full(share, kind, np.int64), centres
 
 
-def _apart(origin: Origin, ids: NDArray[np.int64], wanted: int) -> Iterator[tuple[NDArray[np.int64], int]]:
+def _apart(origin: Origin, ids: NDArray[np.int64], kind: int, wanted: int) -> Iterator[tuple[NDArray[np.int64], int]]:
     """Rows that are condensed together, and how many of them are wanted: each value of a column in its share.
 
-    Shares are rounded where they add up, value after value.
+    Shares are rounded up or down at random, so that over all groups a value has its share on average, however rare it
+    is: systematic sampling (Madow 1949), with values in a random order and one random start for all of them.
     """
     by = origin.derivation.by
     if not wanted or by is None:
         yield from [(ids, wanted)] if wanted else []
         return
-    values = pc.cast(origin.searcher.table_of(ids, [by])[by].combine_chunks(), pa.string())
-    texts = ["" if value is None else f"={value}" for value in values.to_pylist()]
+    values = origin.searcher.table_of(ids, [by])[by].to_pylist()
+    # A value is what it is written as, and nothing is another one than an empty text.
+    texts = ["" if value is None else f"={value}" for value in values]
     _, numbers, counts = np.unique(texts, return_inverse=True, return_counts=True)
-    ends = (2 * np.cumsum(counts) * wanted + len(ids)) // (2 * len(ids))
-    for number, share in enumerate(np.diff(ends, prepend=0).tolist()):
+    rng = np.random.default_rng([origin.seed, kind, int(ids[0])])
+    order = rng.permutation(len(counts))
+    ends = np.floor(np.cumsum(counts[order]) * (wanted / len(ids)) + rng.random()).astype(np.int64)
+    ends[-1] = wanted
+    for number, share in zip(order.tolist(), np.diff(ends, prepend=0).tolist(), strict=True):
         if share:
             yield ids[numbers == number], share
 

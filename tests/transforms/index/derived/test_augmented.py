@@ -55,3 +55,9 @@ def test_a_row_is_no_neighbour_of_itself_wherever_it_is_found() -> None:
     counts, ids = np.array([3, 2, 0, 3]), np.array([1, 2, 3, 9, 8, 4, 4, 5])
     found = places_of(counts, ids, np.array([2, 7, 1, 5]), 2)
     assert found.tolist() == [[1, 3], [9, 8], [NO_NEIGHBOUR, NO_NEIGHBOUR], [4, 4]]
+
+
+def test_a_vector_without_a_direction_stays_as_it_is() -> None:
+    vectors = np.array([[0, 0], [2, 0]], np.float32)
+    made = augmented(vectors, vectors, np.array([[1], [0]]), 3.0)
+    assert made.tolist() == vectors.tolist()

@@ -72,3 +72,9 @@ def test_the_same_seed_has_the_same_centres() -> None:
     rows = unit(np.random.default_rng(7).standard_normal((300, 8)))
     first, again, other = (condensed(rows, 20, spherical=True, seed=seed)[0] for seed in (1, 1, 2))
     assert (first == again).all() and (first != other).any()
+
+
+def test_rows_that_lie_opposite_each_other_are_represented_by_one_of_them() -> None:
+    vectors = np.array([[1, 0], [-1, 0]], np.float32)
+    centres, places = condensed(vectors, 1, spherical=True, seed=0)
+    assert centres.tolist() == [vectors[places[0]].tolist()]
