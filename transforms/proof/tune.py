@@ -17,6 +17,7 @@ from transforms.evaluation.promise import Promise
 from transforms.generations.tuned import QueryKind, Setting, Tuned
 from transforms.index.adaptive.spread import Spread
 from transforms.index.adaptive.stop import CANDIDATES
+from transforms.index.index_key import IndexKey
 from transforms.proof.curve import asked_of, kind_of, shares
 from transforms.proof.exact import Neighbours
 from transforms.proof.request import QuerySet
@@ -26,9 +27,9 @@ from transforms.search.searcher import Searcher
 SHORTLISTS: Final = (0, 20, 50, 100, 200, 400)
 """Those that are tried, where vectors are stored that rank better than codes."""
 
-_CODE_NS, _BYTE_NS, _READ_NS, _STOP_NS, _LOOK_NS = 10.0, 0.35, 15_000.0, 150_000.0, 2_000.0
-"""Nanoseconds of a search on one core with everything in memory: of a code, of each of its bytes, of a vector that is
-read; of finding out where a query stops, and of each list that it looks at for that.
+_CODE_NS, _PQ_BYTE_NS, _BYTE_NS, _READ_NS, _STOP_NS, _LOOK_NS = 10.0, 1.0, 0.11, 15_000.0, 150_000.0, 2_000.0
+"""Nanoseconds of a search on one core with everything in memory: of a code, of each of its bytes (which PQ looks up one
+by one), of a vector that is read; of finding out where a query stops, and of each list that it looks at for that.
 
 So what is chosen does not hang on what else the machine does meanwhile.
 """
@@ -150,8 +151,10 @@ class _Trials:
         return stopping if pays else best
 
     def _nanoseconds(self, setting: Setting) -> float:
-        of_code = _CODE_NS + _BYTE_NS * self._searcher.generation.trained.code_size
-        looked_at = min(CANDIDATES * setting.nprobe, self._searcher.generation.trained.nlist)
+        trained = self._searcher.generation.trained
+        is_pq = IndexKey.parse(trained.key).storage.startswith("PQ")
+        of_code = _CODE_NS + (_PQ_BYTE_NS if is_pq else _BYTE_NS) * trained.code_size
+        looked_at = min(CANDIDATES * setting.nprobe, trained.nlist)
         of_stop = 0.0 if setting.margin is None else _STOP_NS + looked_at * _LOOK_NS
         return setting.codes * of_code + setting.shortlist * _READ_NS + of_stop
 

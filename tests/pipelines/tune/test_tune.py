@@ -84,6 +84,7 @@ def test_searches_keep_the_promise_and_scan_fewer_codes_than_a_fixed_number_of_l
     assert verify.main(["--root", str(root)]) == 0
 
 
+@pytest.mark.gate
 def test_a_tail_is_reached_by_so_many_queries(root: Path, capsys: Capture) -> None:
     record = tuned(capsys, root, "--tail", ".9@90%")
     assert record["image"]["tail"] >= 0.87
@@ -146,6 +147,7 @@ def test_a_condition_asks_for_all_lists_and_finds_all(root: Path, capsys: Captur
     assert hits[0].id == 5 and len(hits) == 3
 
 
+@pytest.mark.gate
 def test_more_results_than_lists_hold_are_all_found(root: Path, capsys: Capture) -> None:
     tuned(capsys, root, "--target-recall", 0.5)
     searcher = Searcher.open(Store.at(str(root)))
@@ -154,6 +156,7 @@ def test_more_results_than_lists_hold_are_all_found(root: Path, capsys: Capture)
     assert len(hits) == ROWS
 
 
+@pytest.mark.gate
 def test_it_lasts_through_a_reindex_and_hiding_and_ends_with_the_trained_index(
     tmp_path: Path, built: Path, capsys: Capture
 ) -> None:
@@ -182,6 +185,7 @@ def test_it_lasts_through_a_reindex_and_hiding_and_ends_with_the_trained_index(
     assert open_generation(Store.at(str(root))).tuned == generation.tuned
 
 
+@pytest.mark.gate
 def test_a_night_says_when_canaries_find_less_than_when_it_was_tuned(
     root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +202,7 @@ def test_a_night_says_when_canaries_find_less_than_when_it_was_tuned(
     assert tune_report.lost(None, generation) == ""
 
 
+@pytest.mark.gate
 def test_a_spread_that_is_lost_is_named_with_the_way_out_and_made_anew(root: Path, capsys: Capture) -> None:
     tuned(capsys, root, "--target-recall", 0.9)
     for file in root.rglob("spread-*"):
@@ -210,6 +215,7 @@ def test_a_spread_that_is_lost_is_named_with_the_way_out_and_made_anew(root: Pat
     assert search.main(["--root", str(root), "--vector", str(root.parent / "q.npy")]) == 0
 
 
+@pytest.mark.gate
 def test_off_goes_back_and_gc_takes_what_only_that_needed(root: Path, capsys: Capture) -> None:
     tuned(capsys, root, "--target-recall", 0.9)
     assert len(list(root.rglob("spread-*"))) == 1
@@ -248,6 +254,7 @@ def test_a_promise_that_no_setting_keeps_is_refused_with_the_best_there_is(
     assert "no setting keeps recall 0.99 for image queries: the best finds 0." in line and "ask for less" in line
 
 
+@pytest.mark.gate
 def test_queries_of_a_file_are_tuned_on_too(root: Path, tmp_path: Path, capsys: Capture) -> None:
     np.save(tmp_path / "q.npy", np.concatenate(list(batches(400, DIM, 0, draw=1))))
     record = said(capsys, root, "--queries", tmp_path / "q.npy", "--target-recall", 0.9, "--no-progress")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -200,6 +199,8 @@ def _principal(rows: NDArray[np.float32], rank: int) -> NDArray[np.float32]:
 
 def save(store: Store, fingerprint: str, spread: Spread) -> FileReference:
     """Writes a sketch beside the trained index; equal ones have one name."""
+    import safetensors.numpy  # noqa: PLC0415 - a search loads none where nothing is tuned
+
     tensors = {name: np.ascontiguousarray(getattr(spread, name)) for name in Spread.__dataclass_fields__}
     with store.scratch() as scratch:
         file = scratch / "spread.safetensors"
