@@ -1,5 +1,8 @@
 """What a person runs: one file a job, with its options, the wiring of its graph and `main(argv)`."""
 
+# More modules than other rooms may have: each is a command of `pixdex --help`, by its name, and `python -m
+# pipelines.NAME` is a contract. Whoever looks for a command finds it here; what several share is in the rooms below.
+
 import importlib.util
 import logging
 import sys

@@ -47,9 +47,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipelines.terminal import command_line, console, process
-from pipelines.terminal.flags import Flag, Group, positive, switch, whole
+from pipelines.terminal.flags import Flag, Group, positive, whole
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST
-from pipelines.terminal.queries import COLUMNS_OF_QUERIES, QUERY_FILE
+from pipelines.terminal.queries import COLUMNS_OF_QUERIES, PROOF, QUERY_FILE
 
 OPTIONS: Final = (
     ROOT,
@@ -77,11 +77,8 @@ OPTIONS: Final = (
                 "what may be found (as of search)",
                 choices=("image", "text", "keyword", "any"),
             ),
-            Flag("--seed", "N", "of what is drawn (default 0)", whole, default=0),
             Flag("--output", "DIR", "folder for evaluation.json and plots"),
-            Flag("--work", "DIR", "folder for what workers find, a path or URL (default: in the user's cache)"),
-            Flag("--workers", "N", "processes of this machine, which share its cores (default 1)", positive),
-            switch("--no-progress", "show no progress bar"),
+            *PROOF,
         ),
     ),
     ENCODER_OF_ROOT,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.running import neighbours
-from pipelines.running.batch import queries_of
 from pipelines.running.launch import Destination
 from pipelines.terminal import console, evaluation_report
 from pipelines.terminal.command_line import CommandLine
@@ -82,17 +81,13 @@ def evaluate(line: CommandLine) -> int:
 
 
 def _asked(searcher: Searcher, options: Namespace) -> _Asked:
-    if options.queries is not None and not options.queries.strip():
-        raise UsageError("--queries is empty: name a file, or leave it out")
-    file = queries_of(options) if options.queries is not None else None
+    file = neighbours.query_file(options)
     encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
     modality = modality_of(searcher, options.modality, is_vector=file is not None and file.are_vectors)
     judged = judgements.read(options.judgements) if options.judgements is not None else {}
     named: Named | None = None
     if file is not None:
-        named = queries.of_file(searcher, encoder, file, modality)
-        if named.left_out:
-            console.say(f"{named.left_out} queries of {options.queries} have no vector, and are left out")
+        named = neighbours.named_queries(searcher, encoder, file, modality)
     elif judged:
         named = queries.of_texts(searcher, encoder, list(judged), modality)
     if judged and named is not None and not set(named.names) & set(judged):

@@ -5,17 +5,22 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipelines.running import runners
+from pipelines.running.batch import queries_of
 from pipelines.running.launch import Destination
 from pipelines.running.request import default_threads
 from pipelines.terminal import console
 from pipelines.terminal.progress import shown_parts
 from pipelines.terminal.queries import path_of
-from transforms.batch.request import seal_of
+from transforms.batch.request import Queries, seal_of
 from transforms.errors import PixdexError, UsageError
 from transforms.generations.manifest import Generation
-from transforms.proof import exact
+from transforms.proof import exact, queries
 from transforms.proof.exact import Neighbours
+from transforms.proof.queries import Named
 from transforms.proof.request import Proof, ProofRequest, QuerySet, content_of
+from transforms.queries.encode import QueryEncoder
+from transforms.records import Modality
+from transforms.search.searcher import Searcher
 from transforms.stages.proof import FindNeighbours
 from transforms.storage import uris
 from transforms.storage.cache_folder import cache_folder
@@ -25,6 +30,29 @@ _NEAR: Final = 100
 """Exact neighbours that are kept of each query, at least: equal ones count, too."""
 
 _DIGITS: Final = 16
+
+
+def query_file(options: Namespace) -> Queries | None:
+    """Returns the file of queries that the options name; None: they name none.
+
+    Raises:
+        UsageError: its name is empty, or it is of no kind that is known.
+    """
+    if options.queries is not None and not options.queries.strip():
+        raise UsageError("--queries is empty: name a file, or leave it out")
+    return None if options.queries is None else queries_of(options)
+
+
+def named_queries(searcher: Searcher, encoder: QueryEncoder, file: Queries, modality: Modality | None) -> Named:
+    """Returns the queries of a file, and says how many of them have no vector.
+
+    Raises:
+        UsageError: as `proof.queries.of_file`.
+    """
+    named = queries.of_file(searcher, encoder, file, modality)
+    if named.left_out:
+        console.say(f"{named.left_out} queries of {file.uri.removeprefix('file://')} have no vector, and are left out")
+    return named
 
 
 def request_of(store: Store, generation: Generation, sets: Sequence[QuerySet], k: int) -> ProofRequest:

@@ -3,10 +3,9 @@
 import time
 from argparse import Namespace
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from pipelines.running import neighbours
-from pipelines.running.batch import queries_of
 from pipelines.running.launch import Destination
 from pipelines.terminal import console, tune_report
 from pipelines.terminal.command_line import CommandLine
@@ -33,7 +32,7 @@ from transforms.tasks.drift import LEAST_QUERIES
 from transforms.upkeep import lease
 from transforms.upkeep.again import publish_again
 
-_LEAST: int = 20
+_LEAST: Final = 20
 """Queries of a half: of fewer nothing can be said."""
 
 
@@ -98,20 +97,15 @@ def _off(store: Store, generation: Generation) -> int:
 
 def _halves(searcher: Searcher, options: Namespace) -> list[tuple[QuerySet, QuerySet]]:
     """Queries of each kind: some to tune on, others to confirm with."""
-    if options.queries is not None and not options.queries.strip():
-        raise UsageError("--queries is empty: name a file, or leave it out")
-    if options.queries is None:
+    file = neighbours.query_file(options)
+    if file is None:
         every = [queries.of_root(searcher, options.num_queries, options.seed, tuning=half) for half in (True, False)]
         halves = list(zip(*every, strict=True))
         where = "the root holds too few rows"
     else:
-        file = queries_of(options)
         encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
         modality = modality_of(searcher, None, is_vector=file.are_vectors)
-        named = queries.of_file(searcher, encoder, file, modality)
-        one = named.queries
-        if named.left_out:
-            console.say(f"{named.left_out} queries of {options.queries} have no vector, and are left out")
+        one = neighbours.named_queries(searcher, encoder, file, modality).queries
         halves = [(_every_second(one, 0), _every_second(one, 1))]
         where = f"--queries {options.queries} holds too few"
     fewest = min(len(half.vectors) for pair in halves for half in pair)

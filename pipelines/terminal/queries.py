@@ -18,6 +18,18 @@ from transforms.records import Modality
 from transforms.rejects import normalised_message
 from transforms.search.rules import AUTO, CONTENT, KEY, Rules
 
+WORKERS: Final = Flag("--workers", "N", "processes of this machine, which share its cores (default 1)", positive)
+
+NO_PROGRESS: Final = switch("--no-progress", "show no progress bar")
+
+PROOF: Final = (
+    Flag("--seed", "N", "of what is drawn (default 0)", whole, default=0),
+    Flag("--work", "DIR", "folder for what workers find, a path or URL (default: in the user's cache)"),
+    WORKERS,
+    NO_PROGRESS,
+)
+"""How exact neighbours of queries are found: of `evaluate` and `tune`."""
+
 
 def score_or_content(text: str) -> float | str:
     """Reads what `--dedup` takes, for argparse."""
@@ -151,7 +163,7 @@ BATCH: Final = (
             Flag("--output", "FILE.parquet", "results: a row for each, query after query; a path or URL"),
             *COLUMNS_OF_QUERIES,
             Flag("--columns", "NAME,…", "columns of the rows that are found, beside their key"),
-            Flag("--workers", "N", "processes of this machine, which share its cores (default 1)", positive),
+            WORKERS,
             Flag(
                 "--slice-bytes",
                 "SIZE",
@@ -159,7 +171,7 @@ BATCH: Final = (
                 size,
                 default=8 << 30,
             ),
-            switch("--no-progress", "show no progress bar"),
+            NO_PROGRESS,
         ),
     ),
     CHANGES,

@@ -17,7 +17,7 @@ class Setting:
 
     Attributes:
         queries: of which kind.
-        modality: what they look for.
+        modality: what they look for; None: rows of several kinds.
         nprobe: lists that are probed where queries cannot stop by themselves: with a condition, or without a margin.
         shortlist: rows that are ranked by stored vectors; 0: codes rank alone.
         margin: at which a query stops (`index.adaptive.stop`); None: it probes `nprobe` lists.
@@ -27,7 +27,7 @@ class Setting:
     """
 
     queries: QueryKind
-    modality: Modality
+    modality: Modality | None
     nprobe: int
     shortlist: int
     margin: float | None

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import faiss
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
@@ -240,10 +239,7 @@ def save(store: Store, fingerprint: str, canaries: Canaries) -> FileReference:
         "near_ids": canaries.near_ids,
         "near_distances": canaries.near_distances,
     }
-    with store.scratch() as scratch:
-        file = scratch / "canaries.safetensors"
-        safetensors.numpy.save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, file)
-        return store.upload(file, layout.trained_folder(fingerprint), "canaries")
+    return whole_files.write_tensors(store, layout.trained_folder(fingerprint), "canaries", tensors)
 
 
 def load(store: Store, file: FileReference) -> Canaries:

@@ -78,6 +78,8 @@ def lists_of_rows(indexes: Sequence[Any], wanted: NDArray[np.int64]) -> NDArray[
         wanted: ids, ascending, each once.
     """
     found = np.full(len(wanted), -1)
+    if not len(wanted):
+        return found
     for list_nos, sizes, ids in _ids_of(indexes):
         places = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
         there = wanted[places] == ids

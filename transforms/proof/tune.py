@@ -160,7 +160,7 @@ class _Trials:
 
     def _setting(self, nprobe: int, shortlist: int, margin: float | None = None) -> Setting:
         one = self._asked.tuning.asked
-        modality = one.modality or self._searcher.generation.only_modality or "image"
+        modality = one.modality or self._searcher.generation.only_modality
         return Setting(self._asked.kind, modality, nprobe, shortlist, margin, 0.0, None, 0.0)
 
     def _keeps(self, setting: Setting) -> tuple[bool, float]:

@@ -1,8 +1,10 @@
 """Small files of a root that are read whole: what is read is what its reference speaks of, or nothing is."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from transforms.records import FileReference
@@ -38,3 +40,13 @@ def read_tensors(store: Store, file: FileReference) -> dict[str, NDArray[Any]]:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise damaged(store, file.path, f"it holds no tensors ({error})") from error
     return tensors
+
+
+def write_tensors(store: Store, folder: str, stem: str, tensors: Mapping[str, NDArray[Any]]) -> FileReference:
+    """Writes a safetensors file into a folder of a root; equal tensors have one name."""
+    import safetensors.numpy  # noqa: PLC0415 - most commands write no tensors
+
+    with store.scratch() as scratch:
+        file = scratch / "tensors.safetensors"
+        safetensors.numpy.save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, file)
+        return store.upload(file, folder, stem)

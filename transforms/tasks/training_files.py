@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from transforms.index.choose import choose
@@ -60,10 +59,7 @@ def files_of(run: Run, stage: Literal["sample", "route"]) -> list[FileReference]
 
 def upload_tensors(run: Run, stem: str, tensors: Tensors) -> FileReference:
     """Writes tensors to a file of the run; equal ones have equal names."""
-    with run.store.scratch() as scratch:
-        file = scratch / "tensors.safetensors"
-        safetensors.numpy.save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, file)
-        return run.store.upload(file, layout.training_folder(run.generation), stem)
+    return whole_files.write_tensors(run.store, layout.training_folder(run.generation), stem, tensors)
 
 
 def read_tensors(run: Run, stage: Stage, task: int = 0) -> Tensors:

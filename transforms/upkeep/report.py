@@ -15,6 +15,7 @@ RESTORE: Final = "restore it from a backup, or go back with pixdex rollback to a
 REPAIR: Final = "pixdex reindex --repair embeds its items anew"
 REBUILD: Final = "pixdex reindex --retrain always makes it anew from the stored embeddings"
 RENEW: Final = "restore it from a backup, or touch the files of its vectors: pixdex reindex then takes them anew"
+RETUNE: Final = "pixdex tune --off goes without it, and pixdex tune makes it anew"
 REPAIR_AND_REBUILD: Final = "pixdex reindex --repair --retrain always"
 """Where both are needed: either alone stops at what the other one mends."""
 
@@ -97,6 +98,8 @@ def way_of(path: str) -> str:
     >>> way_of("lists/9f3c/block-0000000000-1a77.ivf") == REBUILD, way_of("tables/9f3c.parquet") == RESTORE
     (True, True)
     """
+    if path.rpartition("/")[2].startswith("spread-"):  # it lies beside the trained index, which is whole without it
+        return RETUNE
     return _WAYS.get(path.partition("/")[0], RESTORE)
 
 

@@ -13,8 +13,10 @@ from pipelines import batch_search, build, evaluate, gc, hide, inspect, reindex,
 from pipelines.running import tuning
 from pipelines.terminal import tune_report
 from tests.benchmarks.clustered_vectors import batches
+from tests.roots import Row, make_root
 from transforms.generations.published import open_generation
 from transforms.proof import queries
+from transforms.records import NEWEST_VERSION
 from transforms.search.hits import Asked
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
@@ -211,6 +213,7 @@ def test_a_spread_that_is_lost_is_named_with_the_way_out_and_made_anew(root: Pat
     assert search.main(["--root", str(root), "--vector", str(root.parent / "q.npy")]) == 1
     assert "run pixdex tune anew, or go without it: pixdex tune --off" in capsys.readouterr().err
     assert verify.main(["--root", str(root)]) == 1
+    assert "pixdex tune --off goes without it" in "".join(capsys.readouterr())
     tuned(capsys, root, "--target-recall", 0.9)
     assert search.main(["--root", str(root), "--vector", str(root.parent / "q.npy")]) == 0
 
@@ -252,6 +255,19 @@ def test_a_promise_that_no_setting_keeps_is_refused_with_the_best_there_is(
     assert tune.main(["--root", str(built / "root"), "--no-progress", "--target-recall", ".99"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "no setting keeps recall 0.99 for image queries: the best finds 0." in line and "ask for less" in line
+
+
+def test_vectors_of_a_file_are_tuned_in_a_root_of_several_kinds(tmp_path: Path, capsys: Capture) -> None:
+    vectors = np.concatenate(list(batches(400, 8, 0))).astype(np.float32)
+    rows = [Row(f"k{n}", vector.tolist(), "image" if n < 200 else "text") for n, vector in enumerate(vectors)]
+    make_root(tmp_path / "root", rows, key="IVF16,Flat", nprobe=1)
+    np.save(tmp_path / "q.npy", np.concatenate(list(batches(100, 8, 0, draw=1))))
+    words = ("--queries", tmp_path / "q.npy", "--target-recall", 0.99, "--stop", "never", "--no-progress")
+    record = said(capsys, tmp_path / "root", *words)
+    searcher = Searcher.open(Store.at(str(tmp_path / "root")))
+    fixed = searcher.codes_of(vectors[:50], Asked(nprobe=record["vector"]["nprobe"]))
+    assert searcher.codes_of(vectors[:50], Asked()) == fixed > searcher.codes_of(vectors[:50], Asked(nprobe=1))
+    assert searcher.generation.format_version == NEWEST_VERSION  # an older pixdex refuses it by that
 
 
 @pytest.mark.gate

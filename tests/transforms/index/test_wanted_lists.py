@@ -9,7 +9,7 @@ import pytest
 from tests.transforms.index.test_scan import BASE, DIM, NLIST, QUERIES, ROWS, trained
 from transforms.index import wanted_lists as module
 from transforms.index.scan import search_lists
-from transforms.index.wanted_lists import wanted_lists
+from transforms.index.wanted_lists import lists_of_rows, wanted_lists
 from transforms.search.open_index import _fast_merged
 
 WANTED = np.zeros(ROWS, np.bool_)
@@ -109,3 +109,12 @@ def test_rows_far_from_a_query_are_found_though_nearer_lists_hold_other_kinds() 
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), exact.tolist(), strict=True)])
     assert recall > 0.9
     assert (search_lists(index, asked, 10, 16, pictures)[1] == -1).all()
+
+
+def test_the_list_of_each_row_is_the_one_that_holds_it() -> None:
+    index = trained("IVF20,Flat")
+    rows = np.array([3, 40, ROWS - 1, ROWS + 5])
+    found = lists_of_rows(halves(index), rows)
+    members = lists_of(index)
+    assert found[-1] == -1 and all(row in members[number] for row, number in zip(rows[:-1], found[:-1], strict=True))
+    assert lists_of_rows([index], np.empty(0, np.int64)).tolist() == []

@@ -5,8 +5,9 @@ of its own: those are kept, within axes that all lists share, so that a query's 
 products a list and no row is read.
 """
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,29 +75,13 @@ def make(centroids: NDArray[np.float32], metric: Metric, rows: NDArray[np.int64]
     axes_count = min(axes_count, dim)
     rank = min(rank, axes_count)
     figures = _Figures(centroids, metric)
-    first: list[Rows] = []
-    axes: NDArray[np.float32] | None = None
+    batches = iter(sample)
+    first = list(_first(batches))
+    axes = _axes(first, centroids, axes_count)
     lists, projected = [np.empty(0, np.int64)], [np.empty((0, axes_count), np.float16)]
-
-    def project(some: Rows, onto: NDArray[np.float32]) -> None:
-        residuals = figures.add(*some)
-        lists.append(some[0])
-        projected.append((residuals @ onto).astype(np.float16))
-
-    for some in sample:
-        if axes is None:
-            first.append(some)
-            if sum(len(numbers) for numbers, _ in first) < _AXES_ROWS:
-                continue
-            axes = _axes(first, centroids, axes_count)
-            for one in first:
-                project(one, axes)
-        else:
-            project(some, axes)
-    if axes is None:
-        axes = _axes(first, centroids, axes_count)
-        for one in first:
-            project(one, axes)
+    for numbers, vectors in itertools.chain(first, batches):
+        lists.append(numbers)
+        projected.append((figures.add(numbers, vectors) @ axes).astype(np.float16))
     factors, of_factors = _factors(np.concatenate(lists), np.concatenate(projected), nlist, rank)
     counts = np.maximum(figures.counts, 1)
     total = np.maximum(figures.squares / counts - figures.mean_squares, 0)
@@ -160,6 +145,14 @@ class _Figures:
         return np.maximum(self._fourth / counts - (self.squares / counts) ** 2, 0)
 
 
+def _first(batches: Iterator[Rows]) -> Iterator[Rows]:
+    """The batches that the shared axes are taken from; the others are left where they are."""
+    rows = 0
+    while rows < _AXES_ROWS and (some := next(batches, None)) is not None:
+        yield some
+        rows += len(some[0])
+
+
 def _axes(batches: Iterable[Rows], centroids: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """The directions along which residuals vary most, float32 `(d, count)`."""
     dim = centroids.shape[1]
@@ -199,13 +192,8 @@ def _principal(rows: NDArray[np.float32], rank: int) -> NDArray[np.float32]:
 
 def save(store: Store, fingerprint: str, spread: Spread) -> FileReference:
     """Writes a sketch beside the trained index; equal ones have one name."""
-    import safetensors.numpy  # noqa: PLC0415 - a search loads none where nothing is tuned
-
-    tensors = {name: np.ascontiguousarray(getattr(spread, name)) for name in Spread.__dataclass_fields__}
-    with store.scratch() as scratch:
-        file = scratch / "spread.safetensors"
-        safetensors.numpy.save_file(tensors, file)
-        return store.upload(file, layout.trained_folder(fingerprint), "spread")
+    tensors = {name: getattr(spread, name) for name in Spread.__dataclass_fields__}
+    return whole_files.write_tensors(store, layout.trained_folder(fingerprint), "spread", tensors)
 
 
 def load(store: Store, file: FileReference, nlist: int, dim: int) -> Spread:
