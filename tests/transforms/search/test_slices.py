@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from tests.roots import Row, make_root, unit
+from transforms.batch.slices import _arrays, _scan_of
 from transforms.generations.published import open_generation
+from transforms.index.adaptive.stop import Stop
 from transforms.search.looks import FirstScan
 from transforms.search.ranking import NO_ROW, Reach
 from transforms.search.slices import Joined, Whole
@@ -48,3 +50,13 @@ def test_what_slices_did_not_look_for_is_looked_for_in_the_whole(joined: Joined)
     joined.add(scan(1, [[0.5], [0.5]], [[7], [8]]))
     assert joined.scan(QUERIES, Reach(1, 1), None, None)[1].tolist() == [[0], [0]]  # another nprobe
     assert joined.scan(np.array([unit(5)], np.float32), Reach(1, 2), None, None)[1].tolist() == [[0]]  # another query
+
+
+def test_queries_that_stopped_in_the_slices_look_further_in_the_whole(joined: Joined) -> None:
+    stop = Stop(1.5, 10)
+    stopped = FirstScan(Reach(1, 1, stop=stop), QUERIES, np.array([[0.5], [0.5]], np.float32), np.array([[7], [8]]))
+    back = _scan_of(_arrays(stopped), QUERIES, joined._whole)
+    assert back.reach == stopped.reach
+    joined.add(back)
+    assert joined.scan(QUERIES, Reach(1, 1, stop=stop), None, None)[1].tolist() == [[7], [8]]
+    assert joined.scan(QUERIES, Reach(1, 1), None, None)[1].tolist() == [[0], [0]]
