@@ -1,14 +1,15 @@
 """Deltas: shard indexes added after the last merge, opened as one index that a search scans beside the merged one.
 
 The bodies of an `.ivf` file lie as faiss wants lists on disk to lie, so that they are mapped. The lists of several
-deltas are joined by a stack, which copies those that are probed: as many bytes as are scanned, of deltas, which are
-small. In return there is one scan of all deltas, with one set of tables for a query.
+deltas are copied into one set of lists in memory while that is small, and are joined by a stack otherwise, which copies
+those that are probed. In return there is one scan of all deltas, with one set of tables for a query.
 """
 
 from pathlib import Path
 from typing import Any
 
 import faiss
+import numpy as np
 
 from transforms.errors import PixdexError
 from transforms.generations import tables
@@ -20,6 +21,12 @@ from transforms.markers import TrainedIndex
 from transforms.records import FileReference
 from transforms.search.local_copies import cached_lists
 from transforms.storage.store import Store, missing
+
+_MOST_COPIED_BYTES = 64 << 20
+"""Lists of several deltas are copied up to this size: a batch of queries then scans them in two thirds of the time."""
+
+_LIST_BYTES = 48
+"""That a list takes in memory when it is empty."""
 
 _MOST_TABLE_BYTES = 64 << 20
 """The table that faiss makes of centroids and codebooks for L2 is copied up to this size, and done without above."""
@@ -50,12 +57,15 @@ def open_deltas(store: Store, generation: Generation, merged: Any) -> Any | None
     if not files:
         return None
     lists = [_mapped(store, generation, file) for file in files]
-    joined = lists[0] if len(lists) == 1 else _joined(lists)
+    joined, mapped = lists[0] if len(lists) == 1 else _joined(lists), lists
+    copied_bytes = joined.nlist * _LIST_BYTES + joined.compute_ntotal() * (joined.code_size + 8)
+    if len(lists) > 1 and copied_bytes <= _MOST_COPIED_BYTES:
+        joined, mapped = _copied(joined), []
     index = without_lists(merged)
     index.replace_invlists(joined, True)  # an index that does not own its lists cannot be converted for fast scans
     joined.this.disown()
     index.ntotal = joined.compute_ntotal()
-    index.referenced_objects = [merged, *lists]
+    index.referenced_objects = [merged, *mapped]
     return index
 
 
@@ -89,6 +99,12 @@ def _joined(lists: list[Any]) -> Any:
     for part in lists:
         parts.push_back(part)
     return faiss.HStackInvertedLists(parts.size(), parts.data())
+
+
+def _copied(lists: Any) -> Any:
+    copy = faiss.ArrayInvertedLists(lists.nlist, lists.code_size)
+    lists.copy_subset_to(copy, faiss.InvertedLists.SUBSET_TYPE_ID_RANGE, 0, np.iinfo(np.int64).max)
+    return copy
 
 
 def _mapped(store: Store, generation: Generation, file: FileReference) -> Any:

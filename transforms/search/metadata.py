@@ -34,6 +34,7 @@ class RowMetadata:
         self,
         store: Store,
         table: dict[int, dict[str, Any]],
+        ranges: dict[int, VectorRange],
         pool: ThreadPoolExecutor,
         kept: Kept,
         *,
@@ -44,13 +45,14 @@ class RowMetadata:
         Args:
             store: the root.
             table: the generation's table of shards, by their numbers.
+            ranges: the ready embeddings that some of these stand for.
             pool: threads that read.
             kept: row groups that searches read before.
             check: own shards are held against their checksums first.
         """
         self._store, self._pool, self._kept = store, pool, kept
         self._groups = RowGroups(store, table, kept, check=check)
-        self._shards = table
+        self._shards, self._ranges = table, ranges
         self._rows: dict[int, dict[str, Any]] = {}
         self._columns: dict[int, list[str]] = {}
 
@@ -59,14 +61,17 @@ class RowMetadata:
         wanted = np.setdiff1d(ids, np.fromiter(self._rows, np.int64, len(self._rows)))
         numbers, rows = split_ids(wanted)
         by_shard = [(int(number), rows[numbers == number]) for number in np.unique(numbers)]
-        # What is told without reading a file is not worth a thread.
-        far = [task for task in by_shard if self._reads_a_file(*task)]
-        near = [task for task in by_shard if not self._reads_a_file(*task)]
-        for rows_of_shard in (
-            *self._pool.map(lambda task: self._read(*task), far),
-            *(self._read(*task) for task in near),
-        ):
-            self._rows.update(zip([row["id"] for row in rows_of_shard], rows_of_shard, strict=True))
+        far: list[tuple[int, NDArray[np.int64]]] = []
+        for task in by_shard:
+            if self._reads_a_file(*task):
+                far.append(task)
+            else:  # not worth a thread
+                self._know(self._read(*task))
+        for rows_of_shard in self._pool.map(lambda task: self._read(*task), far) if far else ():
+            self._know(rows_of_shard)
+
+    def _know(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._rows.update((row["id"], row) for row in rows)
 
     def keys(self, ids: NDArray[np.int64]) -> Sequence[str]:
         """Returns the key of each of these rows."""
@@ -93,7 +98,7 @@ class RowMetadata:
 
     def is_ready(self, row: int) -> bool:
         """Tells whether a row is one of ready embeddings, whose URI is that of the file of its vector."""
-        return bool(self._shards[row >> ROW_BITS].get("ready"))
+        return row >> ROW_BITS in self._ranges
 
     def table(self, ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """Returns columns of some rows, in their order; null where a row has no such column, or nothing in it.
@@ -116,11 +121,12 @@ class RowMetadata:
         return joined(parts, columns).take(array_of(places))
 
     def _part(self, number: int, rows: NDArray[np.int64], columns: tuple[str, ...]) -> pa.Table:
-        if (shard := self._shard(number, rows)).get("ready"):
+        shard, ready = self._shard(number, rows)
+        if ready is not None:
             if columns == ("key",):
                 from transforms.search import ready_metadata  # noqa: PLC0415 - imports all of pyarrow's functions
 
-                return pa.table({"key": ready_metadata.keys_of(VectorRange(**shard["ready"]), rows)})
+                return pa.table({"key": ready_metadata.keys_of(ready, rows)})
             known = self._read(number, rows)
             names = [name for name in columns if name in known[0]]
             return pa.table({name: pa.array([row[name] for row in known]) for name in names})
@@ -131,19 +137,18 @@ class RowMetadata:
         return table.drop_columns("id")
 
     def _reads_a_file(self, number: int, rows: NDArray[np.int64]) -> bool:
-        shard = self._shards.get(number, {})
-        if ready := shard.get("ready"):
+        if (ready := self._ranges.get(number)) is not None:
             from transforms.search import ready_metadata  # noqa: PLC0415 - imports all of pyarrow's functions
 
-            return ready_metadata.reads_a_file(VectorRange(**ready), self._kept)
-        return not shard or not self._groups.has(number, rows)
+            return ready_metadata.reads_a_file(ready, self._kept)
+        return number not in self._shards or not self._groups.has(number, rows)
 
     def _read(self, number: int, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-        shard = self._shard(number, rows)
-        if shard.get("ready"):
+        shard, ready = self._shard(number, rows)
+        if ready is not None:
             from transforms.search import ready_metadata  # noqa: PLC0415 - imports all of pyarrow's functions
 
-            metadata = ready_metadata.read_metadata(number, VectorRange(**shard["ready"]), rows, self._kept)
+            metadata = ready_metadata.read_metadata(number, ready, rows, self._kept)
         else:
             table = self._groups.rows(number, rows)
             with parquet_files.making_sense_of(self._store, shard["path"]):
@@ -152,17 +157,16 @@ class RowMetadata:
         self._columns[number] = [name for name in metadata[0] if name not in _OWN]
         return metadata
 
-    def _shard(self, number: int, rows: NDArray[np.int64]) -> dict[str, Any]:
-        """A row of the table of shards, which must have some rows."""
-        shard = self._shards.get(number)
+    def _shard(self, number: int, rows: NDArray[np.int64]) -> tuple[dict[str, Any], VectorRange | None]:
+        """A row of the table of shards, which must have some rows, and the ready embeddings that it stands for."""
+        shard, ready = self._shards.get(number), self._ranges.get(number)
         # Rejected rows of ready embeddings keep their place: ids count them too.
-        ready = shard and shard.get("ready")
-        if shard is None or rows.max() >= (ready["stop"] - ready["start"] if ready else shard["rows"]):
+        if shard is None or rows.max() >= (shard["rows"] if ready is None else ready.stop - ready.start):
             raise PixdexError(
                 f"{self._store.url}: the index names row {rows.max()} of shard {number}, which the generation does not "
                 "hold: restore the index from a backup, or build into a new root"
             )
-        return shard
+        return shard, ready
 
 
 def joined(parts: Sequence[pa.Table], columns: Sequence[str]) -> pa.Table:

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import faiss
@@ -16,6 +17,7 @@ from transforms.index.kept_threads import each_alone
 from transforms.records import FileReference, Metric, VectorRange, split_ids
 from transforms.search.ranking import NO_ROW
 from transforms.shards import files, ready_vectors
+from transforms.shards.ready_vectors import Vectors
 from transforms.shards.stored_vectors import VectorFile, opened_vectors
 from transforms.storage.store import Store, damaged
 
@@ -25,11 +27,11 @@ SHORTLIST: Final = 100
 """Rows of a query that are ranked by exact scores, unless whoever asks says otherwise."""
 
 
-_Read = Callable[[NDArray[np.int64]], tuple[NDArray[Any], NDArray[np.bool_]]]
-"""Returns the vectors of ids as they are stored, float16 or float32, and which of them are there."""
+_RowsOf = Callable[[NDArray[np.int64]], Vectors]
+"""Returns rows of a file of ready embeddings, by their numbers in it, as they are stored there."""
 
 _Place = FileReference | VectorRange
-"""A file of the store, or a range of ready embeddings."""
+"""A file of the store, or an `.npy` file of ready embeddings, whose rows its shards say."""
 
 
 _OF_BYTES: Final = ".sq8"
@@ -64,18 +66,23 @@ class StoredVectors:
         self._numbers = np.array(sorted(shards), np.int64)
         self._places: list[_Place] = []
         self._owners = np.full(len(self._numbers), -1, np.int64)
+        self._first_rows = np.zeros(len(self._numbers), np.int64)
         for block in tables.blocks_of(store, generation):
             if block.vectors is not None:
                 first, last = np.searchsorted(self._numbers, (block.first_shard, block.last_shard + 1))
                 self._owners[first:last] = len(self._places)
                 self._places.append(block.vectors)
+        owner_of, ends = dict[VectorRange, int](), dict[int, int]()
         for place, number in enumerate(self._numbers.tolist()):
             ready = tables.range_of(shards[number])
             if ready is not None and ready.format == "npy":
-                self._owners[place] = len(self._places)
-                self._places.append(ready)
+                file = replace(ready, start=0, stop=0)
+                owner = owner_of.setdefault(file, len(self._places) + len(owner_of))
+                self._owners[place], self._first_rows[place] = owner, ready.start
+                ends[owner] = max(ends.get(owner, 0), ready.stop)
+        self._places += [replace(file, stop=ends[owner]) for file, owner in owner_of.items()]
         self._are_quick = bool(self._places) and bool((self._owners >= 0).all())
-        self._read: dict[_Place, _Read] = {}
+        self._open: dict[int, VectorFile | _RowsOf] = {}
         self._lock = threading.Lock()
 
     @property
@@ -106,22 +113,30 @@ class StoredVectors:
         """
         vectors = np.zeros((len(ids), self._dim), np.float32)
         held = np.zeros(len(ids), np.bool_)
-        raw = np.zeros(len(ids), np.bool_)
-        shards, _ = split_ids(ids)
+        raw: list[tuple[NDArray[np.int64], Vectors]] = []
         if not len(self._numbers):
             return vectors, held
+        shards, rows = split_ids(ids)
         nearest = np.minimum(np.searchsorted(self._numbers, shards), len(self._numbers) - 1)
         owners = np.where(self._numbers[nearest] == shards, self._owners[nearest], -1)
         for owner in np.unique(owners[owners >= 0]).tolist():
-            place, mine = self._places[owner], np.flatnonzero(owners == owner)
+            mine = np.flatnonzero(owners == owner)
             try:
-                vectors[mine], held[mine] = self._reader(place)(ids[mine])
+                opened = self._opened(owner)
+                if isinstance(opened, VectorFile):
+                    vectors[mine], held[mine] = opened.read(ids[mine])
+                else:
+                    raw.append((mine, opened(self._first_rows[nearest[mine]] + rows[mine])))
             except PixdexError as error:
-                if isinstance(place, VectorRange):
+                if isinstance(self._places[owner], VectorRange):
                     raise ReadyFileError(str(error)) from error
                 raise
-            raw[mine] = isinstance(place, VectorRange)
-        return self._as_indexed(vectors, raw), held
+        for kind in {stored.dtype for _, stored in raw}:
+            some = [part for part in raw if part[1].dtype == kind]
+            mine = np.concatenate([places for places, _ in some])
+            vectors[mine] = self._as_indexed(np.concatenate([stored for _, stored in some]))
+            held[mine] = True
+        return vectors, held
 
     def all(self, ids: NDArray[np.int64], *, exact: bool = False) -> NDArray[np.float32]:
         """Returns the vectors of ids, float32 `(n, d)`, wherever they are; `exact` ones are not rounded to bytes.
@@ -136,16 +151,14 @@ class StoredVectors:
         if exact and self.are_bytes:
             held[:] = False
         shards, rows = split_ids(ids)
-        raw = np.zeros(len(ids), np.bool_)
         for number in np.unique(shards[~held]).tolist():
             mine, shard = np.flatnonzero(~held & (shards == number)), self._shards[number]
             ready = tables.range_of(shard)
             if ready is None:
                 vectors[mine] = files.read_rows(self._store, tables.file_of(shard), rows[mine])
             else:
-                vectors[mine] = ready_vectors.opened_rows(ready, self._dim)(rows[mine])
-                raw[mine] = True
-        return self._as_indexed(vectors, raw)
+                vectors[mine] = self._as_indexed(ready_vectors.opened_rows(ready, self._dim)(rows[mine]))
+        return vectors
 
     def remembered(self, *, unit: bool) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
         """Returns what does as `all`, and reads each row once; with `unit` vectors are made 1 long anew.
@@ -165,20 +178,20 @@ class StoredVectors:
 
         return vectors_of
 
-    def _as_indexed(self, vectors: NDArray[np.float32], raw: NDArray[np.bool_]) -> NDArray[np.float32]:
-        if self._normalize and raw.any():
-            vectors[raw] = ready_vectors.as_indexed(vectors[raw], normalize=True)
+    def _as_indexed(self, stored: Vectors) -> NDArray[np.float32]:
+        vectors = ready_vectors.as_indexed(stored, normalize=self._normalize)
+        vectors[~ready_vectors.soundness(stored, normalize=False)[0]] = np.nan  # of rejected rows
         return vectors
 
-    def _reader(self, place: _Place) -> _Read:
+    def _opened(self, owner: int) -> VectorFile | _RowsOf:
         with self._lock:
-            if place not in self._read:
+            if owner not in self._open:
+                place = self._places[owner]
                 if isinstance(place, FileReference):
-                    self._read[place] = _opened(self._store, place, self._dim, check=self._check).read
+                    self._open[owner] = _opened(self._store, place, self._dim, check=self._check)
                 else:
-                    rows_of = ready_vectors.opened_rows(place, self._dim)
-                    self._read[place] = lambda ids: (rows_of(split_ids(ids)[1]), np.ones(len(ids), np.bool_))
-            return self._read[place]
+                    self._open[owner] = ready_vectors.opened_rows(place, self._dim)
+            return self._open[owner]
 
 
 def rescored(

@@ -107,8 +107,8 @@ class Searcher:
         known = KnownIds.of(self._shards)
         if generation.request.is_ready:
             outside.check_sources(generation.request, trusted=trust_uris)
-        for row in self._shards.values():
-            tables.ready_of(store, generation, row)
+        ready = {number: tables.ready_of(store, generation, row) for number, row in self._shards.items()}
+        self._ranges = {number: one for number, one in ready.items() if one is not None}
         self._is_exact = is_exact(generation.trained.key)
         self.stored = StoredVectors(store, generation, self._shards, check=check)
         self._pool = ThreadPoolExecutor(READERS, "metadata")  # its threads end with the searcher
@@ -282,7 +282,7 @@ class Searcher:
         return self._metadata().has_column(name)
 
     def _metadata(self) -> RowMetadata:
-        return RowMetadata(self.store, self._shards, self._pool, self._kept, check=self._check)
+        return RowMetadata(self.store, self._shards, self._ranges, self._pool, self._kept, check=self._check)
 
     def _found(self, vectors: NDArray[np.float32], asked: Asked, metadata: RowMetadata, trace: Trace) -> Found:
         queries = self.checked(vectors)

@@ -73,7 +73,7 @@ def stat(uri: str) -> tuple[int, str]:
         status = os.stat(path)  # noqa: PTH116 - the path may hold undecodable bytes
         if not S_ISREG(status.st_mode):  # a pipe would block for ever
             raise OSError("not a regular file")
-        return status.st_size, uris.version({"size": status.st_size, "mtime": status.st_mtime})
+        return status.st_size, _version(status)
     filesystem, name = uris.filesystem_of(uri)
     filesystem.invalidate_cache()
     info = filesystem.info(name)
@@ -139,10 +139,20 @@ def read_ranges(uri: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     return uris.read_ranges(filesystem, name, ranges)
 
 
-def read_local_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Returns ranges of bytes of a file of this machine; fewer bytes where it ends before."""
+def read_local(path: str, starts: Sequence[int], size: int) -> tuple[str, list[bytes]]:
+    """Returns the version of a file of this machine, and `size` bytes from each start; fewer where it ends before.
+
+    Raises:
+        OSError: there is no such file, or it is a folder.
+    """
     with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - the path may hold undecodable bytes
-        return [os.pread(stream.fileno(), stop - start, start) for start, stop in ranges]
+        descriptor = stream.fileno()
+        status = os.fstat(descriptor)
+        return _version(status), [os.pread(descriptor, size, start) for start in starts]
+
+
+def _version(status: os.stat_result) -> str:
+    return uris.version({"size": status.st_size, "mtime": status.st_mtime})
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ it does not, when it is not too long (`shards.lengths`). This is seen in its bit
 magnitude of a row, taken as an integer, is below that of infinity, and above zero.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -61,8 +62,8 @@ def opened_rows(ready: VectorRange, dim: int) -> Callable[[NDArray[np.int64]], V
 
     No file is kept open or mapped: it is not pixdex's own, and whoever has it may write it anew, which is seen.
 
-    Cost of a call: a look at the file, and a read a row, of an object store 32 at a time; of a parquet file, the range
-    from its start to the last of the rows.
+    Cost of a call: the file is opened, looked at and closed, and read once a row, of an object store 32 at a time; of a
+    parquet file, the range from its start to the last of the rows.
 
     Raises:
         PixdexError: the file is not there, or is not the one that was planned with; also when rows are read.
@@ -72,18 +73,18 @@ def opened_rows(ready: VectorRange, dim: int) -> Callable[[NDArray[np.int64]], V
     head = ready_files.npy_head(ready.uri, _check_version(ready))
     if head.dim != dim or not 0 <= ready.start <= ready.stop <= head.rows:
         raise PixdexError(f"{ready.uri} has not the rows that were planned with: put it back, or build into a new root")
-    path = ready_files.local_path(ready.uri)
+    path, size = ready_files.local_path(ready.uri), head.row_bytes
 
     def read(wanted: NDArray[np.int64]) -> Vectors:
-        starts = [head.offset + (ready.start + row) * head.row_bytes for row in wanted.tolist()]
-        ranges = [(start, start + head.row_bytes) for start in starts]
+        starts = (head.offset + (ready.start + wanted) * size).tolist()
         if path is None:
-            parts = ready_files.read_ranges(ready.uri, ranges)
+            parts = ready_files.read_ranges(ready.uri, [(start, start + size) for start in starts])
         else:
-            _check_version(ready)
-            parts = ready_files.read_local_ranges(path, ranges)
+            with _is_there(ready):
+                version, parts = ready_files.read_local(path, starts, size)
+            _is_planned(ready, version)
         data = b"".join(parts)
-        if len(data) != len(starts) * head.row_bytes:
+        if len(data) != len(starts) * size:
             raise PixdexError(f"{ready.uri} was cut short while it was read: put it back, then search again")
         return np.frombuffer(data, head.dtype).reshape(-1, head.dim)
 
@@ -185,18 +186,28 @@ def _widened(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
 
 
 def _check_version(ready: VectorRange) -> int:
-    try:
+    with _is_there(ready):
         size, version = ready_files.stat(ready.uri)
+    _is_planned(ready, version)
+    return size
+
+
+@contextlib.contextmanager
+def _is_there(ready: VectorRange) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise PixdexError(
             f"{ready.uri} cannot be read ({error.strerror or error}): ready embeddings are not copied, put it back"
         ) from error
+
+
+def _is_planned(ready: VectorRange, version: str) -> None:
     if version != ready.version:
         raise PixdexError(
             f"{ready.uri} has changed ({version}, planned with {ready.version}): ready embeddings are not copied, "
             "put it back, or build anew with --abandon-plan or into a new root"
         )
-    return size
 
 
 def _mapped(ready: VectorRange, head: ready_files.NpyHead, path: str) -> Vectors:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import faiss
 import fsspec
@@ -83,16 +84,19 @@ def nearest_living(store: Store, vectors: NDArray[np.float32], dead: set[int], m
     places=st.lists(st.integers(0, 2), min_size=4, max_size=4),
     share=st.sampled_from([0.0, 0.1, 0.9, 1.0]),
     k=st.integers(1, 200),
+    copied=st.booleans(),
 )
-@example(seed=0, places=[0, 1, 2, 2], share=0.1, k=10)
-@example(seed=1, places=[1, 1, 1, 1], share=0.0, k=3)
+@example(seed=0, places=[0, 1, 2, 2], share=0.1, k=10, copied=True)
+@example(seed=0, places=[0, 1, 2, 2], share=0.1, k=10, copied=False)
+@example(seed=1, places=[1, 1, 1, 1], share=0.0, k=3, copied=True)
 @pytest.mark.parametrize(
     ("key", "metric"),
     mostly_gate(itertools.product(KEYS, ("ip", "l2")), quick=QUICK),
 )
 def test_base_deltas_and_dead_rows_are_found_like_one_index_of_what_lives(
-    key: str, metric: Metric, seed: int, places: list[int], share: float, k: int
+    key: str, metric: Metric, seed: int, places: list[int], share: float, k: int, *, copied: bool
 ) -> None:
+    most = deltas._MOST_COPIED_BYTES if copied else 0
     rng = np.random.default_rng(seed)
     vectors = rng.integers(-4, 5, (len(places) * SHARD_ROWS, DIM)).astype(np.float32)
     ids = np.concatenate([row_ids(shard, SHARD_ROWS) for shard in range(len(places))])
@@ -104,7 +108,8 @@ def test_base_deltas_and_dead_rows_are_found_like_one_index_of_what_lives(
             deltas=[numbers for numbers in added if numbers], dead=dead,
         )  # fmt: skip
         truth = nearest_living(store, vectors, dead, metric)
-        hits = Searcher.open(store).search(QUERIES, k, nprobe=4)
+        with mock.patch.object(deltas, "_MOST_COPIED_BYTES", most):
+            hits = Searcher.open(store).search(QUERIES, k, nprobe=4)
         distances, expected = truth.search(QUERIES, len(ids))
     for found, one, row in zip(hits, distances, expected, strict=True):
         there = row >= 0
