@@ -190,10 +190,8 @@ def _ranked_lists(
 def _only(ranked: _Lists, is_probed: NDArray[np.bool_]) -> _Lists:
     """Some of the lists that were ranked, in their order; where queries probe fewer than others, -1 fills up."""
     nearness, lists = ranked
-    if len(lists) == 1:  # no other query probes more
-        mine = np.flatnonzero(is_probed[0]) if is_probed.any() else np.zeros(1, np.int64)
-        lists = np.where(is_probed, lists, -1)[:, mine]
-        return _Lists(np.ascontiguousarray(nearness[:, mine]), np.ascontiguousarray(lists))
+    if len(lists) == 1 and len(mine := np.flatnonzero(is_probed[0])):  # no other query probes more
+        return _Lists(nearness[0, mine][None], lists[0, mine][None])
     order = np.argsort(~is_probed, axis=1, kind="stable")[:, : max(1, int(is_probed.sum(axis=1).max(initial=0)))]
     lists = np.take_along_axis(np.where(is_probed, lists, -1), order, axis=1)
     nearness = np.take_along_axis(nearness, order, axis=1)

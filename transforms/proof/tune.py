@@ -27,7 +27,7 @@ from transforms.search.searcher import Searcher
 SHORTLISTS: Final = (0, 20, 50, 100, 200, 400)
 """Those that are tried, where vectors are stored that rank better than codes."""
 
-_CODE_NS, _PQ_BYTE_NS, _BYTE_NS, _READ_NS, _STOP_NS, _LOOK_NS = 10.0, 1.0, 0.11, 15_000.0, 150_000.0, 2_000.0
+_CODE_NS, _PQ_BYTE_NS, _BYTE_NS, _READ_NS, _STOP_NS, _LOOK_NS = 10.0, 1.0, 0.11, 15_000.0, 100_000.0, 1_000.0
 """Nanoseconds of a search on one core with everything in memory: of a code, of each of its bytes (which PQ looks up one
 by one), of a vector that is read; of finding out where a query stops, and of each list that it looks at for that.
 

@@ -5,9 +5,10 @@
     python -m tests.benchmarks.search.tune --drawn 20000 --index-key IVF512,Flat --resamplings 20
 
 FOLDER has `base.npy`, and `query.npy` where there is one of 500 and more: else rows of the base are asked, each left
-out of its own results. `--clustered` makes so many vectors of 512 components; `--drawn` draws so many pictures and asks
-the captions of others for them, in the space of the demo encoder. Codes are exact, so that what is lost is lost by
-lists that are not probed.
+out of its own results. `--clustered` makes so many vectors of 512 components, and `--gap 1` has their queries lie aside,
+as the texts of an encoder lie beside its pictures: all moved by so much in one direction, and by .7 in one of their
+own. `--drawn` draws so many pictures and asks the captions of others for them, in the space of the demo encoder. Codes
+are exact, so that what is lost is lost by lists that are not probed.
 
 First, of the same queries, on the same file: the fewest lists with which stock `faiss` reaches recall@10 .95, and the
 codes in them, beside the smallest margin with which queries that stop do, and the time of one search by both; the same
@@ -50,6 +51,7 @@ SLACK: Final = 0.01
 TIMED: Final = 200
 ROUNDS: Final = 5
 LEAST: Final = 500
+ASIDE: Final = 0.7
 
 
 def neighbours(searcher: Searcher, queries: QuerySet) -> Neighbours:
@@ -154,12 +156,20 @@ def drawn(count: int, queries: int, cache: Path) -> tuple[NDArray[np.float32], N
     return unit(pictures.astype(np.float32)), unit(null_results.encode(encoder, texts))
 
 
+def aside(queries: NDArray[np.float32], gap: float) -> NDArray[np.float32]:
+    """Queries of another kind than what is searched."""
+    rng = np.random.default_rng(9)
+    directions = unit(rng.standard_normal((1 + len(queries), queries.shape[1])).astype(np.float32))
+    return unit(queries + gap * directions[:1] + ASIDE * directions[1:])
+
+
 def write_vectors(base: Path, own: argparse.Namespace) -> NDArray[np.float32] | None:
     """Writes the base; returns queries, or None: its rows are asked."""
     if own.clustered:
         clustered_vectors.write(base, own.clustered, 512)
         (base / "query.npy").unlink()
-        return np.concatenate(list(clustered_vectors.batches(own.queries, 512, 0, draw=1))).astype(np.float32)
+        asked = np.concatenate(list(clustered_vectors.batches(own.queries, 512, 0, draw=1))).astype(np.float32)
+        return aside(asked, own.gap) if own.gap else asked
     if own.drawn:
         pictures, asked = drawn(own.drawn, own.queries, own.cache)
         np.save(base / "base.npy", pictures)
@@ -183,7 +193,7 @@ def queries_of(searcher: Searcher, asked: NDArray[np.float32] | None, own: argpa
     if asked is None:
         ids = searcher.rows_of("image").draw(own.queries, 0)
         return QuerySet(Asked("image", "image"), searcher.checked(searcher.stored.all(ids)), ids)
-    name = "text" if own.drawn else "vector"
+    name = "text" if own.drawn or own.gap else "vector"
     return QuerySet(Asked(name, "image"), searcher.checked(asked), np.full(len(asked), NO_ROW))
 
 
@@ -191,6 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=Path)
     parser.add_argument("--clustered", type=int)
+    parser.add_argument("--gap", type=float, default=0.0)
     parser.add_argument("--drawn", type=int)
     parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for vectors of pictures")
     parser.add_argument("--index-key", required=True)

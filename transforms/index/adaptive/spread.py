@@ -8,9 +8,11 @@ products a list and no row is read.
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -39,8 +41,8 @@ class Spread:
 
     Attributes:
         axes: float32 `(d, m)`, orthonormal, the same for all lists.
-        factors: float32 or float16 `(nlist, r, m)`: directions of a list, each as long as the standard deviation of its
-            rows along it.
+        factors: `(nlist, r, m)`: directions of a list, each as long as the standard deviation of its rows along it; of
+            up to 16,384 lists float32, which is quicker, else float16.
         offsets: float32 `(nlist, r)`: what a direction has of the list's centroid; of products 0.
         rest: float32 `(nlist,)`, the mean variance of its rows along all other directions.
         centre: float32 `(nlist,)`: of products, how long the mean of its rows is along the centroid, as a share of it;
@@ -56,6 +58,32 @@ class Spread:
     centre: NDArray[np.float32]
     noise: NDArray[np.float32]
     rows: NDArray[np.float32]
+
+    @cached_property
+    def _axes(self) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self.axes.T)
+
+    def along(self, queries: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the components of queries `(q, d)` along the directions of lists `(q, n)`, float32 `(q, n, r)`.
+
+        By functions of faiss: the threads of BLAS spin on between two scans, and numpy copies the directions first.
+        """
+        queries = np.ascontiguousarray(queries)
+        width, dim = self._axes.shape
+        rank = self.factors.shape[1]
+        found = np.empty((*lists.shape, rank), np.float32)
+        onto = np.empty(width, np.float32)
+        for query, numbers, out in zip(queries, np.ascontiguousarray(lists), found, strict=True):
+            faiss.fvec_inner_products_ny(*map(faiss.swig_ptr, (onto, query, self._axes)), dim, width)
+            if self.factors.dtype == np.float32:
+                rows = (numbers[:, None] * rank + np.arange(rank)).ravel()
+                factors = faiss.swig_ptr(self.factors)
+                faiss.fvec_inner_products_by_idx(
+                    faiss.swig_ptr(out), faiss.swig_ptr(onto), factors, faiss.swig_ptr(rows), width, 1, len(rows)
+                )
+            else:
+                out[:] = self.factors[numbers].astype(np.float32) @ onto
+        return found
 
 
 def make(centroids: NDArray[np.float32], metric: Metric, rows: NDArray[np.int64], sample: Iterable[Rows]) -> Spread:
@@ -91,7 +119,7 @@ def make(centroids: NDArray[np.float32], metric: Metric, rows: NDArray[np.int64]
         offsets = -np.einsum("lrm,lm->lr", factors, centroids @ axes, optimize=True).astype(np.float32)
     return Spread(
         axes=np.ascontiguousarray(axes, np.float32),
-        factors=factors.astype(np.float16),
+        factors=_in_memory(factors.astype(np.float16)),
         offsets=offsets,
         rest=rest.astype(np.float32),
         centre=figures.centre.astype(np.float32),
@@ -193,11 +221,12 @@ def _principal(rows: NDArray[np.float32], rank: int) -> NDArray[np.float32]:
 def save(store: Store, fingerprint: str, spread: Spread) -> FileReference:
     """Writes a sketch beside the trained index; equal ones have one name."""
     tensors = {name: getattr(spread, name) for name in Spread.__dataclass_fields__}
+    tensors["factors"] = spread.factors.astype(np.float16)  # they were rounded when they were made
     return whole_files.write_tensors(store, layout.trained_folder(fingerprint), "spread", tensors)
 
 
 def load(store: Store, file: FileReference, nlist: int, dim: int) -> Spread:
-    """Reads a sketch back, into memory: of up to 16,384 lists as float32, which is quicker, else as float16.
+    """Reads a sketch back, as it was made.
 
     Args:
         store: the root.
@@ -218,6 +247,8 @@ def load(store: Store, file: FileReference, nlist: int, dim: int) -> Spread:
     shapes = ((dim, width), (nlist, rank, width), (nlist, rank), *((nlist,),) * 4)
     if shapes != tuple(getattr(spread, name).shape for name in Spread.__dataclass_fields__):
         raise PixdexError(wrong)
-    if nlist > MANY_LISTS:
-        return spread
-    return Spread(**{name: getattr(spread, name).astype(np.float32) for name in Spread.__dataclass_fields__})
+    return replace(spread, factors=_in_memory(spread.factors))
+
+
+def _in_memory(factors: NDArray[np.float16]) -> NDArray[np.floating]:
+    return factors if len(factors) > MANY_LISTS else factors.astype(np.float32)

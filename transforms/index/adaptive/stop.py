@@ -1,13 +1,15 @@
 """Where a query stops: lists that hardly hold one of its nearest rows are not scanned.
 
-Scores of the rows of a list are taken as normal, with the mean and the spread that `spread.Spread` gives for the query.
-They say, before any code is scanned, which score the best so many rows of all lists will reach: that of as many
-expected rows (the *bar* of the query). A list is probed where its mean is less than `margin` standard deviations below
-the bar. So a query whose neighbours lie together probes few lists, and one that lies between many lists probes many, at
-one margin for all, which `pixdex tune` chooses.
+Scores of the rows of a list are taken as logistic, with the mean and the spread that `spread.Spread` gives for the
+query: a normal distribution finds no better where to stop, and takes longer to work out. They say, before any code is
+scanned, which score the best so many rows of all lists will reach: that of as many expected rows (the *bar* of the
+query). A list is probed where its mean is less than `margin` standard deviations below the bar. So a query whose
+neighbours lie together probes few lists, and one that lies between many lists probes many, at one margin for all, which
+`pixdex tune` chooses.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,17 +22,25 @@ from transforms.records import Metric
 CANDIDATES: Final = 2
 """Times the lists of a fixed `nprobe`: so many are looked at, of which some are probed. More find no more."""
 
-EXPECTED: Final = 6
-"""Times the rows that are wanted, whose score is the bar: of the sets tried 3 to 10 scanned the fewest codes."""
+EXPECTED: Final = 10
+"""Times the rows that are wanted, whose score is the bar: of the sets tried 6 to 10 scanned the fewest codes."""
 
 NARROWER: Final = 0.5
-"""Times the spread, in which the bar is looked for: rows of a list end sooner than those of a normal distribution."""
+"""Times the spread, in which the bar is looked for: rows of a list end sooner than those of a logistic distribution."""
 
 _LISTS_AT_ONCE: Final = 1 << 14
 """Lists of some queries, whose bars are looked for together: 70 bytes each, several times."""
 
 _STEPS: Final = 16
 """The bar is looked for between so many scores, and between two of them by their proportions."""
+
+_REACH: Final = np.float32(4 * NARROWER)
+"""Standard deviations above its mean that a list reaches at most."""
+
+_STEEPNESS: Final = np.float32(math.pi / math.sqrt(12) / NARROWER)
+"""Of a logistic distribution, as the hyperbolic tangent has it, whose standard deviation is 1 x `NARROWER`."""
+
+_PLACES: Final = np.arange(_STEPS + 1, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -66,16 +76,20 @@ def probed_lists(
 
     Cost: 1,024 products for each list of a query, whose factors are 4 kB that lie somewhere in memory.
     """
+    there = lists >= 0
+    if not there.all():  # where there is none, what faiss says of it is not finite
+        lists = np.maximum(lists, 0)
+        nearness = np.where(there, nearness, np.where(there[:, :1], nearness[:, :1], 0))
     probed = np.empty(lists.shape, np.bool_)
     at_once = max(1, _LISTS_AT_ONCE // max(1, lists.shape[1]))
     for start in range(0, len(lists), at_once):
         part = slice(start, start + at_once)
-        some = lists[part]
-        mean, deviation = scores(spread, metric, queries[part], some, nearness[part])
-        rows = np.where(some >= 0, spread.rows[some], 0).astype(np.float32)
-        bar = _bar(mean, NARROWER * deviation, rows, float(EXPECTED * stop.rows))
-        probed[part] = (mean + np.float32(stop.margin) * deviation >= bar[:, None]) & (some >= 0)
-    probed[:, :1] = lists[:, :1] >= 0
+        mean, deviation = scores(spread, metric, queries[part], lists[part], nearness[part])
+        rows = spread.rows[lists[part]] * there[part]
+        bar = _bar(mean, deviation, rows, float(EXPECTED * stop.rows))
+        probed[part] = mean + np.float32(stop.margin) * deviation >= bar[:, None]
+    probed[:, :1] = True
+    probed &= there
     return probed
 
 
@@ -87,19 +101,16 @@ def scores(
     nearness: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Returns mean and standard deviation of the scores of the rows of some lists, float32 `(q, n)` both."""
-    onto = np.einsum("qd,dm->qm", queries, spread.axes)  # without the threads of BLAS, which spin on between scans
-    spreads = np.empty(lists.shape, np.float32)
-    for place, numbers in enumerate(lists):
-        along = spread.factors[numbers] @ onto[place].astype(spread.factors.dtype, copy=False)
-        if metric == "l2":
-            along = along + spread.offsets[numbers]
-        spreads[place] = np.einsum("ij,ij->i", along, along, dtype=np.float32)
+    along = spread.along(queries, lists)
     if metric == "l2":
-        variance = 4 * (spreads + spread.rest[lists] * nearness) + spread.noise[lists]
+        along += spread.offsets[lists]
+    spreads = np.einsum("qnr,qnr->qn", along, along)
+    rest = spread.rest[lists]
+    if metric == "l2":
+        variance = 4 * (spreads + rest * nearness) + spread.noise[lists]
         mean = -(nearness + spread.centre[lists])
     else:
-        lengths = np.einsum("ij,ij->i", queries, queries)
-        variance = spreads + spread.rest[lists] * lengths[:, None]
+        variance = spreads + rest * np.einsum("ij,ij->i", queries, queries)[:, None]
         mean = spread.centre[lists] * nearness
     return mean, np.sqrt(np.maximum(variance, np.float32(1e-20)))
 
@@ -107,23 +118,24 @@ def scores(
 def _bar(
     mean: NDArray[np.float32], deviation: NDArray[np.float32], rows: NDArray[np.float32], wanted: float
 ) -> NDArray[np.float32]:
-    """The score that about `wanted` rows of each query's lists exceed, float32 `(q,)`."""
-    lowest = np.where(rows > 0, mean, np.float32(np.inf)).min(axis=1, keepdims=True)
-    highest = np.where(rows > 0, mean + 4 * deviation, np.float32(-np.inf)).max(axis=1, keepdims=True)
-    low, step = np.where(highest > lowest, lowest, 0), np.where(highest > lowest, (highest - lowest) / _STEPS, 0)
-    tried = (low + step * np.arange(_STEPS + 1, dtype=np.float32)).astype(np.float32)
-    narrow = np.float32(1) / deviation
-    shares = _normal(np.asarray((mean * narrow)[:, None] - tried[:, :, None] * narrow[:, None], np.float32))
-    above = np.matmul(shares, rows[:, :, None])[:, :, 0]  # fewer and fewer
-    last = np.clip((above > wanted).sum(axis=1) - 1, 0, _STEPS - 1)
-    places = np.arange(len(last))
+    """The score that about `wanted` rows of each query's lists exceed, float32 `(q,)`.
+
+    As few calls as can be: of a single query, whose arrays are small, each takes longer than what it works out.
+    """
+    lowest = mean.min(axis=1)
+    width = ((mean + _REACH * deviation).max(axis=1) - lowest) / _STEPS
+    tried = lowest[:, None] + width[:, None] * _PLACES
+    curves = np.tanh((mean[:, None] - tried[:, :, None]) * (_STEEPNESS / deviation)[:, None])
+    above = (np.matmul(curves, rows[:, :, None])[:, :, 0] + rows.sum(axis=1, keepdims=True)).tolist()
+    steps = [_steps_to(2 * wanted, twice) for twice in above]
+    return np.asarray(lowest + width * np.array(steps, np.float32), np.float32)
+
+
+def _steps_to(wanted: float, expected: Sequence[float]) -> float:
+    """How many steps up the bar lies, where fewer and fewer rows are expected above each."""
+    last = next((step for step, rows in enumerate(expected) if rows <= wanted), _STEPS + 1) - 1
+    if not 0 <= last < _STEPS:
+        return float(min(max(last, 0), _STEPS))
     # Between two scores they get fewer as in the tail of a distribution.
-    more, fewer = (np.log(np.maximum(above[places, last + beyond], np.float32(1e-9))) for beyond in (0, 1))
-    between = np.clip((more - np.float32(math.log(wanted))) / np.maximum(more - fewer, np.float32(1e-6)), 0, 1)
-    return np.asarray(tried[places, last] + between * step[:, 0], np.float32)
-
-
-def _normal(deviations: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The normal distribution function, within 0.0002: the logistic function of a cubic (Page 1977)."""
-    cubic = deviations * (np.float32(-1.5976) - np.float32(0.07056) * deviations * deviations)
-    return np.asarray(np.float32(1) / (1 + np.exp(np.minimum(cubic, np.float32(80)))), np.float32)
+    more, fewer = expected[last], max(expected[last + 1], 1e-9)
+    return last + math.log(more / wanted) / math.log(more / fewer)
