@@ -5,10 +5,10 @@
     python -m tests.benchmarks.search.tune --drawn 20000 --index-key IVF512,Flat --resamplings 20
 
 FOLDER has `base.npy`, and `query.npy` where there is one of 500 and more: else rows of the base are asked, each left
-out of its own results. `--clustered` makes so many vectors of 512 components, and `--gap 1` has their queries lie aside,
-as the texts of an encoder lie beside its pictures: all moved by so much in one direction, and by .7 in one of their
-own. `--drawn` draws so many pictures and asks the captions of others for them, in the space of the demo encoder. Codes
-are exact, so that what is lost is lost by lists that are not probed.
+out of its own results. `--clustered` makes so many vectors of 512 components, and `--gap 1` has their queries lie
+aside, as the texts of an encoder lie beside its pictures: all moved by so much in one direction, and by .7 in one of
+their own. `--drawn` draws so many pictures and asks the captions of others for them, in the space of the demo encoder.
+Codes are exact, so that what is lost is lost by lists that are not probed.
 
 First, of the same queries, on the same file: the fewest lists with which stock `faiss` reaches recall@10 .95, and the
 codes in them, beside the smallest margin with which queries that stop do, and the time of one search by both; the same
