@@ -22,10 +22,10 @@ from transforms.records import Metric
 CANDIDATES: Final = 2
 """Times the lists of a fixed `nprobe`: so many are looked at, of which some are probed. More find no more."""
 
-EXPECTED: Final = 10
-"""Times the rows that are wanted, whose score is the bar: of the sets tried 6 to 10 scanned the fewest codes."""
+EXPECTED: Final = 4
+"""Times the rows that are wanted, whose score is the bar: of the sets tried 3 to 6 scanned the fewest codes."""
 
-NARROWER: Final = 0.5
+NARROWER: Final = 0.8
 """Times the spread, in which the bar is looked for: rows of a list end sooner than those of a logistic distribution."""
 
 _LISTS_AT_ONCE: Final = 1 << 14
