@@ -16,6 +16,7 @@ _ADDED: Final[dict[str, Any]] = {
     "query_kind": None,
     "derivation": None,
     "root_parts": [],
+    "carried": 0,
 }
 """Names that fields of records had not before, and what a record without them means."""
 

@@ -14,6 +14,8 @@ class ShardMarker:
 
     A shard of ready embeddings has no file of its own: `ready` says where its vectors are. Its ids count the rows of
     that range, rejected ones too, which are in no list; `rows` does not count them.
+
+    `carried` rows have the vectors that their items had in the generation before.
     """
 
     shard: int
@@ -30,6 +32,7 @@ class ShardMarker:
     seconds: float
     ready: VectorRange | None = None
     format_version: int = FORMAT_VERSION
+    carried: int = 0
 
     @property
     def numbered_rows(self) -> int:

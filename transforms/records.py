@@ -312,7 +312,8 @@ class Changes:
     """What a reindex found, in items; those of a container that was not opened are unchanged.
 
     `rejected` are those that were rejected before and did not change since; `retried` are unchanged ones that are
-    embedded again all the same: rejects, and what damaged shards held.
+    embedded again all the same: rejects, and what damaged shards held. Of `carried` changed ones nothing is embedded:
+    only metadata beside it changed.
     """
 
     new: int
@@ -321,6 +322,7 @@ class Changes:
     unchanged: int
     rejected: int
     retried: int
+    carried: int = 0
 
 
 @dataclass(frozen=True)

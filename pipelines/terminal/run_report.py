@@ -78,9 +78,10 @@ def changes_text(plan: Plan) -> str:
     """Says in a line what a plan found."""
     changes = plan.changes or _NO_CHANGES
     retried = f", {changes.retried:,} to embed again" if changes.retried else ""
+    carried = f" ({changes.carried:,} in metadata only)" if changes.carried else ""
     return (
-        f"{changes.new:,} new, {changes.changed:,} changed, {changes.gone:,} gone, {changes.unchanged:,} unchanged, "
-        f"{changes.rejected:,} still rejected{retried}"
+        f"{changes.new:,} new, {changes.changed:,} changed{carried}, {changes.gone:,} gone, "
+        f"{changes.unchanged:,} unchanged, {changes.rejected:,} still rejected{retried}"
     )
 
 

@@ -70,7 +70,7 @@ def plan(run: Run, max_gone_ratio: float = 1.0) -> Plan:
         for number in range(1 << bits):
             for found in changes.compare_bucket(run, bits, number, by_bucket[number], skippable, []):
                 if isinstance(found, ChosenItems):
-                    chosen[found.table].append(found.positions)
+                    chosen[found.table].append(found.records)
                 else:
                     compared.append(found)
         listings = [

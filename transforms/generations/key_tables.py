@@ -16,6 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from transforms.records import ROW_BITS, Changes, FileReference
+from transforms.shards import row_versions
 from transforms.storage import arrow_numbers, layout, parquet_files
 from transforms.storage.store import Store
 
@@ -23,22 +24,40 @@ ENTRY: Final = np.dtype(
     [
         ("high", "<u8"), ("low", "<u8"), ("version", "<u8"), ("origin", "<u8"), ("shard", "<i8"),
         ("image", "<i4"), ("text", "<i4"), ("keyword", "<i4"), ("keywords", "<i4"), ("reject", "<u4"),
+        ("picture", "<u8"), ("words", "<u8"),
     ]
 )  # fmt: skip
 """An item: the two halves of the xxh3_128 of its key; hashes of its version and of the container that it must be found
-in; its shard; the rows of its picture, its text and its first keyword, -1 where there is none; how many keywords; and a
-hash of the type of its reject, 0 where it was embedded."""
+in; its shard; the rows of its picture, its text and its first keyword, -1 where there is none; how many keywords; a
+hash of the type of its reject, 0 where it was embedded; and hashes of its picture and of its text and keywords, 0 where
+there is none, or nobody wrote it down."""
 
-LISTED: Final = np.dtype([("high", "<u8"), ("low", "<u8"), ("version", "<u8"), ("position", "<i8")])
+LISTED: Final = np.dtype(
+    [("high", "<u8"), ("low", "<u8"), ("version", "<u8"), ("position", "<i8"), ("picture", "<u8"), ("words", "<u8")]
+)
 """An item that a source lists now: as in `ENTRY`, and its position in its item table."""
+
+CHOSEN: Final = np.dtype([("position", "<i8"), ("shard", "<i8"), ("image", "<i4"), ("text", "<i4"), ("keyword", "<i4")])
+"""An item that gets new rows: its position in its item table, and whose vectors these keep: the shard, and the rows of
+its picture, its text and its first keyword; -1 where a vector is to be made."""
 
 KeyBatch = tuple[str, bytes]
 """The path of an item table, and for some of its items the records of `LISTED`, as bytes."""
 
 ENTRIES_PER_BUCKET: Final = 1 << 19
-"""Of 60 bytes; what joining them takes is about five times that."""
+"""Of 76 bytes; what joining them takes is about five times that."""
 
 _ROWS_PER_GROUP: Final = 1 << 15
+
+
+_OF_PARTS: Final = ("picture", "words")
+
+
+def put_versions(records: NDArray[np.void], versions: pa.Array) -> None:
+    """Writes hashes of the versions of items, and of their parts, into records (`ENTRY` or `LISTED`)."""
+    apart = row_versions.taken_apart(versions)
+    records["version"] = short_hashes(apart.whole)
+    records["picture"], records["words"] = apart.picture, apart.words
 
 
 def hashes(values: pa.Array) -> NDArray[np.uint64]:
@@ -67,7 +86,7 @@ def listed(keys: pa.Array, versions: pa.Array, start: int) -> NDArray[np.void]:
     """Returns the records (`LISTED`) of items of a table from position `start` on."""
     items = np.empty(len(keys), LISTED)
     items["high"], items["low"] = hashes(keys).T
-    items["version"] = short_hashes(versions)
+    put_versions(items, versions)
     items["position"] = start + np.arange(len(keys))
     return items
 
@@ -135,7 +154,8 @@ class Difference:
     """What became of the items of a bucket.
 
     Attributes:
-        chosen: bool `(listed,)`: items to be embedded, for they are new, changed or tried again.
+        chosen: bool `(listed,)`: items that get new rows, for they are new, changed or tried again.
+        records: `CHOSEN` `(listed,)`: whose vectors they keep, as if all were chosen.
         removed: bool `(known,)`: entries whose rows are dead now: gone, changed or tried again.
         clashes: bool `(listed,)`: items whose key an item has that was not listed, since its container was not opened.
         counts: of items.
@@ -144,6 +164,7 @@ class Difference:
     """
 
     chosen: NDArray[np.bool_]
+    records: NDArray[np.void]
     removed: NDArray[np.bool_]
     clashes: NDArray[np.bool_]
     counts: Changes
@@ -189,6 +210,7 @@ def compare(
     stays[place[same & ~again]] = True
     stays |= kept
     rejected = known["reject"] != 0
+    records, is_carried = _carried(known, listing, place, damaged)
     counts = Changes(
         new=int((~is_known).sum()),
         changed=int((is_known & ~same).sum()),
@@ -196,10 +218,35 @@ def compare(
         unchanged=int((stays & ~rejected).sum()),
         rejected=int((stays & rejected).sum()),
         retried=int(again.sum()),
+        carried=int((is_carried & ~same).sum()),
     )
     clashes = np.zeros(len(listing), np.bool_)
     clashes[is_known] = np.isin(known["origin"][matched], unopened)
-    return Difference(~same | again, removed, clashes, counts, gone, is_known)
+    return Difference(~same | again, records, removed, clashes, counts, gone, is_known)
+
+
+def _carried(
+    known: NDArray[np.void], listing: NDArray[np.void], place: NDArray[np.int64], damaged: NDArray[np.int64] | None
+) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
+    """Whose vectors listed items keep (`CHOSEN`), and of which of them nothing is to be embedded, bool `(listed,)`."""
+    records = np.zeros(len(listing), CHOSEN)
+    records["position"] = listing["position"]
+    for name in ("shard", "image", "text", "keyword"):
+        records[name] = -1
+    there = np.flatnonzero(place >= 0)
+    before = known[place[there]]
+    is_sound = before["reject"] == 0
+    if damaged is not None:
+        is_sound &= ~np.isin(before["shard"], damaged)
+    same = {name: is_sound & (listing[name][there] == before[name]) for name in _OF_PARTS}
+    for name, kinds in (("picture", ("image",)), ("words", ("text", "keyword"))):
+        kept = same[name] & (before[name] != 0)
+        for kind in kinds:
+            records[kind][there[kept]] = before[kind][kept]
+        records["shard"][there[kept]] = before["shard"][kept]
+    is_carried = np.zeros(len(listing), np.bool_)
+    is_carried[there] = same["picture"] & same["words"] & (records["shard"][there] >= 0)
+    return records, is_carried
 
 
 def dead_ids(entries: NDArray[np.void]) -> NDArray[np.int64]:
@@ -271,7 +318,8 @@ def read_entries(store: Store, file: FileReference, number: int = 0, bits: int =
         table = opened.read_row_groups(groups) if groups else opened.schema_arrow.empty_table()
         entries = np.empty(len(table), ENTRY)
         for name in ENTRY.names or ():
-            entries[name] = arrow_numbers.numbers_of(table[name])
+            # An older pixdex wrote no hashes of parts.
+            entries[name] = arrow_numbers.numbers_of(table[name]) if name in table.column_names else 0
     if not bits:
         return entries
     return entries[(entries["high"] >= np.uint64(low)) & (entries["high"] <= np.uint64(high))]

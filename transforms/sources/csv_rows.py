@@ -19,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from transforms.errors import UsageError
 from transforms.records import Source
+from transforms.shards import row_versions
 from transforms.sources import blank_texts, csv_records, items, keys
 from transforms.sources.picture_versions import PictureVersions
 from transforms.storage import uris
@@ -125,6 +126,7 @@ class CsvListing:
         uri = pa.array([source.pattern] * len(rows), pa.string())
         version = pc.binary_join_element_wise("row:", content, "")
         image = text = keywords = None
+        pictures: list[str | None] = [None] * len(rows)
         if problem is None:
             if source.image_column:
                 image, picture_version = self._pictures(cells[source.image_column], versions)
@@ -133,10 +135,13 @@ class CsvListing:
                     pc.binary_join_element_wise(version, "+", picture_version, "", null_handling="replace"),
                     version,
                 )
+                pictures = pc.binary_join_element_wise(image, picture_version, _SEPARATOR).to_pylist()
                 uri = pc.coalesce(image, uri)
             text = blank_texts.as_null(cells[source.text_column]) if source.text_column else None
             if source.keyword_column:
                 keywords = split_keywords(cells[source.keyword_column], source.keyword_separator)
+            words = [cells[column] for column in (source.text_column, source.keyword_column) if column]
+            version = row_versions.joined(version, pictures, _joined(words) if words else [None] * len(rows))
         primary = pa.nulls(len(rows), pa.string())
         if source.key_column and problem is None:
             primary = _filled(cells[source.key_column])
@@ -230,6 +235,10 @@ def _positions(header: Sequence[str]) -> list[str]:
 
 def _content_hashes(rows: pa.Table) -> pa.Array:
     """Returns a 128-bit hash, in hexadecimal, of the cells of every row."""
-    cells = [column.combine_chunks() for column in rows.columns]
-    whole = pc.binary_join_element_wise(*cells, _SEPARATOR, null_handling="replace")
-    return pa.array([xxhash.xxh3_128_hexdigest(text.encode()) for text in whole.to_pylist()], pa.string())
+    whole = _joined([column.combine_chunks() for column in rows.columns])
+    return pa.array([xxhash.xxh3_128_hexdigest(text.encode()) for text in whole], pa.string())
+
+
+def _joined(cells: Sequence[pa.Array]) -> list[str]:
+    texts: list[str] = pc.binary_join_element_wise(*cells, _SEPARATOR, null_handling="replace").to_pylist()
+    return texts

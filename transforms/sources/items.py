@@ -11,6 +11,7 @@ An item table is a parquet file below `plans/`, one a container (a folder, a CSV
 | `pixdex.rows` | int32 | rows that the item will fill |
 | `pixdex.problem` | string, null | why it cannot be embedded, known before any work: `Type: message` |
 | `pixdex.line` | int64, null | the line of the file on which its row begins |
+| `pixdex.carried` | struct, null | of a reindex: the rows whose vectors the item keeps (`key_tables.CHOSEN`) |
 | any other | string | the source's own columns, unchanged |
 """
 
@@ -30,6 +31,9 @@ from transforms.storage.store import Store
 IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM, LINE = (
     f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem", "line")
 )
+
+CARRIED = "pixdex.carried"
+"""Only in tables of what a reindex embeds."""
 
 CORE_SCHEMA = pa.schema(
     [
@@ -64,7 +68,7 @@ def column_names(names: Sequence[str]) -> list[str]:
     >>> column_names(["name", "key", "name", ""])
     ['name', 'source_key', 'name_2', 'column_4']
     """
-    reserved = {*SHARD_COLUMNS, *CORE_SCHEMA.names}
+    reserved = {*SHARD_COLUMNS, *CORE_SCHEMA.names, CARRIED}
     stored: list[str] = []
     for position, name in enumerate(names, start=1):
         base = name or f"column_{position}"

@@ -117,7 +117,7 @@ class _CompareBucket(RunTask):
         listed = (batch for batch in batches if batch is not None)
         for result in compare_bucket(self._run, self._bits, number, listed, skippable, damaged):
             if isinstance(result, ChosenItems):
-                yield TaggedOutput[Literal["chosen"], tuple[str, bytes]](_CHOSEN, (result.table, result.positions))
+                yield TaggedOutput[Literal["chosen"], tuple[str, bytes]](_CHOSEN, (result.table, result.records))
             else:
                 yield result
 

@@ -55,10 +55,10 @@ class BucketChanges:
 
 @dataclass(frozen=True)
 class ChosenItems:
-    """Items of one item table that are to be embedded: their positions as bytes of int64, in any order."""
+    """Items of one item table that get new rows: records (`key_tables.CHOSEN`) as bytes, in any order."""
 
     table: str
-    positions: bytes
+    records: bytes
 
 
 NO_CHANGES: Final = Changes(0, 0, 0, 0, 0, 0)
@@ -145,7 +145,8 @@ def compare_bucket(
         return
     start = 0
     for (table, _), of_table in zip(batches, records, strict=True):
-        chosen = of_table["position"][difference.chosen[start : start + len(of_table)]]
+        part = slice(start, start + len(of_table))
+        chosen = difference.records[part][difference.chosen[part]]
         start += len(of_table)
         if len(chosen):
             yield ChosenItems(table, chosen.tobytes())
@@ -160,18 +161,19 @@ def compare_bucket(
 
 
 def select_items(run: Run, listings: Iterable[Listing], chosen: Iterable[bytes]) -> Iterator[Listing]:
-    """Leaves of an item table only what is chosen (positions as bytes of int64), in a table of its own."""
-    parts = [np.frombuffer(part, np.int64) for part in chosen]
+    """Leaves of an item table only what is chosen (records as bytes), in a table of its own."""
+    parts = [np.frombuffer(part, key_tables.CHOSEN) for part in chosen]
     if not parts:
         return
-    positions = np.sort(np.concatenate(parts))
+    records = np.concatenate(parts)
     for listing in listings:
-        yield _selected(run, listing, positions)
+        yield _selected(run, listing, records[np.argsort(records["position"])])
 
 
-def _selected(run: Run, listing: Listing, positions: NDArray[np.int64]) -> Listing:
-    count = sum(count for count, _ in listing.chunks)
-    if len(positions) == count:
+def _selected(run: Run, listing: Listing, records: NDArray[np.void]) -> Listing:
+    count, positions = sum(count for count, _ in listing.chunks), records["position"]
+    are_carried = bool((records["shard"] >= 0).any())
+    if len(records) == count and not are_carried:
         return listing
     store = run.store
     with store.scratch() as scratch:
@@ -181,15 +183,24 @@ def _selected(run: Run, listing: Listing, positions: NDArray[np.int64]) -> Listi
         def chosen() -> Iterator[pa.Table]:
             for start in range(0, count, items.ITEMS_PER_GROUP):
                 stop = min(start + items.ITEMS_PER_GROUP, count)
-                some = positions[np.searchsorted(positions, start) : np.searchsorted(positions, stop)]
+                some = records[np.searchsorted(positions, start) : np.searchsorted(positions, stop)]
                 if len(some):
-                    taken = items.read(store, ItemSlice(listing.table, start, stop)).take(pa.array(some - start))
+                    taken = items.read(store, ItemSlice(listing.table, start, stop))
+                    taken = taken.take(pa.array(some["position"] - start))
+                    if are_carried:
+                        taken = taken.append_column(items.CARRIED, _carried(some))
                     chunks.extend(items.chunks_of(taken[items.ROWS].to_numpy()))
                     yield taken
 
         items.write(chosen(), file)
         folder, stem = layout.items_folder(run.generation), f"changed-{listing.source:04d}"
         return replace(listing, table=store.upload(file, folder, stem), chunks=tuple(chunks))
+
+
+def _carried(records: NDArray[np.void]) -> pa.Array:
+    names = [name for name in key_tables.CHOSEN.names or () if name != "position"]
+    columns = [pa.array(np.ascontiguousarray(records[name])) for name in names]
+    return pa.StructArray.from_arrays(columns, names, mask=pa.array(records["shard"] < 0))
 
 
 def _clash(run: Run, batches: Sequence[KeyBatch], clashes: NDArray[np.bool_]) -> str:

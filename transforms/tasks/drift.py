@@ -110,7 +110,7 @@ def measure(run: Run, base: Generation, alive: int) -> tuple[Drift, FileReferenc
         if len(canaries.countable(watched)) >= LEAST_QUERIES:
             recall, recall_trained = canaries.recall(watched, opened), watched.recall_trained
         grown = canaries.save(run.store, trained.fingerprint, watched)
-    new = sum(marker.rows for marker in run.shards())
+    new = sum(marker.rows - marker.carried for marker in run.shards())
     drift = Drift(
         new_rows=round(new / max(alive, 1), _DIGITS),
         residual=residual,

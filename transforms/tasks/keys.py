@@ -128,7 +128,7 @@ def _entries(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
     entries = np.zeros(len(rows), key_tables.ENTRY)
     keys = rows["key"].combine_chunks()
     entries["high"], entries["low"] = key_tables.hashes(keys).T
-    entries["version"] = key_tables.short_hashes(rows["version"].combine_chunks())
+    key_tables.put_versions(entries, rows["version"].combine_chunks())
     entries["image"] = entries["text"] = entries["keyword"] = -1
     for source in sources:
         if source.is_skippable:

@@ -15,6 +15,7 @@ from transforms.errors import PixdexError
 from transforms.generations import key_tables
 from transforms.generations.key_tables import ENTRIES_PER_BUCKET, ENTRY, LISTED, Bucket
 from transforms.records import Changes, FileReference
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 NO_ORIGINS = np.empty(0, np.uint64)
@@ -77,6 +78,49 @@ def test_items_of_damaged_shards_come_again() -> None:
     found = key_tables.compare(known, listed_of({1: 7, 2: 8, 3: 8}), NO_ORIGINS, None, np.array([8]))
     assert found.chosen.tolist() == found.removed.tolist() == [False, True, True]
     assert found.counts.retried == 2
+
+
+PARTS = st.tuples(st.integers(0, 2), st.integers(0, 2))
+"""Hashes of a picture and of words; 0: there is none, or nobody wrote it down."""
+
+
+@given(
+    known=st.dictionaries(KEYS, st.tuples(PARTS, st.integers(0, 1), st.integers(7, 8))),
+    listed=st.dictionaries(KEYS, PARTS),
+)
+def test_an_item_keeps_the_vectors_of_what_is_the_same_and_of_nothing_else(
+    known: dict[int, tuple[tuple[int, int], int, int]], listed: dict[int, tuple[int, int]]
+) -> None:
+    entries, items = (
+        known_of({key: (1, reject, 0) for key, (_, reject, _) in known.items()}),
+        listed_of(dict.fromkeys(listed, 2)),
+    )
+    for place, (parts, _, shard) in enumerate(known.values()):
+        entries[place]["picture"], entries[place]["words"], entries[place]["shard"] = *parts, shard
+        entries[place]["image"] = 10 * place if parts[0] else -1
+        entries[place]["text"], entries[place]["keyword"] = (10 * place + 1, 10 * place + 2) if parts[1] else (-1, -1)
+    for place, parts in enumerate(listed.values()):
+        items[place]["picture"], items[place]["words"] = parts
+    found = key_tables.compare(entries, items, NO_ORIGINS, None, np.array([8]))
+    carried = 0
+    for record, (key, parts) in zip(found.records, listed.items(), strict=True):
+        before, reject, shard = known.get(key, ((0, 0), 1, 8))
+        is_sound = not reject and shard == 7
+        same = [is_sound and bool(now) and now == then for now, then in zip(parts, before, strict=True)]
+        place = 10 * list(known).index(key) if key in known else 0
+        assert record["image"] == (place if same[0] else -1)
+        assert (record["text"], record["keyword"]) == ((place + 1, place + 2) if same[1] else (-1, -1))
+        assert record["shard"] == (7 if any(same) else -1)
+        carried += is_sound and parts == before and any(parts)
+    assert found.counts.carried == carried
+
+
+def test_tables_of_before_have_no_hashes_of_parts(tmp_path: Path) -> None:
+    store = Store.at(str(tmp_path))
+    entries = random_entries(10)
+    columns = {name: pa.array(entries[name]) for name in ENTRY.names or () if name not in ("picture", "words")}
+    file = parquet_files.write_table(store, pa.table(columns))
+    np.testing.assert_array_equal(key_tables.read_entries(store, file), entries)
 
 
 @given(st.lists(KEYS, unique=True), st.lists(KEYS, unique=True))

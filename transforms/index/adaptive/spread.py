@@ -66,24 +66,22 @@ class Spread:
     def along(self, queries: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the components of queries `(q, d)` along the directions of lists `(q, n)`, float32 `(q, n, r)`.
 
-        By functions of faiss: the threads of BLAS spin on between two scans, and numpy copies the directions first.
+        By a function of faiss that has no threads: those of BLAS spin on between two scans, and on a machine that has
+        other things to do, one waits for another.
         """
         queries = np.ascontiguousarray(queries)
-        width, dim = self._axes.shape
-        rank = self.factors.shape[1]
+        width, rank = len(self._axes), self.factors.shape[1]
         found = np.empty((*lists.shape, rank), np.float32)
         onto = np.empty(width, np.float32)
-        for query, numbers, out in zip(queries, np.ascontiguousarray(lists), found, strict=True):
-            faiss.fvec_inner_products_ny(*map(faiss.swig_ptr, (onto, query, self._axes)), dim, width)
-            if self.factors.dtype == np.float32:
-                rows = (numbers[:, None] * rank + np.arange(rank)).ravel()
-                factors = faiss.swig_ptr(self.factors)
-                faiss.fvec_inner_products_by_idx(
-                    faiss.swig_ptr(out), faiss.swig_ptr(onto), factors, faiss.swig_ptr(rows), width, 1, len(rows)
-                )
-            else:
-                out[:] = self.factors[numbers].astype(np.float32) @ onto
+        for query, numbers, out in zip(queries, lists, found, strict=True):
+            _products(onto, query, self._axes)
+            _products(out, onto, self.factors[numbers].astype(np.float32, copy=False).reshape(-1, width))
         return found
+
+
+def _products(out: NDArray[np.float32], vector: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
+    """Writes the products of a vector `(m,)` with rows `(n, m)`, all contiguous, into an array of n."""
+    faiss.fvec_inner_products_ny(*map(faiss.swig_ptr, (out, vector, rows)), rows.shape[1], rows.shape[0])
 
 
 def make(centroids: NDArray[np.float32], metric: Metric, rows: NDArray[np.int64], sample: Iterable[Rows]) -> Spread:

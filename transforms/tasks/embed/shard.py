@@ -1,7 +1,7 @@
 """Embeds one partition: fetch, decode, encode, and write one shard with its rejects. Knows no Beam.
 
-Rows are encoded in fixed slots: the n-th picture of a partition is always slot `n % batch` of batch `n // batch`, and
-an empty slot is padded. So a retry, a bad picture or a bad neighbour changes no other row's bits.
+Rows are encoded in fixed slots: the n-th picture of a partition that is encoded is always slot `n % batch` of batch
+`n // batch`, and an empty slot is padded. So a retry, a bad picture or a bad neighbour changes no other row's bits.
 """
 
 import time
@@ -20,6 +20,7 @@ from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
 from transforms.shards import files
 from transforms.sources import items
+from transforms.tasks.embed.carried import carry
 from transforms.tasks.embed.encode_slots import Encode, encode_slots
 from transforms.tasks.embed.limits import USUAL, ItemLimits
 from transforms.tasks.embed.picture_loader import PictureLoader
@@ -48,9 +49,11 @@ def embed_partition(
     settings = run.request.encoder
     table = pa.concat_tables([items.read(run.store, piece) for piece in partition.slices], promote_options="default")
     rows = ShardRows.of(table.combine_chunks(), settings.dim)
+    carry(run, rows)
     _encode_pictures(rows, encoder, settings, limits, is_guarded=is_guarded)
     _encode_texts(rows, encoder, settings)
     rows.finish(settings)
+    carried = rows.carried
     metadata, vectors = rows.keep_sound()
     modalities = metadata["modality"].to_pylist()
     embeddings = files.write_embeddings(run.store, partition.shard, metadata, vectors) if len(vectors) else None
@@ -68,15 +71,18 @@ def embed_partition(
         embeddings=embeddings,
         rejects=files.write_rejects(run.store, partition.shard, rejects),
         seconds=round(time.monotonic() - started, 3),
+        carried=carried,
     )
 
 
 def _encode_pictures(
     rows: ShardRows, encoder: Encoder, settings: EncoderSettings, limits: ItemLimits, *, is_guarded: bool
 ) -> None:
-    pictures = rows.pictures()
-    if not pictures:
+    places = np.flatnonzero(~rows.is_carried[: rows.counts["image"]])
+    if not len(places):
         return
+    uris = rows.pictures()
+    pictures = [uris[place] for place in places.tolist()]
 
     def encode(slots: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
         shape = next(slot.shape for slot in slots if slot is not None)
@@ -91,20 +97,20 @@ def _encode_pictures(
             slots: list[NDArray[np.float32] | None] = [None] * settings.batch
             for slot, picture in enumerate(loaded):
                 if isinstance(picture, Failure):
-                    rows.reject(start + slot, picture)
+                    rows.reject(int(places[start + slot]), picture)
                 else:
-                    slots[slot], rows.sizes[start + slot] = picture
+                    slots[slot], rows.sizes[places[start + slot]] = picture
             if any(slot is not None for slot in slots):
-                _fill(rows, start, len(loaded), encode, slots)
+                _fill(rows, places[start : start + len(loaded)], encode, slots)
 
 
 def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings) -> None:
-    first = rows.counts["image"]
-    texts: list[str | None] = rows.captions()[first:].to_pylist()
+    places = rows.counts["image"] + np.flatnonzero(~rows.is_carried[rows.counts["image"] :])
+    texts: list[str | None] = rows.captions().take(pa.array(places)).to_pylist()
     if isinstance(encoder, CleansTexts):
         for place, is_blank in enumerate(encoder.are_blank([text or "" for text in texts])):
             if is_blank:
-                rows.reject(first + place, _BLANK)
+                rows.reject(int(places[place]), _BLANK)
                 texts[place] = None
 
     def encode(slots: Sequence[str | None]) -> NDArray[np.float32]:
@@ -112,12 +118,13 @@ def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings) 
 
     for start in range(0, len(texts), settings.batch):
         batch = texts[start : start + settings.batch]
-        _fill(rows, first + start, len(batch), encode, batch + [None] * (settings.batch - len(batch)))
+        padding = [None] * (settings.batch - len(batch))
+        _fill(rows, places[start : start + len(batch)], encode, batch + padding)
 
 
-def _fill(rows: ShardRows, start: int, count: int, encode: Encode, slots: Sequence[Any]) -> None:
-    """Encodes a padded batch into the `count` rows from `start` on."""
+def _fill(rows: ShardRows, places: NDArray[np.int64], encode: Encode, slots: Sequence[Any]) -> None:
+    """Encodes a padded batch into some rows."""
     vectors, failures = encode_slots(encode, slots, rows.vectors.shape[1])
-    rows.vectors[start : start + count] = vectors[:count]
+    rows.vectors[places] = vectors[: len(places)]
     for slot, failure in failures.items():
-        rows.reject(start + slot, failure)
+        rows.reject(int(places[slot]), failure)

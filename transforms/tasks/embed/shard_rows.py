@@ -32,6 +32,7 @@ class ShardRows:
         counts: rows of each modality, in the order in which they stand.
         vectors: float32 `(rows, d)`, filled by the encoder.
         sizes: int32 `(pictures, 2)`, upright width and height.
+        is_carried: bool `(rows,)`: rows whose vectors are there, and are left as they are.
         rejects: by place of the item.
     """
 
@@ -41,6 +42,7 @@ class ShardRows:
     counts: dict[Modality, int]
     vectors: NDArray[np.float32]
     sizes: NDArray[np.int32]
+    is_carried: NDArray[np.bool_]
     rejects: dict[int, Reject] = field(default_factory=dict)
 
     @classmethod
@@ -60,6 +62,7 @@ class ShardRows:
             counts={"image": len(pictures), "text": len(texts), "keyword": len(keywords)},
             vectors=np.zeros((len(item), dim), np.float32),
             sizes=np.zeros((len(pictures), 2), np.int32),
+            is_carried=np.zeros(len(item), np.bool_),
         )
         for place, problem in enumerate(table[items.PROBLEM].to_pylist()):
             if problem is not None:
@@ -89,7 +92,7 @@ class ShardRows:
         self._reject_item(int(self.item[row]), modality, int(self.part[row]), failure)
 
     def finish(self, settings: EncoderSettings) -> None:
-        """Normalises and rounds in place.
+        """Normalises and rounds in place what is not carried.
 
         A vector that is not finite, has no direction to keep, or is too long to be indexed as it is, rejects its item.
 
@@ -97,19 +100,28 @@ class ShardRows:
         """
         message = "the encoder's vector is zero, not finite, or too large for float16 (--precision full keeps it)"
         for chunk in _chunks(len(self.vectors)):
-            vectors = self.vectors[chunk]
+            new = np.flatnonzero(~self.is_carried[chunk])
+            are_all = not self.is_carried[chunk].any()
+            vectors = self.vectors[chunk] if are_all else self.vectors[chunk][new]
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 if settings.normalize:
                     _normalise(vectors)
                 if settings.precision == "float16":
                     vectors[:] = vectors.astype(np.float16)
+            if not are_all:
+                self.vectors[chunk][new] = vectors
             finite = np.isfinite(vectors).all(axis=1)
-            for row in np.flatnonzero(~finite).tolist():
+            for row in new[~finite].tolist():
                 self.reject(chunk.start + row, Failure("encode", "BadVector", message))
             if not settings.normalize:
                 some = np.flatnonzero(finite)
-                for row in some[too_long(vectors if finite.all() else vectors[some])].tolist():
+                for row in new[some[too_long(vectors if finite.all() else vectors[some])]].tolist():
                     self.reject(chunk.start + row, Failure("encode", "BadVector", TOO_LONG))
+
+    @property
+    def carried(self) -> int:
+        """Rows whose vectors were there, of items that are not rejected."""
+        return int(np.count_nonzero(self.is_carried & ~np.isin(self.item, list(self.rejects))))
 
     def keep_sound(self) -> tuple[pa.Table, NDArray[np.float32]]:
         """Leaves the rows of rejected items out, the last that is done with the rows.
@@ -141,7 +153,7 @@ class ShardRows:
             "width": pa.array(sizes[:, 0], mask=~picture),
             "height": pa.array(sizes[:, 1], mask=~picture),
         }
-        extra = [name for name in table.column_names if name not in items.CORE_SCHEMA.names]
+        extra = [name for name in table.column_names if name not in (*items.CORE_SCHEMA.names, items.CARRIED)]
         return pa.table({**columns, **{name: table[name].take(item) for name in extra}})
 
     def _modalities(self, rows: int | NDArray[np.int64]) -> NDArray[np.int8]:

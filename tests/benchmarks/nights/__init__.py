@@ -1,0 +1,1 @@
+"""Benchmarks of nights: what a reindex costs, whatever changed."""

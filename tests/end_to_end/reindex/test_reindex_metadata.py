@@ -1,0 +1,149 @@
+"""Nights on which only metadata changed, or a part of what is embedded: vectors that are there are not made again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines import build, verify
+from tests.end_to_end import recording_encoder, reindexing
+from tests.end_to_end.reindexing import picture
+from transforms.generations import tables
+from transforms.search.searcher import Searcher
+from transforms.storage.store import Store
+
+ROWS, BATCH = 30, 8
+ENCODER = ("--encoder", "tests.end_to_end.recording_encoder:RecordingEncoder", "--encoder-threads", "1")
+KEY = ("--key-column", "key")
+COLUMNS = (
+    "--image-column",
+    "image",
+    "--text-column",
+    "text",
+    "--keyword-column",
+    "words",
+    "--keyword-separator",
+    "|",
+    *KEY,
+)
+
+
+class Shop:
+    """Rows with a picture, a text, two keywords and a price, their index, and what was encoded for it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.root, self._encoded = folder, folder / "root", folder / "encoded"
+        self.texts = [f"text {number}" for number in range(ROWS)]
+        self.prices = [float(number) for number in range(ROWS)]
+        (folder / "pictures").mkdir()
+        for number in range(ROWS):
+            (folder / "pictures" / f"{number}.png").write_bytes(picture(number))
+        monkeypatch.setenv(recording_encoder.FOLDER, str(self._encoded))
+        self.write()
+        flags = ("--encoder-batch", str(BATCH), "--index-key", "IVF2,PQ4x4", "--no-progress")
+        source = ("--csv", str(folder / "rows.csv"), *COLUMNS)
+        assert build.main(["--root", str(self.root), *source, *ENCODER, *flags]) == 0
+
+    def write(self) -> None:
+        """Brings the CSV up to date; what is encoded from now on counts."""
+        lines = [
+            f"{number},{text},w{number}|all,pictures/{number}.png,{price}"
+            for number, (text, price) in enumerate(zip(self.texts, self.prices, strict=True))
+        ]
+        (self.folder / "rows.csv").write_text("\n".join(["key,text,words,image,price", *lines, ""]))
+        self._encoded.mkdir(exist_ok=True)
+        for file in self._encoded.glob("*.rows"):
+            file.unlink()
+
+    @property
+    def encoded(self) -> int:
+        """Rows that were encoded, with those that fill up a batch."""
+        return sum(recording_encoder.rows_by_process(self._encoded).values())
+
+    def found(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
+        """The vector of every row, and the price of every key; all by search."""
+        searcher = Searcher.open(Store.at(str(self.root)))
+        hits = searcher.search(reindexing.QUERIES[:1], 10 * ROWS, searcher.generation.trained.nlist)[0]
+        rows = [
+            hit
+            for kind in ("image", "text", "keyword")
+            for hit in searcher.search(reindexing.QUERIES[:1], 10 * ROWS, 2, kind)[0]
+        ]
+        vectors = searcher.stored.all(np.array([hit.id for hit in rows]))
+        named = {f"{hit.key} {hit.modality}": vector for hit, vector in zip(rows, vectors, strict=True)}
+        return named, {hit.key.rpartition("#")[2]: hit.columns["price"] for hit in hits}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    return Shop(tmp_path, monkeypatch)
+
+
+def night(shop: Shop, capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert reindexing.run(shop.root, *flags) == 0
+    record: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return record
+
+
+def test_new_prices_of_all_rows_embed_nothing_and_are_no_drift(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shop.encoded
+    before, _ = shop.found()
+    for add in (100, 200):  # also of rows whose vectors were carried once
+        shop.prices = [price + add for price in shop.prices]
+        shop.write()
+        said = night(shop, capsys)
+        assert said["changed"] == said["carried"] == ROWS
+        assert shop.encoded == 0
+        after, prices = shop.found()
+        assert prices == {str(number): str(price) for number, price in enumerate(shop.prices)}
+        assert before.keys() == after.keys() and all((before[name] == after[name]).all() for name in before)
+        drift = reindexing.generation_of(shop.root).drift
+        assert drift is not None and drift.new_rows == 0
+    assert verify.main(["--root", str(shop.root)]) == 0
+
+
+def test_a_new_text_is_embedded_and_its_picture_is_not(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    before, _ = shop.found()
+    shop.texts[3] = "another"
+    shop.prices[5] = 99.0
+    shop.write()
+    said = night(shop, capsys)
+    assert (said["changed"], said["carried"]) == (2, 1)
+    assert shop.encoded == BATCH  # the text and two keywords, in one batch
+    after, prices = shop.found()
+    assert prices["5"] == "99.0"
+    assert {name for name in before if not (before[name] == after[name]).all()} == {
+        name for name in before if name.endswith("#3 text")
+    }
+
+
+def test_a_picture_that_was_written_anew_is_embedded_and_its_text_is_not(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, _ = shop.found()
+    (shop.folder / "pictures" / "7.png").write_bytes(picture(777))
+    shop.write()
+    night(shop, capsys)
+    assert shop.encoded == BATCH
+    after, _ = shop.found()
+    changed = {name for name in before if not (before[name] == after[name]).all()}
+    assert [name.rpartition("#")[2] for name in changed] == ["7 image"]
+
+
+def test_what_a_lost_shard_held_is_embedded_again(
+    shop: Shop, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    before, _ = shop.found()
+    (shard,) = tables.shard_rows(Store.at(str(shop.root)), reindexing.generation_of(shop.root))
+    (shop.root / shard["path"]).unlink()
+    shop.prices = [price + 1 for price in shop.prices]
+    shop.write()
+    night(shop, capsys)
+    assert shard["path"] in caplog.text
+    assert shop.encoded
+    after, prices = shop.found()
+    assert prices["0"] == "1.0"
+    assert all((before[name] == after[name]).all() for name in before)
