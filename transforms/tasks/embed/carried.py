@@ -1,6 +1,7 @@
 """Vectors that rows have already: those of items of which only metadata changed, or a part of what is embedded."""
 
 import logging
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ from transforms.shards import files
 from transforms.sources import items
 from transforms.tasks.embed.shard_rows import ShardRows
 
+_ROWS_AT_ONCE: Final = 8 * files.ROWS_PER_GROUP
+
 _log = logging.getLogger(__name__)
 
 
@@ -23,7 +26,7 @@ def carry(run: Run, rows: ShardRows) -> None:
 
     Those of a shard that is missing or damaged are left to the encoder.
 
-    Cost: of each shard that has one of them, the row groups of 4,096 rows that they lie in are read.
+    Cost: of each shard that has one of them, the row groups of 4,096 rows that they lie in are read, eight at a time.
     """
     if items.CARRIED not in rows.table.column_names:
         return
@@ -32,13 +35,16 @@ def carry(run: Run, rows: ShardRows) -> None:
     assert base is not None
     of_base = {row["shard"]: row for row in tables.shard_rows(run.base_store, base)}
     for number in np.unique(shards[shards >= 0]).tolist():
-        mine = np.flatnonzero(shards == number)
+        file, of_shard = tables.file_of(of_base[number]), np.flatnonzero(shards == number)
+        parts = places[of_shard] // _ROWS_AT_ONCE
         try:
-            _fill(run, rows, mine, tables.file_of(of_base[number]), places[mine])
+            for part in np.unique(parts).tolist():
+                mine = of_shard[parts == part]
+                _fill(run, rows, mine, file, places[mine])
         except PixdexError as error:
             _log.warning("%s: what it held is embedded again", error)
             continue
-        rows.is_carried[mine] = True
+        rows.is_carried[of_shard] = True
 
 
 def _fill(run: Run, rows: ShardRows, mine: NDArray[np.int64], file: FileReference, places: NDArray[np.int64]) -> None:

@@ -21,7 +21,8 @@ def check_rejects(run: Run, limit: float) -> None:
     """Refuses to go on with a run when more than `limit` (0 to 1) of its items, or all of them, were rejected.
 
     Of a reindex, fewer than 100 items may all be bad, as long as they are no larger share of the root, and the root is
-    left with something to find. Rejects that were tried again and rejected again do not count.
+    left with something to find. Rejects that were tried again and rejected again do not count, nor do items that keep
+    their vectors.
 
     Raises:
         PixdexError: names the counts and the most common reasons.
@@ -29,7 +30,7 @@ def check_rejects(run: Run, limit: float) -> None:
     markers = run.shards()
     if not _are_too_many(run, markers, limit):
         return
-    items, rejected = _counts(markers)
+    items, rejected = _counts(run, markers)
     reasons = reasons_of_run(run).most_common(_REASONS_SHOWN)
     common = f"{'; '.join(map(str, reasons))}; {_WHICH}"
     mend = "mend the sources and run the same command again, which lists and embeds them anew"
@@ -60,25 +61,34 @@ def reasons_of_run(run: Run) -> Reasons:
 
 
 def _are_too_many(run: Run, markers: Sequence[ShardMarker], limit: float) -> bool:
-    items, rejected = _counts(markers)
+    items, rejected = _counts(run, markers)
     if _leaves_nothing(run, items, rejected):
         return True
-    changes = run.plan.changes
     # Of a night with little to do, the whole root is what a share is of.
-    few = changes.unchanged if changes is not None and items < _MANY else 0
+    few = _staying(run) if items < _MANY else 0
     if rejected <= limit * (items + few):
         return False
     again = _rejected_again(run, markers)
     return rejected - again > limit * (items - again + few)
 
 
-def _counts(markers: Sequence[ShardMarker]) -> tuple[int, int]:
-    return sum(marker.items for marker in markers), sum(marker.rejected for marker in markers)
+def _counts(run: Run, markers: Sequence[ShardMarker]) -> tuple[int, int]:
+    """Items that were embedded, or were to be, and how many of them were rejected."""
+    items = sum(marker.items for marker in markers) - _carried(run)
+    return items, sum(marker.rejected for marker in markers)
+
+
+def _carried(run: Run) -> int:
+    return 0 if run.plan.changes is None else run.plan.changes.carried
+
+
+def _staying(run: Run) -> int:
+    return 0 if run.plan.changes is None else run.plan.changes.unchanged + run.plan.changes.carried
 
 
 def _leaves_nothing(run: Run, items: int, rejected: int) -> bool:
     """Tells whether a run would leave nothing to find."""
-    return rejected == items and (run.plan.changes is None or not run.plan.changes.unchanged)
+    return rejected == items and not _staying(run)
 
 
 def _rejected_again(run: Run, markers: Sequence[ShardMarker]) -> int:

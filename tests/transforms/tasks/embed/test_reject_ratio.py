@@ -68,6 +68,13 @@ def test_of_a_small_night_the_whole_root_is_what_a_share_is_of(
         check_rejects(run, 0.5)
 
 
+def test_items_that_keep_their_vectors_hide_no_rejects_and_are_something_to_find(tmp_path: Path) -> None:
+    many = night(tmp_path / "many", 10_000 + 200, 150, Changes(200, 10_000, 0, 0, 0, 0, carried=10_000))
+    with pytest.raises(PixdexError, match="150 of 200 items were rejected"):
+        check_rejects(many, 0.5)
+    check_rejects(night(tmp_path / "few", 1005, 5, Changes(5, 1000, 0, 0, 0, 0, carried=1000)), 0.5)
+
+
 def test_a_run_is_refused_once_it_is_embedded_and_while_it_went_no_further(tmp_path: Path) -> None:
     run = embedded(tmp_path, 3)
     assert not is_refused(run, 0.2)
