@@ -1,7 +1,8 @@
 """Embeds one partition: fetch, decode, encode, and write one shard with its rejects. Knows no Beam.
 
-Rows are encoded in fixed slots: the n-th picture of a partition that is encoded is always slot `n % batch` of batch
-`n // batch`, and an empty slot is padded. So a retry, a bad picture or a bad neighbour changes no other row's bits.
+What several rows share, a picture with five captions or a keyword of many items, is encoded once. Slots are fixed: the
+n-th picture of a partition that is encoded is always slot `n % batch` of batch `n // batch`, and an empty slot is
+padded. So a retry, a bad picture or a bad neighbour changes no other row's bits.
 """
 
 import time
@@ -78,11 +79,10 @@ def embed_partition(
 def _encode_pictures(
     rows: ShardRows, encoder: Encoder, settings: EncoderSettings, limits: ItemLimits, *, is_guarded: bool
 ) -> None:
-    places = np.flatnonzero(~rows.is_carried[: rows.counts["image"]])
-    if not len(places):
+    rows_of = _shared(rows, 0, rows.pictures())
+    if not rows_of:
         return
-    uris = rows.pictures()
-    pictures = [uris[place] for place in places.tolist()]
+    pictures, sharing = list(rows_of), list(rows_of.values())
 
     def encode(slots: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
         shape = next(slot.shape for slot in slots if slot is not None)
@@ -95,22 +95,25 @@ def _encode_pictures(
     with PictureLoader(encoder, settings, limits, is_guarded=is_guarded) as loader:
         for start, loaded in loader.batches(pictures, settings.batch):
             slots: list[NDArray[np.float32] | None] = [None] * settings.batch
-            for slot, picture in enumerate(loaded):
+            some = sharing[start : start + len(loaded)]
+            for slot, (picture, mine) in enumerate(zip(loaded, some, strict=True)):
                 if isinstance(picture, Failure):
-                    rows.reject(int(places[start + slot]), picture)
+                    _reject(rows, mine, picture)
                 else:
-                    slots[slot], rows.sizes[places[start + slot]] = picture
+                    slots[slot], rows.sizes[mine] = picture
             if any(slot is not None for slot in slots):
-                _fill(rows, places[start : start + len(loaded)], encode, slots)
+                _fill(rows, some, encode, slots)
 
 
 def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings) -> None:
-    places = rows.counts["image"] + np.flatnonzero(~rows.is_carried[rows.counts["image"] :])
-    texts: list[str | None] = rows.captions().take(pa.array(places)).to_pylist()
+    first = rows.counts["image"]
+    rows_of = _shared(rows, first, rows.captions()[first:].to_pylist())
+    texts: list[str | None] = list(rows_of)
+    sharing = list(rows_of.values())
     if isinstance(encoder, CleansTexts):
-        for place, is_blank in enumerate(encoder.are_blank([text or "" for text in texts])):
+        for place, is_blank in enumerate(encoder.are_blank(list(rows_of))):
             if is_blank:
-                rows.reject(int(places[place]), _BLANK)
+                _reject(rows, sharing[place], _BLANK)
                 texts[place] = None
 
     def encode(slots: Sequence[str | None]) -> NDArray[np.float32]:
@@ -119,12 +122,27 @@ def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings) 
     for start in range(0, len(texts), settings.batch):
         batch = texts[start : start + settings.batch]
         padding = [None] * (settings.batch - len(batch))
-        _fill(rows, places[start : start + len(batch)], encode, batch + padding)
+        _fill(rows, sharing[start : start + len(batch)], encode, batch + padding)
 
 
-def _fill(rows: ShardRows, places: NDArray[np.int64], encode: Encode, slots: Sequence[Any]) -> None:
-    """Encodes a padded batch into some rows."""
+def _shared(rows: ShardRows, first: int, contents: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each picture or text that is to be encoded, in order of their first; contents are from a row on."""
+    sharing: dict[str, list[int]] = {}
+    for row, content in enumerate(contents, first):
+        if not rows.is_carried[row]:
+            sharing.setdefault(content, []).append(row)
+    return sharing
+
+
+def _reject(rows: ShardRows, mine: Sequence[int], failure: Failure) -> None:
+    for row in mine:
+        rows.reject(row, failure)
+
+
+def _fill(rows: ShardRows, sharing: Sequence[Sequence[int]], encode: Encode, slots: Sequence[Any]) -> None:
+    """Encodes a padded batch, each of whose slots some rows share."""
     vectors, failures = encode_slots(encode, slots, rows.vectors.shape[1])
-    rows.vectors[places] = vectors[: len(places)]
+    for vector, mine in zip(vectors, sharing, strict=False):
+        rows.vectors[mine] = vector
     for slot, failure in failures.items():
-        rows.reject(int(places[slot]), failure)
+        _reject(rows, sharing[slot], failure)

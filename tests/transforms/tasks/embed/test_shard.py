@@ -324,3 +324,58 @@ def test_batches_are_slots_of_the_partition_whatever_their_number(
     monkeypatch.setattr(picture_loader, "FETCH_THREADS", 1)
 
     assert embed(planned(tmp_path / "root", corpus)).vectors() == clean.vectors()
+
+
+# --- what several rows share ---
+
+
+class _Counting(TinyEncoder):
+    """Notes what it is asked for, but for what fills up a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures, self.texts = 0, list[str]()
+
+    def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.pictures += int(pixels.any(axis=(1, 2, 3)).sum())
+        return super().encode_images(pixels)
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.texts += [text for text in texts if text]
+        return super().encode_texts(texts)
+
+
+def captioned(folder: Path, *, broken: bool = False) -> Source:
+    """Two pictures with five captions each, and the keywords `red` and `thing` with all."""
+    write_pictures(folder / "i", 2)
+    if broken:
+        next(iter(sorted((folder / "i").iterdir()))).write_bytes(b"no picture")
+    names = sorted(path.name for path in (folder / "i").iterdir())
+    lines = [f"{number},i/{names[number % 2]},caption {number},red;thing" for number in range(10)]
+    (folder / "captions.csv").write_text("\n".join(["key,image,text,words", *lines, ""]))
+    return Source(
+        "csv", f"file://{folder}/captions.csv", image_column="image", text_column="text", keyword_column="words",
+        keyword_separator=";", key_column="key",
+    )  # fmt: skip
+
+
+def test_a_picture_with_five_captions_is_encoded_once_and_so_is_a_keyword(tmp_path: Path) -> None:
+    encoder = _Counting()
+    found = embed(planned(tmp_path / "root", captioned(tmp_path)), encoder)
+    assert encoder.pictures == 2
+    assert sorted(encoder.texts) == sorted([f"caption {number}" for number in range(10)] + ["red", "thing"])
+    assert (found.marker.images, found.marker.texts, found.marker.keywords) == (10, 10, 20)
+    of = {(key.rpartition("#")[2], kind, part): vector for (key, kind, part), vector in found.vectors().items()}
+    for number in range(2, 10):
+        assert of[str(number), "image", 0] == of[str(number % 2), "image", 0]
+        assert all(of[str(number), "keyword", part] == of["0", "keyword", part] for part in (0, 1))
+    assert of["0", "image", 0] != of["1", "image", 0]
+
+
+def test_a_bad_picture_rejects_all_rows_that_name_it_and_no_other(tmp_path: Path) -> None:
+    found = embed(planned(tmp_path / "root", captioned(tmp_path, broken=True)))
+    assert [reject.key.rpartition("#")[2] for reject in found.rejects] == ["0", "2", "4", "6", "8"]
+    assert {reject.message.partition(": ")[0] for reject in found.rejects} == {
+        f"line {number}" for number in (2, 4, 6, 8, 10)
+    }
+    assert (found.marker.images, found.marker.rejected) == (5, 5)
