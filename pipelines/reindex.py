@@ -37,7 +37,8 @@ index was trained on, it is trained anew, and every stored embedding is added ag
 A night that finds more than a share of --max-gone-ratio of a source's items gone is stopped, with nothing changed: a
 folder that is not mounted should not empty an index.
 
-A CSV that names no pictures, and a file of ready embeddings, is not opened while its modification time (or ETag) stays.
+A file of rows that names no pictures outside of itself, and one of ready embeddings, is not opened while its
+modification time (or ETag) stays.
 One run at a time: a second one says who is at it, and exits with 1. A run that was stopped goes on where it was; what
 changed in the sources since then waits for the next run. Nothing to do: no new generation, and exit code 0.
 

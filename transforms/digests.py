@@ -17,6 +17,7 @@ _ADDED: Final[dict[str, Any]] = {
     "derivation": None,
     "root_parts": [],
     "carried": 0,
+    "image_bytes": False,
 }
 """Names that fields of records had not before, and what a record without them means."""
 

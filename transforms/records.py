@@ -23,8 +23,11 @@ FORMAT_VERSION = 2
 STORED_VERSION = 3
 """Version of what a pixdex of before must not read: a request that stores vectors, what comes of it, hidden items."""
 
-NEWEST_VERSION = 4
-"""The same of a root that is made of another one, and of tuned searches. A reader refuses a higher one."""
+DERIVED_VERSION = 4
+"""The same of a root that is made of another one, and of tuned searches."""
+
+TABLES_VERSION = NEWEST_VERSION = 5
+"""The same of a request whose sources are JSON Lines or parquet. A reader refuses a higher one."""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS
@@ -65,25 +68,23 @@ def split_ids(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
 
 @dataclass(frozen=True)
 class Source:
-    """One place that items come from: a glob or folder of pictures, a CSV file, ready embeddings, or another root.
+    """One place that items come from: pictures, files of rows, ready embeddings, or another root.
 
     Attributes:
-        kind: `images` (each file an item), `csv` (each row an item), `vectors` (each row an item, embedded already)
-            or `root` (whose rows are made into others).
+        kind: whose files are items (`images`) or whose rows are: `csv`, `jsonl`, `parquet`; `vectors` (rows that are
+            embedded already) or `root` (whose rows are made into others).
         pattern: absolute URL of a file, a folder, a glob or a root.
-        image_column, text_column, keyword_column: CSV columns that are embedded; at least one is set for `csv`.
-        key_column: CSV column of the primary key; without one a row is named by the hash of its content.
+        image_column, text_column, keyword_column: columns that are embedded; at least one is set where rows are items.
+        key_column: of the primary key; without one a row is named by the hash of its content.
         keyword_separator: what the cells of `keyword_column` are split on.
-        key_pattern: regular expression (RE2 syntax) whose named groups, matched against a picture's file name without
-            its ending, become columns.
+        key_pattern: regular expression (RE2) whose named groups, matched against the stem of a picture, become columns.
         vector_column: column of a parquet file that holds the vectors.
-        metadata: absolute URL of a file or glob: parquet files with a row for each vector of the `.npy` files, which
-            they follow file by file in the order of their names.
-        modality: what the vectors are of.
-        derivation: what is made of a root.
+        metadata: absolute URL of a file or glob: parquet files with a row for each vector of the `.npy` files.
+        modality, derivation: what the vectors are of; what is made of a root.
+        image_bytes: whether `image_column` holds pictures.
     """
 
-    kind: Literal["images", "csv", "vectors", "root"]
+    kind: Literal["images", "csv", "jsonl", "parquet", "vectors", "root"]
     pattern: str
     image_column: str | None = None
     text_column: str | None = None
@@ -95,11 +96,17 @@ class Source:
     metadata: str | None = None
     modality: Modality = "image"
     derivation: Derivation | None = None
+    image_bytes: bool = False
+
+    @property
+    def lists_rows(self) -> bool:
+        """Whether rows of files are its items."""
+        return self.kind in ("csv", "jsonl", "parquet")
 
     @property
     def is_skippable(self) -> bool:
-        """Whether it is a CSV that names no pictures: its items are as they were while the file is."""
-        return self.kind == "csv" and not self.image_column
+        """Whether its rows name no pictures outside of its files: the items of a file are as they were while it is."""
+        return self.lists_rows and (self.image_bytes or not self.image_column)
 
 
 NO_ENCODER = "none"

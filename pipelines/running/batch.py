@@ -26,6 +26,7 @@ from transforms.search.rules import AUTO
 from transforms.search.searcher import Searcher
 from transforms.search.slices import Whole, can_be_sliced
 from transforms.search.where import Condition
+from transforms.sources import packed
 from transforms.sources.vectors import DEFAULT_COLUMN
 from transforms.stages.batch import AnswerQueries
 from transforms.storage import uris
@@ -192,10 +193,13 @@ def queries_of(options: Namespace) -> Queries:
     if not options.queries or not options.queries.strip():
         raise UsageError("--queries is missing: name a file of vectors (.npy, .parquet), .csv, or texts (.txt)")
     uri = uris.absolute(options.queries)
-    ending = uri[uri.rfind(".") :].lower() if "." in uri.rpartition("/")[2] else ""
-    kind = _KINDS.get(ending)
-    if kind is None:
-        raise UsageError(f"--queries {options.queries}: name a file that ends in {', '.join(_KINDS)}")
+    name = packed.without_ending(uri.rpartition("/")[2]).lower()
+    kind = _KINDS.get(name[name.rfind(".") :]) if "." in name else None
+    if kind is None or (kind in ("npy", "parquet") and not uri.lower().endswith(kind)):
+        raise UsageError(
+            f"--queries {options.queries}: name a file that ends in {', '.join(_KINDS)}, the last three perhaps "
+            "compressed (.gz, .zst)"
+        )
     version = version_of(uri)
     columns = {"--text-column": options.text_column, "--image-column": options.image_column}
     named = [flag for flag, column in columns.items() if column]

@@ -6,22 +6,23 @@ import os
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from transforms.errors import UsageError
 from transforms.index.choose import check_key
 from transforms.index.refine import is_exact
 from transforms.records import (
+    DERIVED_VERSION,
     FORMAT_VERSION,
-    NEWEST_VERSION,
     NO_ENCODER,
     STORED_VERSION,
+    TABLES_VERSION,
     EncoderSettings,
     IndexSettings,
     Request,
     Source,
 )
-from transforms.sources import csv_rows
+from transforms.sources import table_rows
 from transforms.sources.vectors import DEFAULT_COLUMN
 from transforms.storage import uris
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 DEFAULT_ENCODER: Final = "demo"
 
 DEFAULT_REFINE: Final = "f16"
+
+_ROWS: Final[tuple[Literal["csv", "jsonl", "parquet"], ...]] = ("csv", "jsonl", "parquet")
+"""Kinds of sources whose rows are items, by their flags."""
 
 
 def default_threads(workers: int = 1) -> int:
@@ -51,24 +55,33 @@ def sources_of(options: Namespace) -> tuple[Source, ...]:
         "keyword_column": options.keyword_column,
         "key_column": options.key_column,
     }
-    lonely = [name for name, value in columns.items() if value is not None and not options.csv]
+    patterns = {kind: getattr(options, kind) or () for kind in _ROWS}
+    lonely = [name for name, value in columns.items() if value is not None and not any(patterns.values())]
     if lonely:
-        raise UsageError(f"--{lonely[0].replace('_', '-')} names a column of a CSV: give the file with --csv")
+        raise UsageError(
+            f"--{lonely[0].replace('_', '-')} names a column of a file of rows: give the file with "
+            f"{' or '.join(f'--{kind}' for kind in _ROWS)}"
+        )
     ready = _ready_sources(options)
     pictures = [
         Source("images", uris.absolute(pattern), key_pattern=options.key_pattern) for pattern in options.images or ()
     ]
     rows = [
-        Source("csv", uris.absolute(file), keyword_separator=options.keyword_separator, **columns)
-        for file in options.csv or ()
+        table_rows.of_what_is_there(
+            Source(kind, uris.absolute(file), keyword_separator=options.keyword_separator, **columns)
+        )
+        for kind in _ROWS
+        for file in patterns[kind]
     ]
     if ready and (pictures or rows):
         raise UsageError(
-            f"--vectors does not go with {'--images' if pictures else '--csv'}: a root has one encoder, and ready "
+            f"--vectors does not go with --{(pictures or rows)[0].kind}: a root has one encoder, and ready "
             "embeddings were made elsewhere; build two roots"
         )
     if not (pictures or rows or ready):
-        raise UsageError("name what to index: --images GLOB or FOLDER, --csv FILE, --vectors GLOB or FOLDER")
+        raise UsageError(
+            "name what to index: --images GLOB or FOLDER, --csv, --jsonl or --parquet GLOB, --vectors GLOB or FOLDER"
+        )
     return tuple(dict.fromkeys([*pictures, *rows, *ready]))
 
 
@@ -115,8 +128,8 @@ def check(sources: Sequence[Source]) -> None:
         UsageError: names what is wrong and the way out.
     """
     for source in sources:
-        if source.kind == "csv":
-            csv_rows.check(source)
+        if source.lists_rows:
+            table_rows.check(source)
         elif source.kind == "images":
             from transforms.sources import pictures  # noqa: PLC0415 - ready embeddings need no Pillow
 
@@ -178,7 +191,9 @@ def _request(options: Namespace, sources: tuple[Source, ...], encoder: EncoderSe
 def versioned(request: Request) -> Request:
     """Returns a request with the version that an older pixdex needs to refuse it by name, if it must."""
     if request.derivation is not None:
-        return replace(request, format_version=NEWEST_VERSION)
+        return replace(request, format_version=DERIVED_VERSION)
+    if any(source.kind in ("jsonl", "parquet") for source in request.sources):
+        return replace(request, format_version=TABLES_VERSION)
     return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else STORED_VERSION)
 
 

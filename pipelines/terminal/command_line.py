@@ -40,7 +40,8 @@ class CommandLine:
         """
         flag = word.partition("=")[0]
         if not flag.startswith("-"):
-            hint = ": every source has its flag (--images, --csv, --vectors)" if "--images" in self.flags else ""
+            flags = "--images, --csv, --jsonl, --parquet, --vectors"
+            hint = f": every source has its flag ({flags})" if "--images" in self.flags else ""
             raise UsageError(f"{flag!r} is not expected here{hint}")
         raise UsageError(f"unknown flag {flag}{self._guess(flag)}; see pixdex {self.job} --help")
 

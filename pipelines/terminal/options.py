@@ -26,12 +26,18 @@ SOURCES: Final = Group(
     "What is indexed",
     (
         Flag("--images", "GLOB", "pictures: a glob, or a folder; repeatable", action="append"),
-        Flag("--csv", "FILE", "a CSV file, each row an item; repeatable", action="append"),
-        Flag("--image-column", "NAME", "CSV column with paths of pictures, relative to the CSV"),
-        Flag("--text-column", "NAME", "CSV column with texts, embedded whole"),
-        Flag("--keyword-column", "NAME", "CSV column with keywords, embedded one by one"),
+        Flag("--csv", "GLOB", "CSV (.gz, .zst), each row an item: a file, or a glob; repeatable", action="append"),
+        Flag("--jsonl", "GLOB", "JSON Lines (.gz, .zst), each object an item: as --csv; repeatable", action="append"),
+        Flag("--parquet", "GLOB", "parquet, each row an item: as --csv; repeatable", action="append"),
+        Flag(
+            "--image-column",
+            "NAME",
+            "column, or field, with paths of pictures, relative to the file; of parquet also with bytes",
+        ),
+        Flag("--text-column", "NAME", "column, or field, with texts, embedded whole"),
+        Flag("--keyword-column", "NAME", "column, or field, with keywords, embedded one by one"),
         Flag("--keyword-separator", "TEXT", "what separates keywords (default ,)", default=","),
-        Flag("--key-column", "NAME", "CSV column with the primary key (default: hash of the row)"),
+        Flag("--key-column", "NAME", "column, or field, with the primary key (default: hash of the row)"),
         Flag(
             "--key-pattern",
             "REGEX",

@@ -5,6 +5,8 @@ The quick round takes one of the moments, the gate three. All of them, and rando
     pytest -m slow tests/end_to_end/test_resume.py
 """
 
+import gzip
+import json
 import os
 import random
 import signal
@@ -12,6 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 
 from tests.corpora import write_pictures
@@ -36,9 +41,10 @@ class Clean:
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
     folder = tmp_path_factory.mktemp("corpus")
     csv = write_corpus(folder, 30)
+    tables = write_tables(folder, csv)
     broken = write_pictures(folder / "more", 12, seed=1)
     broken[3].write_bytes(b"no picture")
-    argv = ("--csv", csv, "--images", folder / "more", *EVERYTHING, *TINY, "--index-key", "IVF4,Flat")
+    argv = ("--csv", csv, *tables, "--images", folder / "more", *EVERYTHING, *TINY, "--index-key", "IVF4,Flat")
     dying.run(["--root", folder / "warm", *argv], folder)
     started = time.monotonic()
     code, calls = dying.run(["--root", folder / "root", *argv], folder)
@@ -46,6 +52,17 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
     found = content(folder / "root")
     assert content(folder / "warm") == found
     return Clean(argv, found, calls, time.monotonic() - started)
+
+
+def write_tables(folder: Path, csv: Path) -> tuple[object, ...]:
+    """Writes the first rows of a CSV as JSON Lines, compressed, and as parquet with their pictures in it."""
+    table = pa.csv.read_csv(csv).slice(0, 8)
+    lines = "\n".join([*map(json.dumps, table.to_pylist()), ""])
+    (folder / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+    pictures = pa.array([(folder / name).read_bytes() for name in table["image"].to_pylist()])
+    inside = table.set_column(table.schema.get_field_index("image"), "image", pictures)
+    pq.write_table(inside, folder / "rows.parquet", row_group_size=3)
+    return ("--jsonl", folder / "*.jsonl.{gz,zst}", "--parquet", folder / "rows.parquet")
 
 
 def finish(clean: Clean, folder: Path) -> None:

@@ -19,8 +19,8 @@ from transforms.runs.run import Run
 from transforms.shards import files
 from transforms.shards.files import Reject
 from transforms.sources import items
-from transforms.sources.csv_rows import CsvListing
 from transforms.sources.pictures import PictureListing
+from transforms.sources.table_rows import RowListing
 from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.tasks.embed.open_encoder import fingerprint_of
@@ -37,8 +37,9 @@ def planned(root: Path, *sources: Source, settings: EncoderSettings = SETTINGS) 
     run = beginning.begin(store, Request(sources, settings, IndexSettings()))
     listings = []
     for number, source in enumerate(sources):
-        if source.kind == "csv":
-            containers = [CsvListing(source).batches()]
+        if source.lists_rows:
+            rows = RowListing(source)
+            containers = [rows.batches(container) for container in rows.containers()]
         else:
             pictures = PictureListing(source)
             containers = [pictures.batches(container) for container in pictures.containers()]

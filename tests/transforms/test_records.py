@@ -79,7 +79,7 @@ def _sorted_pairs(pairs: list[tuple[str, object]]) -> None:
 def test_a_newer_format_is_refused_by_the_name_of_its_file() -> None:
     newer = encode(dataclasses.replace(StageMarker("plan", 1, 0.0), format_version=records.NEWEST_VERSION + 1))
 
-    with pytest.raises(PixdexError, match=r"r/plan\.json has format version 5.* reads up to 4: upgrade pixdex"):
+    with pytest.raises(PixdexError, match=r"r/plan\.json has format version 6.* reads up to 5: upgrade pixdex"):
         decode(newer, StageMarker, "r/plan.json")
 
 

@@ -14,7 +14,7 @@ from transforms.records import Source, VectorRange
 from transforms.search.refine import SHORTLIST
 from transforms.search.slices import slices_of
 from transforms.shards import ready_files
-from transforms.sources import csv_records, csv_rows
+from transforms.sources import csv_records, packed, table_rows
 from transforms.storage import parquet_files, uris
 from transforms.storage.store import Store
 
@@ -50,7 +50,7 @@ def looked_at(queries: Queries, dim: int) -> int | None:
             return int(file.metadata.num_rows)
     if queries.kind == "csv":
         with _named():
-            csv_rows.check(_source(queries))
+            table_rows.check(_source(queries))
     return None
 
 
@@ -126,8 +126,7 @@ def texts_of(queries: Queries) -> Iterator[str | None]:
     Raises:
         UsageError: the file cannot be read.
     """
-    filesystem, path = uris.filesystem_of(queries.uri)
-    with _named(), filesystem.open(path, "rb") as stream:
+    with _named(), packed.opened(queries.uri, "--csv") as stream:
         yield from _lines(stream, queries.uri) if queries.kind == "txt" else _cells(stream, queries)
 
 

@@ -7,7 +7,7 @@ from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.generations.tuned import Tuned
 from transforms.markers import Drift, TrainedIndex
-from transforms.records import FORMAT_VERSION, NEWEST_VERSION, STORED_VERSION, FileReference, Modality, Request
+from transforms.records import DERIVED_VERSION, FORMAT_VERSION, STORED_VERSION, FileReference, Modality, Request
 from transforms.storage import layout
 from transforms.storage.store import Store
 
@@ -110,7 +110,7 @@ class Generation:
 def version_of(request: Request, hidden: FileReference | None, tuned: Tuned | None) -> int:
     """Returns the version of a generation: an older pixdex would find what is hidden, and must refuse it by name."""
     if tuned is not None:
-        return NEWEST_VERSION
+        return max(request.format_version, DERIVED_VERSION)
     return request.format_version if hidden is None else max(request.format_version, STORED_VERSION)
 
 

@@ -10,6 +10,7 @@ import pyarrow.csv
 
 from transforms.errors import UsageError
 from transforms.rejects import normalised_message
+from transforms.sources import packed
 from transforms.storage import uris
 
 Judgements = dict[str, dict[str, float]]
@@ -27,7 +28,10 @@ def read(location: str) -> Judgements:
             number.
     """
     try:
-        data = uris.read(uris.absolute(location))
+        with packed.opened(uris.absolute(location), "--judgements") as stream:
+            data = stream.read(uris.OBJECT_BYTES_LIMIT + 1)
+        if len(data) > uris.OBJECT_BYTES_LIMIT:
+            raise ValueError(f"it has more than {uris.OBJECT_BYTES_LIMIT} bytes")
         text = pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys((*_COLUMNS, _RELEVANCE), pa.string()), strings_can_be_null=False
         )

@@ -1,7 +1,6 @@
 """What is known of rows of ready embeddings: the columns beside an `.npy` file, or beside the vectors in a parquet."""
 
-import math
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -9,14 +8,13 @@ from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.records import ROW_BITS, VectorRange, row_key
 from transforms.search.row_groups import Kept, rows_of_groups
 from transforms.shards import ready_files
-from transforms.sources import items
+from transforms.sources import items, parquet_values
 from transforms.storage.arrow_numbers import array_of
 
 CAPTION: Final = "caption"
@@ -83,14 +81,16 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64], kept: Kept) -> dict[st
     if not layout.leaves:
         return folders
     table = rows_of_groups(kept, name, layout.sizes, rows, partial(_read, beside, layout.leaves))
-    return folders | {name: _plain(table[name]) for name in table.column_names}
+    return folders | {name: parquet_values.plain(table[name]) for name in table.column_names}
 
 
 def _layout(beside: str, vectors: str | None) -> _Layout:
     with ready_files.opened(beside) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        names = {field.name for field in file.schema_arrow if field.name != vectors and not _is_vector(field)}
-        return _Layout(np.array(sizes, np.int64), _leaves(file, names))
+        names = {
+            field.name for field in file.schema_arrow if field.name != vectors and not parquet_values.is_vector(field)
+        }
+        return _Layout(np.array(sizes, np.int64), parquet_values.leaves(file, names))
 
 
 def _read(beside: str, leaves: Sequence[str], groups: Sequence[int]) -> list[pa.Table]:
@@ -132,19 +132,6 @@ def folder_columns(uri: str) -> dict[str, str | None]:
     return {name: None if value == _NO_VALUE else unquote(value) for name, equals, value in pairs if name and equals}
 
 
-def _leaves(file: pq.ParquetFile, names: Set[str]) -> list[str]:
-    """Returns the paths of the primitive columns, also those inside others, of some columns; none that holds bytes."""
-    leaves = [file.schema.column(place) for place in range(len(file.schema))]
-    paths = [leaf.path for leaf in leaves if not _holds_bytes(leaf)]
-    return [path for path in paths if path in names or path.startswith(tuple(f"{name}." for name in names))]
-
-
-def _holds_bytes(leaf: pq.ColumnSchema) -> bool:
-    if leaf.physical_type not in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
-        return False
-    return leaf.logical_type.type in ("NONE", "BSON", "UUID")
-
-
 def _check_version(ready: VectorRange, beside: str) -> str:
     """Returns the version of the file as it is now, which must be the one that was planned with."""
     planned = _planned(ready, beside)
@@ -161,31 +148,6 @@ def _check_version(ready: VectorRange, beside: str) -> str:
             "copied, put it back, or build into a new root"
         )
     return version
-
-
-def _is_vector(field: pa.Field) -> bool:
-    return hasattr(field.type, "value_type") and bool(pa.types.is_floating(field.type.value_type))
-
-
-def _plain(column: pa.ChunkedArray) -> list[Any]:
-    """Returns the values of a column as JSON can hold them."""
-    kind = column.type
-    if pa.types.is_floating(kind):
-        numbers: list[float | None] = column.cast(pa.float64()).to_pylist()
-        return [number if number is None or math.isfinite(number) else None for number in numbers]
-    values: list[Any] = column.to_pylist()
-    inner = kind.value_type if _is_list(kind) else kind
-    if pa.types.is_integer(inner) or pa.types.is_boolean(inner) or _is_string(inner):
-        return values
-    return [value if value is None or isinstance(value, str) else str(value) for value in values]
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _caption(value: Any) -> str | None:

@@ -1,10 +1,10 @@
 """CSV files record by record: what a file is, and its rows by Python's own strict reader, each with its line.
 
-Nothing is taken for what it is not. A file that is compressed, a workbook, or in an encoding that only looks like text
-is refused with what to convert it from. The delimiter is what the header and the columns that were asked for say. A
-file has one kind of line end, that of its header; another one inside a cell is text. A quotation mark that nothing
-closes, or that is closed by anything but a delimiter or a line end, is refused with its line: it would swallow other
-rows.
+Nothing is taken for what it is not. A file that is compressed twice, a workbook, or in an encoding that only looks
+like text is refused with what to convert it from. The delimiter is what the header and the columns that were asked for
+say. A file has one kind of line end, that of its header; another one inside a cell is text. A quotation mark that
+nothing closes, or that is closed by anything but a delimiter or a line end, is refused with its line: it would swallow
+other rows.
 """
 
 import codecs
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from transforms.errors import UsageError
+from transforms.sources import packed
 
 RECORD_LIMIT = 16 << 20
 """Characters of the longest record, which is held in memory."""
@@ -42,7 +43,7 @@ _MAGIC: Final = (
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it with unzstd"),
     (b"PK\x03\x04", "is a zip or an Excel workbook: unpack it, or save it as CSV UTF-8"),
     (b"\xd0\xcf\x11\xe0", "is an old Excel workbook: save it as CSV UTF-8"),
-    (b"PAR1", "is a parquet file: give it to --vectors if it holds embeddings, or write its rows as CSV"),
+    (b"PAR1", "is a parquet file: give it to --parquet, or to --vectors if it holds embeddings"),
     (codecs.BOM_UTF32_LE, "is UTF-32: convert it with iconv -f UTF-32 -t UTF-8"),
     (codecs.BOM_UTF32_BE, "is UTF-32: convert it with iconv -f UTF-32 -t UTF-8"),
     (codecs.BOM_UTF16_LE, "is not UTF-8: convert it with iconv -f UTF-16 -t UTF-8 (Excel's Unicode text)"),
@@ -111,23 +112,32 @@ def dialect_of(head: bytes, file: str, columns: Sequence[str]) -> Dialect:
     Raises:
         UsageError: it is no CSV, or in an encoding that is not UTF-8.
     """
-    for magic, what in _MAGIC:
-        if head.startswith(magic):
-            raise UsageError(f"--csv {file} {what}")
-    if head.count(0) > len(head) // 4:
-        raise UsageError(f"--csv {file} is not UTF-8: convert it with iconv -f UTF-16LE -t UTF-8, or UTF-16BE")
+    check_is_text(head, file, "--csv")
     if encoding := _seven_bit_encoding(head):
         raise UsageError(f"--csv {file} is not UTF-8 but {encoding}: convert it with iconv -f {encoding} -t UTF-8")
     text = head.decode("utf-8-sig", errors="replace")
     if announced := _SEP_LINE.match(text):
         return Dialect(announced[1], _line_end(text), announced=True)
     line_end = _line_end(text)
-    tabs_first = file.lower().endswith((".tsv", ".tab"))
+    tabs_first = packed.without_ending(file.lower()).endswith((".tsv", ".tab"))
     order = sorted(_DELIMITERS, key=lambda delimiter: tabs_first and delimiter != "\t")
     headers = {delimiter: _first_record(text, Dialect(delimiter, line_end)) for delimiter in order}
     fitting = [delimiter for delimiter in order if columns and set(columns) <= set(headers[delimiter])]
     split = [delimiter for delimiter in order if len(headers[delimiter]) > 1]
     return Dialect((fitting or split or order)[0], line_end)
+
+
+def check_is_text(head: bytes, file: str, flag: str) -> None:
+    """Refuses what begins as no file of lines in UTF-8 does.
+
+    Raises:
+        UsageError: naming what it is, and what to do with it.
+    """
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
+            raise UsageError(f"{flag} {file} {what}")
+    if head.count(0) > len(head) // 4:
+        raise UsageError(f"{flag} {file} is not UTF-8: convert it with iconv -f UTF-16LE -t UTF-8, or UTF-16BE")
 
 
 def read_dialect(stream: IO[bytes], file: str, columns: Sequence[str]) -> Dialect:

@@ -12,9 +12,11 @@ An item table is a parquet file below `plans/`, one a container (a folder, a CSV
 | `pixdex.problem` | string, null | why it cannot be embedded, known before any work: `Type: message` |
 | `pixdex.line` | int64, null | the line of the file on which its row begins |
 | `pixdex.carried` | struct, null | of a reindex: the rows whose vectors the item keeps (`key_tables.CHOSEN`) |
+| `pixdex.inside` | string, null | the column of a parquet file in which the picture is; its URI is then `FILE#ROW` |
 | any other | string | the source's own columns, unchanged |
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,8 +30,8 @@ from transforms.shards import files
 from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
-IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM, LINE = (
-    f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem", "line")
+IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM, LINE, INSIDE = (
+    f"pixdex.{name}" for name in ("image", "text", "keywords", "rows", "problem", "line", "inside")
 )
 
 CARRIED = "pixdex.carried"
@@ -46,6 +48,7 @@ CORE_SCHEMA = pa.schema(
         (ROWS, pa.int32()),
         (PROBLEM, pa.string()),
         (LINE, pa.int64()),
+        (INSIDE, pa.string()),
     ]
 )
 
@@ -91,6 +94,7 @@ def table_of(
     keywords: pa.Array | None = None,
     problem: pa.Array | None = None,
     line: pa.Array | None = None,
+    inside: pa.Array | None = None,
     columns: dict[str, pa.Array],
 ) -> pa.Table:
     """Returns a batch of items; an item that has nothing to embed, or too much, gets its problem here."""
@@ -102,6 +106,7 @@ def table_of(
     image, text = column(image, pa.string()), column(text, pa.string())
     keywords = column(keywords, pa.list_(pa.string()))
     problem, line = column(problem, pa.string()), column(line, pa.int64())
+    inside = column(inside, pa.string())
     parts = pc.fill_null(pc.list_value_length(keywords), 0)
     rows = pc.add(pc.add(pc.is_valid(image).cast(pa.int32()), pc.is_valid(text).cast(pa.int32())), parts)
     empty = "Empty: the item has neither a picture nor a text"
@@ -110,7 +115,7 @@ def table_of(
     problem = pc.if_else(pc.and_(pc.is_null(problem), pc.greater(parts, KEYWORDS_PER_ITEM)), many, problem)
     rows = pc.if_else(pc.is_null(problem), rows, 0)
     return pa.table(
-        [key, uri, version, image, text, keywords, rows, problem, line, *columns.values()],
+        [key, uri, version, image, text, keywords, rows, problem, line, inside, *columns.values()],
         schema=pa.schema([*CORE_SCHEMA, *((name, pa.string()) for name in columns)]),
     )
 
@@ -136,23 +141,63 @@ def chunks_of(rows: np.ndarray[tuple[int], np.dtype[np.int32]], limit: int = 102
 
 
 def write(batches: Iterable[pa.Table], file: Path) -> None:
-    """Writes item batches of one schema as one parquet file with row groups of `ITEMS_PER_GROUP` items."""
-    writer: pq.ParquetWriter | None = None
-    held: list[pa.Table] = []
-    try:
-        for batch in batches:
-            writer = writer or pq.ParquetWriter(file, batch.schema, compression="zstd", write_page_checksum=True)
-            held.append(batch)
+    """Writes item batches as one parquet file with row groups of `ITEMS_PER_GROUP` items.
+
+    Cost: where a batch brings columns that those before had not, all that was written is written once more.
+    """
+    parts: list[Path] = []
+    schema = pa.schema([])
+    waiting = iter(batches)
+    batch = next(waiting, None)
+    while batch is not None:
+        schema = _with_columns(schema, batch.schema)
+        parts.append(file.with_name(f"{file.name}.{len(parts)}"))
+        batch = _write_alike(batch, waiting, schema, parts[-1])
+    if len(parts) > 1:
+        again = itertools.chain.from_iterable(map(_taken_back, parts[:]))
+        parts.append(file.with_name(f"{file.name}.{len(parts)}"))
+        _write_alike(schema.empty_table(), again, schema, parts[-1])
+    if parts:
+        parts[-1].rename(file)
+
+
+def _write_alike(first: pa.Table, rest: Iterator[pa.Table], schema: pa.Schema, file: Path) -> pa.Table | None:
+    """Writes batches until one has other columns than these, and returns that one."""
+    held, other = [_filled_up(first, schema)], None
+    with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+        for batch in rest:
+            if not set(batch.column_names) <= set(schema.names):
+                other = batch
+                break
+            held.append(_filled_up(batch, schema))
             if sum(map(len, held)) >= ITEMS_PER_GROUP:
                 whole = pa.concat_tables(held)
                 ready = len(whole) - len(whole) % ITEMS_PER_GROUP
                 writer.write_table(whole.slice(0, ready), row_group_size=ITEMS_PER_GROUP)
                 held = [whole.slice(ready)]
-        if writer and (rest := pa.concat_tables(held)):
-            writer.write_table(rest, row_group_size=ITEMS_PER_GROUP)
-    finally:
-        if writer:
-            writer.close()
+        if rows := pa.concat_tables(held):
+            writer.write_table(rows, row_group_size=ITEMS_PER_GROUP)
+    return other
+
+
+def _with_columns(schema: pa.Schema, other: pa.Schema) -> pa.Schema:
+    return pa.schema([*schema, *(other.field(name) for name in other.names if name not in schema.names)])
+
+
+def _filled_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Returns a table with all columns of a schema, null where it has none."""
+    if table.schema.equals(schema):
+        return table
+    there = set(table.column_names)
+    columns = [table[name] if name in there else pa.nulls(len(table), schema.field(name).type) for name in schema.names]
+    return pa.table(columns, schema=schema)
+
+
+def _taken_back(part: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(part) as opened:
+        for batch in opened.iter_batches(ITEMS_PER_GROUP):
+            yield pa.Table.from_batches([batch])
+    part.unlink()
 
 
 def read(store: Store, piece: ItemSlice) -> pa.Table:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from transforms.errors import PixdexError, UsageError
 from transforms.records import Source, VectorRange
 from transforms.shards import ready_files
+from transforms.sources import listed
 from transforms.sources.left_out import HIDDEN, kind_of_file, kind_of_special, most
 from transforms.storage import uris
 
@@ -63,7 +64,7 @@ def files_of(sources: Sequence[Source]) -> list[VectorFile]:
     for number, source in enumerate(sources):
         if source.kind != "vectors":
             continue
-        names = _listed("--vectors", source.pattern, tuple(_FORMATS))
+        names = listed.files("--vectors", source.pattern, tuple(_FORMATS))
         metadata = _metadata_of(source, names)
         for place, (uri, beside) in enumerate(zip(names, metadata, strict=True)):
             # A file that two globs match is one file: the earlier glob has it.
@@ -82,13 +83,13 @@ def left_out(source: Source) -> dict[str, int]:
         return {}
     entries = filesystem.glob(path, detail=True) if is_glob else filesystem.find(path, detail=True)
     counts: Counter[str] = Counter()
-    for name, listed in entries.items():
-        entry = _followed(filesystem, listed)
+    for name, found in entries.items():
+        entry = listed.followed(filesystem, found)
         if not is_glob and any(part.startswith(".") for part in name[len(path) :].split("/")):
             counts[HIDDEN] += 1
         elif entry["type"] not in ("file", "directory"):
             counts[kind_of_special(entry)] += 1
-        elif entry["type"] == "file" and not is_glob and not _is_wanted(name[len(path) :], tuple(_FORMATS)):
+        elif entry["type"] == "file" and not is_glob and not listed.is_wanted(name[len(path) :], tuple(_FORMATS)):
             counts[kind_of_file(name)] += 1
     return most(counts)
 
@@ -211,7 +212,7 @@ def _metadata_of(source: Source, names: Sequence[str]) -> Sequence[str | None]:
         raise UsageError(
             f"--metadata {source.metadata} goes with .npy files, {parquet} is none: a parquet file has its own columns"
         )
-    metadata = _listed("--metadata", source.metadata, (".parquet",))
+    metadata = listed.files("--metadata", source.metadata, (".parquet",))
     if len(metadata) != len(names):
         raise UsageError(
             f"--metadata {source.metadata} matches {len(metadata)} files, --vectors {source.pattern} {len(names)}: "
@@ -247,49 +248,3 @@ def _alike(words: Sequence[str]) -> int:
 def _shown(names: Sequence[str]) -> str:
     shown = [PurePosixPath(name).name for name in names[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-
-
-def _listed(flag: str, pattern: str, endings: tuple[str, ...]) -> list[str]:
-    """Returns the URIs of the files that a file, folder or glob means, by path."""
-    try:
-        filesystem, path = uris.filesystem_of(pattern)
-        filesystem.invalidate_cache()
-        if uris.MAGIC.search(path) and not filesystem.exists(path):
-            entries = filesystem.glob(path, detail=True)
-        elif filesystem.isdir(path):
-            entries = filesystem.find(path, detail=True)
-            entries = {name: entry for name, entry in entries.items() if _is_wanted(name[len(path) :], endings)}
-        else:
-            entries = {path: {"type": "file"}} if filesystem.exists(path) else {}  # reading it says what else it is
-        # To open a pipe is to wait for ever.
-        names = [name for name, entry in entries.items() if _followed(filesystem, entry)["type"] == "file"]
-    except OSError as error:
-        raise UsageError(f"{flag} {pattern} cannot be listed ({error.strerror or error}): mend it") from error
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"{flag} {pattern}: {error}") from error
-    if not names:
-        raise UsageError(
-            f"{flag} {pattern} matches no file: a glob means exactly what it matches, a folder every "
-            f"{' and '.join(endings)} file below it"
-        )
-    other = next((name for name in names if not name.lower().endswith(endings)), None)
-    if other is not None:
-        raise UsageError(f"{flag} {pattern} matches {other}, which is not {' or '.join(endings)}: name only those")
-    protocol = pattern.partition("://")[0]
-    return [uris.from_path(protocol, name) for name in sorted(names, key=lambda name: str(name).split("/"))]
-
-
-def _followed(filesystem: Any, entry: dict[str, Any]) -> dict[str, Any]:  # fsspec is untyped
-    """Returns what a link leads to; one that leads nowhere is a file, which cannot be read."""
-    if not entry.get("islink"):
-        return entry
-    try:
-        info: dict[str, Any] = filesystem.info(entry["name"])
-    except OSError:
-        return {**entry, "type": "file"}
-    return info
-
-
-def _is_wanted(below: str, endings: tuple[str, ...]) -> bool:
-    hidden = any(part.startswith(".") for part in below.split("/"))
-    return below.lower().endswith(endings) and not hidden

@@ -111,18 +111,26 @@ def check_sources(request: Request, *, trusted: bool) -> None:
 
 
 def _places(source: Source) -> Iterable[str]:
-    """The place of each pattern: up to its first wildcard; of a CSV its folder, where its pictures are, too."""
+    """The place of each pattern: up to its first wildcard; of rows their folder, where their pictures are, too."""
     if source.derivation is not None:  # the other root is no place of pictures: what it was made of is
         yield from source.derivation.places
         return
     for pattern in (source.pattern, source.metadata):
         if pattern is None:
             continue
-        whole = _normal(pattern)
-        magic = uris.MAGIC.search(whole) if source.kind != "csv" else None
-        yield whole if magic is None else whole[: magic.start()].rpartition("/")[0] + "/"
-    if source.kind == "csv" and source.image_column is not None:
-        yield _normal(source.pattern).rpartition("/")[0] + "/"
+        for one in uris.braces(pattern):
+            whole = _normal(one)
+            magic = uris.MAGIC.search(whole)
+            yield whole if magic is None else whole[: magic.start()].rpartition("/")[0] + "/"
+    if source.lists_rows and source.image_column is not None:
+        yield from (_folder_of(one) for one in uris.braces(source.pattern))
+
+
+def _folder_of(pattern: str) -> str:
+    """The folder of a file, or the one below which a glob looks for files."""
+    whole = _normal(pattern)
+    magic = uris.MAGIC.search(whole)
+    return whole[: len(whole) if magic is None else magic.start()].rpartition("/")[0] + "/"
 
 
 def _normal(pattern: str) -> str:

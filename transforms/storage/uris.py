@@ -11,13 +11,20 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+from transforms.errors import UsageError
 from transforms.storage import addresses
 
 MAGIC: Final = re.compile(r"[*?\[]")
 """What makes a pattern of a path."""
+
+_BRACES: Final = re.compile(r"\{([^{},]*,[^{}]*)\}")
+
+PATTERNS_LIMIT: Final = 1000
+"""That braces stand for."""
 
 OBJECT_BYTES_LIMIT = 1 << 30
 """A larger object is not read into memory: it would take more than a picture within the pixel limit can need."""
@@ -39,6 +46,46 @@ def _percent(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("pixdex-percent", _percent)
+
+
+def braces(pattern: str) -> list[str]:
+    """Returns the patterns that one with braces stands for, as a shell has them; itself, where there are none.
+
+    >>> braces("s3://b/{a,b{1,2}}/x.csv"), braces("a{b}c{")
+    (['s3://b/a/x.csv', 's3://b/b1/x.csv', 's3://b/b2/x.csv'], ['a{b}c{'])
+
+    Raises:
+        UsageError: it stands for more than `PATTERNS_LIMIT`.
+    """
+    patterns = {pattern: None}
+    while any(_BRACES.search(one) for one in patterns):
+        patterns = dict.fromkeys(
+            f"{one[: found.start()]}{choice}{one[found.end() :]}" if found else one
+            for one in patterns
+            for found in [_BRACES.search(one)]
+            for choice in (found[1].split(",") if found else ("",))
+        )
+        if len(patterns) > PATTERNS_LIMIT:
+            raise UsageError(f"{pattern} stands for more than {PATTERNS_LIMIT} patterns: write fewer braces")
+    return list(patterns)
+
+
+def is_pattern(path: str) -> bool:
+    """Tells whether a path has wildcards or braces, so that it may stand for several."""
+    return bool(MAGIC.search(path) or _BRACES.search(path))
+
+
+def matches(pattern: str, uri: str) -> bool:
+    """Tells whether a glob, which may have braces, means an object."""
+    (protocol, _, path), (other, _, glob) = uri.partition("://"), pattern.partition("://")
+    return protocol == other and any(_compiled(one).match(path) for one in braces(glob))
+
+
+@cache
+def _compiled(glob: str) -> re.Pattern[str]:
+    from fsspec.utils import glob_translate  # noqa: PLC0415 - takes 0.1 s, and few commands compare names with globs
+
+    return re.compile(glob_translate(glob))
 
 
 def absolute(location: str) -> str:

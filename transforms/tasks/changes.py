@@ -18,7 +18,7 @@ from transforms.records import Changes, FileReference, ItemSlice
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources import items
-from transforms.storage import layout
+from transforms.storage import layout, uris
 from transforms.tasks import losses
 from transforms.tasks.listing import SkippableFile
 from transforms.tasks.losses import KnownItems
@@ -156,8 +156,20 @@ def compare_bucket(
     listed_by = [
         (layout.source_of_items(table), len(of_table)) for (table, _), of_table in zip(batches, records, strict=True)
     ]
-    sources = losses.count(run.request.sources, known, difference, listed_by)
+    sources = losses.count(run.request.sources, known, difference, listed_by, _skippable_files(run, skippable))
     yield BucketChanges(number, bits, difference.counts, file, sources=sources)
+
+
+def _skippable_files(run: Run, skippable: Sequence[SkippableFile]) -> list[list[str]]:
+    """The files of each source that need not be opened, and of globs those that were known, too."""
+    files_of: list[list[str]] = []
+    for source in run.request.sources:
+        names = [source.pattern]
+        if source.is_skippable and uris.is_pattern(source.pattern) and run.base is not None:
+            known = {*tables.containers_of(run.base_store, run.base), *(file.uri for file in skippable)}
+            names += sorted(name for name in known if uris.matches(source.pattern, name))
+        files_of.append(names)
+    return files_of
 
 
 def select_items(run: Run, listings: Iterable[Listing], chosen: Iterable[bytes]) -> Iterator[Listing]:

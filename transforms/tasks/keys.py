@@ -15,7 +15,7 @@ from transforms.records import Source
 from transforms.runs import inventory
 from transforms.runs.run import Run
 from transforms.shards import files
-from transforms.storage import parquet_files
+from transforms.storage import parquet_files, uris
 from transforms.storage.store import Store
 
 _COLUMNS = ["key", "uri", "version", "modality", "part"]
@@ -130,12 +130,20 @@ def _entries(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
     entries["high"], entries["low"] = key_tables.hashes(keys).T
     key_tables.put_versions(entries, rows["version"].combine_chunks())
     entries["image"] = entries["text"] = entries["keyword"] = -1
+    opened = rows["uri"].combine_chunks()
     for source in sources:
         if source.is_skippable:
-            # Both, for a picture may be called `rows.csv#1.png`, and a glob may take the CSV itself for one.
-            of_source = pc.and_(
-                pc.starts_with(keys, unicodedata.normalize("NFC", source.pattern) + "#"),
-                pc.equal(rows["uri"].combine_chunks(), source.pattern),
-            )
-            entries["origin"][of_source.to_numpy(zero_copy_only=False)] = key_tables.origin_of(source.pattern)
+            # The URI of a picture that is in a file ends in the number of its row.
+            names = pc.replace_substring_regex(opened, r"#\d+$", "") if source.image_bytes else opened
+            for file in _files_of(source, names):
+                # Both, for a picture may be called `rows.csv#1.png`, and a glob may take the CSV itself for one.
+                of_file = pc.and_(pc.starts_with(keys, unicodedata.normalize("NFC", file) + "#"), pc.equal(names, file))
+                entries["origin"][of_file.to_numpy(zero_copy_only=False)] = key_tables.origin_of(file)
     return entries
+
+
+def _files_of(source: Source, names: pa.Array) -> Iterator[str]:
+    """The files of a source that rows may be of."""
+    yield source.pattern
+    if uris.is_pattern(source.pattern):
+        yield from (name for name in pc.unique(names).to_pylist() if uris.matches(source.pattern, name))

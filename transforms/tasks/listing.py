@@ -18,8 +18,8 @@ from transforms.records import Source, VectorRange
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources import items, vectors
-from transforms.sources.csv_rows import CsvListing
 from transforms.sources.left_out import Tally
+from transforms.sources.table_rows import RowListing
 from transforms.sources.vectors import ReadyFile, VectorFile
 from transforms.storage import layout
 from transforms.tasks import ready_changes
@@ -34,7 +34,7 @@ FILES_AT_ONCE: Final = 64
 
 @dataclass(frozen=True)
 class Container:
-    """A part of a source that one worker lists: a folder, with or without what lies below it, or a CSV file."""
+    """A part of a source that one worker lists: a folder, with or without what lies below it, or a file of rows."""
 
     source: int
     name: str
@@ -84,9 +84,9 @@ Part = Container | VectorFiles | Beside | cut.RootShards | cut.RootLists
 """What one worker lists."""
 
 
-def listing_of(source: Source) -> "PictureListing | CsvListing":
+def listing_of(source: Source) -> "PictureListing | RowListing":
     """Returns what lists a source of pictures or rows."""
-    return _pictures_of(source) if source.kind == "images" else CsvListing(source)
+    return _pictures_of(source) if source.kind == "images" else RowListing(source)
 
 
 def containers_of(run: Run) -> Iterator[Part]:
@@ -97,17 +97,19 @@ def containers_of(run: Run) -> Iterator[Part]:
         yield from cut.containers_of(run)
         return
     sources = run.request.sources
+    files: dict[str, None] = {}
     for number, source in enumerate(sources):
         if source.kind != "vectors":
-            listing = listing_of(source)
-            names = [source.pattern] if isinstance(listing, CsvListing) else listing.containers()
+            # A file of rows that two globs match is one file: the earlier glob has it.
+            names = [name for name in listing_of(source).containers() if not source.lists_rows or name not in files]
+            files |= dict.fromkeys(names if source.lists_rows else ())
             yield from (Container(number, name) for name in names)
-    files = vectors.files_of(sources)
+    ready = vectors.files_of(sources)
     for number, source in enumerate(sources):
         if source.kind == "vectors" and (beside := vectors.left_out(source)):
             yield Beside(number, tuple(beside.items()))
-    for start in range(0, len(files), FILES_AT_ONCE):
-        yield VectorFiles(tuple(files[start : start + FILES_AT_ONCE]))
+    for start in range(0, len(ready), FILES_AT_ONCE):
+        yield VectorFiles(tuple(ready[start : start + FILES_AT_ONCE]))
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,10 @@ class Lister:
     def list(self, part: Part) -> Iterator[Listing | ReadyFile | RootPart | BucketRecords | SkippableFile | Beside]:
         """Lists a container into an item table, or reads the headers of some files of ready embeddings.
 
-        Yields a `Listing`, the records of its items by hash bucket, the version of a CSV that names no picture, and
-        what lies beside pictures; or `ReadyFile`s; or, of another root, its parts. A CSV that has the version that the
-        base knows is not opened: its items are as they were. (One with pictures is read every time, for a picture may
-        change while the row that names it does not.)
+        Yields a `Listing`, the records of its items by hash bucket, the version of a file of rows that names no
+        picture, and what lies beside pictures; or `ReadyFile`s; or, of another root, its parts. A file of rows that has
+        the version that the base knows is not opened: its items are as they were. (One that names pictures is read
+        every time, for a picture may change while the row that names it does not.)
         """
         sources = self.run.request.sources
         if isinstance(part, Beside):
@@ -137,9 +139,9 @@ class Lister:
             return
         source = sources[part.source]
         if source.is_skippable:
-            version = CsvListing(source).version()
-            opened = self._known_versions.get(source.pattern) != version
-            yield SkippableFile(source.pattern, version, opened)
+            version = RowListing(source).version(part.name)
+            opened = self._known_versions.get(part.name) != version
+            yield SkippableFile(part.name, version, opened)
             if not opened:
                 return
         yield from self._items(part)
@@ -168,8 +170,8 @@ class Lister:
         sources = self.run.request.sources
         source = sources[container.source]
         listing = listing_of(source)
-        if isinstance(listing, CsvListing):
-            yield from listing.batches()
+        if isinstance(listing, RowListing):
+            yield from listing.batches(container.name)
             return
         # A file that two globs match is one object, not two with one key: the earlier glob has it.
         others = [

@@ -3,17 +3,15 @@
 A folder that was not mounted, or a CSV with nothing below its header, is a mistake more often than a wish: a night that
 finds more than a share of a source's items gone is stopped before anything is written that lasts.
 
-An entry of the key tables knows the hash of its key, and, of a CSV that names no pictures, its file. Which other source
+An entry of the key tables knows the hash of its key, and, of rows that name no pictures, their file. Which other source
 a gone item was of is asked only where it matters: its key is read from the shard that its rows are in.
 """
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,6 +23,7 @@ from transforms.generations.key_tables import Difference
 from transforms.records import FileReference, Source
 from transforms.runs.run import Run
 from transforms.shards import files
+from transforms.sources import listed
 from transforms.storage import parquet_files, uris
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ def count(
     known: NDArray[np.void],
     difference: Difference,
     listed_by: Sequence[tuple[int, int]],
+    files_of: Sequence[Sequence[str]],
 ) -> KnownItems:
     """Counts by source what became of the entries of a hash bucket.
 
@@ -62,6 +62,7 @@ def count(
         known: entries (`key_tables.ENTRY`) of the generation.
         difference: what the comparison found.
         listed_by: the source and the number of consecutive items among those that were compared.
+        files_of: of each source the files that need not be opened, as they are now and were known.
     """
     stayed, gone = [0] * len(sources), [0] * len(sources)
     start = 0
@@ -71,7 +72,7 @@ def count(
         start += items
     for number, source_of in enumerate(sources):
         if source_of.is_skippable:
-            own = known["origin"] == key_tables.origin_of(source_of.pattern)
+            own = np.isin(known["origin"], np.array([*map(key_tables.origin_of, files_of[number])], np.uint64))
             gone[number] = int(np.count_nonzero(own & difference.gone))
             stayed[number] = int(np.count_nonzero(own)) - gone[number]
     return KnownItems(tuple(stayed), tuple(gone))
@@ -132,21 +133,13 @@ def _is_too_much(gone: int, stayed: int, ratio: float) -> bool:
 
 
 def _is_of(uri: str, source: Source) -> bool:
+    if source.lists_rows:
+        return listed.file_of(source, uri) is not None
     pattern = unicodedata.normalize("NFC", source.pattern)
-    if source.kind == "csv":
-        return uri.startswith(pattern + "#")
     name = unicodedata.normalize("NFC", uri)
     if name == pattern or name.startswith(pattern.rstrip("/") + "/"):
         return True
-    (protocol, _, path), (other, _, glob) = name.partition("://"), pattern.partition("://")
-    return protocol == other and bool(uris.MAGIC.search(glob)) and bool(_compiled(glob).match(path))
-
-
-@cache
-def _compiled(glob: str) -> re.Pattern[str]:
-    from fsspec.utils import glob_translate  # noqa: PLC0415 - takes 0.1 s, and few nights lose that much
-
-    return re.compile(glob_translate(glob))
+    return uris.is_pattern(pattern) and uris.matches(pattern, name)
 
 
 def _asked_of_shards(run: Run, compared: Sequence["BucketChanges"], share: float) -> Counter[int]:

@@ -1,6 +1,5 @@
 """Keys that name two items: found among the records of a hash bucket, and refused by name."""
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ from numpy.typing import NDArray
 
 from transforms.generations.key_tables import KeyBatch, records_of
 from transforms.runs.run import Run
-from transforms.sources import items
+from transforms.sources import items, listed
 
 _SUSPECTS = 1000
 """Keys of a bucket that are looked at closely; the first of them is worth a message."""
@@ -41,9 +40,9 @@ def _repeated(run: Run, batches: Iterable[KeyBatch], suspects: NDArray[np.uint64
 
 
 def _named(run: Run, table: str, position: int) -> tuple[str, str]:
-    """Returns the key of an item, and what to call the item: a CSV has a row, a picture its URI."""
+    """Returns the key of an item, and what to call the item: a file of rows has a row, a picture its URI."""
     key, uri = items.key_at(run.store, table, position)
     for source in run.request.sources:
-        if source.kind == "csv" and key.startswith(unicodedata.normalize("NFC", source.pattern) + "#"):
-            return key, f"row {position + 1} of {source.pattern}"
+        if source.lists_rows and (file := listed.file_of(source, key)) is not None:
+            return key, f"row {position + 1} of {file}"
     return key, uri

@@ -11,7 +11,7 @@ from tests.end_to_end.builds import EVERYTHING, TINY, generation_of, make_work_s
 from tests.pipelines.derive import roots
 from tests.pipelines.derive.roots import Rows, rows_of
 from transforms.generations import manifest
-from transforms.records import NEWEST_VERSION
+from transforms.records import DERIVED_VERSION
 
 ALL_LISTS = ("--nprobe", "4")
 
@@ -96,6 +96,6 @@ def test_rows_without_stored_vectors_are_taken_out_of_shards(tmp_path: Path, roo
 def test_an_older_pixdex_refuses_the_new_root_by_its_version(root: Path, tmp_path: Path) -> None:
     made(root, tmp_path / "new", "--neighbours", "0")
     generation = generation_of(tmp_path / "new")
-    assert generation.format_version == generation.request.format_version == NEWEST_VERSION
-    assert generation_of(root).format_version < NEWEST_VERSION
+    assert generation.format_version == generation.request.format_version == DERIVED_VERSION
+    assert generation_of(root).format_version < DERIVED_VERSION
     assert manifest.seal(generation) == generation

@@ -1,13 +1,18 @@
 """From options to a request: its sources, and the index that is asked for."""
 
 from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipelines.running.request import request_of_vectors, sources_of
+from pipelines.running.request import request_of_vectors, sources_of, versioned
 from pipelines.terminal import command_line, options
+from tests.transforms.small_runs import TINY
 from transforms.errors import UsageError
-from transforms.records import IndexSettings, Source
+from transforms.records import FORMAT_VERSION, TABLES_VERSION, IndexSettings, Request, Source
 from transforms.sources.vectors import DEFAULT_COLUMN
 
 
@@ -23,6 +28,24 @@ def test_sources_are_named_once_in_the_order_of_kinds_and_flags() -> None:
         Source("images", "file:///a", key_pattern="(?P<x>.)"),
         Source("csv", "file:///r.csv", text_column="t"),
     )
+
+
+def test_files_of_rows_are_sources_of_their_formats(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"i": [b"x"]}), tmp_path / "x.parquet")
+    files = ("--parquet", f"{tmp_path}/*.parquet", "--jsonl", "/r.jsonl", "--csv", "s3://b/{a,b}/*.csv.gz")
+    asked = parse(*files, "--image-column", "i")
+    found = sources_of(asked)
+    assert found == (
+        Source("csv", "s3://b/{a,b}/*.csv.gz", image_column="i"),
+        Source("jsonl", "file:///r.jsonl", image_column="i"),
+        Source("parquet", f"file://{tmp_path}/*.parquet", image_column="i", image_bytes=True),
+    )
+    request = Request(found[:1], TINY, IndexSettings())
+    assert versioned(request).format_version == FORMAT_VERSION
+    for source in found[1:]:  # an older pixdex refuses it by that
+        assert versioned(replace(request, sources=(source,))).format_version == TABLES_VERSION
+    with pytest.raises(UsageError, match="--key-column names a column of a file of rows: give the file with --csv or"):
+        sources_of(parse("--images", "/p", "--key-column", "k"))
 
 
 def test_ready_embeddings_are_sources_of_their_own_kind() -> None:

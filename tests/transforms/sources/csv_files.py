@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transforms.records import Source
-from transforms.sources.csv_rows import CsvListing
+from transforms.sources.table_rows import RowListing
 
 
 def source(file: object, **columns: Any) -> Source:
@@ -15,7 +15,8 @@ def source(file: object, **columns: Any) -> Source:
 
 
 def rows(file: object, **columns: Any) -> list[dict[str, Any]]:
-    return [row for batch in CsvListing(source(file, **columns)).batches() for row in batch.to_pylist()]
+    listing = RowListing(source(file, **columns))
+    return [row for name in listing.containers() for batch in listing.batches(name) for row in batch.to_pylist()]
 
 
 def write(file: Path, table: Sequence[Sequence[str]]) -> Path:

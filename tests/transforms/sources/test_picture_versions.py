@@ -14,8 +14,8 @@ import pytest
 from tests.corpora import write_csv, write_pictures
 from tests.transforms.sources.csv_files import rows, source, write
 from transforms.sources import csv_records, items, picture_versions
-from transforms.sources.csv_rows import CsvListing
 from transforms.sources.picture_versions import PictureVersions
+from transforms.sources.table_rows import RowListing
 
 
 def test_pictures_are_found_from_where_the_csv_lies(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_folder_that_many_blocks_name_is_listed_once(monkeypatch: pytest.Monke
     table = "".join(f"i/{number}.png\n" for number in range(300))
     fsspec.filesystem("memory").pipe_file(f"{store.url}/rows.csv", f"image\n{table}".encode())
 
-    batches = list(CsvListing(source(f"{store.url}/rows.csv", image_column="image")).batches())
+    batches = list(RowListing(source(f"{store.url}/rows.csv", image_column="image")).batches(f"{store.url}/rows.csv"))
 
     assert len(batches) > 1
     assert store.listings == 1

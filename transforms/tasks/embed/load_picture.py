@@ -16,10 +16,14 @@ from transforms.pictures import decode
 from transforms.pictures.budget import Budget, DecodeBudget, Share
 from transforms.pictures.decode import Fit
 from transforms.rejects import Failure
+from transforms.storage.uris import Located
 from transforms.tasks.embed import fetch
 
 Prepared = tuple[NDArray[np.float32], tuple[int, int]]
 """What the encoder takes, and the upright (width, height) of the picture."""
+
+Locate = Callable[[str, int], Located]
+"""Finds a picture by its URI, of so many bytes at most, as `fetch.locate` does."""
 
 BUDGET = DecodeBudget()
 """Memory of the pictures that all threads of this process decode."""
@@ -140,7 +144,11 @@ class Progress:
 
 
 def load_picture(
-    uri: str, way: Way, progress: Progress, guarded: Callable[[bytes], PIL.Image.Image | Failure] | None = None
+    uri: str,
+    way: Way,
+    progress: Progress,
+    guarded: Callable[[bytes], PIL.Image.Image | Failure] | None = None,
+    locate: Locate = fetch.locate,
 ) -> Prepared | Failure:
     """Fetches, decodes and preprocesses one picture.
 
@@ -149,6 +157,7 @@ def load_picture(
         way: how it is prepared.
         progress: is told of every step.
         guarded: decodes a file in another process, and sees to its time; by default it is decoded here.
+        locate: finds the file.
 
     Returns:
         What the encoder takes with the size; or why there is none.
@@ -159,7 +168,7 @@ def load_picture(
     stage = "fetch"
     try:
         progress.begin()
-        located = fetch.locate(uri, way.file_bytes)
+        located = locate(uri, way.file_bytes)
         progress.pause()
         with BUDGET.take(UNKNOWN_BYTES if located.size is None else located.size) as share:
             progress.go_on(share)

@@ -20,8 +20,9 @@ from transforms.pictures.budget import BATCHES_AHEAD
 from transforms.pictures.guard import OVERTIME, Guard, How
 from transforms.records import EncoderSettings
 from transforms.rejects import Failure
+from transforms.tasks.embed import fetch
 from transforms.tasks.embed.limits import ItemLimits
-from transforms.tasks.embed.load_picture import Prepared, Progress, Way, load_picture, target_side
+from transforms.tasks.embed.load_picture import Locate, Prepared, Progress, Way, load_picture, target_side
 
 FETCH_THREADS = 8
 """Pictures fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""
@@ -53,18 +54,25 @@ class PictureLoader:
     Args:
         encoder, settings: how pictures are preprocessed.
         limits: what one picture may cost.
+        locate: finds pictures by their URIs.
         is_guarded: every picture is decoded in another process: slower, by what starting two of them takes, and by
             the number of threads that decode otherwise.
     """
 
     def __init__(
-        self, encoder: Encoder, settings: EncoderSettings, limits: ItemLimits, *, is_guarded: bool = False
+        self,
+        encoder: Encoder,
+        settings: EncoderSettings,
+        limits: ItemLimits,
+        locate: Locate = fetch.locate,
+        *,
+        is_guarded: bool = False,
     ) -> None:
         """Starts nothing yet."""
         target = target_side(encoder)
         self._way = Way(encoder, settings.image_fit, target, settings.pixel_limit, limits.file_bytes)
         self._how = How(settings.pixel_limit, target, settings.image_fit, limits.seconds)
-        self._seconds = limits.seconds
+        self._seconds, self._locate = limits.seconds, locate
         self._is_guarded = is_guarded
         self._last_try = Guard(self._how)
         self._queue: queue.SimpleQueue[_Picture | None] = queue.SimpleQueue()
@@ -167,7 +175,7 @@ class PictureLoader:
             while (picture := self._queue.get()) is not None:
                 picture.thread = threading.current_thread()
                 try:
-                    loaded = load_picture(picture.uri, self._way, picture.progress, guarded)
+                    loaded = load_picture(picture.uri, self._way, picture.progress, guarded, self._locate)
                 except BaseException as error:  # noqa: BLE001 - it is raised where the picture is waited for
                     picture.loaded.set_exception(error)
                     return  # nobody looks at the pictures behind this one

@@ -23,6 +23,7 @@ from transforms.shards import files
 from transforms.sources import items
 from transforms.tasks.embed.carried import carry
 from transforms.tasks.embed.encode_slots import Encode, encode_slots
+from transforms.tasks.embed.inside import PicturesInside
 from transforms.tasks.embed.limits import USUAL, ItemLimits
 from transforms.tasks.embed.picture_loader import PictureLoader
 from transforms.tasks.embed.shard_rows import ShardRows
@@ -92,7 +93,8 @@ def _encode_pictures(
                 pixels[number] = slot
         return encoder.encode_images(pixels)
 
-    with PictureLoader(encoder, settings, limits, is_guarded=is_guarded) as loader:
+    locate = PicturesInside(rows.inside()).locate
+    with PictureLoader(encoder, settings, limits, locate, is_guarded=is_guarded) as loader:
         for start, loaded in loader.batches(pictures, settings.batch):
             slots: list[NDArray[np.float32] | None] = [None] * settings.batch
             some = sharing[start : start + len(loaded)]

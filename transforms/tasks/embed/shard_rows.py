@@ -76,6 +76,13 @@ class ShardRows:
         pictures: list[str] = uris.to_pylist()
         return pictures
 
+    def inside(self) -> dict[str, str]:
+        """Returns the columns of those pictures that are in a parquet file, by their URIs."""
+        # A run that an earlier pixdex planned has none.
+        columns = self.table[items.INSIDE].to_pylist() if items.INSIDE in self.table.column_names else []
+        uris = self.table[items.IMAGE].to_pylist()
+        return {uri: column for uri, column in zip(uris, columns, strict=False) if column is not None}
+
     def captions(self) -> pa.Array:
         """Returns the text of every row: an item's text for its picture and itself, the keyword for a keyword."""
         whole = self.counts["image"] + self.counts["text"]

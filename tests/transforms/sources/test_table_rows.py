@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tests.transforms.sources.csv_files import rows, source, write
 from tests.work import at_most
 from transforms.errors import UsageError
-from transforms.sources import csv_records, csv_rows, items
-from transforms.sources.csv_rows import CsvListing, split_keywords
+from transforms.sources import csv_records, items, table_rows
+from transforms.sources.table_rows import RowListing, row_names
+from transforms.sources.words import split_keywords
 
 
 @pytest.fixture
@@ -109,28 +110,28 @@ def test_a_missing_column_is_refused_with_those_that_are_there(file: Path) -> No
     write(file, [["image", "name"], ["a", "b"]])
 
     with pytest.raises(UsageError, match=r"--text-column title: .* has no such column; it has image, name$"):
-        csv_rows.check(source(file, text_column="title"))
+        table_rows.check(source(file, text_column="title"))
 
 
 def test_a_column_that_is_there_twice_is_refused(file: Path) -> None:
     write(file, [["name", "name"], ["a", "b"]])
 
     with pytest.raises(UsageError, match=r"--text-column name: .* has 2 such columns: rename one"):
-        csv_rows.check(source(file, text_column="name"))
+        table_rows.check(source(file, text_column="name"))
 
 
 def test_a_csv_without_a_column_to_embed_is_refused(file: Path) -> None:
     write(file, [["image", "name"], ["a", "b"]])
 
     with pytest.raises(UsageError, match=r"name what to embed with --image-column.*the columns are image, name"):
-        csv_rows.check(source(file, key_column="name"))
+        table_rows.check(source(file, key_column="name"))
 
 
 def test_an_empty_separator_is_refused(file: Path) -> None:
     write(file, [["words"], ["a"]])
 
     with pytest.raises(UsageError, match="--keyword-separator is empty"):
-        csv_rows.check(source(file, keyword_column="words", keyword_separator=""))
+        table_rows.check(source(file, keyword_column="words", keyword_separator=""))
 
 
 @pytest.mark.parametrize("header", ["name,이름\n", "name,text\n", "name,text\n" + "a,b\n" * 9000])
@@ -138,7 +139,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_the_way_out(file: Path, header:
     file.write_bytes(header.encode("cp949") + "한글,둘\n".encode("cp949"))
 
     with pytest.raises(UsageError, match=r"is not UTF-8: convert it.*iconv -f CP949"):
-        csv_rows.check(source(file, text_column="name"))
+        table_rows.check(source(file, text_column="name"))
         rows(file, text_column="name")
 
 
@@ -147,13 +148,13 @@ def test_an_empty_file_is_refused(file: Path, content: bytes) -> None:
     file.write_bytes(content)
 
     with pytest.raises(UsageError, match="is empty: its first line must name the columns"):
-        csv_rows.check(source(file, text_column="name"))
+        table_rows.check(source(file, text_column="name"))
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_a_header_alone_has_no_items(file: Path, end: str) -> None:
     file.write_text(f"name,text{end}")
-    csv_rows.check(source(file, text_column="name"))
+    table_rows.check(source(file, text_column="name"))
 
     assert rows(file, text_column="name") == []
 
@@ -161,7 +162,7 @@ def test_a_header_alone_has_no_items(file: Path, end: str) -> None:
 @pytest.mark.parametrize("location", ["/gone/rows.csv", "/", "nonsense://a/rows.csv", "memory:///gone.csv"])
 def test_a_csv_that_cannot_be_opened_is_refused(location: str) -> None:
     with pytest.raises(UsageError, match=r"--csv .*(No such file|directory|cannot be opened|nonsense)"):
-        csv_rows.check(source(location, text_column="name"))
+        table_rows.check(source(location, text_column="name"))
 
 
 def test_a_row_that_is_too_long_is_refused_by_its_limit(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +238,7 @@ def test_an_item_with_too_many_keywords_is_kept_with_its_problem(file: Path, mon
 
 def test_blank_lines_at_the_start_of_a_file_are_skipped_like_all_others(file: Path) -> None:
     file.write_text("\n\nname,text\na,b\n")
-    csv_rows.check(source(file, text_column="text"))
+    table_rows.check(source(file, text_column="text"))
 
     assert [row["name"] for row in rows(file, text_column="text")] == ["a"]
 
@@ -324,7 +325,7 @@ def test_only_rows_without_a_primary_key_are_counted() -> None:
     seen: Counter[str] = Counter()
     primary, content = pa.array(["007", None, "008", None]), pa.array(["h0", "h1", "h2", "h1"])
 
-    assert csv_rows.row_names(primary, content, seen).to_pylist() == ["007", "h1#0", "008", "h1#1"]
+    assert row_names(primary, content, seen).to_pylist() == ["007", "h1#0", "008", "h1#1"]
     assert seen == {"h1": 2}
 
 
@@ -371,10 +372,10 @@ def test_a_row_takes_few_lines(file: Path) -> None:
     with file.open("w") as stream:
         stream.write("image,name,words\n")
         stream.writelines(f"https://host/{number}.png,name {number},red\n" for number in range(10_000))
-    listing = CsvListing(source(file, image_column="image", text_column="name", keyword_column="words"))
+    listing = RowListing(source(file, image_column="image", text_column="name", keyword_column="words"))
 
     with at_most(400_000):
-        count = sum(map(len, listing.batches()))
+        count = sum(map(len, listing.batches(f"file://{file}")))
 
     assert count == 10_000
 

@@ -1,0 +1,57 @@
+"""The same rows as a file of each format that a source of rows may have."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.records import Source
+from transforms.sources.table_rows import RowListing
+
+Row = dict[str, str]
+
+FORMATS = ("csv", "csv.gz", "csv.zst", "jsonl", "ndjson.gz", "jsonl.zst", "parquet")
+
+
+def packed(content: bytes, name: str) -> bytes:
+    """Compresses what a file of this name holds."""
+    if name.endswith(".gz"):
+        return gzip.compress(content, mtime=0)
+    if name.endswith(".zst"):
+        out = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(out, "zstd") as stream:
+            stream.write(content)
+        return bytes(out.getvalue().to_pybytes())
+    return content
+
+
+def content_of(form: str, rows: Sequence[Row], columns: Sequence[str]) -> bytes:
+    """Returns the bytes of a file of some format with these rows."""
+    if form == "parquet":
+        out = io.BytesIO()
+        table = pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in columns})
+        pq.write_table(table, out, row_group_size=3)
+        return out.getvalue()
+    if "json" in form:
+        lines = [json.dumps({name: row[name] for name in columns if name in row}, ensure_ascii=False) for row in rows]
+        return packed("\n".join([*lines, ""]).encode(), form)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([columns, *([row.get(name, "") for name in columns] for row in rows)])
+    return packed(text.getvalue().encode(), form)
+
+
+def source_of(form: str, pattern: object, **columns: Any) -> Source:
+    kind = form if form == "parquet" else "jsonl" if "json" in form else "csv"
+    location = str(pattern) if "://" in str(pattern) else f"file://{pattern}"
+    return Source(kind, location, **columns)  # type: ignore[arg-type]  # of the names above
+
+
+def items_of(source: Source) -> list[dict[str, Any]]:
+    """Returns all items of a source, file by file."""
+    listing = RowListing(source)
+    return [row for name in listing.containers() for batch in listing.batches(name) for row in batch.to_pylist()]
