@@ -99,6 +99,10 @@ def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _
     unfinished, published = beginning.unfinished(store), generations.current(store)
     threads = options.encoder_threads or _threads(unfinished, published, options.workers or 1)
     known = (None if options.abandon_plan else unfinished) or published
+    if encoder is not None and known is not None:  # a root of before goes on with its preprocessing
+        from transforms.tasks.embed.open_encoder import as_recorded  # noqa: PLC0415 - ready embeddings need no Pillow
+
+        encoder = as_recorded(encoder, known.request.encoder.fingerprint, options.image_fit)
     if options.refine_store is None and known is not None:  # a root of before there was a choice stores none
         options.refine_store = known.request.index.refine
     request = (

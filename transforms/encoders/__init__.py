@@ -4,7 +4,7 @@ A library of models is added here; torch is imported only when one is opened. Wh
 search by text or picture.
 """
 
-from transforms.encoders.encoder import CleansTexts, Encoder
+from transforms.encoders.encoder import CleansTexts, Encoder, HasEarlier, TakesPixels
 from transforms.encoders.loading import absolute_spec, load
 
-__all__ = ["CleansTexts", "Encoder", "absolute_spec", "load"]
+__all__ = ["CleansTexts", "Encoder", "HasEarlier", "TakesPixels", "absolute_spec", "load"]

@@ -5,6 +5,7 @@ longer than torch itself and all of a search; so its text tower, two blocks, is 
 and open_clip is opened with the first picture. Vectors and fingerprint are those of open_clip, bit for bit.
 """
 
+import copy
 import importlib.util
 import json
 import threading
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 
 from transforms.encoders.blank import are_blank
 from transforms.encoders.device import choose_device, inference, inference_dtype, to_array
-from transforms.encoders.weights import check_checkpoint, fingerprint
+from transforms.encoders.weights import check_checkpoint, fingerprint, resized_fingerprint
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -54,7 +55,7 @@ class DemoEncoder:
         config = json.loads(_CONFIG.read_text())
         tensors = load_file(_WEIGHTS)
         self.dim: int = config["embed_dim"]
-        self.fingerprint = fingerprint(
+        self._of_before = fingerprint(
             tensors.items(),
             {
                 "format": 1,
@@ -64,6 +65,7 @@ class DemoEncoder:
                 "text": config["text_cfg"],
             },
         )
+        self.fingerprint = resized_fingerprint(self._of_before)
         self.device = str(device)
         self._device, self._dtype = device, inference_dtype(device)
         self._texts = _TextTower(self.dim, **config["text_cfg"])
@@ -72,10 +74,21 @@ class DemoEncoder:
         self._tokenize = _tokenizer(config["text_cfg"]["context_length"])
         self._lock = threading.Lock()
         self._opened: OpenClipEncoder | None = None
+        self._is_earlier = False
+
+    def earlier(self) -> "DemoEncoder":
+        """The same model, with pictures that Pillow resizes; it shares the weights of texts."""
+        earlier = copy.copy(self)
+        earlier.fingerprint, earlier._is_earlier, earlier._opened = self._of_before, True, None
+        return earlier
 
     def preprocess(self, image: "PIL.Image.Image") -> NDArray[np.float32]:
         """One RGB picture → (3, 64, 64) float32. Safe to call from many threads."""
         return self._pictures().preprocess(image)
+
+    def preprocess_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(height, width, 3), RGB → (3, 64, 64) float32. Safe to call from many threads."""
+        return self._pictures().preprocess_pixels(pixels)
 
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, 64, 64) → (n, 64) float32."""
@@ -97,7 +110,8 @@ class DemoEncoder:
 
         with self._lock:
             if self._opened is None:
-                self._opened = open_checkpoint(DEMO_MODEL, str(_WEIGHTS), self.device)
+                opened = open_checkpoint(DEMO_MODEL, str(_WEIGHTS), self.device)
+                self._opened = opened.earlier() if self._is_earlier else opened
             return self._opened
 
 

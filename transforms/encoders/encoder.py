@@ -40,6 +40,22 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class TakesPixels(Protocol):
+    """What an encoder has besides that takes pictures as arrays, which saves making a picture of Pillow of each."""
+
+    def preprocess_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(height, width, 3), RGB, contiguous → what `preprocess` makes of the same picture. For many threads."""
+
+
+@runtime_checkable
+class HasEarlier(Protocol):
+    """What an encoder has besides whose preprocessing was another one once: roots of then go on with that."""
+
+    def earlier(self) -> Encoder:
+        """The same model with the preprocessing of then, and its fingerprint; texts have the same vectors."""
+
+
+@runtime_checkable
 class CleansTexts(Protocol):
     """What an encoder has besides that cleans texts before it reads them: one of which nothing is left is a reject.
 

@@ -5,6 +5,7 @@ precision under autocast. Checkpoints are read as safetensors or by `torch.load(
 runs its code.
 """
 
+import copy
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +28,9 @@ from transforms.errors import UsageError
 class OpenClipEncoder:
     """An open_clip model with its own tokenizer and preprocessing, ready for inference.
 
-    Pictures are preprocessed as the model's authors did (resize of the shorter side, centre crop, mean and deviation):
-    the shape is (3, height, width). `dtype` is what products run in, for the record only.
+    Pictures are preprocessed as the model's authors did (resize of the shorter side, centre crop, mean and deviation),
+    but resized by torch where `Resizing` can, and no more by Pillow: the shape is (3, height, width). `dtype` is what
+    products run in, for the record only.
     """
 
     modalities = frozenset({"image", "text"})
@@ -45,7 +47,8 @@ class OpenClipEncoder:
             weights_only=True,
         )
         self.dim: int = config["embed_dim"]
-        self.fingerprint = fingerprint(
+        self._preprocess = Preprocessing(transform.transforms, is_fast=True)
+        self._of_before = fingerprint(
             model.state_dict().items(),
             {
                 "format": 1,
@@ -55,16 +58,26 @@ class OpenClipEncoder:
                 "text": config["text_cfg"],
             },
         )
+        self.fingerprint = self._preprocess.fingerprint(self._of_before)
         self.device = str(device)
         self._device, self._dtype = device, inference_dtype(device)
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._model = model.eval().requires_grad_(False).to(device)
-        self._preprocess = Preprocessing(transform.transforms)
         self._tokenize = open_clip.get_tokenizer(name)
+
+    def earlier(self) -> "OpenClipEncoder":
+        """The same model, with pictures that Pillow resizes; it shares the weights."""
+        earlier = copy.copy(self)
+        earlier.fingerprint, earlier._preprocess = self._of_before, self._preprocess.earlier()
+        return earlier
 
     def preprocess(self, image: PIL.Image.Image) -> NDArray[np.float32]:
         """One RGB picture → (3, height, width) float32. Safe to call from many threads."""
         return self._preprocess(image)
+
+    def preprocess_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(height, width, 3), RGB → (3, height, width) float32. Safe to call from many threads."""
+        return self._preprocess(pixels)
 
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, height, width) → (n, dim) float32."""

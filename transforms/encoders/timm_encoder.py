@@ -3,6 +3,7 @@
 The vector is the model's pooled feature, the input of the classifier that it was trained with.
 """
 
+import copy
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,10 @@ from transforms.errors import UsageError
 
 
 class TimmEncoder:
-    """A timm model without its classifier, ready for inference, with the preprocessing of its published weights."""
+    """A timm model without its classifier, ready for inference, with the preprocessing of its published weights.
+
+    Pictures are resized by torch where `Resizing` can, and no more by Pillow.
+    """
 
     modalities = frozenset({"image"})
 
@@ -34,18 +38,29 @@ class TimmEncoder:
         model = model.eval().requires_grad_(False)
         with torch.inference_mode():
             self.dim = int(model(torch.zeros(1, *config["input_size"])).shape[-1])
-        self.fingerprint = fingerprint(
+        self._preprocess = Preprocessing(create_transform(**config, is_training=False).transforms, is_fast=True)
+        self._of_before = fingerprint(
             model.state_dict().items(), {"format": 1, "library": "timm", "dim": self.dim, "preprocess": config}
         )
+        self.fingerprint = self._preprocess.fingerprint(self._of_before)
         self.device = str(device)
         self._device, self._dtype = device, inference_dtype(device)
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._model = model.to(device)
-        self._preprocess = Preprocessing(create_transform(**config, is_training=False).transforms)
+
+    def earlier(self) -> "TimmEncoder":
+        """The same model, with pictures that Pillow resizes; it shares the weights."""
+        earlier = copy.copy(self)
+        earlier.fingerprint, earlier._preprocess = self._of_before, self._preprocess.earlier()
+        return earlier
 
     def preprocess(self, image: PIL.Image.Image) -> NDArray[np.float32]:
         """One RGB picture → (3, height, width) float32. Safe to call from many threads."""
         return self._preprocess(image)
+
+    def preprocess_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(height, width, 3), RGB → (3, height, width) float32. Safe to call from many threads."""
+        return self._preprocess(pixels)
 
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, height, width) → (n, dim) float32."""

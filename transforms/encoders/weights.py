@@ -14,6 +14,7 @@ from transforms.encoders.library_errors import one_line
 from transforms.errors import UsageError
 
 _TORCH_ENDINGS: Final = (".pt", ".pth", ".bin", ".ckpt")
+_RESIZED: Final = "resized by torch, uint8, antialias"
 _UNUSED: Final = "num_batches_tracked"  # counted in training only: the vectors do not depend on it
 
 
@@ -44,6 +45,11 @@ def check_checkpoint(path: Path) -> None:
         ) from error
     if not list(names):
         raise UsageError(f"checkpoint {path} holds no tensors by name: save the model's state_dict")
+
+
+def resized_fingerprint(of_before: str) -> str:
+    """Returns the fingerprint of an encoder whose pictures `resizing` resizes, made of the one with Pillow."""
+    return hashlib.sha256(f"{of_before} {_RESIZED}".encode()).hexdigest()
 
 
 def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], description: Mapping[str, object]) -> str:

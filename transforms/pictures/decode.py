@@ -12,8 +12,9 @@ import struct
 import threading
 import warnings
 from io import BytesIO
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -36,12 +37,15 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from transforms.pictures import decoders, headers
+from transforms.pictures import decoders, headers, jpeg
 from transforms.pictures.budget import Budget, DecodeBudget
 from transforms.pictures.icons import open_icon
 from transforms.pictures.meaning import meaning_of
 from transforms.pictures.pixels import Box, to_rgb
 from transforms.pictures.tiff import TiffPicture
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Fit = Literal["crop", "pad"]
 """How an encoder's square sees a picture: its centre, or all of it with a white border."""
@@ -157,6 +161,34 @@ def decode(
             IndexError, TypeError, struct.error, zlib.error, EOFError, OverflowError, MemoryError,
             DecompressionBombError and others.
     """
+    result = _decode(data, pixel_limit, target, mode, budget, as_array=False)
+    assert isinstance(result, Image.Image)
+    return result
+
+
+def decode_pixels(
+    data: bytes, *, pixel_limit: int = PIXEL_LIMIT, target: int | None = None, budget: Budget | None = None
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Decodes a file's first picture to what `decode` makes of it with mode "crop", as an array.
+
+    Plain JPEG files become it without Pillow's own memory between, see `jpeg`.
+
+    Args:
+        data, pixel_limit, target, budget: as of `decode`, and so is all that is raised.
+
+    Returns:
+        (height, width, 3), RGB; and the upright (width, height) of the picture in the file.
+    """
+    result = _decode(data, pixel_limit, target, "crop", budget, as_array=True)
+    if isinstance(result, Image.Image):
+        return np.array(result), result.info["size"]
+    return result
+
+
+def _decode(
+    data: bytes, pixel_limit: int, target: int | None, mode: Fit, budget: Budget | None, *, as_array: bool
+) -> Image.Image | tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """As an array where that is asked for and can be made directly, else as a picture."""
     _hide_pillow_warnings()
     headers.check(data)
     image = _open(data)
@@ -176,6 +208,12 @@ def decode(
     needed = _working_bytes(image, factor, _draft(image, data, factor))
     with (budget or DecodeBudget()).take(needed):
         try:
+            is_done = target is None or (image.size == _seen(image.size)[2:] and _factor(image.size, target, mode) == 1)
+            pixels = jpeg.pixels(image, data) if as_array and is_done else None
+            if pixels is not None:
+                orientation = _orientation(image)
+                size = (height, width) if orientation in _SIDEWAYS else (width, height)
+                return _turned(pixels, orientation), size
             image.load()
             box = _seen(image.size) if target is not None and mode == "crop" else (0, 0, *image.size)
             result = to_rgb(image, box, 1 if target is None else _factor(image.size, target, mode), meaning)
@@ -301,6 +339,17 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (ArithmeticError, EOFError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
         return 1  # as browsers do: a picture is not lost for broken notes about it
+
+
+def _turned(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """As `_UPRIGHT` turns pictures."""
+    if orientation in _SIDEWAYS:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in {2, 3, 6, 7}:
+        pixels = pixels[:, ::-1]
+    if orientation in {3, 4, 7, 8}:
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 _quiet_lock = threading.Lock()

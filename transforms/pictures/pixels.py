@@ -70,8 +70,14 @@ def to_rgb(image: Image.Image, box: Box | None = None, factor: int = 1, meaning:
         ValueError: Pillow knows no way from this mode to RGB.
     """
     image.load()
-    left, top, right, bottom = box or (0, 0, *image.size)
+    box = left, top, right, bottom = box or (0, 0, *image.size)
     depth = _depth(image, meaning) if image.mode in _DEEP else None
+    is_whole = box == (0, 0, *image.size)
+    if image.mode == "RGB" and not image.has_transparency_data and (is_whole or factor > 1):
+        # As most files are: Pillow does it in one step. (A JPEG 2000 has a number of that name in place of the method.)
+        result = image.copy() if factor == 1 else Image.Image.reduce(image, factor, box)
+        result.info.clear()
+        return result
     opaque = meaning.alpha == "none" or (meaning.alpha == "unless_empty" and _is_clear(image))
     result = Image.new("RGB", (-(-(right - left) // factor), -(-(bottom - top) // factor)))
     for tile in _tiles((left, top, right, bottom), max(factor, _TILE // factor * factor)):

@@ -12,7 +12,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from transforms import demo
 from transforms.demo.drawing import draw, sample_scenes
-from transforms.encoders import CleansTexts, Encoder, demo_encoder, load, open_clip_encoder
+from transforms.encoders import CleansTexts, Encoder, HasEarlier, demo_encoder, load, open_clip_encoder
 from transforms.encoders.blank import are_blank
 
 MODEL, WEIGHTS = "pixdex-demo", str(Path(demo.__file__).parent / "weights.safetensors")
@@ -49,7 +49,14 @@ def test_its_vectors_of_texts_are_those_of_open_clip(encoder: Encoder, by_open_c
     np.testing.assert_array_equal(encoder.encode_texts(texts), by_open_clip.encode_texts(texts))
 
 
-def test_its_vectors_of_pictures_are_those_of_open_clip(encoder: Encoder, by_open_clip: Encoder) -> None:
+@pytest.mark.parametrize("is_earlier", [False, True])
+def test_its_vectors_of_pictures_are_those_of_open_clip(
+    encoder: Encoder, by_open_clip: Encoder, *, is_earlier: bool
+) -> None:
+    if is_earlier:
+        assert isinstance(encoder, HasEarlier) and isinstance(by_open_clip, HasEarlier)
+        encoder, by_open_clip = encoder.earlier(), by_open_clip.earlier()
+        assert encoder.fingerprint == by_open_clip.fingerprint
     rng = np.random.default_rng(0)
     pictures = [draw(scene, rng) for scene in sample_scenes(5, rng)]
     with ThreadPoolExecutor(4) as pool:  # the first picture opens the model, once

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from transforms import demo
 from transforms.demo.drawing import draw, sample_scenes
-from transforms.encoders import Encoder, load, open_clip_encoder
+from transforms.encoders import Encoder, HasEarlier, load, open_clip_encoder
 from transforms.encoders.weights import check_checkpoint
 from transforms.errors import UsageError
 
@@ -99,12 +99,14 @@ def test_preprocessing_in_many_threads_gives_the_same_pixels(encoder: Encoder, p
     np.testing.assert_array_equal(np.stack(threaded), np.stack([encoder.preprocess(p) for p in pictures] * 4))
 
 
-def test_preprocessing_gives_the_values_of_open_clips_own_transform(encoder: Encoder) -> None:
+def test_preprocessing_of_before_gives_the_values_of_open_clips_own_transform(encoder: Encoder) -> None:
+    assert isinstance(encoder, HasEarlier)
+    earlier = encoder.earlier()
     _, _, transform = open_clip.create_model_and_transforms(MODEL)
     rng = np.random.default_rng(2)
     for height, width in ((64, 64), (65, 200), (300, 90), (7, 3)):
         picture = PIL.Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        np.testing.assert_array_equal(encoder.preprocess(picture), transform(picture).numpy())
+        np.testing.assert_array_equal(earlier.preprocess(picture), transform(picture).numpy())
 
 
 def test_half_precision_keeps_the_fingerprint_and_nearly_the_vectors(

@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from transforms.encoders import Encoder
+from transforms.encoders import Encoder, TakesPixels
 from transforms.errors import PixdexError
 from transforms.pictures import decode
 from transforms.pictures.budget import Budget, DecodeBudget, Share
@@ -51,10 +51,13 @@ class Way:
     pixel_limit: int
     file_bytes: int
 
-    def decode(self, data: bytes, budget: Budget) -> PIL.Image.Image:
-        """Decodes the bytes of a file to the picture that is preprocessed; raises whatever `decode.decode` raises."""
+    def load(self, data: bytes, budget: Budget) -> Prepared:
+        """Decodes and preprocesses the bytes of a file; raises whatever `decode.decode` raises."""
+        if self.fit == "crop" and isinstance(self.encoder, TakesPixels):
+            pixels, size = decode.decode_pixels(data, pixel_limit=self.pixel_limit, target=self.target, budget=budget)
+            return self.encoder.preprocess_pixels(pixels), size
         picture = decode.decode(data, pixel_limit=self.pixel_limit, target=self.target, mode=self.fit, budget=budget)
-        return decode.fit(picture, self.fit)
+        return self.prepare(decode.fit(picture, self.fit))
 
     def prepare(self, picture: PIL.Image.Image) -> Prepared:
         """Preprocesses a decoded picture."""
@@ -176,7 +179,7 @@ def load_picture(
             stage = "decode"
             if guarded is None:
                 progress.begin(data)
-                return way.prepare(way.decode(data, progress))
+                return way.load(data, progress)
             progress.pause()
             picture = guarded(data)
             progress.begin()

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 
 from transforms import encoders
-from transforms.encoders import Encoder
+from transforms.encoders import Encoder, HasEarlier
 from transforms.errors import PixdexError
 from transforms.records import EncoderSettings
 
@@ -28,13 +28,29 @@ def fingerprint_of(encoder: Encoder, image_fit: str) -> str:
     return hashlib.sha256(f"{encoder.fingerprint} {image_fit}".encode()).hexdigest()
 
 
+def as_recorded(encoder: Encoder, fingerprint: str, image_fit: str) -> Encoder:
+    """Returns the encoder with the preprocessing of a root; as it is, if it has none of this fingerprint.
+
+    Args:
+        encoder: as it is opened for new roots.
+        fingerprint: of the root, as `fingerprint_of` makes it.
+        image_fit: how pictures are fitted.
+    """
+    if fingerprint != fingerprint_of(encoder, image_fit) and isinstance(encoder, HasEarlier):
+        earlier = encoder.earlier()
+        if fingerprint == fingerprint_of(earlier, image_fit):
+            return earlier
+    return encoder
+
+
 def open_encoder(settings: EncoderSettings) -> OpenedEncoder:
-    """Loads the encoder and sets its threads.
+    """Loads the encoder, with the preprocessing that was planned with, and sets its threads.
 
     Raises:
         PixdexError: it is another one than the request names, for example because the checkpoint was replaced.
     """
     encoder = encoders.load(settings.spec, device=settings.device)
+    encoder = as_recorded(encoder, settings.fingerprint, settings.image_fit)
     fingerprint = fingerprint_of(encoder, settings.image_fit)
     if fingerprint != settings.fingerprint:
         raise PixdexError(

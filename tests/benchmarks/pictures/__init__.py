@@ -1,0 +1,1 @@
+"""Benchmarks of pictures: what decoding and preprocessing take."""
