@@ -80,8 +80,7 @@ class Source:
         key_pattern: regular expression (RE2) whose named groups, matched against the stem of a picture, become columns.
         vector_column: column of a parquet file that holds the vectors.
         metadata: absolute URL of a file or glob: parquet files with a row for each vector of the `.npy` files.
-        modality, derivation: what the vectors are of; what is made of a root.
-        image_bytes: whether `image_column` holds pictures.
+        modality, derivation, image_bytes: what vectors are of; what is made of a root; are pictures in a column?
     """
 
     kind: Literal["images", "csv", "jsonl", "parquet", "vectors", "root"]
@@ -318,9 +317,8 @@ class Block:
 class Changes:
     """What a reindex found, in items; those of a container that was not opened are unchanged.
 
-    `rejected` are those that were rejected before and did not change since; `retried` are unchanged ones that are
-    embedded again all the same: rejects, and what damaged shards held. Of `carried` changed ones nothing is embedded:
-    only metadata beside it changed.
+    `rejected` were rejected before and did not change since; `retried` did not change and are embedded again: rejects,
+    and what damaged shards held; of `carried` changed ones only metadata changed, and nothing is embedded.
     """
 
     new: int
