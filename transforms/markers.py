@@ -35,6 +35,11 @@ class ShardMarker:
     carried: int = 0
 
     @property
+    def is_carried(self) -> bool:
+        """Whether nothing of it was embedded."""
+        return 0 < self.rows == self.carried
+
+    @property
     def numbered_rows(self) -> int:
         """How many rows have an id; of ready embeddings, rejected ones have, too."""
         return self.rows if self.ready is None else self.ready.stop - self.ready.start

@@ -139,7 +139,7 @@ def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
     generation = generations.current(store)
     if generation is None or (generation.generation != run.generation and not idle):
         raise PixdexError(f"{store.url}: the job ended without generation {run.generation}; run the same command again")
-    embedded = sum(marker.items - marker.rejected for marker in run.shards())
+    embedded = sum(marker.items - marker.rejected for marker in run.shards() if not marker.is_carried)
     reasons = reject_ratio.reasons_of_run(run)
     why = "" if idle else run.drift.why
     tuned = None if run.base is None else run.base.tuned

@@ -37,9 +37,11 @@ LISTED: Final = np.dtype(
 )
 """An item that a source lists now: as in `ENTRY`, and its position in its item table."""
 
-CHOSEN: Final = np.dtype([("position", "<i8"), ("shard", "<i8"), ("image", "<i4"), ("text", "<i4"), ("keyword", "<i4")])
+CHOSEN: Final = np.dtype(
+    [("position", "<i8"), ("shard", "<i8"), ("image", "<i4"), ("text", "<i4"), ("keyword", "<i4"), ("whole", "?")]
+)
 """An item that gets new rows: its position in its item table, and whose vectors these keep: the shard, and the rows of
-its picture, its text and its first keyword; -1 where a vector is to be made."""
+its picture, its text and its first keyword, -1 where a vector is to be made; and whether they keep all."""
 
 KeyBatch = tuple[str, bytes]
 """The path of an item table, and for some of its items the records of `LISTED`, as bytes."""
@@ -210,7 +212,7 @@ def compare(
     stays[place[same & ~again]] = True
     stays |= kept
     rejected = known["reject"] != 0
-    records, is_carried = _carried(known, listing, place, damaged)
+    records = _carried(known, listing, place, damaged)
     counts = Changes(
         new=int((~is_known).sum()),
         changed=int((is_known & ~same).sum()),
@@ -218,7 +220,7 @@ def compare(
         unchanged=int((stays & ~rejected).sum()),
         rejected=int((stays & rejected).sum()),
         retried=int(again.sum()),
-        carried=int((is_carried & ~same).sum()),
+        carried=int((records["whole"] & ~same).sum()),
     )
     clashes = np.zeros(len(listing), np.bool_)
     clashes[is_known] = np.isin(known["origin"][matched], unopened)
@@ -227,8 +229,8 @@ def compare(
 
 def _carried(
     known: NDArray[np.void], listing: NDArray[np.void], place: NDArray[np.int64], damaged: NDArray[np.int64] | None
-) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
-    """Whose vectors listed items keep (`CHOSEN`), and of which of them nothing is to be embedded, bool `(listed,)`."""
+) -> NDArray[np.void]:
+    """Whose vectors listed items keep (`CHOSEN`)."""
     records = np.zeros(len(listing), CHOSEN)
     records["position"] = listing["position"]
     for name in ("shard", "image", "text", "keyword"):
@@ -244,9 +246,8 @@ def _carried(
         for kind in kinds:
             records[kind][there[kept]] = before[kind][kept]
         records["shard"][there[kept]] = before["shard"][kept]
-    is_carried = np.zeros(len(listing), np.bool_)
-    is_carried[there] = same["picture"] & same["words"] & (records["shard"][there] >= 0)
-    return records, is_carried
+    records["whole"][there] = same["picture"] & same["words"] & (records["shard"][there] >= 0)
+    return records
 
 
 def dead_ids(entries: NDArray[np.void]) -> NDArray[np.int64]:

@@ -35,13 +35,15 @@ ROWS_PER_LIST_AND_BLOCK = 8
 class Listing:
     """What one container holds: its item table, and (items, rows) of runs of about a thousand items.
 
-    The container is named by the path of a folder, or the URL of a CSV file.
+    The container is named by the path of a folder, or the URL of a file of rows. Of items that are `carried` nothing is
+    embedded: they come in shards of their own.
     """
 
     source: int
     container: str
     table: FileReference
     chunks: tuple[tuple[int, int], ...]
+    carried: bool = False
 
 
 def partition_rows(rows: int) -> int:
@@ -85,9 +87,10 @@ def cut(listings: Sequence[Listing], first_shard: int, block_limit: int) -> list
     limit = partition_rows(sum(rows for listing in ordered for _, rows in listing.chunks))
     partitions: list[Partition] = []
     blocks = _Blocks(block_limit)
-    for slices, items, rows in _fill(ordered, limit):
-        shard = first_shard + len(partitions)
-        partitions.append(Partition(shard, blocks.take(rows), tuple(slices), items, rows))
+    for carried in (False, True):
+        for slices, items, rows in _fill([one for one in ordered if one.carried == carried], limit):
+            shard = first_shard + len(partitions)
+            partitions.append(Partition(shard, blocks.take(rows), tuple(slices), items, rows))
     return partitions
 
 

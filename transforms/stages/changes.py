@@ -32,7 +32,7 @@ _CHOSEN: Final = "chosen"
 class CompareItems(beam.PTransform):
     """Compares the items that were listed with those of a generation.
 
-    Cost: reads the key tables of the generation once (about 50 bytes an item), and the tables of containers that
+    Cost: reads the key tables of the generation once (about 65 bytes an item), and the tables of containers that
     changed once more. Memory of a worker is what is listed and known of one bucket, five times.
 
     Takes (listings, key batches by bucket, files that need not be opened); returns the listings of what is new or

@@ -19,8 +19,8 @@ _SHARDS_AT_ONCE = 16
 class UpdateKeys(beam.PTransform):
     """Writes every hash bucket of the key tables, each by one worker. Ready embeddings have none.
 
-    Cost: reads keys and versions of the new shards, shuffles 60 bytes an item of them, and rewrites the buckets that
-    they fall into (about 50 bytes an item, known ones too). Memory of a worker is one bucket, three times.
+    Cost: reads keys and versions of the new shards, shuffles 76 bytes an item of them, and rewrites the buckets that
+    they fall into (about 65 bytes an item, known ones too). Memory of a worker is one bucket, three times.
     """
 
     run: Run

@@ -30,7 +30,7 @@ class PlanItems(beam.PTransform):
     source lost more than `max_gone_ratio` of its items.
 
     Cost: one listing call a folder and one read of every CSV, spread over workers. To find keys that occur twice, and
-    what changed, 32 bytes an item are shuffled, in pieces that each name their item table (about 60 bytes); a worker
+    what changed, 48 bytes an item are shuffled, in pieces that each name their item table (about 60 bytes); a worker
     holds 1/256 of them, and 16 bytes more an item to sort. Of ready embeddings, whose keys are unique by construction,
     only headers are read, and a small record a file is gathered. A run whose plan is committed lists nothing.
     """

@@ -27,7 +27,7 @@ from transforms.tasks.repeats import find_repeated
 FIRST_BITS: Final = 8
 """Of a hash, that number the buckets of a first build: each is searched by one worker, and every quarter of a million
 items of a container send something to each. With more, a folder of a thousand pictures would send more than a thousand
-messages; with fewer, a bucket would grow too large. At 10⁹ items one holds 125 MB, and 10 times that at 10¹⁰."""
+messages; with fewer, a bucket would grow too large. At 10⁹ items one holds 190 MB, and 10 times that at 10¹⁰."""
 
 LEAST_BITS: Final = 6
 """Of a hash, that number the buckets in which a reindex compares: a collection may be many times what it was."""
@@ -178,8 +178,11 @@ def select_items(run: Run, listings: Iterable[Listing], chosen: Iterable[bytes])
     if not parts:
         return
     records = np.concatenate(parts)
+    records = records[np.argsort(records["position"])]
     for listing in listings:
-        yield _selected(run, listing, records[np.argsort(records["position"])])
+        for whole in (False, True):
+            if len(some := records[records["whole"] == whole]):
+                yield _selected(run, replace(listing, carried=whole), some)
 
 
 def _selected(run: Run, listing: Listing, records: NDArray[np.void]) -> Listing:
@@ -205,12 +208,13 @@ def _selected(run: Run, listing: Listing, records: NDArray[np.void]) -> Listing:
                     yield taken
 
         items.write(chosen(), file)
-        folder, stem = layout.items_folder(run.generation), f"changed-{listing.source:04d}"
+        kind = "carried" if listing.carried else "changed"
+        folder, stem = layout.items_folder(run.generation), f"{kind}-{listing.source:04d}"
         return replace(listing, table=store.upload(file, folder, stem), chunks=tuple(chunks))
 
 
 def _carried(records: NDArray[np.void]) -> pa.Array:
-    names = [name for name in key_tables.CHOSEN.names or () if name != "position"]
+    names = [name for name in key_tables.CHOSEN.names or () if name not in ("position", "whole")]
     columns = [pa.array(np.ascontiguousarray(records[name])) for name in names]
     return pa.StructArray.from_arrays(columns, names, mask=pa.array(records["shard"] < 0))
 

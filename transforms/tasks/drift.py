@@ -1,7 +1,7 @@
 """Measures drift and decides whether a reindex trains anew: how far new vectors are from those trained on."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -19,7 +19,7 @@ from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.trained import Training, read_training
 from transforms.index.training.passes import imbalance
 from transforms.index.training.sampling import in_sample
-from transforms.markers import Drift, DriftMarker
+from transforms.markers import Drift, DriftMarker, ShardMarker
 from transforms.records import FileReference
 from transforms.runs import inventory
 from transforms.runs.run import Run
@@ -93,26 +93,30 @@ def measure(run: Run, base: Generation, alive: int) -> tuple[Drift, FileReferenc
     opened = open_trained(run.store, trained)
     threads = run.request.encoder.threads
     watched = None if base.canaries is None else canaries.load(run.store, base.canaries)
-    share = SAMPLED_ROWS / max(run.plan.rows, 1)
+    new = [marker for marker in run.shards() if not marker.is_carried]
+    share = SAMPLED_ROWS / max(sum(marker.rows for marker in new), 1)
+
+    def joins(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.zeros(len(ids), np.bool_) if watched is None else in_sample(ids, watched.seed, watched.share)
 
     def sampled(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        chosen = in_sample(ids, run.request.seed + 1, share)
-        return chosen if watched is None else chosen | in_sample(ids, watched.seed, watched.share)
+        return in_sample(ids, run.request.seed + 1, share) | joins(ids)
 
-    batches = list(_new_rows(run, sampled))
+    batches = list(_rows(run, new, sampled))
     residual, error = _residual(run, opened, batches, share, training)
-    unbalanced = _imbalance(run, base, opened, batches, training)
+    unbalanced = _imbalance(run, base, opened, batches, training, sum(marker.rows for marker in new))
     recall = recall_trained = None
     grown: FileReference | None = None
     if watched is not None:
-        joining = [_chosen(batch, in_sample(batch.ids, watched.seed, watched.share)) for batch in batches]
+        batches += _rows(run, [marker for marker in run.shards() if marker.is_carried], joins)
+        joining = [_chosen(batch, joins(batch.ids)) for batch in batches]
         watched = canaries.grown(watched, opened, joining, inventory.dead_rows(run), trained.metric, threads)
         if len(canaries.countable(watched)) >= LEAST_QUERIES:
             recall, recall_trained = canaries.recall(watched, opened), watched.recall_trained
         grown = canaries.save(run.store, trained.fingerprint, watched)
-    new = sum(marker.rows - marker.carried for marker in run.shards())
+    count = sum(marker.rows - marker.carried for marker in new)
     drift = Drift(
-        new_rows=round(new / max(alive, 1), _DIGITS),
+        new_rows=round(count / max(alive, 1), _DIGITS),
         residual=residual,
         imbalance=unbalanced,
         recall=None if recall is None else round(recall, _DIGITS),
@@ -146,8 +150,8 @@ def reason(run: Run, base: Generation, drift: Drift, alive: int) -> str:
     return ""
 
 
-def _new_rows(run: Run, choose_rows: Choose) -> Iterator[VectorBatch]:
-    for marker in run.shards():
+def _rows(run: Run, markers: Iterable[ShardMarker], choose_rows: Choose) -> Iterator[VectorBatch]:
+    for marker in markers:
         yield from read_batches(run.store, marker, run.request.encoder, choose_rows)
 
 
@@ -170,9 +174,9 @@ def _residual(
 
 
 def _imbalance(
-    run: Run, base: Generation, opened: OpenTrained, batches: list[VectorBatch], training: Training
+    run: Run, base: Generation, opened: OpenTrained, batches: list[VectorBatch], training: Training, new: int
 ) -> float:
-    """How unbalanced the lists are with what they get, as a multiple of what training saw."""
+    """How unbalanced the lists are with so many rows that they get, as a multiple of what training saw."""
     sizes = np.zeros(training.nlist)
     for block in tables.blocks_of(run.store, base):
         with opened_lists(run.store, block.lists) as file:
@@ -181,7 +185,7 @@ def _imbalance(
     rows = sum(len(batch.ids) for batch in batches)
     if rows:
         lists = np.concatenate([canaries.lists_of(opened, batch.vectors) for batch in batches])
-        sizes += np.bincount(lists, minlength=training.nlist) * (sum(one.rows for one in run.shards()) / rows)
+        sizes += np.bincount(lists, minlength=training.nlist) * (new / rows)
     if sizes.sum() < ROWS_A_LIST * training.nlist:
         return 1.0
     return round(imbalance(sizes) / training.imbalance, _DIGITS)

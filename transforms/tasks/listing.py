@@ -1,6 +1,6 @@
 """Lists one container of a source into an item table: what a plan is cut from.
 
-Nothing of an item passes from worker to worker but a record of 32 bytes: hashes of its key and version, and where in
+Nothing of an item passes from worker to worker but a record of 48 bytes: hashes of its key and version, and where in
 which item table it stands.
 """
 

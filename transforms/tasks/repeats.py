@@ -29,7 +29,7 @@ def _repeated(run: Run, batches: Iterable[KeyBatch], suspects: NDArray[np.uint64
     first_two: dict[tuple[int, int], list[tuple[str, int]]] = {}
     for table, data in batches:
         records = records_of(data)
-        for high, low, _, position in records[np.isin(records["low"], suspects)].tolist():
+        for high, low, position in records[np.isin(records["low"], suspects)][["high", "low", "position"]].tolist():
             places = first_two.setdefault((high, low), [])
             places[:] = sorted([*places, (table, position)])[:2]
     for _, places in sorted(first_two.items()):

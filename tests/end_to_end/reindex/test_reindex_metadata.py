@@ -101,7 +101,8 @@ def test_new_prices_of_all_rows_embed_nothing_and_are_no_drift(shop: Shop, capsy
         assert prices == {str(number): str(price) for number, price in enumerate(shop.prices)}
         assert before.keys() == after.keys() and all((before[name] == after[name]).all() for name in before)
         drift = reindexing.generation_of(shop.root).drift
-        assert drift is not None and drift.new_rows == 0
+        assert drift is not None and (drift.new_rows, drift.residual) == (0, None)
+        assert said["embedded"] == 0
     assert verify.main(["--root", str(shop.root)]) == 0
 
 

@@ -122,8 +122,11 @@ def _bar(
 
     As few calls as can be: of a single query, whose arrays are small, each takes longer than what it works out.
     """
-    lowest = mean.min(axis=1)
-    width = ((mean + _REACH * deviation).max(axis=1) - lowest) / _STEPS
+    # A list without rows counts as the first that has some: its score may be anywhere.
+    there = rows > 0
+    first = mean[np.arange(len(mean)), np.argmax(there, axis=1), None]
+    lowest = np.where(there, mean, first).min(axis=1)
+    width = (np.where(there, mean + _REACH * deviation, first).max(axis=1) - lowest) / _STEPS
     tried = lowest[:, None] + width[:, None] * _PLACES
     curves = np.tanh((mean[:, None] - tried[:, :, None]) * (_STEEPNESS / deviation)[:, None])
     above = (np.matmul(curves, rows[:, :, None])[:, :, 0] + rows.sum(axis=1, keepdims=True)).tolist()

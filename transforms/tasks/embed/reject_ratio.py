@@ -30,11 +30,11 @@ def check_rejects(run: Run, limit: float) -> None:
     markers = run.shards()
     if not _are_too_many(run, markers, limit):
         return
-    items, rejected = _counts(run, markers)
+    items, rejected = _counts(markers)
     reasons = reasons_of_run(run).most_common(_REASONS_SHOWN)
     common = f"{'; '.join(map(str, reasons))}; {_WHICH}"
     mend = "mend the sources and run the same command again, which lists and embeds them anew"
-    if _leaves_nothing(run, items, rejected):
+    if _leaves_nothing(run, markers, items, rejected):
         raise PixdexError(f"all {items} items were rejected, nothing is left to index ({common}): {mend}")
     raise PixdexError(
         f"{rejected} of {items} items were rejected, more than --max-reject-ratio {limit} allows ({common}): "
@@ -61,40 +61,38 @@ def reasons_of_run(run: Run) -> Reasons:
 
 
 def _are_too_many(run: Run, markers: Sequence[ShardMarker], limit: float) -> bool:
-    items, rejected = _counts(run, markers)
-    if _leaves_nothing(run, items, rejected):
+    items, rejected = _counts(markers)
+    if _leaves_nothing(run, markers, items, rejected):
         return True
     # Of a night with little to do, the whole root is what a share is of.
-    few = _staying(run) if items < _MANY else 0
+    few = _staying(run, markers) if items < _MANY else 0
     if rejected <= limit * (items + few):
         return False
     again = _rejected_again(run, markers)
     return rejected - again > limit * (items - again + few)
 
 
-def _counts(run: Run, markers: Sequence[ShardMarker]) -> tuple[int, int]:
+def _counts(markers: Sequence[ShardMarker]) -> tuple[int, int]:
     """Items that were embedded, or were to be, and how many of them were rejected."""
-    items = sum(marker.items for marker in markers) - _carried(run)
-    return items, sum(marker.rejected for marker in markers)
+    tried = [marker for marker in markers if not marker.is_carried]
+    return sum(marker.items for marker in tried), sum(marker.rejected for marker in tried)
 
 
-def _carried(run: Run) -> int:
-    return 0 if run.plan.changes is None else run.plan.changes.carried
+def _staying(run: Run, markers: Sequence[ShardMarker]) -> int:
+    """Items that have the vectors that they had."""
+    changes = run.plan.changes
+    return 0 if changes is None else changes.unchanged + sum(one.items for one in markers if one.is_carried)
 
 
-def _staying(run: Run) -> int:
-    return 0 if run.plan.changes is None else run.plan.changes.unchanged + run.plan.changes.carried
-
-
-def _leaves_nothing(run: Run, items: int, rejected: int) -> bool:
+def _leaves_nothing(run: Run, markers: Sequence[ShardMarker], items: int, rejected: int) -> bool:
     """Tells whether a run would leave nothing to find."""
-    return rejected == items and not _staying(run)
+    return rejected == items and not _staying(run, markers)
 
 
 def _rejected_again(run: Run, markers: Sequence[ShardMarker]) -> int:
     """Counts the rejects of a reindex that had been rejected before, and did not change since.
 
-    Cost: reads the key tables of the base, and the rejects of the run; 32 bytes a reject are held.
+    Cost: reads the key tables of the base, and the rejects of the run; 48 bytes a reject are held.
     """
     changes = run.plan.changes
     if changes is None or not changes.retried:

@@ -37,13 +37,16 @@ def test_more_are_refused_with_their_number_and_reasons(tmp_path: Path) -> None:
         check_rejects(embedded(tmp_path, 3), 0.2)
 
 
-def night(folder: Path, items: int, rejected: int, changes: Changes) -> Run:
-    """A reindex that embedded so many items, as its records say."""
+def night(folder: Path, items: int, rejected: int, changes: Changes, carried: int = 0) -> Run:
+    """A reindex that embedded so many items, as its records say, and found the vectors of others where they were."""
     request = Request((Source("images", "file:///pictures"),), SETTINGS, IndexSettings(), reindex=Reindex(1))
     run = beginning.begin(Store.at(str(folder / "root")), request)
     table = FileReference("p", 1, f"sha256:{0:064}")
-    run.store.commit(layout.plan(1), Plan(1, "r", table, 0, 1, 1, items, items, "IVF1,Flat", changes=changes))
+    run.store.commit(layout.plan(1), Plan(1, "r", table, 0, 2, 1, items, items, "IVF1,Flat", changes=changes))
     run.commit("embed", 0, ShardMarker(0, 0, "", items, rejected, items - rejected, 0, 0, 0, None, None, 0.0))
+    others = changes.carried
+    found = ShardMarker(1, 0, "", others, 0, others, 0, 0, 0, None, None, 0.0, carried=carried)
+    run.commit("embed", 1, found)
     return run
 
 
@@ -69,10 +72,19 @@ def test_of_a_small_night_the_whole_root_is_what_a_share_is_of(
 
 
 def test_items_that_keep_their_vectors_hide_no_rejects_and_are_something_to_find(tmp_path: Path) -> None:
-    many = night(tmp_path / "many", 10_000 + 200, 150, Changes(200, 10_000, 0, 0, 0, 0, carried=10_000))
+    many = night(tmp_path / "many", 200, 150, Changes(200, 10_000, 0, 0, 0, 0, carried=10_000), carried=10_000)
     with pytest.raises(PixdexError, match="150 of 200 items were rejected"):
         check_rejects(many, 0.5)
-    check_rejects(night(tmp_path / "few", 1005, 5, Changes(5, 1000, 0, 0, 0, 0, carried=1000)), 0.5)
+    few = Changes(5, 1000, 0, 0, 0, 0, carried=1000)
+    check_rejects(night(tmp_path / "few", 5, 5, few, carried=1000), 0.5)
+
+
+def test_vectors_that_were_planned_to_be_kept_and_are_lost_count_as_embedded(tmp_path: Path) -> None:
+    run = night(tmp_path, 0, 0, Changes(0, 300, 0, 0, 0, 0, carried=300))
+    run.store.remove(layout.marker(1, "embed", 1))
+    run.commit("embed", 1, ShardMarker(1, 0, "", 300, 300, 0, 0, 0, 0, None, None, 0.0))
+    with pytest.raises(PixdexError, match="all 300 items were rejected"):
+        check_rejects(run, 1.0)
 
 
 def test_a_run_is_refused_once_it_is_embedded_and_while_it_went_no_further(tmp_path: Path) -> None:
