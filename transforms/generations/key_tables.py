@@ -51,8 +51,8 @@ ENTRIES_PER_BUCKET: Final = 1 << 19
 
 _ROWS_PER_GROUP: Final = 1 << 15
 
-
 _OF_PARTS: Final = ("picture", "words")
+"""Fields of `ENTRY` and `LISTED` with hashes of what is embedded of an item."""
 
 
 def put_versions(records: NDArray[np.void], versions: pa.Array) -> None:

@@ -118,20 +118,24 @@ def read_rows(store: Store, shard: FileReference, rows: NDArray[np.int64]) -> ND
 
     Cost: each row group that holds one of the rows is read and decoded, about 10 ms for 512 components.
     """
+    groups, places = _in_groups(rows)
     with parquet_files.opened(store, shard) as file:
-        groups = np.unique(rows // ROWS_PER_GROUP)
-        column = file.read_row_groups(groups.tolist(), columns=[EMBEDDING])[EMBEDDING].combine_chunks()
+        column = file.read_row_groups(groups, columns=[EMBEDDING])[EMBEDDING].combine_chunks()
     values: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-    place = np.searchsorted(groups, rows // ROWS_PER_GROUP) * ROWS_PER_GROUP + rows % ROWS_PER_GROUP
-    some: NDArray[np.float32] = values[place]
+    some: NDArray[np.float32] = values[places]
     return some
 
 
 def read_columns(store: Store, shard: FileReference, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
     """Reads columns of some rows of a shard, in the order asked for."""
-    groups, places = np.unique(rows // ROWS_PER_GROUP, return_inverse=True)
-    table = pa.concat_tables(read_groups(store, shard, groups.tolist(), columns))
-    return table.take(pa.array(places * ROWS_PER_GROUP + rows % ROWS_PER_GROUP))
+    groups, places = _in_groups(rows)
+    return pa.concat_tables(read_groups(store, shard, groups, columns)).take(pa.array(places))
+
+
+def _in_groups(rows: NDArray[np.int64]) -> tuple[list[int], NDArray[np.int64]]:
+    """The row groups of some rows of a shard, and the place of each row where these stand one behind the other."""
+    groups, owners = np.unique(rows // ROWS_PER_GROUP, return_inverse=True)
+    return groups.tolist(), owners * ROWS_PER_GROUP + rows % ROWS_PER_GROUP
 
 
 def read_groups(

@@ -139,7 +139,8 @@ def as_indexed(vectors: Vectors, *, normalize: bool) -> NDArray[np.float32]:
         extreme = ~((squares > _SMALLEST_SQUARE) & (squares < _LARGEST_SQUARE))
         if extreme.any():
             some = converted[extreme].astype(np.float64)
-            converted[extreme] = some / np.linalg.norm(some, axis=1, keepdims=True)
+            with np.errstate(invalid="ignore"):  # of what is not sound nothing becomes a vector
+                converted[extreme] = some / np.linalg.norm(some, axis=1, keepdims=True)
             squares[extreme] = 1
         converted /= np.sqrt(squares)[:, None]
     return converted

@@ -1,10 +1,13 @@
 """Nights on which only metadata changed, or a part of what is embedded: vectors that are there are not made again."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import build, verify
@@ -13,6 +16,8 @@ from tests.end_to_end.reindexing import picture
 from transforms.generations import tables
 from transforms.search.searcher import Searcher
 from transforms.storage.store import Store
+from transforms.tasks.embed import shard
+from transforms.tasks.embed.inside import PicturesInside
 
 ROWS, BATCH = 30, 8
 ENCODER = ("--encoder", "tests.end_to_end.recording_encoder:RecordingEncoder", "--encoder-threads", "1")
@@ -138,13 +143,43 @@ def test_what_a_lost_shard_held_is_embedded_again(
     shop: Shop, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     before, _ = shop.found()
-    (shard,) = tables.shard_rows(Store.at(str(shop.root)), reindexing.generation_of(shop.root))
-    (shop.root / shard["path"]).unlink()
+    (lost,) = tables.shard_rows(Store.at(str(shop.root)), reindexing.generation_of(shop.root))
+    (shop.root / lost["path"]).unlink()
     shop.prices = [price + 1 for price in shop.prices]
     shop.write()
     night(shop, capsys)
-    assert shard["path"] in caplog.text
+    assert lost["path"] in caplog.text
     assert shop.encoded
     after, prices = shop.found()
     assert prices["0"] == "1.0"
     assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_pictures_in_parquet_that_are_kept_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [picture(number) for number in range(12)]
+
+    def write(texts: list[str]) -> None:
+        keys = [str(number) for number in range(12)]
+        pq.write_table(pa.table({"key": keys, "image": pictures, "text": texts}), tmp_path / "shop.parquet")
+
+    write(["a text"] * 12)
+    source = ("--parquet", str(tmp_path / "shop.parquet"), *COLUMNS[:4], *KEY)
+    flags = ("--index-key", "IVF1,Flat", *reindexing.ENCODER)
+    assert build.main(["--root", str(tmp_path / "root"), *source, *flags]) == 0
+    asked: list[str] = []
+
+    class Inside(PicturesInside):
+        def __init__(self, columns: Mapping[str, str]) -> None:
+            asked.extend(columns)
+            super().__init__(columns)
+
+    monkeypatch.setattr(shard, "PicturesInside", Inside)
+    pictures[7] = picture(700)
+    write(["another"] * 12)
+    capsys.readouterr()
+    assert reindexing.run(tmp_path / "root") == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["changed"], said["carried"], said["embedded"]) == (12, 0, 12)
+    assert [uri.rpartition("#")[2] for uri in asked] == ["7"]

@@ -93,8 +93,9 @@ def _encode_pictures(
                 pixels[number] = slot
         return encoder.encode_images(pixels)
 
-    locate = PicturesInside(rows.inside()).locate
-    with PictureLoader(encoder, settings, limits, locate, is_guarded=is_guarded) as loader:
+    columns = rows.inside()  # what nobody asks for is not to be held until somebody does
+    inside = PicturesInside({uri: columns[uri] for uri in pictures if uri in columns})
+    with PictureLoader(encoder, settings, limits, inside.locate, is_guarded=is_guarded) as loader:
         for start, loaded in loader.batches(pictures, settings.batch):
             slots: list[NDArray[np.float32] | None] = [None] * settings.batch
             some = sharing[start : start + len(loaded)]
