@@ -2,20 +2,19 @@
 
 Words are those of `transforms/README.md`: an *item* has a *key* and becomes one or more *rows*; rows fill *shards*;
 shards are grouped into *blocks*; a *generation* names everything that a search needs. Records travel between workers
-and lie on storage as JSON with sorted keys (`encode` and `decode`); none of them holds a vector or a picture. What says
-that a part is done is in `markers`, what names a whole generation in `generations/manifest`.
+and lie on storage as JSON (`record_json`); none of them holds a vector or a picture. What says that a part is done is
+in `markers`, what names a whole generation in `generations/manifest`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.derivation import Derivation, RootPart
-from transforms.errors import PixdexError, UnsafePathError, UsageError, check_file, check_path
+from transforms.errors import check_path
 
 FORMAT_VERSION = 2
 """Version of every record on storage but those below. Since 2 a generation has key tables."""
@@ -41,8 +40,6 @@ Refine = Literal["f16", "sq8", "none"]
 
 Metric = Literal["ip", "l2", "l1"]
 """Inner product (higher is nearer), squared Euclidean distance, and sum of absolute differences (lower is nearer)."""
-
-T = TypeVar("T")
 
 
 def row_ids(shard: int, rows: int) -> NDArray[np.int64]:
@@ -353,48 +350,3 @@ class Plan:
     removed: FileReference | None = None
     changes: Changes | None = None
     format_version: int = FORMAT_VERSION
-
-
-# --- JSON -----------------------------------------------------------------------------------------------------------
-
-
-class _Versioned(msgspec.Struct):
-    format_version: int = FORMAT_VERSION
-
-
-def encode(record: object) -> bytes:
-    """Returns a record as JSON with sorted keys: equal records give equal bytes."""
-    return msgspec.json.format(msgspec.json.encode(record, order="sorted"), indent=1) + b"\n"
-
-
-def decode(data: bytes, kind: type[T], name: str) -> T:
-    """Reads a record back.
-
-    Args:
-        data: what `encode` returned.
-        kind: class of the record.
-        name: where the bytes came from, for the message.
-
-    Raises:
-        PixdexError: the bytes are not such a record, or a newer version of it, or refer to a file as none can be.
-        UsageError: it names a file that is not plainly one below its root.
-    """
-    try:
-        version = msgspec.json.decode(data, type=_Versioned).format_version
-        if version > NEWEST_VERSION:
-            raise PixdexError(
-                f"{name} has format version {version}, this pixdex reads up to {NEWEST_VERSION}: upgrade pixdex"
-            )
-        record = msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        if isinstance(error.__cause__, UnsafePathError):
-            raise UsageError(f"{name}: {error.__cause__}") from error
-        raise PixdexError(
-            f"{name} is not a readable {kind.__name__} ({error}): restore it, or use another root"
-        ) from error
-    try:
-        for file in files_in(record):
-            check_file(file.path, file.bytes, file.checksum)
-    except ValueError as error:
-        raise PixdexError(f"{name} is damaged ({error}): restore it, or use another root") from error
-    return record

@@ -15,6 +15,7 @@ from transforms.digests import digest
 from transforms.errors import PixdexError, UsageError
 from transforms.generations.manifest import Generation
 from transforms.markers import ListsMarker, PieceMarker, ShardMarker, StageMarker, TrainMarker
+from transforms.record_json import decode, encode
 from transforms.records import (
     ROWS_PER_SHARD,
     EncoderSettings,
@@ -24,8 +25,6 @@ from transforms.records import (
     Plan,
     Request,
     Source,
-    decode,
-    encode,
     row_ids,
     split_ids,
 )

@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
-from transforms.records import FORMAT_VERSION, decode, encode
+from transforms.record_json import decode, encode
+from transforms.records import FORMAT_VERSION
 from transforms.storage import atomic
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.scratch import temporary_folder

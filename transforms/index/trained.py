@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from transforms.index.faiss_file import TrainedLayout
 from transforms.markers import TrainedIndex
-from transforms.records import FORMAT_VERSION, Metric, decode
+from transforms.record_json import decode
+from transforms.records import FORMAT_VERSION, Metric
 from transforms.storage import whole_files
 from transforms.storage.store import Store
 

@@ -24,7 +24,8 @@ from transforms.index.lists.merge import PIECE_BYTES, merge_range, merged_sizes,
 from transforms.index.lists.opened import seal_of
 from transforms.index.lists.reader import ListFile
 from transforms.index.trained import read_training
-from transforms.records import FORMAT_VERSION, FileReference, decode, encode
+from transforms.record_json import decode, encode
+from transforms.records import FORMAT_VERSION, FileReference
 from transforms.storage import atomic
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store, damaged, missing

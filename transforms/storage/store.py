@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from transforms.errors import PixdexError, UsageError
-from transforms.records import FileReference, decode, encode
+from transforms.record_json import decode, encode
+from transforms.records import FileReference
 from transforms.storage import inside, layout, scratch, uris
 from transforms.storage.backend import Backend, StoredFile
 from transforms.storage.local import LocalFolder

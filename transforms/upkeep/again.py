@@ -5,7 +5,7 @@ from dataclasses import replace
 from transforms.errors import PixdexError
 from transforms.generations import manifest
 from transforms.generations.manifest import Generation
-from transforms.records import encode
+from transforms.record_json import encode
 from transforms.runs import beginning
 from transforms.storage import layout
 from transforms.storage.store import Store

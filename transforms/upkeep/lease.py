@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from transforms.errors import PixdexError, UsageError
-from transforms.records import FORMAT_VERSION, encode
+from transforms.record_json import encode
+from transforms.records import FORMAT_VERSION
 from transforms.runs import beginning
 from transforms.runs.run import STAGES, Run
 from transforms.storage import layout

@@ -16,7 +16,7 @@ from tests import s3
 from tests.end_to_end import reindexing
 from tests.end_to_end.reindexing import QUERIES, Collection, collection, deltas, generation_of
 from transforms.generations import manifest, tables
-from transforms.records import encode
+from transforms.record_json import encode
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
 from transforms.shards.stored_vectors import Extent, VectorWriter, opened_vectors

@@ -24,7 +24,7 @@ from pipelines import build, gc, reindex, rollback, verify
 from tests.end_to_end import reindexing
 from tests.end_to_end.builds import REPOSITORY, Finished, content, leftovers, wait
 from tests.end_to_end.reindexing import Collection, collection, found, generation_of
-from transforms.records import encode
+from transforms.record_json import encode
 from transforms.runs.run import STAGES
 from transforms.storage import layout
 from transforms.storage.store import Store

@@ -10,7 +10,7 @@ from tests.transforms.bare_runs import OTHER, REQUEST, publish_run
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.markers import StageMarker
-from transforms.records import encode
+from transforms.record_json import encode
 from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage import layout

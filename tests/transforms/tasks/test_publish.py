@@ -9,9 +9,9 @@ from tests.transforms.bare_runs import REQUEST, finish, lay, plan, publish_run, 
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.markers import PieceMarker, ShardMarker
+from transforms.record_json import encode
 from transforms.records import (
     VectorRange,
-    encode,
 )
 from transforms.runs import beginning
 from transforms.runs.run import Run

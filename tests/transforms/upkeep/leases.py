@@ -8,7 +8,7 @@ import time
 import uuid
 
 from transforms.errors import PixdexError
-from transforms.records import encode
+from transforms.record_json import encode
 from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.upkeep import lease

@@ -15,7 +15,8 @@ from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.markers import ListsMarker, ShardMarker
-from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Reindex, Request, Source, encode
+from transforms.record_json import encode
+from transforms.records import EncoderSettings, FileReference, IndexSettings, Plan, Reindex, Request, Source
 from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage import layout

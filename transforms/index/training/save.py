@@ -14,7 +14,8 @@ from transforms.index.trained import Training
 from transforms.index.training.assemble import Assembled
 from transforms.index.training.passes import Moved, imbalance
 from transforms.markers import TrainedIndex
-from transforms.records import Metric, encode
+from transforms.record_json import encode
+from transforms.records import Metric
 from transforms.storage import layout
 from transforms.storage.store import Store, sha256_of
 

@@ -29,7 +29,8 @@ from transforms.markers import (
     TombstonesMarker,
     TrainMarker,
 )
-from transforms.records import FileReference, Plan, Request, encode
+from transforms.record_json import encode
+from transforms.records import FileReference, Plan, Request
 from transforms.runs import partitions
 from transforms.sources import items
 from transforms.storage import layout
