@@ -11,6 +11,7 @@ import pytest
 import pixdex
 from pipelines import build, reindex
 from tests.corpora import write_pictures
+from tests.tiers import mostly_gate
 from tests.transforms.ready import random_vectors, save_npy, save_parquet
 
 pytestmark = pytest.mark.gate
@@ -54,8 +55,12 @@ def test_copies_that_came_at_another_night_are_the_same(tmp_path: Path, kind: st
     assert not any("packed" in key or "other" in key for key in left)
 
 
-@pytest.mark.parametrize("kind", ["f16", "sq8", "none"])
-@pytest.mark.parametrize("flags", [(), ("--no-normalize", "--metric-type", "l2")], ids=["cosines", "distances"])
+COSINES, DISTANCES = (), ("--no-normalize", "--metric-type", "l2")
+EVERY = [(kind, flags) for flags in (COSINES, DISTANCES) for kind in ("f16", "sq8", "none")]
+SLOW = [("sq8", COSINES), ("f16", DISTANCES), ("none", DISTANCES)]
+
+
+@pytest.mark.parametrize(("kind", "flags"), mostly_gate(EVERY, quick=[("f16", COSINES)], slow=SLOW))
 def test_equal_ready_embeddings_are_one_result_and_near_ones_are_not(
     tmp_path: Path, kind: str, flags: tuple[str, ...]
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from pipelines import batch_search, build
 from tests import s3
 from tests.end_to_end.runners.test_runners import RUNNERS
+from tests.tiers import mostly_gate
 from transforms.index.lists import merge, writer
 from transforms.index.lists.format import fence_spacing
 from transforms.storage.store import Store
@@ -39,9 +40,7 @@ def argv_of(folder: Path, output: object) -> list[str]:
     return [*map(str, words)]
 
 
-@pytest.mark.parametrize(
-    "runner", ["processes", *(pytest.param(name, marks=pytest.mark.gate) for name in RUNNERS if name != "processes")]
-)
+@pytest.mark.parametrize("runner", mostly_gate(RUNNERS, quick=["processes"], slow=["flink-uber-jar"]))
 def test_the_same_results_on_every_runner(
     tmp_path: Path, here: Path, runner: str, request: pytest.FixtureRequest
 ) -> None:

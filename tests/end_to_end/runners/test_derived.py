@@ -40,10 +40,12 @@ def reference(folder: Path, command: str) -> dict[str, str]:
     return content(folder / command)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize(
-    "runner", ["processes", *(pytest.param(name, marks=pytest.mark.gate) for name in RUNNERS if name != "processes")]
-)
+EVERYWHERE = [(runner, command) for runner in RUNNERS for command in COMMANDS]
+QUICK = [("processes", command) for command in COMMANDS]
+SLOW = [*(("flink-uber-jar", command) for command in COMMANDS), ("flink-job-server", "condense")]
+
+
+@pytest.mark.parametrize(("runner", "command"), mostly_gate(EVERYWHERE, QUICK, SLOW))
 def test_the_same_bytes_on_every_runner(
     tmp_path: Path, folder: Path, runner: str, command: str, request: pytest.FixtureRequest
 ) -> None:

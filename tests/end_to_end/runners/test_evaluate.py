@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines import build, evaluate
 from tests import s3
 from tests.end_to_end.runners.test_runners import RUNNERS
+from tests.tiers import mostly_gate
 from transforms.proof import exact
 from transforms.runs import partitions
 from transforms.storage.store import Store
@@ -75,9 +76,7 @@ def here(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-@pytest.mark.parametrize(
-    "runner", ["processes", *(pytest.param(name, marks=pytest.mark.gate) for name in RUNNERS if name != "processes")]
-)
+@pytest.mark.parametrize("runner", mostly_gate(RUNNERS, quick=["processes"], slow=["flink-uber-jar"]))
 def test_the_same_neighbours_on_every_runner(
     tmp_path: Path, root: Path, here: Path, runner: str, capsys: Capture, request: pytest.FixtureRequest
 ) -> None:
