@@ -9,13 +9,28 @@ from transforms.records import FORMAT_VERSION, FileReference, Metric, VectorRang
 
 
 @dataclass(frozen=True)
+class TimeSpent:
+    """What embedding a shard took, by parts and in seconds (see `tasks.embed.spent`), and since when on which machine.
+
+    `began` is in seconds since the epoch, `cores` are those of the whole machine, `device` is that of the encoder.
+    """
+
+    seconds: dict[str, float]
+    began: float
+    host: str
+    cores: int
+    device: str
+
+
+@dataclass(frozen=True)
 class ShardMarker:
     """A shard is embedded: its file (none when every item was rejected), its rejects, and its counts.
 
     A shard of ready embeddings has no file of its own: `ready` says where its vectors are. Its ids count the rows of
     that range, rejected ones too, which are in no list; `rows` does not count them.
 
-    `carried` rows have the vectors that their items had in the generation before.
+    `carried` rows have the vectors that their items had in the generation before. `spent` is known of what an
+    encoder made.
     """
 
     shard: int
@@ -33,6 +48,7 @@ class ShardMarker:
     ready: VectorRange | None = None
     format_version: int = FORMAT_VERSION
     carried: int = 0
+    spent: TimeSpent | None = None
 
     @property
     def is_carried(self) -> bool:

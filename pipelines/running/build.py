@@ -142,12 +142,14 @@ def report(launch: Launch, run: Run, request: Request, seconds: dict[str, float]
     if generation is None:
         raise PixdexError(f"{store.url}: the job ended without a generation; run the same command again")
     _say_other_key(request, generation)
-    reasons = reject_ratio.reasons_of_run(run)
+    reasons, shards = reject_ratio.reasons_of_run(run), run.shards()
     if not launch.quiet:
         console.say(run_report.totals_text(store, generation, reasons))
+        if limit := run_report.spent_by(shards, generation).get("limit"):
+            console.say(str(limit))
         for line in run_report.beside_text(store, generation.tables.containers):
             console.say(line)
-    console.show_json(run_report.summary(store, generation, seconds, reasons))
+    console.show_json(run_report.summary(store, generation, seconds, reasons, shards))
     return console.DONE
 
 

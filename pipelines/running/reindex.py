@@ -139,7 +139,8 @@ def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
     generation = generations.current(store)
     if generation is None or (generation.generation != run.generation and not idle):
         raise PixdexError(f"{store.url}: the job ended without generation {run.generation}; run the same command again")
-    embedded = sum(marker.items - marker.rejected for marker in run.shards() if not marker.is_carried)
+    shards = run.shards()
+    embedded = sum(marker.items - marker.rejected for marker in shards if not marker.is_carried)
     reasons = reject_ratio.reasons_of_run(run)
     why = "" if idle else run.drift.why
     tuned = None if run.base is None else run.base.tuned
@@ -152,11 +153,15 @@ def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
         else:
             console.say(f"trained anew: {why}" if why else "the trained index stays")
             console.say(run_report.totals_text(store, generation, reasons))
+            if limit := run_report.spent_by(shards, generation).get("limit"):
+                console.say(str(limit))
             if lost:
                 console.say(lost)
         for line in run_report.beside_text(store, run.plan.containers):
             console.say(line)
-    summary = run_report.summary(store, generation, seconds, reasons) | run_report.beside(store, run.plan.containers)
+    summary = run_report.summary(store, generation, seconds, reasons, shards) | run_report.beside(
+        store, run.plan.containers
+    )
     summary["embedded"] = embedded
     console.show_json({**summary, **run_report.changes(run.plan), "retrained": why or None, **_of_tuned(tuned, lost)})
     return console.DONE

@@ -1,16 +1,18 @@
 """What a run made, for people and for programs: totals of a generation, and what changed."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pipelines.terminal import text_table
 from transforms.generations import tables
 from transforms.generations.manifest import Generation
+from transforms.markers import ShardMarker
 from transforms.records import Changes, FileReference, Plan
 from transforms.shards.reasons import Reasons
 from transforms.storage.store import Store
+from transforms.tasks.embed import spent
 
 REASONS = 10
 """Reasons of rejects that a last line names at most; `pixdex inspect --json` has more."""
@@ -20,9 +22,13 @@ _NO_CHANGES = Changes(0, 0, 0, 0, 0, 0)
 
 
 def summary(
-    store: Store, generation: Generation, seconds: dict[str, float], reasons: Reasons | None = None
+    store: Store,
+    generation: Generation,
+    seconds: dict[str, float],
+    reasons: Reasons | None = None,
+    shards: Sequence[ShardMarker] = (),
 ) -> dict[str, object]:
-    """Returns the last line of a build; `reasons` are those of what this run rejected."""
+    """Returns the last line of a build; `reasons` are those of what this run rejected, `shards` what it embedded."""
     totals, reasons = generation.totals, reasons or Reasons()
     return {
         "generation": generation.generation,
@@ -39,7 +45,16 @@ def summary(
         "index": store.full(generation.index.path),
         **beside(store, generation.tables.containers),
         "seconds": seconds,
+        **spent_by(shards, generation),
     }
+
+
+def spent_by(shards: Sequence[ShardMarker], generation: Generation) -> dict[str, object]:
+    """Returns what the parts of embedding took and which of them is the limit; nothing where nothing was embedded."""
+    seconds = spent.total(shards)
+    if seconds is None:
+        return {}
+    return {"spent": seconds, "limit": spent.what_limits(shards, generation.request.encoder.threads)}
 
 
 def beside(store: Store, containers: FileReference | None) -> dict[str, object]:

@@ -154,7 +154,7 @@ def _shard(folder: Path, vectors: NDArray[np.float32]) -> tuple[ShardMarker, Enc
     np.save(file, vectors.astype(np.float16))
     uri = file.as_uri()
     ready = VectorRange(uri, "npy", 0, _ROWS, ready_files.stat(uri)[1])
-    counts = {"items": _ROWS, "rejected": 0, "rows": _ROWS, "images": _ROWS, "texts": 0, "keywords": 0}
+    counts: dict[str, Any] = {"items": _ROWS, "rejected": 0, "rows": _ROWS, "images": _ROWS, "texts": 0, "keywords": 0}
     marker = ShardMarker(0, 0, "", **counts, embeddings=None, rejects=None, seconds=0.0, ready=ready)
     return marker, EncoderSettings("none", "", _DIM, ("image",))
 
@@ -179,7 +179,7 @@ def _parquet(
     """Reads a shard of ours, of values that are rounded to float16 as they are by default."""
     rounded = vectors.astype(np.float16).astype(np.float32)
     file = files.write_embeddings(store, 1, pa.table({name: [""] * _ROWS for name in files.CORE_COLUMNS}), rounded)
-    counts = {"items": _ROWS, "rejected": 0, "rows": _ROWS, "images": _ROWS, "texts": 0, "keywords": 0}
+    counts: dict[str, Any] = {"items": _ROWS, "rejected": 0, "rows": _ROWS, "images": _ROWS, "texts": 0, "keywords": 0}
     marker = ShardMarker(1, 0, "", **counts, embeddings=file, rejects=None, seconds=0.0, ready=None)
 
     def read() -> None:

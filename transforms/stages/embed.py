@@ -21,6 +21,7 @@ from transforms.tasks.embed import register
 from transforms.tasks.embed.attempts import attempt
 from transforms.tasks.embed.limits import USUAL, ItemLimits
 from transforms.tasks.embed.reject_ratio import check_rejects
+from transforms.tasks.embed.spent import PARTS
 
 if TYPE_CHECKING:
     from transforms.tasks.derive.origin import Origin
@@ -70,6 +71,7 @@ class EmbedPartition(RunTask):
         self._embedded = Metrics.counter("pixdex", "embedded_rows")
         self._rejected = Metrics.counter("pixdex", "rejected_items")
         self._skipped = Metrics.counter("pixdex", "shards_already_embedded")
+        self._spent = {part: Metrics.counter("pixdex", f"{part}_ms") for part in PARTS}
 
     def process(self, partition: Partition) -> Iterator[int]:
         """Yields the number of the shard that stands."""
@@ -79,6 +81,9 @@ class EmbedPartition(RunTask):
             marker = self._made(partition)
             self._embedded.inc(marker.rows)
             self._rejected.inc(marker.rejected)
+            if marker.spent is not None:
+                for part, counter in self._spent.items():
+                    counter.inc(round(1000 * marker.spent.seconds[part]))
         else:
             self._skipped.inc()
         yield partition.shard

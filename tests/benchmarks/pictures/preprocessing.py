@@ -27,8 +27,8 @@ from tests.benchmarks.instruments import measuring, report
 from tests.benchmarks.instruments.vector_folder import unit
 from transforms.encoders import Encoder, HasEarlier, TakesPixels, load
 from transforms.pictures.decode import decode_pixels
+from transforms.tasks.embed.limits import FETCH_THREADS
 from transforms.tasks.embed.load_picture import target_side
-from transforms.tasks.embed.picture_loader import FETCH_THREADS
 
 LIMIT_SMALL, LIMIT_LARGE, LIMIT_COSINE = 2.3, 1.5, 0.9999
 SIZES: Final = ((500, 375), (1600, 1200), (2560, 1920), (4000, 3000))

@@ -18,6 +18,7 @@ from transforms.runs.run import Run
 from transforms.stages.embed import EmbedPartition, EmbedPartitions
 from transforms.stages.plan import PlanItems
 from transforms.storage import layout
+from transforms.tasks.embed.spent import PARTS
 
 
 def plan(root: Path, *sources: Source, encoder: EncoderSettings = TINY) -> Run:
@@ -39,7 +40,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_every_partition_becomes_a_shard_and_what_was_done_is_counted(run: Run) -> None:
     assert run.plan.shards > 3
-    assert go(EmbedPartitions(run)) == {"embedded_rows": 76, "rejected_items": 2}
+    counted = go(EmbedPartitions(run))
+    taken = {name: counted.pop(name) for name in list(counted) if name.endswith("_ms")}
+    assert counted == {"embedded_rows": 76, "rejected_items": 2}
+    assert set(taken) == {f"{part}_ms" for part in PARTS} and taken["encode_ms"] > 0
     shards = run.shards()
     assert [marker.shard for marker in shards] == list(range(run.plan.shards))
     assert sum(marker.rows for marker in shards) == 76 and sum(marker.items for marker in shards) == 40

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
+FETCH_THREADS: Final = 8
+"""Pictures of a shard fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""
+
 
 @dataclass(frozen=True)
 class ItemLimits:

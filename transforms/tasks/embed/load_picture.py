@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import PIL.Image
@@ -18,6 +18,7 @@ from transforms.pictures.decode import Fit
 from transforms.rejects import Failure
 from transforms.storage.uris import Located
 from transforms.tasks.embed import fetch
+from transforms.tasks.embed.spent import Clock
 
 Prepared = tuple[NDArray[np.float32], tuple[int, int]]
 """What the encoder takes, and the upright (width, height) of the picture."""
@@ -43,6 +44,7 @@ class Way:
         target: see `target_side`; large pictures are shrunk while they are decoded.
         pixel_limit: pixels that a picture may declare.
         file_bytes: bytes that a file may have.
+        clock: is told what each part takes.
     """
 
     encoder: Encoder
@@ -50,18 +52,26 @@ class Way:
     target: int | None
     pixel_limit: int
     file_bytes: int
+    clock: Clock = field(default_factory=Clock)
 
     def load(self, data: bytes, budget: Budget) -> Prepared:
         """Decodes and preprocesses the bytes of a file; raises whatever `decode.decode` raises."""
         if self.fit == "crop" and isinstance(self.encoder, TakesPixels):
-            pixels, size = decode.decode_pixels(data, pixel_limit=self.pixel_limit, target=self.target, budget=budget)
-            return self.encoder.preprocess_pixels(pixels), size
-        picture = decode.decode(data, pixel_limit=self.pixel_limit, target=self.target, mode=self.fit, budget=budget)
-        return self.prepare(decode.fit(picture, self.fit))
+            with self.clock.working("decode"):
+                pixels, size = decode.decode_pixels(
+                    data, pixel_limit=self.pixel_limit, target=self.target, budget=budget
+                )
+            with self.clock.working("preprocess"):
+                return self.encoder.preprocess_pixels(pixels), size
+        with self.clock.working("decode"):
+            whole = decode.decode(data, pixel_limit=self.pixel_limit, target=self.target, mode=self.fit, budget=budget)
+            picture = decode.fit(whole, self.fit)
+        return self.prepare(picture)
 
     def prepare(self, picture: PIL.Image.Image) -> Prepared:
         """Preprocesses a decoded picture."""
-        return self.encoder.preprocess(picture), picture.info["size"]
+        with self.clock.working("preprocess"):
+            return self.encoder.preprocess(picture), picture.info["size"]
 
 
 class GivenUpError(Exception):
@@ -171,17 +181,20 @@ def load_picture(
     stage = "fetch"
     try:
         progress.begin()
-        located = locate(uri, way.file_bytes)
+        with way.clock.passing("fetch"):
+            located = locate(uri, way.file_bytes)
         progress.pause()
         with BUDGET.take(UNKNOWN_BYTES if located.size is None else located.size) as share:
             progress.go_on(share)
-            data = fetch.read(uri, located, way.file_bytes)
+            with way.clock.passing("fetch"):
+                data = fetch.read(uri, located, way.file_bytes)
             stage = "decode"
             if guarded is None:
                 progress.begin(data)
                 return way.load(data, progress)
             progress.pause()
-            picture = guarded(data)
+            with way.clock.passing("decode"):
+                picture = guarded(data)
             progress.begin()
             return picture if isinstance(picture, Failure) else way.prepare(picture)
     except PixdexError:

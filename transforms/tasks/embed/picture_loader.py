@@ -21,11 +21,9 @@ from transforms.pictures.guard import OVERTIME, Guard, How
 from transforms.records import EncoderSettings
 from transforms.rejects import Failure
 from transforms.tasks.embed import fetch
-from transforms.tasks.embed.limits import ItemLimits
+from transforms.tasks.embed.limits import FETCH_THREADS, ItemLimits
 from transforms.tasks.embed.load_picture import Locate, Prepared, Progress, Way, load_picture, target_side
-
-FETCH_THREADS = 8
-"""Pictures fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""
+from transforms.tasks.embed.spent import Clock
 
 GUARDED_AT_ONCE: Final = 2
 """Pictures decoded at once in processes of their own, whose memory no budget counts."""
@@ -55,6 +53,7 @@ class PictureLoader:
         encoder, settings: how pictures are preprocessed.
         limits: what one picture may cost.
         locate: finds pictures by their URIs.
+        clock: is told what each part takes.
         is_guarded: every picture is decoded in another process: slower, by what starting two of them takes, and by
             the number of threads that decode otherwise.
     """
@@ -66,11 +65,13 @@ class PictureLoader:
         limits: ItemLimits,
         locate: Locate = fetch.locate,
         *,
+        clock: Clock | None = None,
         is_guarded: bool = False,
     ) -> None:
         """Starts nothing yet."""
+        self._clock = clock or Clock()
         target = target_side(encoder)
-        self._way = Way(encoder, settings.image_fit, target, settings.pixel_limit, limits.file_bytes)
+        self._way = Way(encoder, settings.image_fit, target, settings.pixel_limit, limits.file_bytes, self._clock)
         self._how = How(settings.pixel_limit, target, settings.image_fit, limits.seconds)
         self._seconds, self._locate = limits.seconds, locate
         self._is_guarded = is_guarded
@@ -120,7 +121,8 @@ class PictureLoader:
     def _first(self) -> tuple[int, list[Prepared | Failure]]:
         """Waits for the first batch of those ahead, and takes it from them."""
         start, pictures = self._ahead[0]
-        loaded = [self._wait(picture) for picture in pictures]
+        with self._clock.passing("wait"):
+            loaded = [self._wait(picture) for picture in pictures]
         self._ahead.popleft()
         return start, loaded
 

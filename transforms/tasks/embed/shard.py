@@ -27,6 +27,7 @@ from transforms.tasks.embed.inside import PicturesInside
 from transforms.tasks.embed.limits import USUAL, ItemLimits
 from transforms.tasks.embed.picture_loader import PictureLoader
 from transforms.tasks.embed.shard_rows import ShardRows
+from transforms.tasks.embed.spent import Clock
 
 _BLANK = Failure("encode", "BlankText", "nothing is left of the text once the encoder has cleaned it")
 
@@ -47,19 +48,21 @@ def embed_partition(
     Raises:
         PixdexError: the encoder or this machine is at fault, and not the items.
     """
-    started = time.monotonic()
+    started, clock = time.monotonic(), Clock(encoder.device)
     settings = run.request.encoder
     table = pa.concat_tables([items.read(run.store, piece) for piece in partition.slices], promote_options="default")
     rows = ShardRows.of(table.combine_chunks(), settings.dim)
     carry(run, rows)
-    _encode_pictures(rows, encoder, settings, limits, is_guarded=is_guarded)
-    _encode_texts(rows, encoder, settings)
+    _encode_pictures(rows, encoder, settings, limits, clock, is_guarded=is_guarded)
+    _encode_texts(rows, encoder, settings, clock)
     rows.finish(settings)
     carried = rows.carried
     metadata, vectors = rows.keep_sound()
     modalities = metadata["modality"].to_pylist()
-    embeddings = files.write_embeddings(run.store, partition.shard, metadata, vectors) if len(vectors) else None
     rejects = [rows.rejects[place] for place in sorted(rows.rejects)]
+    with clock.passing("write"):
+        embeddings = files.write_embeddings(run.store, partition.shard, metadata, vectors) if len(vectors) else None
+        rejected = files.write_rejects(run.store, partition.shard, rejects)
     return ShardMarker(
         shard=partition.shard,
         block=partition.block,
@@ -71,14 +74,15 @@ def embed_partition(
         texts=modalities.count("text"),
         keywords=modalities.count("keyword"),
         embeddings=embeddings,
-        rejects=files.write_rejects(run.store, partition.shard, rejects),
+        rejects=rejected,
         seconds=round(time.monotonic() - started, 3),
         carried=carried,
+        spent=clock.spent(),
     )
 
 
 def _encode_pictures(
-    rows: ShardRows, encoder: Encoder, settings: EncoderSettings, limits: ItemLimits, *, is_guarded: bool
+    rows: ShardRows, encoder: Encoder, settings: EncoderSettings, limits: ItemLimits, clock: Clock, *, is_guarded: bool
 ) -> None:
     rows_of = _shared(rows, 0, rows.pictures())
     if not rows_of:
@@ -91,11 +95,12 @@ def _encode_pictures(
         for number, slot in enumerate(slots):
             if slot is not None:
                 pixels[number] = slot
-        return encoder.encode_images(pixels)
+        with clock.passing("encode"):
+            return encoder.encode_images(pixels)
 
     columns = rows.inside()  # what nobody asks for is not to be held until somebody does
     inside = PicturesInside({uri: columns[uri] for uri in pictures if uri in columns})
-    with PictureLoader(encoder, settings, limits, inside.locate, is_guarded=is_guarded) as loader:
+    with PictureLoader(encoder, settings, limits, inside.locate, clock=clock, is_guarded=is_guarded) as loader:
         for start, loaded in loader.batches(pictures, settings.batch):
             slots: list[NDArray[np.float32] | None] = [None] * settings.batch
             some = sharing[start : start + len(loaded)]
@@ -108,7 +113,7 @@ def _encode_pictures(
                 _fill(rows, some, encode, slots)
 
 
-def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings) -> None:
+def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings, clock: Clock) -> None:
     first = rows.counts["image"]
     rows_of = _shared(rows, first, rows.captions()[first:].to_pylist())
     texts: list[str | None] = list(rows_of)
@@ -120,7 +125,8 @@ def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings) 
                 texts[place] = None
 
     def encode(slots: Sequence[str | None]) -> NDArray[np.float32]:
-        return encoder.encode_texts([slot or "" for slot in slots])
+        with clock.passing("encode"):
+            return encoder.encode_texts([slot or "" for slot in slots])
 
     for start in range(0, len(texts), settings.batch):
         batch = texts[start : start + settings.batch]

@@ -17,8 +17,8 @@ from transforms.pictures.budget import DecodeBudget
 from transforms.rejects import Failure
 from transforms.storage import uris
 from transforms.tasks.embed import load_picture, picture_loader
-from transforms.tasks.embed.limits import ItemLimits
-from transforms.tasks.embed.picture_loader import FETCH_THREADS, PictureLoader
+from transforms.tasks.embed.limits import FETCH_THREADS, ItemLimits
+from transforms.tasks.embed.picture_loader import PictureLoader
 
 COUNT = 3 * FETCH_THREADS
 SLOW = 5
