@@ -26,6 +26,7 @@ class Derivation:
         nprobe: lists that `augment` probes for them; None: as many as searches of the root do.
         rows: that `condense` leaves.
         by: a column of the sources: `condense` leaves rows of each of its values apart; None: of all together.
+        names_pictures: whether several items of the other root may have one picture.
     """
 
     operation: Operation
@@ -37,6 +38,7 @@ class Derivation:
     nprobe: int | None = None
     rows: int = 0
     by: str | None = None
+    names_pictures: bool = False
 
     @property
     def spreads_items(self) -> bool:

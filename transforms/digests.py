@@ -18,6 +18,7 @@ _ADDED: Final[dict[str, Any]] = {
     "root_parts": [],
     "carried": 0,
     "image_bytes": False,
+    "names_pictures": False,
 }
 """Names that fields of records had not before, and what a record without them means."""
 

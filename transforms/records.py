@@ -102,7 +102,12 @@ class Source:
     @property
     def is_skippable(self) -> bool:
         """Whether its rows name no pictures outside of its files: the items of a file are as they were while it is."""
-        return self.lists_rows and (self.image_bytes or not self.image_column)
+        return self.lists_rows and not self.names_pictures
+
+    @property
+    def names_pictures(self) -> bool:
+        """Whether its rows name pictures, of which several rows may name the same one."""
+        return self.lists_rows and self.image_column is not None and not self.image_bytes
 
 
 NO_ENCODER = "none"

@@ -20,6 +20,7 @@ from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.search.searcher import Searcher
 from transforms.search.slices import Whole
+from transforms.search.way import show_pictures_once
 from transforms.storage import outside
 from transforms.storage.store import Store
 
@@ -104,7 +105,8 @@ def _rows(root: Store, generation: Generation, *, trusted: bool) -> int:
 def _request(root: Store, generation: Generation, options: Namespace, operation: Operation) -> Request:
     there = generation.request
     places = outside.Outside.of(there).places
-    made = Derivation(operation, generation.generation, generation.checksum, places)
+    shared = show_pictures_once(generation)
+    made = Derivation(operation, generation.generation, generation.checksum, places, names_pictures=shared)
     if operation == "augment":
         made = replace(made, alpha=options.alpha, neighbours=options.neighbours, nprobe=options.nprobe)
     else:

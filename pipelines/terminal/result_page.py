@@ -26,6 +26,9 @@ _SIDE = 320
 
 _PAGE = "result_page.html.jinja"
 _READERS = 8
+_CAPTIONS = 6
+"""Of a picture that several items have, beside its own."""
+
 _LINKED = ("file", "http", "https")
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 """What stands in a command line's words for bytes that are no UTF-8; no page can hold it."""
@@ -179,6 +182,10 @@ class _Card:
         lines = [] if is_worded and name == caption else [("name", name)]
         if caption not in ("", name) and not is_worded:
             lines.append(("caption", caption))
+        others = [other for other in hit.captions if other not in (name, caption)]
+        lines += [("caption", other) for other in others[:_CAPTIONS]]
+        if len(others) > _CAPTIONS:
+            lines.append(("caption", f"and {len(others) - _CAPTIONS} more"))
         shown = ((column, hit.columns.get(column)) for column in columns)
         lines += [("caption", f"{column}: {value}") for column, value in shown if value is not None and value != name]
         address = tile.address if not is_worded else None

@@ -150,6 +150,7 @@ def test_json_is_one_object_of_exactly_these_fields(tmp_path: Path, capsys: pyte
             "caption": None,
             "columns": NAMED,
             "exact": True,
+            "captions": [],
         }
     ]
 

@@ -14,9 +14,10 @@ from transforms.index.exact import NO_ROW
 from transforms.proof.exact import Neighbours
 from transforms.proof.request import QuerySet
 from transforms.search.hits import Asked, Found
+from transforms.search.metadata import shown
 from transforms.search.refine import SHORTLIST
 from transforms.search.searcher import Searcher
-from transforms.search.way import have_several_rows, setting_of
+from transforms.search.way import have_several_rows, setting_of, show_pictures_once
 
 TIMED: Final = 100
 """Queries that are searched one by one."""
@@ -138,7 +139,7 @@ def _shares(
 ) -> tuple[NDArray[np.float64], float]:
     """The recall of each query, and the share of queries that found their very nearest."""
     ids, own = by_query(found.counts, found.ids, asked.k), queries.own
-    if have_several_rows(searcher.generation, asked.modality):
+    if have_several_rows(searcher.generation, asked.modality) or show_pictures_once(searcher.generation):
         ids, own, exact = _items(searcher, ids, own, exact)
     ids = _without(ids, own, k)
     ties = _ties(ids, *exact, k)
@@ -185,7 +186,8 @@ def _items(
     """Numbers of items in the place of rows; of an item its nearest row counts, and of the query's own item none."""
     rows = np.unique(np.concatenate([found.reshape(-1), own, exact[0].reshape(-1)]))
     rows = rows[rows != NO_ROW]
-    numbers = np.unique(searcher.table_of(rows, ["key"])["key"].to_pylist(), return_inverse=True)[1].reshape(-1)
+    named = searcher.table_of(rows, ["key", "uri"]).to_pydict()
+    numbers = np.unique(list(map(shown, named["key"], named["uri"])), return_inverse=True)[1].reshape(-1)
 
     def items_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
         places = np.minimum(np.searchsorted(rows, ids), len(rows) - 1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transforms.errors import UsageError
 from transforms.generations.tuned import QueryKind
 from transforms.records import Metric, Modality
-from transforms.search.metadata import RowMetadata
+from transforms.search.metadata import RowMetadata, shown
 from transforms.search.ranking import FirstLooks, Ranked
 from transforms.search.rules import Rules
 
@@ -57,6 +57,7 @@ class Hit:
         id, key, uri, modality, part, caption: of the row that was found; the best one of its key.
         columns: the source's own columns.
         exact: whether the score is that of the vector as it is stored, and not of its code.
+        captions: all texts of its picture, where several items have that one; else none.
     """
 
     rank: int
@@ -69,11 +70,12 @@ class Hit:
     caption: str | None
     columns: dict[str, Any]
     exact: bool = False
+    captions: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
         """Where it is, for a person: its URI, or its key where that says which row of the URI it is."""
-        return self.key if self.key.startswith(f"{self.uri}#") else self.uri
+        return shown(self.key, self.uri)
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,14 @@ class Found:
         return np.arange(1, len(self.ids) + 1, dtype=np.int64) - np.repeat(starts, self.counts)
 
 
-def hits_of(found: Found, metadata: RowMetadata) -> list[list[Hit]]:
-    """Returns what was found as results of each query, with what is known of the rows."""
+def hits_of(found: Found, metadata: RowMetadata, *, with_captions: bool = False) -> list[list[Hit]]:
+    """Returns what was found as results of each query, with what is known of the rows.
+
+    Args:
+        found: the rows.
+        metadata: knows them.
+        with_captions: several items may have one picture, and all texts of that one are looked for.
+    """
     metadata.load(found.ids)
     every = []
     listed = (part.tolist() for part in (found.ranks, found.scores, found.ids, found.exact))
@@ -163,6 +171,7 @@ def hits_of(found: Found, metadata: RowMetadata) -> list[list[Hit]]:
                 row["caption"],
                 columns,
                 exact,
+                metadata.captions(number) if with_captions else (),
             )
         )
     ends = np.cumsum(found.counts).tolist()

@@ -1,5 +1,6 @@
 """What a row is, beside its vector: key, URI, modality, part, caption, and the columns of its source."""
 
+import unicodedata
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -77,6 +78,35 @@ class RowMetadata:
         """Returns the key of each of these rows."""
         self.load(ids)
         return [self._rows[row]["key"] for row in ids.tolist()]
+
+    def shown(self, ids: NDArray[np.int64]) -> Sequence[str]:
+        """Returns what each of these rows shows: its picture, or where it is of none its key."""
+        self.load(ids)
+        return [shown(row["key"], row["uri"]) for row in map(self._rows.__getitem__, ids.tolist())]
+
+    def captions(self, row: int) -> tuple[str, ...]:
+        """Returns the captions of a picture, of which a row must be loaded; none where only one row has that picture.
+
+        They are those of the rows about it in its shard: rows that name one picture mostly follow one another.
+        """
+        known = self._rows[row]
+        if known["modality"] == "keyword" or is_of_no_picture(known["key"], known["uri"]):
+            return ()
+        same = [row, *self._beside(row, -1), *self._beside(row, 1)]
+        said = dict.fromkeys(self._rows[one]["caption"] for one in sorted(same)) if len(same) > 1 else {}
+        return tuple(caption for caption in said if caption)
+
+    def _beside(self, row: int, step: int) -> list[int]:
+        """The rows next to one, on one side of it, that are of its kind and have its picture."""
+        shard, known, same = row >> ROW_BITS, self._rows[row], list[int]()
+        first = shard << ROW_BITS
+        for here in range(row + step, first - 1 if step < 0 else first + self._shards[shard]["rows"], step):
+            self.load(np.array([here]))
+            other = self._rows[here]
+            if other["modality"] != known["modality"] or other["uri"] != known["uri"]:
+                break
+            same.append(here)
+        return same
 
     def groups(self, column: str, ids: NDArray[np.int64]) -> Sequence[Hashable]:
         """Returns what each of these rows has in a column, of pixdex's or of the source; where nothing, its key."""
@@ -167,6 +197,16 @@ class RowMetadata:
                 "hold: restore the index from a backup, or build into a new root"
             )
         return shard, ready
+
+
+def is_of_no_picture(key: str, uri: str) -> bool:
+    """Tells whether the URI of a row is that of a file of which it is but a row, so that its key has more to say."""
+    return key.startswith((f"{uri}#", unicodedata.normalize("NFC", f"{uri}#")))
+
+
+def shown(key: str, uri: str) -> str:
+    """Returns what a row shows: its picture, or where it is of none its key."""
+    return key if is_of_no_picture(key, uri) else uri
 
 
 def joined(parts: Sequence[pa.Table], columns: Sequence[str]) -> pa.Table:

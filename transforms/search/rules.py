@@ -13,6 +13,9 @@ from transforms.records import Metric
 
 KEY: Final = "key"
 
+ID: Final = "id"
+"""Groups nothing, neither by item nor by picture: each row is a result."""
+
 CONTENT: Final = "content"
 
 AUTO: Final = "auto"
@@ -48,8 +51,9 @@ class Rules:
 
     Attributes:
         group_by: a column of the rows, of pixdex (`uri`: the picture) or of the source: of the rows that have the same
-            in it, `per_group` are shown. `key`, the default, shows each item once and no more is asked. Rows without
-            such a column, or with nothing in it, are groups of their own.
+            in it, `per_group` are shown. `key`, the default, shows each item and each picture once, and no more is
+            asked (`id` does not even ask that). Rows without such a column, or with nothing in it, are groups of their
+            own.
         per_group: how many, at least 1.
         dedup: a row that is as near to one that is shown is not: a score, of `ip` the least, else the most. `content`:
             only one that has the same content is not (`Alike`).
@@ -71,17 +75,23 @@ class Rules:
             raise UsageError(f"group_by is {self.group_by!r}: take the name of a column")
         if not isinstance(self.per_group, int) or self.per_group < 1:
             raise UsageError(f"per_group is {self.per_group}: take 1 or more")
-        if self.per_group > 1 and self.group_by == KEY:
-            raise UsageError("per_group needs group_by: an item is shown once anyhow")
+        if self.per_group > 1 and not self.group:
+            raise UsageError("per_group needs group_by, of a column whose values several items have")
         if self.dedup not in (None, CONTENT) and (isinstance(self.dedup, str) or not np.isfinite(self.dedup)):
             raise UsageError(f"dedup is {self.dedup}: take a score, or {CONTENT}")
         if self.min_score not in (None, AUTO) and (isinstance(self.min_score, str) or not np.isfinite(self.min_score)):
             raise UsageError(f"min_score is {self.min_score}: take a score, or {AUTO}")
 
     @property
+    def group(self) -> bool:
+        """Tells whether rows are grouped by what is in a column."""
+        return self.group_by not in (KEY, ID)
+
+    @property
     def are_any(self) -> bool:
         """Tells whether any is asked for that rows are held against while they are ranked; `auto` is none."""
-        return self != Rules(min_score=self.min_score if self.min_score == AUTO else None)
+        cut_afterwards = self.min_score is None or self.min_score == AUTO
+        return self.group or self.dedup is not None or not cut_afterwards
 
     def furthest(self, metric: Metric) -> float:
         """The largest distance that is shown; of `ip` a distance is the negative product."""
@@ -107,7 +117,7 @@ class Chosen:
 
     def expect(self, ids: NDArray[np.int64]) -> None:
         """Reads what the rules need of rows that may be offered next."""
-        if self._rules.group_by != KEY:
+        if self._rules.group:
             self._groups.update(zip(ids.tolist(), self._groups_of(ids), strict=True))
         if self._rules.dedup is not None:
             self._vectors.update(zip(ids.tolist(), self._vectors_of(ids), strict=True))

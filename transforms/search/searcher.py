@@ -35,10 +35,10 @@ from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, FirstLooks, Ranked, Reach
 from transforms.search.refine import ReadyFileError, StoredVectors
 from transforms.search.row_groups import KEPT_BYTES, Kept
-from transforms.search.rules import EQUAL, KEY, Chosen, Rules
+from transforms.search.rules import EQUAL, Chosen, Rules
 from transforms.search.selection import Selection, Selections
 from transforms.search.trace import Trace
-from transforms.search.way import GROUPED_ROWS, Way, all_are_compared, shortlist_of, way_of
+from transforms.search.way import GROUPED_ROWS, Way, all_are_compared, shortlist_of, show_pictures_once, way_of
 from transforms.shards.ready_vectors import as_queries
 from transforms.storage import outside
 from transforms.storage.store import Store
@@ -205,7 +205,7 @@ class Searcher:
         metadata, trace = self._metadata(), trace or Trace(is_full=False)
         found = self._found(vectors, asked, metadata, trace)
         with trace.step("metadata"):
-            return hits_of(found, metadata)
+            return hits_of(found, metadata, with_captions=show_pictures_once(self.generation))
 
     def nearest(self, vectors: NDArray[np.float32], asked: Asked, trace: Trace | None = None) -> Found:
         """Finds what `search` does, as arrays of ids and scores, for many queries."""
@@ -339,7 +339,7 @@ class Searcher:
 
                 return ranking.rank(
                     look,
-                    metadata.keys if way.keyed else _themselves,
+                    (metadata.shown if way.by_picture else metadata.keys) if way.keyed else _themselves,
                     k,
                     way.first,
                     way.most,
@@ -356,7 +356,7 @@ class Searcher:
                 found = Found.of(
                     [looked.of(place) if looked and last else rank(place) for place, last in enumerate(are_last)]
                 )
-        if rules.group_by != KEY and not metadata.has_column(rules.group_by):
+        if rules.group and not metadata.has_column(rules.group_by):
             raise UsageError(f"no row has a column {rules.group_by}: results show the columns that there are (--json)")
         is_stored = way.is_refined or way.all_compared
         exact = np.full(len(found.ids), self._is_exact or is_stored)

@@ -14,7 +14,7 @@ from transforms.search import ranking
 from transforms.search.hits import Asked
 from transforms.search.ranking import Reach
 from transforms.search.refine import SHORTLIST
-from transforms.search.rules import KEY, Rules
+from transforms.search.rules import ID, Rules
 from transforms.search.selection import Selection
 
 ALL_COMPARED: Final = 20_000
@@ -32,7 +32,8 @@ class Way:
         rules: by which rows are results.
         selected: rows that may be; None: all.
         first, most: how far it looks at first, and at last.
-        keyed: whether items have several rows.
+        keyed: whether several rows may be of one item, or of one picture.
+        by_picture: which of these two.
         is_refined: whether stored vectors rank a shortlist.
         all_compared: whether all rows that may be are compared, and no list is scanned.
     """
@@ -42,6 +43,7 @@ class Way:
     first: Reach
     most: Reach
     keyed: bool
+    by_picture: bool
     is_refined: bool
     all_compared: bool
 
@@ -60,6 +62,13 @@ def have_several_rows(generation: Generation, modality: Modality | None) -> bool
     # Each of the shards with rows of a key counts an item then.
     spread = derivation is not None and derivation.spreads_items and totals.vectors > totals.images
     return (totals.vectors > totals.embedded or spread) and modality not in ("image", "text")
+
+
+def show_pictures_once(generation: Generation) -> bool:
+    """Tells whether several items may have one picture, of which a search shows the nearest."""
+    request = generation.request
+    derived = request.derivation is not None and request.derivation.names_pictures
+    return derived or any(source.names_pictures for source in request.sources)
 
 
 def setting_of(generation: Generation, asked: Asked) -> Setting | None:
@@ -125,8 +134,9 @@ def way_of(
     rows = totals.vectors if selected is None else selected.count
     if not rows:
         return None
-    keyed = have_several_rows(generation, asked.modality)
-    grouped = keyed or rules.group_by != KEY or rules.dedup is not None
+    by_picture = show_pictures_once(generation)
+    keyed = rules.group_by != ID and (by_picture or have_several_rows(generation, asked.modality))
+    grouped = keyed or rules.group or rules.dedup is not None
     # A selection leaves the dead out: they cost nothing there.
     scanned = rows if selected is not None else totals.vectors + totals.tombstones
     refined = shortlist_of(generation, asked) if can_refine else 0
@@ -142,4 +152,4 @@ def way_of(
     usual, stop = (trained.nprobe, None) if tuned is None else (tuned.nprobe, stop_of(generation, asked))
     first = Reach(rows if all_compared else min(wanted, scanned), min(nprobe or usual, lists), stop=stop)
     most = Reach(scanned, first.nprobe if nprobe else lists)
-    return Way(rules, selected, first, most, keyed, refined > 0, all_compared)
+    return Way(rules, selected, first, most, keyed, by_picture, refined > 0, all_compared)

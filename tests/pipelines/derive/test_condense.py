@@ -63,7 +63,10 @@ def test_in_groups_there_are_as_many_and_each_list_has_its_share(
     assert verify.main(["--root", str(tmp_path / "new")]) == 0
     with pixdex.open(tmp_path / "new") as opened:
         hits = opened.search(vector=after.vectors[0], k=77, nprobe=99, modality="any")
-    assert len({hit.key for hit in hits}) == len(hits) == len({name[0] for name in names})
+    shown = {uri if uri.endswith(".png") else key for key, uri in zip(
+        *(after.table[name].to_pylist() for name in ("key", "uri")), strict=True
+    )}  # fmt: skip
+    assert {hit.uri if hit.uri.endswith(".png") else hit.key for hit in hits} == shown and len(hits) == len(shown)
     assert max(Counter(key for key, _, _ in names).values()) > 1
 
 

@@ -20,8 +20,7 @@ from transforms.records import MODALITIES, Partition
 from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
 from transforms.search.hits import Asked
-from transforms.search.rules import Rules
-from transforms.search.way import have_several_rows
+from transforms.search.rules import ID, Rules
 from transforms.shards import files
 from transforms.shards.vectors import read_batches
 from transforms.tasks.derive.cut import rows_of
@@ -101,8 +100,7 @@ def _augmented(origin: Origin, ids: NDArray[np.int64], vectors: NDArray[np.float
     if not derivation.neighbours:
         return vectors
     # Rows are wanted, where a search shows each item once: keywords of one item are each other's neighbours, too.
-    rules = Rules(group_by="id") if have_several_rows(origin.generation, modality) else Rules()
-    asked = Asked(derivation.neighbours + 1, derivation.nprobe, modality, rules=rules)
+    asked = Asked(derivation.neighbours + 1, derivation.nprobe, modality, rules=Rules(group_by=ID))
     found = searcher.nearest(vectors, asked)
     near = places_of(found.counts, found.ids, ids, derivation.neighbours)
     rows, places = np.unique(near[near != NO_NEIGHBOUR], return_inverse=True)
