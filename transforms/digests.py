@@ -19,6 +19,8 @@ _ADDED: Final[dict[str, Any]] = {
     "carried": 0,
     "image_bytes": False,
     "names_pictures": False,
+    "missing_image": "reject",
+    "without_picture": 0,
 }
 """Names that fields of records had not before, and what a record without them means."""
 

@@ -30,7 +30,7 @@ class ShardMarker:
     that range, rejected ones too, which are in no list; `rows` does not count them.
 
     `carried` rows have the vectors that their items had in the generation before. `spent` is known of what an
-    encoder made.
+    encoder made. Items `without_picture` have only their texts, since it could not be fetched.
     """
 
     shard: int
@@ -49,6 +49,7 @@ class ShardMarker:
     format_version: int = FORMAT_VERSION
     carried: int = 0
     spent: TimeSpent | None = None
+    without_picture: int = 0
 
     @property
     def is_carried(self) -> bool:

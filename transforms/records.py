@@ -26,7 +26,8 @@ DERIVED_VERSION = 4
 """The same of a root that is made of another one, and of tuned searches."""
 
 TABLES_VERSION = NEWEST_VERSION = 5
-"""The same of a request whose sources are JSON Lines or parquet. A reader refuses a higher one."""
+"""The same of a request whose sources are JSON Lines or parquet, or keep rows whose pictures are missing. A reader
+refuses a higher one."""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS
@@ -78,6 +79,7 @@ class Source:
         vector_column: column of a parquet file that holds the vectors.
         metadata: absolute URL of a file or glob: parquet files with a row for each vector of the `.npy` files.
         modality, derivation, image_bytes: what vectors are of; what is made of a root; are pictures in a column?
+        missing_image: what becomes of a row whose picture cannot be fetched: a reject, or what its texts make of it.
     """
 
     kind: Literal["images", "csv", "jsonl", "parquet", "vectors", "root"]
@@ -93,6 +95,7 @@ class Source:
     modality: Modality = "image"
     derivation: Derivation | None = None
     image_bytes: bool = False
+    missing_image: Literal["reject", "text"] = "reject"
 
     @property
     def lists_rows(self) -> bool:

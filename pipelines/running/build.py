@@ -145,9 +145,10 @@ def report(launch: Launch, run: Run, request: Request, seconds: dict[str, float]
     reasons, shards = reject_ratio.reasons_of_run(run), run.shards()
     if not launch.quiet:
         console.say(run_report.totals_text(store, generation, reasons))
-        if limit := run_report.spent_by(shards, generation).get("limit"):
-            console.say(str(limit))
-        for line in run_report.beside_text(store, generation.tables.containers):
+        for line in (
+            *run_report.embedding_text(shards, generation),
+            *run_report.beside_text(store, generation.tables.containers),
+        ):
             console.say(line)
     console.show_json(run_report.summary(store, generation, seconds, reasons, shards))
     return console.DONE

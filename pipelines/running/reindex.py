@@ -153,8 +153,8 @@ def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
         else:
             console.say(f"trained anew: {why}" if why else "the trained index stays")
             console.say(run_report.totals_text(store, generation, reasons))
-            if limit := run_report.spent_by(shards, generation).get("limit"):
-                console.say(str(limit))
+            for line in run_report.embedding_text(shards, generation):
+                console.say(line)
             if lost:
                 console.say(lost)
         for line in run_report.beside_text(store, run.plan.containers):

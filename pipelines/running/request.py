@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from transforms.errors import UsageError
 from transforms.index.choose import check_key
@@ -49,7 +49,7 @@ def sources_of(options: Namespace) -> tuple[Source, ...]:
     Raises:
         UsageError: none is named, kinds that do not go together, or options of a kind that is not there.
     """
-    columns = {
+    columns: dict[str, Any] = {
         "image_column": options.image_column,
         "text_column": options.text_column,
         "keyword_column": options.keyword_column,
@@ -62,6 +62,13 @@ def sources_of(options: Namespace) -> tuple[Source, ...]:
             f"--{lonely[0].replace('_', '-')} names a column of a file of rows: give the file with "
             f"{' or '.join(f'--{kind}' for kind in _ROWS)}"
         )
+    if options.missing_image == "text":
+        if not (options.image_column and (options.text_column or options.keyword_column)):
+            raise UsageError(
+                "--missing-image text is about rows with a picture and a text: name both, with --image-column and "
+                "--text-column or --keyword-column"
+            )
+        columns["missing_image"] = "text"
     ready = _ready_sources(options)
     pictures = [
         Source("images", uris.absolute(pattern), key_pattern=options.key_pattern) for pattern in options.images or ()
@@ -192,7 +199,7 @@ def versioned(request: Request) -> Request:
     """Returns a request with the version that an older pixdex needs to refuse it by name, if it must."""
     if request.derivation is not None:
         return replace(request, format_version=DERIVED_VERSION)
-    if any(source.kind in ("jsonl", "parquet") for source in request.sources):
+    if any(source.kind in ("jsonl", "parquet") or source.missing_image != "reject" for source in request.sources):
         return replace(request, format_version=TABLES_VERSION)
     return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else STORED_VERSION)
 

@@ -35,6 +35,12 @@ SOURCES: Final = Group(
             "column, or field, with paths of pictures, relative to the file; of parquet also with bytes",
         ),
         Flag("--text-column", "NAME", "column, or field, with texts, embedded whole"),
+        Flag(
+            "--missing-image",
+            None,
+            "what becomes of a row whose picture cannot be fetched: reject, or text: its texts stay (default reject)",
+            choices=("reject", "text"),
+        ),
         Flag("--keyword-column", "NAME", "column, or field, with keywords, embedded one by one"),
         Flag("--keyword-separator", "TEXT", "what separates keywords (default ,)", default=","),
         Flag("--key-column", "NAME", "column, or field, with the primary key (default: hash of the row)"),

@@ -45,8 +45,21 @@ def summary(
         "index": store.full(generation.index.path),
         **beside(store, generation.tables.containers),
         "seconds": seconds,
+        **({"without_picture": missing} if (missing := _without_picture(shards)) else {}),
         **spent_by(shards, generation),
     }
+
+
+def _without_picture(shards: Sequence[ShardMarker]) -> int:
+    return sum(marker.without_picture for marker in shards)
+
+
+def embedding_text(shards: Sequence[ShardMarker], generation: Generation) -> list[str]:
+    """Says in lines what became of pictures that are missing, and what a faster run needs; of nothing, nothing."""
+    missing = _without_picture(shards)
+    lines = [f"pictures that cannot be fetched, whose texts stay: {missing:,}"] if missing else []
+    limit = spent_by(shards, generation).get("limit")
+    return [*lines, str(limit)] if limit else lines
 
 
 def spent_by(shards: Sequence[ShardMarker], generation: Generation) -> dict[str, object]:

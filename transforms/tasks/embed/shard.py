@@ -6,7 +6,7 @@ padded. So a retry, a bad picture or a bad neighbour changes no other row's bits
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,10 +53,12 @@ def embed_partition(
     table = pa.concat_tables([items.read(run.store, piece) for piece in partition.slices], promote_options="default")
     rows = ShardRows.of(table.combine_chunks(), settings.dim)
     carry(run, rows)
-    _encode_pictures(rows, encoder, settings, limits, clock, is_guarded=is_guarded)
+    keeps_texts = any(source.missing_image == "text" for source in run.request.sources)
+    give_up = ShardRows.leave_out if keeps_texts else ShardRows.reject
+    _encode_pictures(rows, encoder, settings, limits, clock, give_up, is_guarded=is_guarded)
     _encode_texts(rows, encoder, settings, clock)
     rows.finish(settings)
-    carried = rows.carried
+    carried, without_picture = rows.carried, rows.without_picture
     metadata, vectors = rows.keep_sound()
     modalities = metadata["modality"].to_pylist()
     rejects = [rows.rejects[place] for place in sorted(rows.rejects)]
@@ -78,12 +80,21 @@ def embed_partition(
         seconds=round(time.monotonic() - started, 3),
         carried=carried,
         spent=clock.spent(),
+        without_picture=without_picture,
     )
 
 
 def _encode_pictures(
-    rows: ShardRows, encoder: Encoder, settings: EncoderSettings, limits: ItemLimits, clock: Clock, *, is_guarded: bool
+    rows: ShardRows,
+    encoder: Encoder,
+    settings: EncoderSettings,
+    limits: ItemLimits,
+    clock: Clock,
+    give_up: Callable[[ShardRows, int, Failure], None],
+    *,
+    is_guarded: bool,
 ) -> None:
+    """Encodes the pictures; `give_up` hears which rows have one that cannot be fetched."""
     rows_of = _shared(rows, 0, rows.pictures())
     if not rows_of:
         return
@@ -106,7 +117,8 @@ def _encode_pictures(
             some = sharing[start : start + len(loaded)]
             for slot, (picture, mine) in enumerate(zip(loaded, some, strict=True)):
                 if isinstance(picture, Failure):
-                    _reject(rows, mine, picture)
+                    for row in mine:
+                        (give_up if picture.stage == "fetch" else ShardRows.reject)(rows, row, picture)
                 else:
                     slots[slot], rows.sizes[mine] = picture
             if any(slot is not None for slot in slots):

@@ -34,6 +34,7 @@ class ShardRows:
         sizes: int32 `(pictures, 2)`, upright width and height.
         is_carried: bool `(rows,)`: rows whose vectors are there, and are left as they are.
         rejects: by place of the item.
+        left_out: rows of pictures which could not be fetched, and whose items have texts to keep.
     """
 
     table: pa.Table
@@ -44,6 +45,7 @@ class ShardRows:
     sizes: NDArray[np.int32]
     is_carried: NDArray[np.bool_]
     rejects: dict[int, Reject] = field(default_factory=dict)
+    left_out: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, table: pa.Table, dim: int) -> "ShardRows":
@@ -93,8 +95,17 @@ class ShardRows:
         words = words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words
         return pa.concat_arrays([text, words])
 
+    def leave_out(self, row: int, failure: Failure) -> None:
+        """Leaves out a row of a picture, if its item has other rows; else rejects the item."""
+        if np.isin(self.item[self.counts["image"] :], self.item[row]).any():
+            self.left_out.add(row)
+        else:
+            self.reject(row, failure)
+
     def reject(self, row: int, failure: Failure) -> None:
-        """Rejects the item of a row, unless it is rejected already."""
+        """Rejects the item of a row, unless it is rejected already, or the row left out."""
+        if row in self.left_out:
+            return
         modality = list(self.counts)[int(self._modalities(row))]
         self._reject_item(int(self.item[row]), modality, int(self.part[row]), failure)
 
@@ -130,14 +141,21 @@ class ShardRows:
         """Rows whose vectors were there, of items that are not rejected."""
         return int(np.count_nonzero(self.is_carried & ~np.isin(self.item, list(self.rejects))))
 
+    @property
+    def without_picture(self) -> int:
+        """Items that are not rejected, and whose pictures are left out."""
+        return sum(int(self.item[row]) not in self.rejects for row in self.left_out)
+
     def keep_sound(self) -> tuple[pa.Table, NDArray[np.float32]]:
-        """Leaves the rows of rejected items out, the last that is done with the rows.
+        """Leaves out the rows of rejected items, and those left out already: the last that is done with the rows.
 
         Returns:
             The shard's columns but its ids and vectors, and its vectors, float32 `(kept rows, d)`. They are moved
             together in place: `vectors` is no longer in the order of the other fields.
         """
-        kept = np.flatnonzero(~np.isin(self.item, list(self.rejects)))
+        is_kept = ~np.isin(self.item, list(self.rejects))
+        is_kept[list(self.left_out)] = False
+        kept = np.flatnonzero(is_kept)
         metadata = self._metadata(kept)
         if len(kept) < len(self.vectors):
             for chunk in _chunks(len(kept)):  # a row only ever moves forward, to where nothing is read any more
