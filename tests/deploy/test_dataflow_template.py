@@ -60,6 +60,7 @@ def known_to(job: str, name: str) -> bool:
 @pytest.mark.parametrize("job", ["embed", "reindex"])
 def test_every_parameter_of_a_job_becomes_a_flag_that_it_takes(job: str) -> None:
     values = {"metric_type": "l2", "image_fit": "pad", "precision": "full", "modality": "text", "retrain": "never"}
+    values["missing_image"] = "text"
     values["refine_store"] = "sq8"
     numbers = {
         "encoder_batch",
