@@ -69,8 +69,8 @@ class Source:
     """One place that items come from: pictures, files of rows, ready embeddings, or another root.
 
     Attributes:
-        kind: whose files are items (`images`) or whose rows are: `csv`, `jsonl`, `parquet`; `vectors` (rows that are
-            embedded already) or `root` (whose rows are made into others).
+        kind: whose files are items (`images`) or whose rows are: `csv`, `jsonl`, `parquet`, and `tars` (of members);
+            `vectors` (rows that are embedded already) or `root` (whose rows are made into others).
         pattern: absolute URL of a file, a folder, a glob or a root.
         image_column, text_column, keyword_column: columns that are embedded; at least one is set where rows are items.
         key_column: of the primary key; without one a row is named by the hash of its content.
@@ -78,11 +78,11 @@ class Source:
         key_pattern: regular expression (RE2) whose named groups, matched against the stem of a picture, become columns.
         vector_column: column of a parquet file that holds the vectors.
         metadata: absolute URL of a file or glob: parquet files with a row for each vector of the `.npy` files.
-        modality, derivation, image_bytes: what vectors are of; what is made of a root; are pictures in a column?
+        modality, derivation, image_bytes: what vectors are of; what is made of a root; are pictures in the files?
         missing_image: what becomes of a row whose picture cannot be fetched: a reject, or what its texts make of it.
     """
 
-    kind: Literal["images", "csv", "jsonl", "parquet", "vectors", "root"]
+    kind: Literal["images", "csv", "jsonl", "parquet", "tars", "vectors", "root"]
     pattern: str
     image_column: str | None = None
     text_column: str | None = None
@@ -100,7 +100,7 @@ class Source:
     @property
     def lists_rows(self) -> bool:
         """Whether rows of files are its items."""
-        return self.kind in ("csv", "jsonl", "parquet")
+        return self.kind in ("csv", "jsonl", "parquet", "tars")
 
     @property
     def is_skippable(self) -> bool:

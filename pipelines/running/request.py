@@ -34,7 +34,7 @@ DEFAULT_ENCODER: Final = "demo"
 
 DEFAULT_REFINE: Final = "f16"
 
-_ROWS: Final[tuple[Literal["csv", "jsonl", "parquet"], ...]] = ("csv", "jsonl", "parquet")
+_ROWS: Final[tuple[Literal["csv", "jsonl", "parquet", "tars"], ...]] = ("csv", "jsonl", "parquet", "tars")
 """Kinds of sources whose rows are items, by their flags."""
 
 
@@ -62,8 +62,12 @@ def sources_of(options: Namespace) -> tuple[Source, ...]:
             f"--{lonely[0].replace('_', '-')} names a column of a file of rows: give the file with "
             f"{' or '.join(f'--{kind}' for kind in _ROWS)}"
         )
+    if options.image_column is not None and not any(patterns[kind] for kind in _ROWS if kind != "tars"):
+        raise UsageError(
+            f"--image-column {options.image_column} is of no use to --tars, whose members are the pictures"
+        )
     if options.missing_image == "text":
-        if not (options.image_column and (options.text_column or options.keyword_column)):
+        if not ((options.image_column or patterns["tars"]) and (options.text_column or options.keyword_column)):
             raise UsageError(
                 "--missing-image text is about rows with a picture and a text: name both, with --image-column and "
                 "--text-column or --keyword-column"
@@ -87,7 +91,8 @@ def sources_of(options: Namespace) -> tuple[Source, ...]:
         )
     if not (pictures or rows or ready):
         raise UsageError(
-            "name what to index: --images GLOB or FOLDER, --csv, --jsonl or --parquet GLOB, --vectors GLOB or FOLDER"
+            "name what to index: --images GLOB or FOLDER, --csv, --jsonl, --parquet or --tars GLOB, --vectors GLOB or "
+            "FOLDER"
         )
     return tuple(dict.fromkeys([*pictures, *rows, *ready]))
 
@@ -199,7 +204,9 @@ def versioned(request: Request) -> Request:
     """Returns a request with the version that an older pixdex needs to refuse it by name, if it must."""
     if request.derivation is not None:
         return replace(request, format_version=DERIVED_VERSION)
-    if any(source.kind in ("jsonl", "parquet") or source.missing_image != "reject" for source in request.sources):
+    if any(
+        source.kind in ("jsonl", "parquet", "tars") or source.missing_image != "reject" for source in request.sources
+    ):
         return replace(request, format_version=TABLES_VERSION)
     return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else STORED_VERSION)
 
@@ -254,7 +261,7 @@ def _made_of(request: Request) -> str:
 
 def _check_modalities(spec: str, modalities: frozenset[str], sources: Sequence[Source]) -> None:
     texts = any(source.text_column or source.keyword_column for source in sources)
-    images = any(source.kind == "images" or source.image_column for source in sources)
+    images = any(source.kind == "images" or source.image_column or source.image_bytes for source in sources)
     for wanted, needed in (("text", texts), ("image", images)):
         if needed and wanted not in modalities:
             raise UsageError(

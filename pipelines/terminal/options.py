@@ -30,11 +30,17 @@ SOURCES: Final = Group(
         Flag("--jsonl", "GLOB", "JSON Lines (.gz, .zst), each object an item: as --csv; repeatable", action="append"),
         Flag("--parquet", "GLOB", "parquet, each row an item: as --csv; repeatable", action="append"),
         Flag(
+            "--tars",
+            "GLOB",
+            "tar archives (WebDataset): each picture an item, with texts and JSON of its name as columns; repeatable",
+            action="append",
+        ),
+        Flag(
             "--image-column",
             "NAME",
             "column, or field, with paths of pictures, relative to the file; of parquet also with bytes",
         ),
-        Flag("--text-column", "NAME", "column, or field, with texts, embedded whole"),
+        Flag("--text-column", "NAME", "column, or field, with texts, embedded whole; of tars also txt"),
         Flag(
             "--missing-image",
             None,

@@ -18,7 +18,7 @@ import PIL.Image
 from transforms.errors import UsageError
 from transforms.pictures import decode
 from transforms.search.hits import Hit
-from transforms.storage import uris
+from transforms.storage import tar_members, uris
 from transforms.storage.outside import Outside
 
 _SIDE = 320
@@ -117,7 +117,7 @@ def link(uri: str) -> str | None:
     'file:///data/50%25%20off%20%231.png'
     """
     protocol, _, path = uri.partition("://")
-    if protocol not in _LINKED:
+    if protocol not in _LINKED or tar_members.place_of(uri) is not None:
         return None
     if protocol == "file":
         return "file://" + quote_from_bytes(os.fsencode(uris.existing_path(path)))

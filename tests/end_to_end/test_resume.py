@@ -24,6 +24,7 @@ from tests.end_to_end import dying
 from tests.end_to_end.builds import EVERYTHING, TINY, content, leftovers, start, wait, write_corpus
 from tests.end_to_end.dying import When
 from tests.tiers import mostly_gate
+from tests.transforms.sources.row_sources import tar_of
 from transforms.storage.store import Store
 
 
@@ -55,14 +56,19 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
 
 
 def write_tables(folder: Path, csv: Path) -> tuple[object, ...]:
-    """Writes the first rows of a CSV as JSON Lines, compressed, and as parquet with their pictures in it."""
+    """Writes the first rows of a CSV as JSON Lines, compressed, and with their pictures as parquet and tar."""
     table = pa.csv.read_csv(csv).slice(0, 8)
     lines = "\n".join([*map(json.dumps, table.to_pylist()), ""])
     (folder / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
     pictures = pa.array([(folder / name).read_bytes() for name in table["image"].to_pylist()])
     inside = table.set_column(table.schema.get_field_index("image"), "image", pictures)
     pq.write_table(inside, folder / "rows.parquet", row_group_size=3)
-    return ("--jsonl", folder / "*.jsonl.{gz,zst}", "--parquet", folder / "rows.parquet")
+    members: dict[str, bytes] = {}
+    for number, row in enumerate(inside.to_pylist()):
+        members |= {f"{number}.png": row.pop("image"), f"{number}.json": json.dumps(row).encode()}
+    (folder / "rows.tar").write_bytes(tar_of(members))
+    tables = ("--parquet", folder / "rows.parquet", "--tars", folder / "rows.tar")
+    return ("--jsonl", folder / "*.jsonl.{gz,zst}", *tables)
 
 
 def finish(clean: Clean, folder: Path) -> None:

@@ -13,6 +13,7 @@ from transforms.records import Metric, Modality
 from transforms.search.metadata import RowMetadata, shown
 from transforms.search.ranking import FirstLooks, Ranked
 from transforms.search.rules import Rules
+from transforms.storage import tar_members
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Hit:
 
     @property
     def place(self) -> str:
-        """Where it is, for a person: its URI, or its key where that says which row of the URI it is."""
-        return shown(self.key, self.uri)
+        """Where it is, for a person: its URI, or its key where that says which row or member it is of a file."""
+        return self.key if tar_members.place_of(self.uri) is not None else shown(self.key, self.uri)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ An item table is a parquet file below `plans/`, one a container (a folder, a CSV
 | `pixdex.problem` | string, null | why it cannot be embedded, known before any work: `Type: message` |
 | `pixdex.line` | int64, null | the line of the file on which its row begins |
 | `pixdex.carried` | struct, null | of a reindex: the rows whose vectors the item keeps (`key_tables.CHOSEN`) |
-| `pixdex.inside` | string, null | the column of a parquet file in which the picture is; its URI is then `FILE#ROW` |
+| `pixdex.inside` | string, null | of a picture in parquet (`FILE#ROW`) its column, in a tar `tar:` and a hash of it |
+| `pixdex.caption` | string, null | caption of a picture whose item has no text to embed |
 | any other | string | the source's own columns, unchanged |
 """
 
@@ -36,6 +37,9 @@ IMAGE, TEXT, KEYWORDS, ROWS, PROBLEM, LINE, INSIDE = (
 
 CARRIED = "pixdex.carried"
 """Only in tables of what a reindex embeds."""
+
+CAPTION = "pixdex.caption"
+"""Only in tables of tars."""
 
 CORE_SCHEMA = pa.schema(
     [
@@ -71,7 +75,7 @@ def column_names(names: Sequence[str]) -> list[str]:
     >>> column_names(["name", "key", "name", ""])
     ['name', 'source_key', 'name_2', 'column_4']
     """
-    reserved = {*SHARD_COLUMNS, *CORE_SCHEMA.names, CARRIED}
+    reserved = {*SHARD_COLUMNS, *CORE_SCHEMA.names, CARRIED, CAPTION}
     stored: list[str] = []
     for position, name in enumerate(names, start=1):
         base = name or f"column_{position}"
@@ -95,6 +99,7 @@ def table_of(
     problem: pa.Array | None = None,
     line: pa.Array | None = None,
     inside: pa.Array | None = None,
+    caption: pa.Array | None = None,
     columns: dict[str, pa.Array],
 ) -> pa.Table:
     """Returns a batch of items; an item that has nothing to embed, or too much, gets its problem here."""
@@ -114,6 +119,7 @@ def table_of(
     problem = pc.if_else(pc.and_(pc.is_null(problem), pc.equal(rows, 0)), empty, problem)
     problem = pc.if_else(pc.and_(pc.is_null(problem), pc.greater(parts, KEYWORDS_PER_ITEM)), many, problem)
     rows = pc.if_else(pc.is_null(problem), rows, 0)
+    columns = columns if caption is None else {CAPTION: caption, **columns}
     return pa.table(
         [key, uri, version, image, text, keywords, rows, problem, line, inside, *columns.values()],
         schema=pa.schema([*CORE_SCHEMA, *((name, pa.string()) for name in columns)]),

@@ -5,20 +5,18 @@ is no such object is kept as a row that cannot be embedded, so that counts add u
 """
 
 import codecs
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any, Final, NoReturn
+from typing import IO, Any, Final
 
-import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
 from transforms.errors import UsageError
 from transforms.sources import csv_records, packed
-from transforms.sources.row_files import SEPARATOR, Rows
-from transforms.sources.words import split_keywords, trimmed_keywords
+from transforms.sources.json_objects import BadObjectError, ObjectReader
+from transforms.sources.row_files import Rows, joined
+from transforms.sources.words import keywords_of
 
 LINE_BYTES = 16 << 20
 """Of the longest line that is read; a longer one is rejected."""
@@ -34,11 +32,7 @@ FIELDS: Final = 1000
 _FLAG: Final = "--jsonl"
 _HEAD_LINES: Final = 1000
 _HEAD_BYTES: Final = 1 << 20
-_FIELDS_OF = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class _BadLineError(ValueError):
-    """What is wrong with a line, as `Type: message`."""
+_READER: Final = ObjectReader("line")
 
 
 @dataclass
@@ -91,7 +85,7 @@ class JsonlFile:
                     break
                 try:
                     found = _object(line)
-                except _BadLineError as error:
+                except BadObjectError as error:
                     why = why or f"line {number}: {error}"
                 else:
                     objects += 1
@@ -119,11 +113,8 @@ class JsonlFile:
     def _take(self, batch: _Batch, number: int, line: bytes | None, content: str) -> None:
         try:
             found = _object(line)
-            for name in (*self.texts, *filter(None, [self.keywords])):
-                value = found.get(name, (None, None))[0]
-                if isinstance(value, list | dict) and not (name == self.keywords and _are_strings(value)):
-                    raise _BadLineError(f"NoText: the field {name[:60]} is {_kind(value)}, and no text")
-        except _BadLineError as error:
+            _READER.check_texts(found, self.texts, self.keywords)
+        except BadObjectError as error:
             batch.bad_lines.append(number)
             batch.bad_content.append(content)
             batch.problems.append(str(error))
@@ -131,9 +122,7 @@ class JsonlFile:
         cells = {name: cell for name, (_, cell) in found.items()}
         batch.lines.append(number)
         batch.cells.append(cells)
-        # In the order of names, so that an object written in another order is the same.
-        there = SEPARATOR.join(f"{name}{SEPARATOR}{cell}" for name, cell in sorted(cells.items()) if cell is not None)
-        batch.content.append(xxhash.xxh3_128_hexdigest(there.encode()))
+        batch.content.append(xxhash.xxh3_128_hexdigest(joined(cells).encode()))
         if self.keywords is not None:
             value = found.get(self.keywords, (None, None))[0]
             batch.keywords.append(value if isinstance(value, list) else cells.get(self.keywords))
@@ -145,7 +134,7 @@ class JsonlFile:
         if batch.lines:
             columns = [pa.array([cells.get(name) for cells in batch.cells], pa.string()) for name in header]
             content = pa.array(batch.content, pa.string())
-            keywords = self._words(batch.keywords) if self.keywords is not None else None
+            keywords = keywords_of(batch.keywords, self.separator) if self.keywords is not None else None
             yield Rows(header, columns, content, batch.lines, keywords=keywords)
         if batch.problems:
             columns = [pa.nulls(len(batch.problems), pa.string()) for _ in header]
@@ -159,11 +148,6 @@ class JsonlFile:
                 f"{_FLAG} {self.uri} has more than {FIELDS} different fields: each would be a column; nest those that "
                 "are data, so that their JSON is one field"
             )
-
-    def _words(self, values: Sequence[Any]) -> pa.Array:
-        listed = pa.array([value if isinstance(value, list) else [] for value in values], pa.list_(pa.string()))
-        cells = pa.array([None if isinstance(value, list) else value for value in values], pa.string())
-        return pc.coalesce(trimmed_keywords(listed), split_keywords(cells, self.separator))
 
 
 def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None, str]]:
@@ -182,75 +166,6 @@ def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None, str]]:
 
 
 def _object(line: bytes | None) -> dict[str, tuple[Any, str | None]]:
-    """Returns the values of an object and how they are spelled.
-
-    Raises:
-        _BadLineError: it is none, or could be read in two ways.
-    """
     if line is None:
-        raise _BadLineError(f"TooLong: the line has more than {LINE_BYTES} bytes")
-    try:
-        values = _READER.decode(line.decode())
-        if not isinstance(values, dict):
-            raise _BadLineError(f"NoObject: the line is {_kind(values)}, and no object")
-        spelled = _FIELDS_OF.decode(line)
-        return {name: (value, _cell(name, value, spelled)) for name, value in values.items()}
-    except _BadLineError:
-        raise
-    except msgspec.DecodeError as error:  # it is stricter with what Python's reader took
-        half = b"\\ud" in line.lower()
-        why = "LoneSurrogate: a text of the line has half of a character" if half else f"BadJson: {error}"
-        raise _BadLineError(why) from error
-    except UnicodeDecodeError as error:
-        raise _BadLineError(f"NotUtf8: byte {error.start + 1} of the line is not UTF-8") from error
-    except RecursionError as error:
-        raise _BadLineError("TooDeep: the values of the line are nested too deeply") from error
-    except ValueError as error:
-        raise _BadLineError(f"BadJson: {str(error)[:120]}") from error
-
-
-def _cell(name: str, value: Any, spelled: dict[str, msgspec.Raw]) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, str) and not isinstance(value, _Number):
-        return value
-    return bytes(spelled[name]).decode().strip()
-
-
-class _Number(str):
-    """A number as it is spelled."""
-
-    __slots__ = ()
-
-
-def _number(text: str) -> _Number:
-    if float(text) in (float("inf"), float("-inf")):
-        raise _BadLineError(f"HugeNumber: {text[:20]}… is more than a number can be")
-    return _Number(text)
-
-
-def _constant(text: str) -> NoReturn:
-    raise _BadLineError(f"BadJson: {text} is no JSON")
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        double = next(name for name in found if names.count(name) > 1)
-        raise _BadLineError(f"DoubleName: the line has the field {double[:60]!r} twice")
-    return found
-
-
-_READER: Final = json.JSONDecoder(
-    object_pairs_hook=_pairs, parse_int=_number, parse_float=_number, parse_constant=_constant
-)
-
-
-def _are_strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) and not isinstance(one, _Number) for one in value)
-
-
-def _kind(value: Any) -> str:
-    kinds = ((bool, "true or false"), (_Number, "a number"), (str, "a text"), (list, "a list"), (dict, "an object"))
-    return next((name for kind, name in kinds if isinstance(value, kind)), "null")
+        raise BadObjectError(f"TooLong: the line has more than {LINE_BYTES} bytes")
+    return _READER.read(line)

@@ -1,11 +1,15 @@
 """The files that a file, a folder or a glob means: of rows, and of ready embeddings."""
 
+import re
 import unicodedata
-from typing import Any
+from typing import Any, Final
 
 from transforms.errors import UsageError
 from transforms.records import Source
 from transforms.storage import uris
+
+_RANGE: Final = re.compile(r"\{\d+\.\.\d+\}")
+"""As a shell, and WebDataset, have them."""
 
 
 def row_files(flag: str, pattern: str) -> list[str]:
@@ -16,6 +20,8 @@ def row_files(flag: str, pattern: str) -> list[str]:
     """
     try:
         filesystem, path = uris.filesystem_of(pattern)
+        if _RANGE.search(path) and not filesystem.exists(path):
+            raise UsageError(f"{flag} {pattern}: ranges in braces mean nothing here: write {{a,b}}, or a glob with *")
         if not uris.is_pattern(path) or filesystem.exists(path):
             return [pattern]
     except (OSError, ImportError, ValueError):

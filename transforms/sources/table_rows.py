@@ -20,11 +20,15 @@ from transforms.shards import row_versions
 from transforms.sources import blank_texts, items, keys, listed
 from transforms.sources.csv_file import CsvFile
 from transforms.sources.jsonl_file import JsonlFile
+from transforms.sources.left_out import Tally
 from transforms.sources.parquet_file import ParquetRows
 from transforms.sources.picture_versions import PictureVersions
 from transforms.sources.row_files import SEPARATOR, RowFile, Rows
 from transforms.sources.words import split_keywords
 from transforms.storage import uris
+
+_OPEN = ("jsonl", "tars")
+"""Kinds of which the columns are known when all is read."""
 
 _EMPTY_FILES = 16
 """Files without a column that are looked through for one with columns."""
@@ -48,8 +52,8 @@ class RowListing:
         """
         return listed.row_files(f"--{self.source.kind}", self.source.pattern)
 
-    def opened(self, uri: str) -> RowFile:
-        """Returns one of its files, of which nothing is read yet."""
+    def opened(self, uri: str, tally: Tally | None = None) -> RowFile:
+        """Returns one of its files, of which nothing is read yet; `tally` counts what of a tar is left out."""
         source = self.source
         if source.kind == "jsonl":
             texts = tuple(filter(None, (source.image_column, source.text_column)))
@@ -58,6 +62,12 @@ class RowListing:
             texts = tuple(filter(None, (source.text_column, source.key_column)))
             words = source.keyword_column, source.keyword_separator
             return ParquetRows(uri, source.image_column, source.image_bytes, texts, *words)
+        if source.kind == "tars":
+            from transforms.sources.tars.rows import TarRows  # noqa: PLC0415 - other rows need no Pillow
+
+            texts = tuple(filter(None, (source.text_column,)))
+            words = source.keyword_column, source.keyword_separator
+            return TarRows(uri, texts, source.key_column, *words, tally=tally or Tally())
         return CsvFile(uri, tuple(filter(None, self.named().values())))
 
     def named(self) -> dict[str, str | None]:
@@ -104,7 +114,7 @@ class RowListing:
             reason = error.strerror or "cannot be opened"
             raise UsageError(f"--{self.source.kind} {uri}: {reason}; name a file that can be read") from error
 
-    def batches(self, uri: str) -> Iterator[pa.Table]:
+    def batches(self, uri: str, tally: Tally | None = None) -> Iterator[pa.Table]:
         """Reads the rows of a file as item batches, in its order, but that rows that do not fit follow their batch.
 
         Raises:
@@ -112,10 +122,10 @@ class RowListing:
         """
         seen: Counter[str] = Counter()
         versions = PictureVersions()
-        if self.source.kind != "jsonl":  # of which the fields are known when all is read
+        if self.source.kind not in _OPEN:
             self.check_columns(uri, self.header(uri))
         try:
-            for rows in self.opened(uri).rows():
+            for rows in self.opened(uri, tally).rows():
                 yield self._table(uri, rows, seen, versions)
         except PixdexError as error:
             raise error if isinstance(error, UsageError) else UsageError(f"--{self.source.kind} {error}") from error
@@ -139,13 +149,16 @@ class RowListing:
         def cells_of(column: str) -> pa.Array:
             return cells.get(column, pa.nulls(count, pa.string()))
 
-        source, lines = self.source, pa.array(rows.lines, pa.int64())
+        source = self.source
+        lines = pa.nulls(count, pa.int64()) if rows.lines is None else pa.array(rows.lines, pa.int64())
         uri = pa.array([file] * count, pa.string())
         version = pc.binary_join_element_wise("row:", rows.content, "")
         image = text = keywords = None
         pictures = rows.pictures
         if rows.problems is None:
-            if rows.inside is not None:
+            if rows.uris is not None:
+                image, uri = rows.uris, pc.coalesce(rows.uris, uri)
+            elif rows.inside is not None:
                 uri = pc.binary_join_element_wise(file, pc.cast(pc.subtract(lines, 1), pa.string()), "#")
                 image = pc.if_else(pc.is_valid(rows.inside), uri, pa.nulls(count, pa.string()))
             elif source.image_column:
@@ -165,8 +178,8 @@ class RowListing:
             nothing = [None] * count
             words = _words(*(nothing if part is None else part.to_pylist() for part in (text, keywords)))
             version = row_versions.joined(version, nothing if pictures is None else pictures.to_pylist(), words)
-        primary = pa.nulls(count, pa.string())
-        if source.key_column and rows.problems is None:
+        primary = pa.nulls(count, pa.string()) if rows.own_names is None else rows.own_names
+        if rows.own_names is None and source.key_column and rows.problems is None:
             primary = _filled(cells_of(source.key_column))
         return items.table_of(
             key=keys.nfc(pc.binary_join_element_wise(file, row_names(primary, rows.content, seen), "#")),
@@ -178,6 +191,7 @@ class RowListing:
             problem=rows.problems,
             line=lines,
             inside=rows.inside,
+            caption=rows.captions,
             columns=dict(zip(items.column_names(rows.names), rows.columns, strict=True)),
         )
 
@@ -200,6 +214,8 @@ def of_what_is_there(source: Source) -> Source:
     Cost: of parquet with pictures, one listing, and the footer of the first file.
     """
     listing = RowListing(source)
+    if source.kind == "tars":
+        return replace(source, image_column=None, image_bytes=True)
     if source.kind != "parquet" or source.image_column is None:
         return source
     try:
@@ -217,6 +233,11 @@ def check(source: Source) -> None:
             column is named to be embedded.
     """
     listing, flag = RowListing(source), f"--{source.kind}"
+    if source.keyword_separator == "":
+        raise UsageError("--keyword-separator is empty: give the character between keywords")
+    if source.kind == "tars":
+        _check_tars(listing)
+        return
     file, header = source.pattern, list[str]()
     for file in listing.containers()[:_EMPTY_FILES]:
         if header := listing.header(file):
@@ -230,8 +251,17 @@ def check(source: Source) -> None:
             f"{flag} {file}: name what to embed with --image-column, --text-column or --keyword-column; "
             f"the columns are {', '.join(header)}"
         )
-    if source.keyword_separator == "":
-        raise UsageError("--keyword-separator is empty: give the character between keywords")
+
+
+def _check_tars(listing: RowListing) -> None:
+    """Refuses tars of which the first that has samples lacks a column that is named; pictures are embedded anyhow."""
+    for file in listing.containers()[:_EMPTY_FILES]:
+        if header := listing.header(file):
+            listing.check_columns(file, header)
+            return
+    named = next(((flag, column) for flag, column in listing.named().items() if column is not None), None)
+    if named is not None:
+        raise UsageError(f"{named[0]} {named[1]}: {file} has no such column; it has no texts beside its pictures")
 
 
 def row_names(primary: pa.Array, content: pa.Array, seen: Counter[str]) -> pa.Array:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from transforms.errors import UnsafePathError, UsageError
 from transforms.records import Request, Source, VectorRange
-from transforms.storage import addresses, uris
+from transforms.storage import addresses, tar_members, uris
 
 FLAG: Final = "--trust-uris"
 
@@ -51,8 +51,8 @@ class Outside:
         return cls(tuple(place for source in request.sources if source.kind == "vectors" for place in _places(source)))
 
     def holds(self, uri: str) -> bool:
-        """Tells whether a URI is one of a source, or lies in a folder of one."""
-        name = _spelled(uri)
+        """Tells whether a URI is one of a source, or lies in a folder of one, or in an archive that does."""
+        name = _spelled(tar_members.archive_of(uri))
         return name is not None and any(
             name.startswith(place) if place.endswith("/") else name == place or name.startswith(f"{place}/")
             for place in self.places

@@ -1,7 +1,8 @@
 """Names of objects: the URI that opens, whatever its spelling, and opening it.
 
 A URI is absolute and opens as spelled: nothing in it is quoted, so that `a b#1.png` stays `a b#1.png`. Only bytes of a
-local name that are no UTF-8 are percent-encoded, since no table can hold them.
+local name that are no UTF-8 are percent-encoded, since no table can hold them. A member of a tar archive has one, too
+(see `tar_members`).
 """
 
 import codecs
@@ -10,13 +11,14 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from transforms.errors import UsageError
-from transforms.storage import addresses
+from transforms.storage import addresses, tar_members
+from transforms.storage.tar_members import BLOCK
 
 MAGIC: Final = re.compile(r"[*?\[]")
 """What makes a pattern of a path."""
@@ -180,11 +182,13 @@ class Located:
         path: what its filesystem calls it.
         filesystem: of fsspec; None: it is a file of this machine.
         size: its bytes; None where its storage does not say.
+        start: of a member of a tar archive, whose path that is: where its content begins.
     """
 
     path: str
     filesystem: Any
     size: int | None
+    start: int | None = None
 
     def read(self, limit: int = OBJECT_BYTES_LIMIT) -> bytes:
         """Returns its content; where its size is not known, no more than `limit` bytes are asked for.
@@ -195,6 +199,8 @@ class Located:
         """
         if self.size is not None and self.size > limit:
             raise ObjectTooLargeError(f"the object has {self.size} bytes, the limit is {limit}")
+        if self.start is not None:
+            return b"".join(self._member(self.start))
         if self.filesystem is None:
             assert self.size is not None  # of a file it is always known
             with open(self.path, "rb") as stream:  # noqa: PTH123 - the path may hold undecodable bytes
@@ -221,6 +227,9 @@ class Located:
         if self.size is not None and (self.size <= _PIECE_BYTES or self.size > limit):
             yield self.read(limit)
             return
+        if self.start is not None:
+            yield from self._member(self.start)
+            return
         left = limit
         # The path may hold undecodable bytes.
         with open(self.path, "rb") if self.filesystem is None else self.filesystem.open(self.path, "rb") as stream:  # noqa: PTH123
@@ -230,17 +239,48 @@ class Located:
                     raise ObjectTooLargeError(f"the object has more than {limit} bytes, which is the limit")
                 yield piece
 
+    def _member(self, start: int) -> Iterator[bytes]:
+        """Yields the content of a member of an archive, whose header is read with its first piece."""
+        assert self.size is not None  # its URI says it
+        stop = start + self.size
+        place = start - BLOCK
+        while place < stop:
+            piece = self._range(place, min(stop, place + _PIECE_BYTES))
+            if len(piece) < min(stop - place, _PIECE_BYTES):
+                raise OSError("the tar archive ends before that member does")
+            if place < start:
+                tar_members.check(piece[:BLOCK], self.size)
+                yield piece[BLOCK:]
+            else:
+                yield piece
+            place += len(piece)
+
+    def _range(self, start: int, stop: int) -> bytes:
+        if self.filesystem is not None:
+            piece: bytes = self.filesystem.cat_file(self.path, start=start, end=stop)
+            return piece
+        with open(self.path, "rb") as stream:  # noqa: PTH123 - the path may hold undecodable bytes
+            stream.seek(start)
+            return stream.read(stop - start)
+
 
 def locate(uri: str) -> Located:
     """Finds the object that a URI names.
 
     A local name that does not exist as spelled is tried in Unicode's composed and decomposed forms, and with its
-    percent-encoded bytes decoded.
+    percent-encoded bytes decoded. A member of a tar archive is taken to be there: reading it tells.
 
     Raises:
         OSError: there is none, it may not be looked at, or it is no regular file.
     """
     protocol, _, path = uri.partition("://")
+    member = tar_members.place_of(uri)
+    if member is not None and not (protocol == "file" and os.path.lexists(path)):  # else it is what a file is called
+        archive, start, size = member
+        if protocol != "file":
+            filesystem, name = filesystem_of(archive)
+            return Located(name, filesystem, size, start)
+        return replace(locate(archive), size=size, start=start)
     if protocol != "file":
         filesystem, name = filesystem_of(uri)
         return Located(name, filesystem, filesystem.info(name).get("size"))

@@ -18,6 +18,8 @@ from transforms.shards import files
 from transforms.storage import parquet_files, uris
 from transforms.storage.store import Store
 
+_IN_FILE = r"#(\d+|bytes=\d+\+\d+)$"
+
 _COLUMNS = ["key", "uri", "version", "modality", "part"]
 
 
@@ -133,8 +135,8 @@ def _entries(rows: pa.Table, sources: Sequence[Source]) -> NDArray[np.void]:
     opened = rows["uri"].combine_chunks()
     for source in sources:
         if source.is_skippable:
-            # The URI of a picture that is in a file ends in the number of its row.
-            names = pc.replace_substring_regex(opened, r"#\d+$", "") if source.image_bytes else opened
+            # The URI of a picture that is in a file ends in the number of its row, or in its place.
+            names = pc.replace_substring_regex(opened, _IN_FILE, "") if source.image_bytes else opened
             for file in _files_of(source, names):
                 # Both, for a picture may be called `rows.csv#1.png`, and a glob may take the CSV itself for one.
                 of_file = pc.and_(pc.starts_with(keys, unicodedata.normalize("NFC", file) + "#"), pc.equal(names, file))

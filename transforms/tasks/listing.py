@@ -171,7 +171,7 @@ class Lister:
         source = sources[container.source]
         listing = listing_of(source)
         if isinstance(listing, RowListing):
-            yield from listing.batches(container.name)
+            yield from listing.batches(container.name, tally)
             return
         # A file that two globs match is one object, not two with one key: the earlier glob has it.
         others = [

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import pixdex
 from pipelines import reindex, verify
 from tests.end_to_end.builds import TINY, rejects_of, run_here
 from tests.end_to_end.reindexing import picture
-from tests.transforms.sources.row_sources import packed
+from tests.transforms.sources.row_sources import packed, tar_of
+from transforms.storage import uris
 
 Rows = dict[str, tuple[str, int]]
 """Text, and seed of the picture, by primary key."""
@@ -29,6 +31,10 @@ def write(folder: Path, rows: Rows) -> None:
     pictures = [{"bytes": picture(seed), "path": f"{seed}.png"} for _, seed in rows.values()]
     columns = {"sku": list(rows), "text": [text for text, _ in rows.values()], "image": pictures}
     pq.write_table(pa.table(columns), folder / "rows.parquet", row_group_size=4)
+    samples = [(f"{key}.png", picture(seed), {"sku": key, "text": text}) for key, (text, seed) in rows.items()]
+    members = {name: data for name, data, _ in samples}
+    members |= {name.replace(".png", ".json"): json.dumps(fields).encode() for name, _, fields in samples}
+    (folder / "rows.tar").write_bytes(tar_of(dict(sorted(members.items())) | {"bad.jpg": b"no picture"}))
 
 
 def test_a_root_of_every_format_is_built_and_goes_through_a_night(
@@ -37,16 +43,25 @@ def test_a_root_of_every_format_is_built_and_goes_through_a_night(
     data, root = tmp_path / "data", tmp_path / "root"
     rows: Rows = {f"k{number}": (f"text {number}", number) for number in range(10)}
     write(data, rows)
-    sources = ("--csv", data / "*.csv.gz", "--jsonl", data / "rows.jsonl.{gz,zst}", "--parquet", data / "**/*.parquet")
+    tables = ("--csv", data / "*.csv.gz", "--jsonl", data / "rows.jsonl.{gz,zst}", "--parquet", data / "**/*.parquet")
+    sources = (*tables, "--tars", data / "*.tar")
     columns = ("--image-column", "image", "--text-column", "text", "--key-column", "sku", *TINY)
     built = run_here(capsys, "--root", root, *sources, *columns)
-    assert (built.code, built.said["items"], built.said["vectors"], built.said["rejected"]) == (0, 31, 60, 1)
-    (reject,) = rejects_of(root)
-    assert (reject["type"], reject["message"]) == ("NoObject", "line 11: the line is a list, and no object")
+    assert (built.code, built.said["items"], built.said["vectors"], built.said["rejected"]) == (0, 42, 80, 2)
+    rejects = sorted((reject["type"], reject["message"]) for reject in rejects_of(root))
+    assert rejects[0] == ("NoObject", "line 11: the line is a list, and no object")
+    assert rejects[1][0] == "UnidentifiedImageError"
 
     rows = {**{key: rows[key] for key in list(rows)[2:]}, "k9": ("another", 9), "new": ("text new", 77)}
     write(data, rows)
     assert reindex.main(["--root", str(root), "--no-progress"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [said[name] for name in ("new", "changed", "gone", "unchanged")] == [3, 3, 6, 21]
+    found = [said[name] for name in ("new", "changed", "gone", "unchanged", "carried", "embedded")]
+    assert found == [4, 12, 8, 21, 7, 8]  # in the tar all moved, which embeds nothing; what was rejected is tried again
+    with pixdex.open(str(root)) as opened:
+        hits = [hit for hit in opened.search("text new", k=100, modality="image") if ".tar#" in hit.key]
+    assert {hit.key.rpartition("#")[2] for hit in hits} == rows.keys()
+    for hit in hits:
+        text, seed = rows[hit.key.rpartition("#")[2]]
+        assert (hit.caption, uris.read(hit.uri)) == (text, picture(seed))
     assert verify.main(["--root", str(root)]) == 0

@@ -14,6 +14,7 @@ from tests.transforms.small_runs import TINY
 from transforms.errors import UsageError
 from transforms.records import FORMAT_VERSION, TABLES_VERSION, IndexSettings, Request, Source
 from transforms.sources.vectors import DEFAULT_COLUMN
+from transforms.storage import uris
 
 
 def parse(*argv: str) -> Namespace:
@@ -40,12 +41,16 @@ def test_files_of_rows_are_sources_of_their_formats(tmp_path: Path) -> None:
         Source("jsonl", "file:///r.jsonl", image_column="i"),
         Source("parquet", f"file://{tmp_path}/*.parquet", image_column="i", image_bytes=True),
     )
+    (tars,) = sources_of(parse("--tars", "t/*.tar", "--text-column", "txt"))
+    assert tars == Source("tars", uris.absolute("t/*.tar"), text_column="txt", image_bytes=True)
     request = Request(found[:1], TINY, IndexSettings())
     assert versioned(request).format_version == FORMAT_VERSION
-    for source in found[1:]:  # an older pixdex refuses it by that
+    for source in (*found[1:], tars):  # an older pixdex refuses it by that
         assert versioned(replace(request, sources=(source,))).format_version == TABLES_VERSION
     with pytest.raises(UsageError, match="--key-column names a column of a file of rows: give the file with --csv or"):
         sources_of(parse("--images", "/p", "--key-column", "k"))
+    with pytest.raises(UsageError, match="--image-column i is of no use to --tars, whose members are the pictures"):
+        sources_of(parse("--tars", "/t.tar", "--image-column", "i"))
 
 
 def test_ready_embeddings_are_sources_of_their_own_kind() -> None:

@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 
 from pipelines.terminal.result_page import Answer, link, page, write
+from tests.transforms.sources.row_sources import tar_of
 from transforms.errors import UsageError
 from transforms.search.hits import Hit
 from transforms.storage.outside import Outside
@@ -65,6 +66,7 @@ def test_a_picture_links_to_its_file(tmp_path: Path) -> None:
         ("https://example.org/a%20b.png?x=1&y=2", "https://example.org/a%20b.png?x=1&y=2"),
         ("https://example.org/그림 1.png", "https://example.org/%EA%B7%B8%EB%A6%BC%201.png"),
         ("s3://bucket/a.png", None),
+        ("file:///a.tar#bytes=512+20", None),
         ("javascript:alert(1)", None),
     ],
 )
@@ -97,6 +99,16 @@ def test_a_picture_that_cannot_be_read_leaves_a_placeholder(tmp_path: Path, cont
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
     assert "picture not readable" in shown(hit(f"file://{tmp_path}/a.png"))
+
+
+def test_a_member_of_a_tar_is_shown_by_its_name(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.tar").write_bytes(tar_of({"d/a.png": content}))
+    uri = f"file://{tmp_path}/a.tar#bytes=512+{len(content)}"
+    text = shown(hit(uri, key=f"file://{tmp_path}/a.tar#d/a.png"), outside=Outside((f"file://{tmp_path}/a.tar",)))
+    assert "data:image/" in text and ">a.png<" in text and not Addresses(text).found[1:]
+    assert "data:image/" not in shown(hit(uri), outside=Outside((f"file://{tmp_path}/b.tar",)))
 
 
 def test_a_text_is_shown_as_words(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from transforms.sources.table_rows import RowListing
 
 Row = dict[str, str]
 
-FORMATS = ("csv", "csv.gz", "csv.zst", "jsonl", "ndjson.gz", "jsonl.zst", "parquet")
+FORMATS = ("csv", "csv.gz", "csv.zst", "jsonl", "ndjson.gz", "jsonl.zst", "parquet", "tar")
 
 
 def packed(content: bytes, name: str) -> bytes:
@@ -37,18 +38,34 @@ def content_of(form: str, rows: Sequence[Row], columns: Sequence[str]) -> bytes:
         table = pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in columns})
         pq.write_table(table, out, row_group_size=3)
         return out.getvalue()
+    if form == "tar":
+        return tar_of({f"{number:04}.json": _object(row, columns) for number, row in enumerate(rows)})
     if "json" in form:
-        lines = [json.dumps({name: row[name] for name in columns if name in row}, ensure_ascii=False) for row in rows]
-        return packed("\n".join([*lines, ""]).encode(), form)
+        return packed(b"".join(_object(row, columns) + b"\n" for row in rows), form)
     text = io.StringIO(newline="")
     csv.writer(text).writerows([columns, *([row.get(name, "") for name in columns] for row in rows)])
     return packed(text.getvalue().encode(), form)
 
 
+def _object(row: Row, columns: Sequence[str]) -> bytes:
+    return json.dumps({name: row[name] for name in columns if name in row}, ensure_ascii=False).encode()
+
+
+def tar_of(members: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    """Returns an archive of some files, by their names."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
 def source_of(form: str, pattern: object, **columns: Any) -> Source:
-    kind = form if form == "parquet" else "jsonl" if "json" in form else "csv"
+    kind = "tars" if form == "tar" else form if form == "parquet" else "jsonl" if "json" in form else "csv"
     location = str(pattern) if "://" in str(pattern) else f"file://{pattern}"
-    return Source(kind, location, **columns)  # type: ignore[arg-type]  # of the names above
+    return Source(kind, location, image_bytes=form == "tar", **columns)  # type: ignore[arg-type]  # of the names above
 
 
 def items_of(source: Source) -> list[dict[str, Any]]:

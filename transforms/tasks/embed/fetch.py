@@ -36,7 +36,7 @@ def locate(uri: str, limit: int) -> Located:
         ObjectTooLargeError: it has more bytes than allowed.
         Exception: the object is at fault: it is missing or forbidden, or its storage failed every time.
     """
-    located = _persistently(uri, lambda: uris.locate(uri))
+    located = persistently(uri, lambda: uris.locate(uri))
     if located.size is not None and located.size > limit:
         raise ObjectTooLargeError(
             f"the file has {located.size} bytes, the limit is {limit}: raise --max-file-bytes or leave it out"
@@ -46,10 +46,11 @@ def locate(uri: str, limit: int) -> Located:
 
 def read(uri: str, located: Located, limit: int) -> bytes:
     """Reads an object that was located; tries and raises as `locate`."""
-    return _persistently(uri, lambda: located.read(limit))
+    return persistently(uri, lambda: located.read(limit))
 
 
-def _persistently(uri: str, attempt: Callable[[], T]) -> T:
+def persistently(uri: str, attempt: Callable[[], T]) -> T:
+    """Returns what an attempt at an object returns, after up to three tries at a remote one; raises as `locate`."""
     local = uri.startswith("file://")
     for pause in (*(() if local else RETRY_AFTER), None):
         try:

@@ -79,16 +79,21 @@ class ShardRows:
         return pictures
 
     def inside(self) -> dict[str, str]:
-        """Returns the columns of those pictures that are in a parquet file, by their URIs."""
+        """Returns `pixdex.inside` of those pictures that are in a file with others, by their URIs."""
         # A run that an earlier pixdex planned has none.
         columns = self.table[items.INSIDE].to_pylist() if items.INSIDE in self.table.column_names else []
         uris = self.table[items.IMAGE].to_pylist()
         return {uri: column for uri, column in zip(uris, columns, strict=False) if column is not None}
 
     def captions(self) -> pa.Array:
-        """Returns the text of every row: an item's text for its picture and itself, the keyword for a keyword."""
+        """Returns the text of every row: an item's text for its picture and itself, the keyword for a keyword.
+
+        A picture whose item has no text has the caption that stands beside it, if any.
+        """
         whole = self.counts["image"] + self.counts["text"]
         text = self.table[items.TEXT].combine_chunks().take(pa.array(self.item[:whole]))
+        if items.CAPTION in self.table.column_names:
+            text = pc.coalesce(text, self.table[items.CAPTION].combine_chunks().take(pa.array(self.item[:whole])))
         keywords = self.table[items.KEYWORDS]
         usable = pc.is_null(self.table[items.PROBLEM])
         words = pc.list_flatten(pc.if_else(usable, keywords, pa.nulls(len(self.table), keywords.type)))
@@ -178,7 +183,9 @@ class ShardRows:
             "width": pa.array(sizes[:, 0], mask=~picture),
             "height": pa.array(sizes[:, 1], mask=~picture),
         }
-        extra = [name for name in table.column_names if name not in (*items.CORE_SCHEMA.names, items.CARRIED)]
+        extra = [
+            name for name in table.column_names if name not in (*items.CORE_SCHEMA.names, items.CARRIED, items.CAPTION)
+        ]
         return pa.table({**columns, **{name: table[name].take(item) for name in extra}})
 
     def _modalities(self, rows: int | NDArray[np.int64]) -> NDArray[np.int8]:
