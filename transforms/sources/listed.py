@@ -1,15 +1,11 @@
 """The files that a file, a folder or a glob means: of rows, and of ready embeddings."""
 
-import re
 import unicodedata
-from typing import Any, Final
+from typing import Any
 
 from transforms.errors import UsageError
 from transforms.records import Source
 from transforms.storage import uris
-
-_RANGE: Final = re.compile(r"\{\d+\.\.\d+\}")
-"""As a shell, and WebDataset, have them."""
 
 
 def row_files(flag: str, pattern: str) -> list[str]:
@@ -20,8 +16,6 @@ def row_files(flag: str, pattern: str) -> list[str]:
     """
     try:
         filesystem, path = uris.filesystem_of(pattern)
-        if _RANGE.search(path) and not filesystem.exists(path):
-            raise UsageError(f"{flag} {pattern}: ranges in braces mean nothing here: write {{a,b}}, or a glob with *")
         if not uris.is_pattern(path) or filesystem.exists(path):
             return [pattern]
     except (OSError, ImportError, ValueError):
@@ -47,7 +41,8 @@ def files(flag: str, pattern: str, endings: tuple[str, ...]) -> list[str]:
         is_there = filesystem.exists(path)
         if uris.is_pattern(path) and not is_there:
             for one in uris.braces(path):
-                entries |= filesystem.glob(one, detail=True)
+                found = filesystem.glob(uris.widened(one), detail=True)
+                entries |= {name: entry for name, entry in found.items() if uris.means(one, name)}
         elif endings and filesystem.isdir(path):
             entries = filesystem.find(path, detail=True)
             entries = {name: entry for name, entry in entries.items() if is_wanted(name[len(path) :], endings)}

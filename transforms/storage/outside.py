@@ -119,11 +119,11 @@ def _places(source: Source) -> Iterable[str]:
         if pattern is None:
             continue
         for one in uris.braces(pattern):
-            whole = _normal(one)
+            whole = _normal(uris.widened(one))
             magic = uris.MAGIC.search(whole)
             yield whole if magic is None else whole[: magic.start()].rpartition("/")[0] + "/"
     if source.lists_rows and source.image_column is not None:
-        yield from (_folder_of(one) for one in uris.braces(source.pattern))
+        yield from (_folder_of(uris.widened(one)) for one in uris.braces(source.pattern))
 
 
 def _folder_of(pattern: str) -> str:

@@ -6,6 +6,7 @@ local name that are no UTF-8 are percent-encoded, since no table can hold them. 
 """
 
 import codecs
+import itertools
 import os
 import re
 import stat
@@ -24,6 +25,9 @@ MAGIC: Final = re.compile(r"[*?\[]")
 """What makes a pattern of a path."""
 
 _BRACES: Final = re.compile(r"\{([^{},]*,[^{}]*)\}")
+
+_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
+"""As a shell, and WebDataset, have them: `{000..099}`."""
 
 PATTERNS_LIMIT: Final = 1000
 """That braces stand for."""
@@ -74,20 +78,47 @@ def braces(pattern: str) -> list[str]:
 
 def is_pattern(path: str) -> bool:
     """Tells whether a path has wildcards or braces, so that it may stand for several."""
-    return bool(MAGIC.search(path) or _BRACES.search(path))
+    return any(one.search(path) for one in (MAGIC, _BRACES, _RANGE))
+
+
+def widened(glob: str) -> str:
+    """Returns a glob without ranges of numbers that matches all that one with them means, and more (`means`)."""
+    return _RANGE.sub("*", glob)
+
+
+def means(glob: str, path: str) -> bool:
+    """Tells whether a glob without commas in braces means a path; a range means numbers of as many digits as it has.
+
+    >>> [means("/d/{008..011}.tar", f"/d/{name}.tar") for name in ("008", "010", "10", "012")]
+    [True, True, False, False]
+    >>> means("/d/{8..11}.tar", "/d/10.tar"), means("/d/*.tar", "/d/e/f.tar")
+    (True, False)
+    """
+    found = _compiled(glob).match(path)
+    ends = _RANGE.findall(glob) if found else []
+    return found is not None and all(_is_between(found[f"range{place}"], *each) for place, each in enumerate(ends))
+
+
+def _is_between(digits: str, first: str, last: str) -> bool:
+    low, high = sorted((first, last), key=int)
+    is_padded = any(each.startswith("0") and each != "0" for each in (low, high))
+    width = max(len(low), len(high)) if is_padded else len(str(int(digits)))
+    return len(digits) == width and int(low) <= int(digits) <= int(high)
 
 
 def matches(pattern: str, uri: str) -> bool:
     """Tells whether a glob, which may have braces, means an object."""
     (protocol, _, path), (other, _, glob) = uri.partition("://"), pattern.partition("://")
-    return protocol == other and any(_compiled(one).match(path) for one in braces(glob))
+    return protocol == other and any(means(one, path) for one in braces(glob))
 
 
 @cache
 def _compiled(glob: str) -> re.Pattern[str]:
     from fsspec.utils import glob_translate  # noqa: PLC0415 - takes 0.1 s, and few commands compare names with globs
 
-    return re.compile(glob_translate(glob))
+    numbers = itertools.count()
+    translated = glob_translate(_RANGE.sub("{..}", glob))
+    return re.compile(re.sub(re.escape(re.escape("{..}")), lambda _: rf"(?P<range{next(numbers)}>\d+)", translated))
 
 
 def absolute(location: str) -> str:

@@ -23,9 +23,11 @@ from tests.tiers import mostly_gate
 from tests.transforms import nights
 from tests.transforms.sources.row_sources import FORMATS, Row, content_of, items_of, source_of, tar_of
 from transforms.errors import UsageError
-from transforms.records import Changes
-from transforms.sources import items, table_rows
+from transforms.records import Changes, EncoderSettings, IndexSettings, Request
+from transforms.sources import items, listed, table_rows
+from transforms.sources.table_rows import RowListing
 from transforms.storage import uris
+from transforms.storage.outside import Outside
 from transforms.tasks.embed.inside import PicturesInside
 
 COLUMNS = ("sku", "text", "words", "price")
@@ -161,12 +163,30 @@ def test_files_of_every_format_lie_on_object_stores(place: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
+def test_a_range_of_numbers_means_those_of_its_files_that_are_there(tmp_path: Path, form: str) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("007", "008", "010", "10", "011", "012", "x08"):
+        write(tmp_path / "a" / f"{name}.{form}", form, ROWS[:1])
+    source = source_of(form, f"{tmp_path}/{{a,b}}/{{008..011}}.{form}", text_column="text")
+    names = [uri.rpartition("/")[2].partition(".")[0] for uri in RowListing(source).containers()]
+    assert names == ["008", "010", "011"]
+    (one, *_), outside = (
+        RowListing(source).containers(),
+        Outside.of(Request((source,), EncoderSettings("demo", "", 2, ()), IndexSettings())),
+    )
+    assert outside.holds(one) and not outside.holds(f"file://{tmp_path}/other/008.{form}")
+    assert (
+        listed.file_of(source, f"{one}#7") == one and listed.file_of(source, f"file://{tmp_path}/a/10.{form}#7") is None
+    )
+    with pytest.raises(UsageError, match="matches no file"):
+        table_rows.check(source_of(form, f"{tmp_path}/a/{{20..30}}.{form}", text_column="text"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_what_cannot_be_found_is_refused_by_its_flag(tmp_path: Path, form: str) -> None:
     for pattern in (f"{tmp_path}/gone.{form}", f"{tmp_path}/*.{form}"):
         with pytest.raises(UsageError, match=rf"--{source_of(form, pattern).kind} file://.*(No such file|matches no)"):
             table_rows.check(source_of(form, pattern, text_column="text"))
-    with pytest.raises(UsageError, match=r"ranges in braces mean nothing here: write .a,b., or a glob with"):
-        table_rows.check(source_of(form, f"{tmp_path}/{{00..99}}.{form}", text_column="text"))
     write(tmp_path / f"a.{form}", form, ROWS)
     with pytest.raises(UsageError, match=r"--text-column title: .* has no such column; it has sku, text, words, price"):
         table_rows.check(source_of(form, tmp_path / f"a.{form}", text_column="title"))
