@@ -22,7 +22,7 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 CLUSTER = (
     *("test_deadly_pictures.py", "test_lost_workers.py", "test_runners.py"),
-    *("runners/test_batch_search.py", "runners/test_evaluate.py"),
+    *("runners/test_batch_search.py", "runners/test_evaluate.py", "runners/test_web.py"),
 )
 """Files whose tests work on a Flink cluster, of which a machine has room for one."""
 

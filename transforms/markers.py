@@ -12,7 +12,8 @@ from transforms.records import FORMAT_VERSION, FileReference, Metric, VectorRang
 class TimeSpent:
     """What embedding a shard took, by parts and in seconds (see `tasks.embed.spent`), and since when on which machine.
 
-    `began` is in seconds since the epoch, `cores` are those of the whole machine, `device` is that of the encoder.
+    `began` is in seconds since the epoch, `cores` are those of the whole machine, `device` is that of the encoder,
+    `connections` counts pictures that are fetched at once.
     """
 
     seconds: dict[str, float]
@@ -20,6 +21,7 @@ class TimeSpent:
     host: str
     cores: int
     device: str
+    connections: int
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ DERIVED_VERSION = 4
 """The same of a root that is made of another one, and of tuned searches."""
 
 TABLES_VERSION = NEWEST_VERSION = 5
-"""The same of a request whose sources are JSON Lines or parquet, or keep rows whose pictures are missing. A reader
-refuses a higher one."""
+"""The same of a request whose sources are JSON Lines, parquet, tars or lists of URLs, or keep rows whose pictures are
+missing. A reader refuses a higher one."""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS
@@ -69,8 +69,9 @@ class Source:
     """One place that items come from: pictures, files of rows, ready embeddings, or another root.
 
     Attributes:
-        kind: whose files are items (`images`) or whose rows are: `csv`, `jsonl`, `parquet`, and `tars` (of members);
-            `vectors` (rows that are embedded already) or `root` (whose rows are made into others).
+        kind: whose files are items (`images`) or whose rows are: `csv`, `jsonl`, `parquet`, `tars` (of members), `urls`
+            (any of these but the last, or lines); `vectors` (rows that are embedded already) or `root` (whose rows are
+            made into others).
         pattern: absolute URL of a file, a folder, a glob or a root.
         image_column, text_column, keyword_column: columns that are embedded; at least one is set where rows are items.
         key_column: of the primary key; without one a row is named by the hash of its content.
@@ -82,7 +83,7 @@ class Source:
         missing_image: what becomes of a row whose picture cannot be fetched: a reject, or what its texts make of it.
     """
 
-    kind: Literal["images", "csv", "jsonl", "parquet", "tars", "vectors", "root"]
+    kind: Literal["images", "csv", "jsonl", "parquet", "tars", "urls", "vectors", "root"]
     pattern: str
     image_column: str | None = None
     text_column: str | None = None
@@ -100,7 +101,7 @@ class Source:
     @property
     def lists_rows(self) -> bool:
         """Whether rows of files are its items."""
-        return self.kind in ("csv", "jsonl", "parquet", "tars")
+        return self.kind in ("csv", "jsonl", "parquet", "tars", "urls")
 
     @property
     def is_skippable(self) -> bool:

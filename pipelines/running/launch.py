@@ -13,6 +13,7 @@ from pipelines.running import beam_options, dataflow, runners
 from pipelines.running.request import difference
 from pipelines.terminal import console, progress
 from pipelines.terminal.command_line import CommandLine
+from pipelines.terminal.options import item_limits_of
 from transforms.errors import UsageError
 from transforms.forecast.machines import Worker, Workers, workers_for
 from transforms.forecast.memory import machine_memory
@@ -125,7 +126,7 @@ class Launch:
             options.max_reject_ratio,
             options.max_gone_ratio,
             memory_of(options),
-            ItemLimits(options.item_timeout, options.max_file_bytes),
+            item_limits_of(options),
         )
         return cls(opened(options.root), destination, limits, options.accelerator, options.no_progress)
 

@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from transforms.errors import UsageError
 from transforms.index.choose import check_key
@@ -22,7 +22,7 @@ from transforms.records import (
     Request,
     Source,
 )
-from transforms.sources import table_rows
+from transforms.sources import table_rows, url_lists
 from transforms.sources.vectors import DEFAULT_COLUMN
 from transforms.storage import uris
 
@@ -34,8 +34,12 @@ DEFAULT_ENCODER: Final = "demo"
 
 DEFAULT_REFINE: Final = "f16"
 
-_ROWS: Final[tuple[Literal["csv", "jsonl", "parquet", "tars"], ...]] = ("csv", "jsonl", "parquet", "tars")
+RowKind = Literal["csv", "jsonl", "parquet", "tars", "urls"]
+
+_ROWS: Final[tuple[RowKind, ...]] = get_args(RowKind)
 """Kinds of sources whose rows are items, by their flags."""
+
+_COLUMNS: Final = ("image_column", "text_column", "keyword_column", "key_column")
 
 
 def default_threads(workers: int = 1) -> int:
@@ -49,14 +53,8 @@ def sources_of(options: Namespace) -> tuple[Source, ...]:
     Raises:
         UsageError: none is named, kinds that do not go together, or options of a kind that is not there.
     """
-    columns: dict[str, Any] = {
-        "image_column": options.image_column,
-        "text_column": options.text_column,
-        "keyword_column": options.keyword_column,
-        "key_column": options.key_column,
-    }
     patterns = {kind: getattr(options, kind) or () for kind in _ROWS}
-    lonely = [name for name, value in columns.items() if value is not None and not any(patterns.values())]
+    lonely = [name for name in _COLUMNS if getattr(options, name) is not None and not any(patterns.values())]
     if lonely:
         raise UsageError(
             f"--{lonely[0].replace('_', '-')} names a column of a file of rows: give the file with "
@@ -67,23 +65,17 @@ def sources_of(options: Namespace) -> tuple[Source, ...]:
             f"--image-column {options.image_column} is of no use to --tars, whose members are the pictures"
         )
     if options.missing_image == "text":
-        if not ((options.image_column or patterns["tars"]) and (options.text_column or options.keyword_column)):
+        have_pictures = options.image_column or patterns["tars"] or patterns["urls"]
+        if not (have_pictures and (options.text_column or options.keyword_column)):
             raise UsageError(
                 "--missing-image text is about rows with a picture and a text: name both, with --image-column and "
                 "--text-column or --keyword-column"
             )
-        columns["missing_image"] = "text"
     ready = _ready_sources(options)
     pictures = [
         Source("images", uris.absolute(pattern), key_pattern=options.key_pattern) for pattern in options.images or ()
     ]
-    rows = [
-        table_rows.of_what_is_there(
-            Source(kind, uris.absolute(file), keyword_separator=options.keyword_separator, **columns)
-        )
-        for kind in _ROWS
-        for file in patterns[kind]
-    ]
+    rows = [table_rows.of_what_is_there(_row_source(kind, file, options)) for kind in _ROWS for file in patterns[kind]]
     if ready and (pictures or rows):
         raise UsageError(
             f"--vectors does not go with --{(pictures or rows)[0].kind}: a root has one encoder, and ready "
@@ -91,10 +83,24 @@ def sources_of(options: Namespace) -> tuple[Source, ...]:
         )
     if not (pictures or rows or ready):
         raise UsageError(
-            "name what to index: --images GLOB or FOLDER, --csv, --jsonl, --parquet or --tars GLOB, --vectors GLOB or "
-            "FOLDER"
+            "name what to index: --images GLOB or FOLDER, --csv, --jsonl, --parquet, --tars or --urls GLOB, --vectors "
+            "GLOB or FOLDER"
         )
     return tuple(dict.fromkeys([*pictures, *rows, *ready]))
+
+
+def _row_source(kind: RowKind, location: str, options: Namespace) -> Source:
+    is_list = kind == "urls"
+    return Source(
+        kind,
+        url_lists.pattern_of(location) if is_list else uris.absolute(location),
+        image_column=options.image_column or (url_lists.COLUMN if is_list else None),
+        text_column=options.text_column,
+        keyword_column=options.keyword_column,
+        key_column=options.key_column,
+        keyword_separator=options.keyword_separator,
+        missing_image=options.missing_image or "reject",
+    )
 
 
 def _ready_sources(options: Namespace) -> list[Source]:
@@ -204,9 +210,8 @@ def versioned(request: Request) -> Request:
     """Returns a request with the version that an older pixdex needs to refuse it by name, if it must."""
     if request.derivation is not None:
         return replace(request, format_version=DERIVED_VERSION)
-    if any(
-        source.kind in ("jsonl", "parquet", "tars") or source.missing_image != "reject" for source in request.sources
-    ):
+    of_rows = ("jsonl", "parquet", "tars", "urls")
+    if any(source.kind in of_rows or source.missing_image != "reject" for source in request.sources):
         return replace(request, format_version=TABLES_VERSION)
     return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else STORED_VERSION)
 

@@ -40,7 +40,7 @@ class CommandLine:
         """
         flag = word.partition("=")[0]
         if not flag.startswith("-"):
-            flags = "--images, --csv, --jsonl, --parquet, --tars, --vectors"
+            flags = "--images, --csv, --jsonl, --parquet, --tars, --urls, --vectors"
             hint = f": every source has its flag ({flags})" if "--images" in self.flags else ""
             raise UsageError(f"{flag!r} is not expected here{hint}")
         raise UsageError(f"unknown flag {flag}{self._guess(flag)}; see pixdex {self.job} --help")

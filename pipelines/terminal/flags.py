@@ -69,6 +69,24 @@ def seconds(text: str) -> float:
     return value
 
 
+def rate(text: str) -> float:
+    """Reads how often a second something may be, from once a day on, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 / 86_400 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number a second, from 0.0000116 (once a day) on")
+    return value
+
+
+def header(text: str) -> str:
+    """Reads what can stand in a header of HTTP, for argparse."""
+    if not text.strip() or not text.isascii() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a text of printable ASCII")
+    return text
+
+
 def number(text: str) -> float:
     """Reads a finite number, for argparse."""
     try:

@@ -9,12 +9,26 @@ from dataclasses import replace
 from typing import Final
 
 from pipelines.terminal import flags
-from pipelines.terminal.flags import Flag, Group, integer, positive, ratio, seconds, size, switch, threads, whole
+from pipelines.terminal.flags import (
+    Flag,
+    Group,
+    header,
+    integer,
+    positive,
+    rate,
+    ratio,
+    seconds,
+    size,
+    switch,
+    threads,
+    whole,
+)
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, Reindex
 from transforms.storage import outside
 from transforms.storage.store import Store
 from transforms.tasks.embed.limits import ItemLimits
+from transforms.web.limits import WebLimits
 
 ALL_REJECTS: Final = "all"
 """What `--retry-rejects` retries when it names no type."""
@@ -36,9 +50,17 @@ SOURCES: Final = Group(
             action="append",
         ),
         Flag(
+            "--urls",
+            "GLOB",
+            "lists of URLs of pictures, each an item: .txt (one a line), .csv, .jsonl or .parquet; or a folder of "
+            "parquet files; repeatable",
+            action="append",
+        ),
+        Flag(
             "--image-column",
             "NAME",
-            "column, or field, with paths of pictures, relative to the file; of parquet also with bytes",
+            "column, or field, with paths of pictures, relative to the file; of parquet also with bytes; of --urls "
+            "with URLs (default url)",
         ),
         Flag("--text-column", "NAME", "column, or field, with texts, embedded whole; of tars also txt"),
         Flag(
@@ -163,6 +185,38 @@ ITEM: Final = Group(
     ),
 )
 
+WEB: Final = Group(
+    "WebOptions",
+    "How pictures on the web are fetched; each worker process has these limits for itself",
+    (
+        Flag(
+            "--host-connections",
+            "N",
+            "pictures that are fetched at once of one host (default 4)",
+            threads,
+            default=WebLimits.host_connections,
+        ),
+        Flag("--host-rate", "R", "requests to one host a second, at most (default: no limit)", rate),
+        Flag(
+            "--fetch-threads",
+            "N",
+            "pictures that are fetched and decoded at once (default 8; 32 where some are on the web)",
+            threads,
+        ),
+        Flag(
+            "--fetch-user-agent",
+            "TEXT",
+            "what hosts are told of who asks; many want an address to write to (default pixdex)",
+            header,
+            default=WebLimits.user_agent,
+        ),
+        switch(
+            "--allow-private-addresses",
+            "fetch pictures also where a URL leads to an address of this machine or its network",
+        ),
+    ),
+)
+
 RUN: Final = Group(
     "RunOptions",
     "How a run goes; none of these changes a byte of the result",
@@ -248,7 +302,7 @@ TRUST_URIS: Final = switch(
 
 TRUST: Final = Group("TrustOptions", "Whose root it is", (TRUST_URIS,))
 
-BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, ITEM, RUN)
+BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, ITEM, WEB, RUN)
 """Of `build` and the jobs for its single stages."""
 
 _WORKERS, _ABANDON, _QUIET = (
@@ -269,7 +323,15 @@ DERIVED: Final = Group(
 )
 """Of `augment` and `condense`, which make one root of another."""
 
-REINDEX: Final = (ROOT, CHANGES, ENCODER_OF_ROOT, TRUST, ITEM, RUN)
+REINDEX: Final = (ROOT, CHANGES, ENCODER_OF_ROOT, TRUST, ITEM, WEB, RUN)
+
+
+def item_limits_of(options: Namespace) -> ItemLimits:
+    """Returns what one item may cost, and how it is fetched."""
+    web = WebLimits(
+        options.host_connections, options.host_rate, options.allow_private_addresses, options.fetch_user_agent
+    )
+    return ItemLimits(options.item_timeout, options.max_file_bytes, options.fetch_threads, web)
 
 
 def root_of(options: Namespace) -> Store:

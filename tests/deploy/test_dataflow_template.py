@@ -70,6 +70,9 @@ def test_every_parameter_of_a_job_becomes_a_flag_that_it_takes(job: str) -> None
         "seed",
         "number_of_worker_harness_threads",
         "max_deltas",
+        "host_connections",
+        "host_rate",
+        "fetch_threads",
     }
     given = []
     for each in WRITTEN["parameters"]:

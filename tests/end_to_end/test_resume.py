@@ -56,7 +56,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
 
 
 def write_tables(folder: Path, csv: Path) -> tuple[object, ...]:
-    """Writes the first rows of a CSV as JSON Lines, compressed, and with their pictures as parquet and tar."""
+    """Writes the first rows of a CSV as JSON Lines, compressed, with their pictures as parquet and tar, and as URLs."""
     table = pa.csv.read_csv(csv).slice(0, 8)
     lines = "\n".join([*map(json.dumps, table.to_pylist()), ""])
     (folder / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
@@ -67,8 +67,10 @@ def write_tables(folder: Path, csv: Path) -> tuple[object, ...]:
     for number, row in enumerate(inside.to_pylist()):
         members |= {f"{number}.png": row.pop("image"), f"{number}.json": json.dumps(row).encode()}
     (folder / "rows.tar").write_bytes(tar_of(members))
-    tables = ("--parquet", folder / "rows.parquet", "--tars", folder / "rows.tar")
-    return ("--jsonl", folder / "*.jsonl.{gz,zst}", *tables)
+    urls = pa.array([f"file://{folder / name}" for name in table["image"].to_pylist()])
+    pq.write_table(table.set_column(table.schema.get_field_index("image"), "image", urls), folder / "urls.parquet")
+    tables = ("--jsonl", folder / "*.jsonl.{gz,zst}", "--parquet", folder / "rows.parquet")
+    return (*tables, "--tars", folder / "rows.tar", "--urls", folder / "urls.parquet")
 
 
 def finish(clean: Clean, folder: Path) -> None:

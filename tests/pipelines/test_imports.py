@@ -18,7 +18,7 @@ BEAM: Final = frozenset({"apache_beam", "grpc"})
 MODELS: Final = frozenset({"torch", "torchvision", "open_clip", "timm", "transformers", "safetensors", "PIL"})
 FAISS: Final = frozenset({"faiss"})
 TABLES: Final = frozenset({"pandas", "scipy", "pyarrow.dataset", "pyarrow.compute"})
-STORES: Final = frozenset({"s3fs", "gcsfs", "aiohttp", "botocore", "fsspec.implementations.http"})
+STORES: Final = frozenset({"s3fs", "gcsfs", "aiohttp", "urllib3", "botocore", "fsspec.implementations.http"})
 PAGES: Final = frozenset({"jinja2", "matplotlib", "tqdm"})
 HEAVY: Final = BEAM | MODELS | FAISS | TABLES | STORES | PAGES
 

@@ -13,7 +13,7 @@ from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
 from transforms.records import Request
 from transforms.rejects import Failure, normalised_message
-from transforms.storage import uris
+from transforms.storage import addresses, uris
 
 if TYPE_CHECKING:
     from transforms.encoders import Encoder
@@ -82,9 +82,10 @@ class QueryEncoder:
         from transforms.tasks.embed.picture_loader import PictureLoader  # noqa: PLC0415 - reads pictures
 
         named = [_absolute(location) for location in locations]
+        limits = replace(USUAL, named=addresses.private_hosts(named))  # who names a private address means it
         vectors = [np.empty((0, self._settings.dim), np.float32)]
         failures: dict[int, Failure] = {}
-        with self._opened() as encoder, PictureLoader(encoder, self._settings, USUAL) as loader:
+        with self._opened() as encoder, PictureLoader(encoder, self._settings, limits) as loader:
             for start, loaded in loader.batches(named, BATCH):
                 pixels = [picture[0] for picture in loaded if not isinstance(picture, Failure)]
                 failures |= {

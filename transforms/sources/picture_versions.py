@@ -7,7 +7,7 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from transforms.storage import uris
+from transforms.storage import addresses, uris
 
 _LIST_FROM = 64
 """From how many pictures of one folder in a block on the folder is listed instead of asking for each."""
@@ -34,7 +34,7 @@ class PictureVersions:
         versions: dict[str, str] = {}
         folders: dict[str, list[str]] = {}
         for picture in dict.fromkeys(pictures):
-            if picture.startswith(("http://", "https://")):
+            if addresses.is_web(picture):
                 versions[picture] = "url:" + picture
             else:
                 folders.setdefault(picture.rpartition("/")[0], []).append(picture)

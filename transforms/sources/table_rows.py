@@ -4,6 +4,7 @@ What a format is, its own module says (see `row_files`); what an item is of it i
 is kept as an item that cannot be embedded, so that counts add up.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,18 +18,21 @@ from fsspec.implementations.local import LocalFileSystem
 from transforms.errors import PixdexError, UsageError
 from transforms.records import Source
 from transforms.shards import row_versions
-from transforms.sources import blank_texts, items, keys, listed
+from transforms.sources import blank_texts, items, keys, listed, url_lists
 from transforms.sources.csv_file import CsvFile
 from transforms.sources.jsonl_file import JsonlFile
 from transforms.sources.left_out import Tally
 from transforms.sources.parquet_file import ParquetRows
 from transforms.sources.picture_versions import PictureVersions
 from transforms.sources.row_files import SEPARATOR, RowFile, Rows
+from transforms.sources.url_lists import UrlLines
 from transforms.sources.words import split_keywords
 from transforms.storage import uris
 
 _OPEN = ("jsonl", "tars")
 """Kinds of which the columns are known when all is read."""
+
+_FLAG_OF_FORMAT = re.compile(r"^--(csv|jsonl|parquet|urls) ")
 
 _EMPTY_FILES = 16
 """Files without a column that are looked through for one with columns."""
@@ -54,11 +58,13 @@ class RowListing:
 
     def opened(self, uri: str, tally: Tally | None = None) -> RowFile:
         """Returns one of its files, of which nothing is read yet; `tally` counts what of a tar is left out."""
-        source = self.source
-        if source.kind == "jsonl":
+        source, form = self.source, self._form(uri)
+        if form == "txt":
+            return UrlLines(uri, self._flag)
+        if form == "jsonl":
             texts = tuple(filter(None, (source.image_column, source.text_column)))
             return JsonlFile(uri, texts, source.keyword_column, source.keyword_separator)
-        if source.kind == "parquet":
+        if form == "parquet":
             texts = tuple(filter(None, (source.text_column, source.key_column)))
             words = source.keyword_column, source.keyword_separator
             return ParquetRows(uri, source.image_column, source.image_bytes, texts, *words)
@@ -69,6 +75,19 @@ class RowListing:
             words = source.keyword_column, source.keyword_separator
             return TarRows(uri, texts, source.key_column, *words, tally=tally or Tally())
         return CsvFile(uri, tuple(filter(None, self.named().values())))
+
+    @property
+    def _flag(self) -> str:
+        return f"--{self.source.kind}"
+
+    def _form(self, uri: str) -> str:
+        return url_lists.form_of(self._flag, uri) if self.source.kind == "urls" else self.source.kind
+
+    def _refusal(self, error: PixdexError) -> UsageError:
+        """What a file is refused with: readers of a format say its own flag, which need not be that of the source."""
+        if isinstance(error, UsageError):
+            return UsageError(_FLAG_OF_FORMAT.sub(f"{self._flag} ", str(error)))
+        return UsageError(f"{self._flag} {error}")
 
     def named(self) -> dict[str, str | None]:
         """Returns the columns that the source names, by flag."""
@@ -86,13 +105,13 @@ class RowListing:
         Raises:
             UsageError: it is missing, or no file of its format.
         """
-        flag = f"--{self.source.kind}"
+        flag = self._flag
         try:
             if uri.startswith("file://") and Path(uri.removeprefix("file://")).is_fifo():
                 raise ValueError("it is a pipe, and is read more than once: write it to a file first")
             return self.opened(uri).header(filter(None, self.named().values()))
         except PixdexError as error:
-            raise error if isinstance(error, UsageError) else UsageError(f"{flag} {error}") from error
+            raise self._refusal(error) from error
         except OSError as error:
             reason = error.strerror or "cannot be opened"
             raise UsageError(f"{flag} {uri}: {reason}; name a file that can be read") from error
@@ -122,13 +141,13 @@ class RowListing:
         """
         seen: Counter[str] = Counter()
         versions = PictureVersions()
-        if self.source.kind not in _OPEN:
+        if self._form(uri) not in _OPEN:
             self.check_columns(uri, self.header(uri))
         try:
             for rows in self.opened(uri, tally).rows():
                 yield self._table(uri, rows, seen, versions)
         except PixdexError as error:
-            raise error if isinstance(error, UsageError) else UsageError(f"--{self.source.kind} {error}") from error
+            raise self._refusal(error) from error
 
     def check_columns(self, file: str, header: Sequence[str]) -> None:
         """Refuses a file that lacks a column that the source names, or has it twice; one without any has no rows.
@@ -154,7 +173,7 @@ class RowListing:
         uri = pa.array([file] * count, pa.string())
         version = pc.binary_join_element_wise("row:", rows.content, "")
         image = text = keywords = None
-        pictures = rows.pictures
+        problems, pictures = rows.problems, rows.pictures
         if rows.problems is None:
             if rows.uris is not None:
                 image, uri = rows.uris, pc.coalesce(rows.uris, uri)
@@ -162,7 +181,10 @@ class RowListing:
                 uri = pc.binary_join_element_wise(file, pc.cast(pc.subtract(lines, 1), pa.string()), "#")
                 image = pc.if_else(pc.is_valid(rows.inside), uri, pa.nulls(count, pa.string()))
             elif source.image_column:
-                image, picture_version = _pictures(file, cells_of(source.image_column), versions)
+                named = cells_of(source.image_column)
+                if source.kind == "urls":
+                    named, problems = url_lists.problems_of(named)
+                image, picture_version = _pictures(file, named, versions)
                 version = pc.if_else(
                     pc.is_valid(image),
                     pc.binary_join_element_wise(version, "+", picture_version, "", null_handling="replace"),
@@ -188,7 +210,7 @@ class RowListing:
             image=image,
             text=text,
             keywords=keywords,
-            problem=rows.problems,
+            problem=problems,
             line=lines,
             inside=rows.inside,
             caption=rows.captions,
@@ -238,8 +260,11 @@ def check(source: Source) -> None:
     if source.kind == "tars":
         _check_tars(listing)
         return
-    file, header = source.pattern, list[str]()
-    for file in listing.containers()[:_EMPTY_FILES]:
+    file, header, files = source.pattern, list[str](), listing.containers()
+    if source.kind == "urls":
+        for file in files:
+            url_lists.form_of(flag, file)
+    for file in files[:_EMPTY_FILES]:
         if header := listing.header(file):
             break
     if not header:

@@ -8,6 +8,7 @@ client of a public address looks at each address that it connects to. Whoever na
 import contextlib
 import ipaddress
 import socket
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -17,8 +18,29 @@ if TYPE_CHECKING:
 
 WEB: Final = ("http", "https")
 
+URLS: Final = ("http://", "https://")
+"""How web addresses begin."""
+
 _TRANSLATED: Final = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses whose last four bytes are an IPv4 address behind a gateway."""
+
+
+_ASKED_BY_HOST: Final = frozenset({"ftp", "sftp", "ssh", "smb", "hdfs", "webhdfs"})
+"""Other protocols whose URIs name a machine, and no bucket of a store that this one is set up for."""
+
+
+def is_web(uri: str) -> bool:
+    """Tells whether a URI is a web address.
+
+    >>> is_web("https://host/a.png"), is_web("HTTP://HOST/a.png"), is_web("s3://bucket/a.png")
+    (True, True, False)
+    """
+    return uri[:8].lower().startswith(URLS)
+
+
+def names_machine(uri: str) -> bool:
+    """Tells whether a URI that is no web address names a machine that is to be asked."""
+    return uri.partition("://")[0].lower() in _ASKED_BY_HOST
 
 
 def is_public(address: str) -> bool:
@@ -39,12 +61,26 @@ def is_public(address: str) -> bool:
 
 def is_public_host(uri: str) -> bool:
     """Tells whether a web address names a machine that everybody reaches; one that nobody finds is none."""
-    try:
-        host = urlsplit(uri).hostname
-    except ValueError:
-        return False
+    host = host_of(uri)
     found = _looked_up(host) if host else ()
     return bool(found) and all(map(is_public, found))
+
+
+def private_hosts(uris: Iterable[str]) -> frozenset[str]:
+    """Returns the hosts that URIs name and only this machine or its network can reach, in small letters.
+
+    Cost: of each that names a machine, its name is looked up.
+    """
+    private = (uri for uri in uris if (is_web(uri) or names_machine(uri)) and not is_public_host(uri))
+    return frozenset(host for host in map(host_of, private) if host)
+
+
+def host_of(uri: str) -> str | None:
+    """Returns the host that a web address names, in small letters; None: none."""
+    try:
+        return urlsplit(uri).hostname
+    except ValueError:
+        return None
 
 
 async def public_client(**told: Any) -> "aiohttp.ClientSession":

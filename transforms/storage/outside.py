@@ -19,7 +19,6 @@ from transforms.storage import addresses, tar_members, uris
 
 FLAG: Final = "--trust-uris"
 
-_WEB: Final = ("http://", "https://")
 _LOCAL: Final = ("file", "local")
 _KEYED: Final = ("memory", "s3", "s3a", "gs", "gcs")
 _NAMED: Final = (*_LOCAL, *_KEYED)
@@ -65,7 +64,7 @@ class Outside:
         """
         if self.trusted:
             return None
-        if uri.startswith(_WEB):
+        if uri.startswith(addresses.URLS):
             return None if addresses.is_public_host(uri) else "is at an address of this machine or its network"
         if uri.partition("://")[0] in _NAMED and self.holds(uri):
             return None
@@ -106,7 +105,7 @@ def check_sources(request: Request, *, trusted: bool) -> None:
     for place in outside.places:
         why = outside.refusal(place)
         if why is not None:
-            what = why if place.startswith(_WEB) else "is neither of files, nor of buckets, nor on the web"
+            what = why if place.startswith(addresses.URLS) else "is neither of files, nor of buckets, nor on the web"
             raise UsageError(f"{place}, a source of this root, {what}: if you trust the root, say {FLAG}")
 
 

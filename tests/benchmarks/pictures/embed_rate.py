@@ -33,6 +33,7 @@ from transforms import encoders
 from transforms.markers import ShardMarker
 from transforms.runs import beginning
 from transforms.storage.store import Store
+from transforms.tasks.embed.limits import ItemLimits
 from transforms.tasks.embed.load_picture import Progress, Way, load_picture, target_side
 
 LIMITS = {"ViT-B-32": ("of the encoder", 0.95), "demo": ("of decoding", 0.8)}
@@ -87,7 +88,7 @@ def decode_all(spec: str, files: Sequence[Path]) -> tuple[float, float]:
     """Decodes and preprocesses files, one after the other; returns when it began and when it ended."""
     torch.set_num_threads(1)
     encoder = encoders.load(spec, device="cpu")
-    way = Way(encoder, "crop", target_side(encoder), 179_000_000, 512 << 20)
+    way = Way(encoder, "crop", target_side(encoder), 179_000_000, ItemLimits())
     load_picture(files[0].as_uri(), way, Progress())
     started = time.monotonic()
     for file in files:

@@ -53,6 +53,16 @@ def test_files_of_rows_are_sources_of_their_formats(tmp_path: Path) -> None:
         sources_of(parse("--tars", "/t.tar", "--image-column", "i"))
 
 
+def test_a_list_of_urls_has_a_column_of_its_own_and_a_folder_means_its_parquet_files(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    asked = ("--urls", f"{tmp_path}/folder", "--urls", "s3://b/{a,b}.txt.gz", "--urls", "https://h/list.csv")
+    found = sources_of(parse(*asked, "--text-column", "caption"))
+    patterns = (f"file://{tmp_path}/folder/**/*.parquet", "s3://b/{a,b}.txt.gz", "https://h/list.csv")
+    assert found == tuple(Source("urls", one, image_column="url", text_column="caption") for one in patterns)
+    assert sources_of(parse("--urls", "/l.csv", "--image-column", "link"))[0].image_column == "link"
+    assert versioned(Request(found, TINY, IndexSettings())).format_version == TABLES_VERSION
+
+
 def test_ready_embeddings_are_sources_of_their_own_kind() -> None:
     asked = parse("--vectors", "/b/*.npy", "--vectors", "s3://x/a", "--metadata", "/m", "--metadata", "/n",
                    "--vector-column", "v", "--modality", "text")  # fmt: skip

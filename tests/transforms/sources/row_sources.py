@@ -16,7 +16,13 @@ from transforms.sources.table_rows import RowListing
 
 Row = dict[str, str]
 
-FORMATS = ("csv", "csv.gz", "csv.zst", "jsonl", "ndjson.gz", "jsonl.zst", "parquet", "tar")
+LISTED = "urls."
+"""Before a format: a list of URLs is a file of it."""
+
+FORMATS = (
+    *("csv", "csv.gz", "csv.zst", "jsonl", "ndjson.gz", "jsonl.zst", "parquet", "tar"),
+    *(LISTED + form for form in ("csv.zst", "ndjson", "parquet")),
+)
 
 
 def packed(content: bytes, name: str) -> bytes:
@@ -33,6 +39,7 @@ def packed(content: bytes, name: str) -> bytes:
 
 def content_of(form: str, rows: Sequence[Row], columns: Sequence[str]) -> bytes:
     """Returns the bytes of a file of some format with these rows."""
+    form = form.removeprefix(LISTED)
     if form == "parquet":
         out = io.BytesIO()
         table = pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in columns})
@@ -64,6 +71,8 @@ def tar_of(members: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> byte
 
 def source_of(form: str, pattern: object, **columns: Any) -> Source:
     kind = "tars" if form == "tar" else form if form == "parquet" else "jsonl" if "json" in form else "csv"
+    if form.startswith(LISTED):
+        kind = "urls"
     location = str(pattern) if "://" in str(pattern) else f"file://{pattern}"
     return Source(kind, location, image_bytes=form == "tar", **columns)  # type: ignore[arg-type]  # of the names above
 

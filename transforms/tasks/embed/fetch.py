@@ -1,5 +1,7 @@
 """Fetches the file of one picture; tells an object that is at fault from a machine that is.
 
+What is on the web is fetched by `transforms.web`, everything else by its filesystem.
+
 What is wrong with an object, or with the place it lies at, is an exception of that object and rejects its item for
 good. What is wrong with this machine says nothing about the picture: it stops the run, which can go on later.
 """
@@ -7,25 +9,33 @@ good. What is wrong with this machine says nothing about the picture: it stops t
 import errno
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from transforms.errors import PixdexError
-from transforms.rejects import Failure
-from transforms.storage import uris
+from transforms.pictures.guard import OVERTIME
+from transforms.rejects import Failure, normalised_message
+from transforms.storage import addresses, uris
 from transforms.storage.uris import Located, ObjectTooLargeError
+from transforms.tasks.embed.limits import ItemLimits
+from transforms.web.costs import Clock
 
 T = TypeVar("T")
 
 RETRY_AFTER = (0.5, 2.0)
 """Seconds before a remote object is asked for again: more outlast longer outages, and wait longer for dead hosts."""
 
+LATE: Final = Failure("fetch", "timeout", f"fetching {OVERTIME}")
+"""Of a picture that took too long to come."""
+
+_SPARE_SECONDS: Final = 1.0
+
 _MACHINE_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 _DISK_FAULTS = frozenset({errno.EIO, errno.ESTALE})
 _PASSING_STATUS = frozenset({408, 425, 429})
 
 
-def locate(uri: str, limit: int) -> Located:
-    """Finds an object; a remote one is asked for up to three times.
+def locate(uri: str, limit: int) -> Located | None:
+    """Finds an object; a remote one is asked for up to three times. None: it is on the web, for `from_web`.
 
     Args:
         uri: the object.
@@ -36,6 +46,8 @@ def locate(uri: str, limit: int) -> Located:
         ObjectTooLargeError: it has more bytes than allowed.
         Exception: the object is at fault: it is missing or forbidden, or its storage failed every time.
     """
+    if addresses.is_web(uri):
+        return None
     located = persistently(uri, lambda: uris.locate(uri))
     if located.size is not None and located.size > limit:
         raise ObjectTooLargeError(
@@ -44,9 +56,50 @@ def locate(uri: str, limit: int) -> Located:
     return located
 
 
+def refusal(uri: str, limits: ItemLimits) -> Failure | None:
+    """Returns why a machine is not asked for a picture, or None: it may be, or its connections are looked at."""
+    if not addresses.names_machine(uri) or limits.web.allow_private or addresses.host_of(uri) in limits.named:
+        return None
+    if addresses.is_public_host(uri):
+        return None
+    return Failure(
+        "fetch", "PrivateAddress", "the host is at an address of this machine or its network, or nobody finds it"
+    )
+
+
 def read(uri: str, located: Located, limit: int) -> bytes:
     """Reads an object that was located; tries and raises as `locate`."""
     return persistently(uri, lambda: located.read(limit))
+
+
+def from_web(uri: str, limits: ItemLimits, clock: Clock, room: int) -> bytes | Failure:
+    """Returns the content of a file on the web, or why there is none.
+
+    Args:
+        uri: of it.
+        limits: what it may cost.
+        clock: its time; of that it takes a little less than the whole, so that it ends before its thread is given up.
+        room: bytes that may be held now.
+
+    Raises:
+        PixdexError: this machine is at fault.
+        MoreRoomError: it has more bytes than there is room for.
+    """
+    # Imported here, since few roots have pictures on the web.
+    from transforms.web.client import OutOfTimeError, Wanted, client_of  # noqa: PLC0415
+    from transforms.web.faults import WebError  # noqa: PLC0415
+
+    seconds = limits.seconds - min(_SPARE_SECONDS, limits.seconds / 10)
+    try:
+        wanted = Wanted(uri, limits.file_bytes, seconds, clock, room, limits.named)
+        return client_of(limits.web).get(wanted)
+    except OutOfTimeError:
+        return LATE
+    except WebError as error:
+        failure = Failure("fetch", error.fault.type, normalised_message(error))
+        if error.fault.rule == "stop":
+            raise _machine_fault(uri, failure) from error
+        return failure
 
 
 def persistently(uri: str, attempt: Callable[[], T]) -> T:
@@ -54,27 +107,21 @@ def persistently(uri: str, attempt: Callable[[], T]) -> T:
     local = uri.startswith("file://")
     for pause in (*(() if local else RETRY_AFTER), None):
         try:
-            return _told(uri, attempt)
+            return attempt()
         except Exception as error:
             if _machine_at_fault(error, local):
-                raise PixdexError(
-                    f"{uri} cannot be fetched on this machine ({Failure.of('fetch', error)}): mend the machine "
-                    "or remove the object, then run the same command again to go on from here"
-                ) from error
+                raise _machine_fault(uri, Failure.of("fetch", error)) from error
             if pause is None or not _may_pass(error):
                 raise
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
 
 
-def _told(uri: str, attempt: Callable[[], T]) -> T:
-    try:
-        return attempt()
-    except FileNotFoundError as error:
-        # fsspec says this of everything that befalls an HTTP request, a busy server too; the cause says what it was.
-        if uri.startswith(("http://", "https://")) and isinstance(error.__cause__, Exception):
-            raise error.__cause__ from None
-        raise
+def _machine_fault(uri: str, failure: Failure) -> PixdexError:
+    return PixdexError(
+        f"{uri} cannot be fetched on this machine ({failure}): mend the machine "
+        "or remove the object, then run the same command again to go on from here"
+    )
 
 
 def _machine_at_fault(error: Exception, local: bool) -> bool:
@@ -86,7 +133,7 @@ def _machine_at_fault(error: Exception, local: bool) -> bool:
 
 def _may_pass(error: Exception) -> bool:
     """Whether a remote object may be there at the next try."""
-    status = getattr(error, "status", None) or getattr(error, "code", None)  # of aiohttp and urllib; of gcsfs
+    status = getattr(error, "status", None) or getattr(error, "code", None)  # of aiohttp; of gcsfs
     if isinstance(status, int) and 400 <= status < 500:
         return status in _PASSING_STATUS
     # Not only OSError: a server that hangs up is an error of the client library's own kind.

@@ -63,7 +63,7 @@ class PicturesInside:
             rows[file, column].add(int(row))
         self._files = {place: _File(*place, wanted) for place, wanted in rows.items()}
 
-    def locate(self, uri: str, limit: int) -> Located:
+    def locate(self, uri: str, limit: int) -> Located | None:
         """Finds a picture, and reads one that is in a file; as `fetch.locate`.
 
         Raises:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,13 +18,15 @@ from transforms.pictures.decode import Fit
 from transforms.rejects import Failure
 from transforms.storage.uris import Located
 from transforms.tasks.embed import fetch
+from transforms.tasks.embed.limits import ItemLimits
 from transforms.tasks.embed.spent import Clock
+from transforms.web.costs import MoreRoomError
 
 Prepared = tuple[NDArray[np.float32], tuple[int, int]]
 """What the encoder takes, and the upright (width, height) of the picture."""
 
-Locate = Callable[[str, int], Located]
-"""Finds a picture by its URI, of so many bytes at most, as `fetch.locate` does."""
+Locate = Callable[[str, int], Located | None]
+"""Finds a picture by its URI, of so many bytes at most, as `fetch.locate` does; not one on the web."""
 
 BUDGET = DecodeBudget()
 """Memory of the pictures that all threads of this process decode."""
@@ -32,6 +34,9 @@ BUDGET = DecodeBudget()
 
 UNKNOWN_BYTES = 32 << 20
 """Taken of the budget for a file whose storage does not say how many it has."""
+
+WEB_BYTES = 8 << 20
+"""Taken of the budget for a file on the web; one that turns out to be larger is fetched again, with room for it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Way:
         fit: what its square sees of a picture.
         target: see `target_side`; large pictures are shrunk while they are decoded.
         pixel_limit: pixels that a picture may declare.
-        file_bytes: bytes that a file may have.
+        limits: what it may cost.
         clock: is told what each part takes.
     """
 
@@ -51,7 +56,7 @@ class Way:
     fit: Fit
     target: int | None
     pixel_limit: int
-    file_bytes: int
+    limits: ItemLimits
     clock: Clock = field(default_factory=Clock)
 
     def load(self, data: bytes, budget: Budget) -> Prepared:
@@ -81,7 +86,8 @@ class GivenUpError(Exception):
 class Progress:
     """How far one picture is: a thread loads it, another waits for it and may lose its patience.
 
-    The clock runs while it is fetched, and anew while it is decoded; it stands while memory is waited for.
+    The clock runs while it is fetched, and anew while it is decoded; it stands while memory is waited for, or the turn
+    at a host of the web.
 
     Attributes:
         data: the file while it is decoded, and from then on if it was given up.
@@ -116,6 +122,21 @@ class Progress:
         """Lets the clock run again; `share` is what the picture holds of the budget."""
         with self._going_on():
             self._since, self._share = time.monotonic(), share
+
+    def spent(self) -> float:
+        """Returns the seconds that its step has taken up to now."""
+        with self._lock:
+            return self._spent + (0.0 if self._since is None else time.monotonic() - self._since)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Stops the clock for the time of the block."""
+        self.pause()
+        try:
+            yield
+        finally:
+            with self._going_on():
+                self._since = time.monotonic()
 
     @contextmanager
     def take(self, amount: int) -> Iterator[None]:
@@ -180,21 +201,19 @@ def load_picture(
     """
     stage = "fetch"
     try:
-        progress.begin()
-        with way.clock.passing("fetch"):
-            located = locate(uri, way.file_bytes)
-        progress.pause()
-        with BUDGET.take(UNKNOWN_BYTES if located.size is None else located.size) as share:
-            progress.go_on(share)
+        with ExitStack() as held:
+            progress.begin()
             with way.clock.passing("fetch"):
-                data = fetch.read(uri, located, way.file_bytes)
+                fetched = _fetched(uri, way.limits, progress, held, locate)
+            if isinstance(fetched, Failure):
+                return fetched
             stage = "decode"
             if guarded is None:
-                progress.begin(data)
-                return way.load(data, progress)
+                progress.begin(fetched)
+                return way.load(fetched, progress)
             progress.pause()
             with way.clock.passing("decode"):
-                picture = guarded(data)
+                picture = guarded(fetched)
             progress.begin()
             return picture if isinstance(picture, Failure) else way.prepare(picture)
     except PixdexError:
@@ -203,6 +222,29 @@ def load_picture(
         return Failure.of(stage, error)
     finally:
         progress.end()
+
+
+def _fetched(uri: str, limits: ItemLimits, progress: Progress, held: ExitStack, locate: Locate) -> bytes | Failure:
+    """Returns the file of a picture, or why there is none; what it takes of the budget goes back when `held` closes.
+
+    What a file on the web takes is taken before its host is asked, so that nobody who has a turn there waits for
+    memory, which may be held by somebody who waits for that turn.
+    """
+    if (refused := fetch.refusal(uri, limits)) is not None:
+        return refused
+    located = locate(uri, limits.file_bytes)
+    progress.pause()
+    amount = WEB_BYTES if located is None else UNKNOWN_BYTES if located.size is None else located.size
+    share = held.enter_context(BUDGET.take(amount))
+    progress.go_on(share)
+    if located is not None:
+        return fetch.read(uri, located, limits.file_bytes)
+    while True:
+        try:
+            return fetch.from_web(uri, limits, progress, amount)
+        except MoreRoomError as more:
+            held.enter_context(progress.take(more.bytes - amount))
+            amount = more.bytes
 
 
 def target_side(encoder: Encoder) -> int | None:

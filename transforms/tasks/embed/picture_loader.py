@@ -17,13 +17,17 @@ from typing import Final
 from transforms.encoders import Encoder
 from transforms.errors import PixdexError
 from transforms.pictures.budget import BATCHES_AHEAD
-from transforms.pictures.guard import OVERTIME, Guard, How
+from transforms.pictures.guard import Guard, How
 from transforms.records import EncoderSettings
 from transforms.rejects import Failure
+from transforms.storage import addresses
 from transforms.tasks.embed import fetch
 from transforms.tasks.embed.limits import FETCH_THREADS, ItemLimits
 from transforms.tasks.embed.load_picture import Locate, Prepared, Progress, Way, load_picture, target_side
 from transforms.tasks.embed.spent import Clock
+
+WEB_THREADS = 32
+"""The same where some are on the web, whose hosts take longer, or have few turns."""
 
 GUARDED_AT_ONCE: Final = 2
 """Pictures decoded at once in processes of their own, whose memory no budget counts."""
@@ -71,9 +75,9 @@ class PictureLoader:
         """Starts nothing yet."""
         self._clock = clock or Clock()
         target = target_side(encoder)
-        self._way = Way(encoder, settings.image_fit, target, settings.pixel_limit, limits.file_bytes, self._clock)
+        self._way = Way(encoder, settings.image_fit, target, settings.pixel_limit, limits, self._clock)
         self._how = How(settings.pixel_limit, target, settings.image_fit, limits.seconds)
-        self._seconds, self._locate = limits.seconds, locate
+        self._seconds, self._wanted_threads, self._locate = limits.seconds, limits.threads, locate
         self._is_guarded = is_guarded
         self._last_try = Guard(self._how)
         self._queue: queue.SimpleQueue[_Picture | None] = queue.SimpleQueue()
@@ -83,8 +87,7 @@ class PictureLoader:
 
     def __enter__(self) -> "PictureLoader":
         """Starts the threads."""
-        for _ in range(GUARDED_AT_ONCE if self._is_guarded else FETCH_THREADS):
-            self._add_thread(is_guarded=self._is_guarded)
+        self._start(GUARDED_AT_ONCE if self._is_guarded else self._wanted_threads or FETCH_THREADS)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *how: object) -> None:
@@ -108,6 +111,8 @@ class PictureLoader:
         Raises:
             PixdexError: this machine, or the storage of very many pictures, is at fault and not the pictures.
         """
+        if not self._wanted_threads and not self._is_guarded and any(map(addresses.is_web, uris)):
+            self._start(WEB_THREADS)
         for start in range(0, len(uris), size):
             pictures = [_Picture(uri) for uri in uris[start : start + size]]
             self._ahead.append((start, pictures))
@@ -140,7 +145,7 @@ class PictureLoader:
                         self._replace(late)
         data = picture.progress.data
         if data is None:
-            return Failure("fetch", "timeout", f"fetching {OVERTIME}")
+            return fetch.LATE
         decoded = self._last_try.decode(data)
         if isinstance(decoded, Failure):
             return decoded
@@ -163,6 +168,11 @@ class PictureLoader:
                 "their storage answers, then run the same command again to go on from here; or give them more time"
             )
         self._add_thread(is_guarded=self._is_guarded or late.progress.data is not None)
+
+    def _start(self, threads: int) -> None:
+        while len(self._threads) < threads:
+            self._add_thread(is_guarded=self._is_guarded)
+        self._clock.connections = len(self._threads)
 
     def _add_thread(self, *, is_guarded: bool) -> None:
         # Not of a pool of the standard library: Python waits for the threads of those before it ends.

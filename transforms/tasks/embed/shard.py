@@ -7,6 +7,7 @@ padded. So a retry, a bad picture or a bad neighbour changes no other row's bits
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
 from transforms.shards import files
 from transforms.sources import items
+from transforms.storage import addresses
 from transforms.tasks.embed.carried import carry
 from transforms.tasks.embed.encode_slots import Encode, encode_slots
 from transforms.tasks.embed.inside import PicturesInside
@@ -39,7 +41,7 @@ def embed_partition(
 
     Args:
         run, partition, encoder: what is embedded, and with what.
-        limits: what one picture may cost.
+        limits: what one picture may cost. Hosts that the sources themselves name may be asked, wherever they are.
         is_guarded: pictures are decoded in processes of their own, since one of them may have ended the attempt before.
 
     Memory: the shard's vectors once (float32 `(rows, d)`) and its metadata twice; `2 + BATCHES_AHEAD` batches of
@@ -55,7 +57,9 @@ def embed_partition(
     carry(run, rows)
     keeps_texts = any(source.missing_image == "text" for source in run.request.sources)
     give_up = ShardRows.leave_out if keeps_texts else ShardRows.reject
-    _encode_pictures(rows, encoder, settings, limits, clock, give_up, is_guarded=is_guarded)
+    named = addresses.private_hosts(source.pattern for source in run.request.sources)
+    allowed = replace(limits, named=limits.named | named)
+    _encode_pictures(rows, encoder, settings, allowed, clock, give_up, is_guarded=is_guarded)
     _encode_texts(rows, encoder, settings, clock)
     rows.finish(settings)
     carried, without_picture = rows.carried, rows.without_picture

@@ -28,11 +28,11 @@ _WORTH_A_WORD: Final = 0.05
 
 
 class Clock:
-    """Adds up what the threads that embed one shard spend on each part."""
+    """Adds up what the threads that embed one shard spend on each part; `connections` of them fetch."""
 
     def __init__(self, device: str = "cpu") -> None:
         """Starts now; `device` is that of the encoder."""
-        self._device = device
+        self._device, self.connections = device, FETCH_THREADS
         self._lock = threading.Lock()
         self._began = time.time()
         self._seconds = dict.fromkeys(PARTS, 0.0)
@@ -63,7 +63,8 @@ class Clock:
         """Returns what it is until now, and on which machine."""
         with self._lock:
             seconds: dict[str, float] = {part: round(each, 3) for part, each in self._seconds.items()}
-        return TimeSpent(seconds, self._began, socket.gethostname(), os.cpu_count() or 1, self._device)
+        host, cores = socket.gethostname(), os.cpu_count() or 1
+        return TimeSpent(seconds, self._began, host, cores, self._device, self.connections)
 
 
 def total(markers: Iterable[ShardMarker]) -> dict[Part, float] | None:
@@ -94,8 +95,9 @@ def what_limits(markers: Sequence[ShardMarker], threads: int) -> str | None:
         beside = [f"{part} {each / lasted:.1f}" for part, each in others if each >= _WORTH_A_WORD * there]
         said = f" ({', '.join(beside)})" if beside else ""
         return f"{first} is the limit: {most / lasted:.1f} of {there / lasted:.3g} cores{said}"
-    if seconds["fetch"] >= _BUSY * passed * FETCH_THREADS:
-        return f"fetching is the limit: {seconds['fetch'] / passed:.1f} of {FETCH_THREADS} connections are busy"
+    connections = max(marker.spent.connections for marker in markers if marker.spent is not None)
+    if seconds["fetch"] >= _BUSY * passed * connections:
+        return f"fetching is the limit: {seconds['fetch'] / passed:.1f} of {connections} connections are busy"
     if seconds["encode"] >= _BUSY * passed:
         return f"encoding is the limit: {seconds['encode'] / passed:.0%} of the time"
     return None

@@ -32,6 +32,12 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "x.tar"
 
 
+def content_at(inside: PicturesInside, uri: str) -> bytes:
+    located = inside.locate(uri, 10**7)
+    assert located is not None
+    return located.read()
+
+
 def read(file: Path, members: dict[str, bytes] | bytes, **columns: Any) -> Items:
     file.write_bytes(members if isinstance(members, bytes) else tar_of(members))
     source = source_of("tar", file, **columns)
@@ -199,19 +205,19 @@ def test_pictures_are_read_in_few_requests_and_changed_ones_end_the_run(
 
     monkeypatch.setattr(ready_files, "read_range", counted)
     inside = PicturesInside({row["uri"]: row[items.INSIDE] for row in found})
-    assert [inside.locate(row["uri"], 10**7).read() for row in found] == list(wanted.values())
+    assert [content_at(inside, row["uri"]) for row in found] == list(wanted.values())
     assert len(asked) == 5 and max(stop - start for start, stop in asked[:-1]) <= 4 << 20
-    assert inside.locate(found[3]["uri"], 10**7).read() == bytes([3]) * 300_000  # a second time, too
+    assert content_at(inside, found[3]["uri"]) == bytes([3]) * 300_000  # a second time, too
 
     file.write_bytes(tar_of(dict(reversed(wanted.items()))))
     inside = PicturesInside({row["uri"]: row[items.INSIDE] for row in found})
     for row in (found[0], found[-1]):
         with pytest.raises(PixdexError, match="is not what it was when it was listed: put the archive back"):
-            inside.locate(row["uri"], 10**7).read()
+            content_at(inside, row["uri"])
     file.unlink()
     inside = PicturesInside({row["uri"]: row[items.INSIDE] for row in found})
     with pytest.raises(PixdexError, match=r"cannot be read .FileNotFoundError.*could be when it was listed"):
-        inside.locate(found[1]["uri"], 10**7).read()
+        content_at(inside, found[1]["uri"])
 
 
 def test_listing_holds_little_of_a_large_archive(file: Path) -> None:

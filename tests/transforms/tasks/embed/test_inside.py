@@ -58,6 +58,12 @@ def test_a_picture_in_a_file_has_the_vector_of_the_same_picture_outside(tmp_path
     assert messages[f"file://{file}#9"][0] == "UnidentifiedImageError"
 
 
+def read(inside: PicturesInside, uri: str) -> bytes:
+    located = inside.locate(uri, 100)
+    assert located is not None
+    return located.read()
+
+
 def test_threads_get_each_its_own_picture_in_whatever_order(tmp_path: Path) -> None:
     pictures: list[bytes | None] = [b"%d" % number * 3 for number in range(COUNT)]
     write(tmp_path / "x.parquet", layouts(pictures)["struct"])
@@ -67,7 +73,7 @@ def test_threads_get_each_its_own_picture_in_whatever_order(tmp_path: Path) -> N
 
     def take(some: list[str]) -> None:
         for uri in some:
-            found[uri] = inside.locate(uri, 100).read()
+            found[uri] = read(inside, uri)
 
     threads = [threading.Thread(target=take, args=(uris[start::4],)) for start in (3, 1, 0, 2)]
     for thread in threads:
@@ -83,6 +89,6 @@ def test_a_picture_that_is_too_large_is_rejected_and_one_that_is_gone_stops_the_
     inside = PicturesInside(dict.fromkeys(uris, "im.age"))
     with pytest.raises(ObjectTooLargeError, match="has 396 bytes, the limit is 100: raise --max-file-bytes"):
         inside.locate(uris[0], 100)
-    assert inside.locate(uris[1], 100).read() == b"short"
+    assert read(inside, uris[1]) == b"short"
     with pytest.raises(PixdexError, match="has no picture in row 2, and had one when it was listed: put it back"):
         inside.locate(uris[2], 100)

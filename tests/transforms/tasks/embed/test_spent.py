@@ -14,7 +14,7 @@ def shard(
     seconds: float, *, began: float = 0.0, host: str = "a", cores: int = 2, device: str = "cpu", **spent: float
 ) -> ShardMarker:
     parts = dict.fromkeys(PARTS, 0.0) | spent
-    time_spent = TimeSpent(parts, began, host, cores, device)
+    time_spent = TimeSpent(parts, began, host, cores, device, FETCH_THREADS)
     return ShardMarker(0, 0, "", 1, 0, 1, 1, 0, 0, None, None, seconds, spent=time_spent)
 
 
