@@ -15,6 +15,10 @@ an item, found as FILE#ROW with what the metadata say of it:
     pixdex build --root ./laion --vectors './embeddings/img_emb/*.npy' --metadata './embeddings/metadata/*.parquet' \\
         --index-key OPQ64_256,IVF4096,PQ64
 
+Of a folder of clip-retrieval, whose pictures and texts are one item a pair; the encoder makes vectors of queries:
+
+    pixdex build --root ./laion --vectors ./embeddings --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
+
 On a Flink cluster, with a worker pool beside each TaskManager and a folder that all of them see:
 
     pixdex build --root /shared/photos --images /shared/pictures --encoder demo \\

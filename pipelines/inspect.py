@@ -227,8 +227,8 @@ def _ready(store: Store, generation: Generation) -> dict[str, int]:
     """How many shards are ready embeddings, and of how many files; these are not copied into the root."""
     table = parquet_files.read(store, generation.tables.shards)
     ranges = table["ready"].to_pylist() if "ready" in table.column_names else []
-    uris = [ready["uri"] for ready in ranges if ready]
-    return {"shards": len(uris), "files": len(set(uris))}
+    uris = [(ready["uri"], ready.get("text_uri")) for ready in ranges if ready]
+    return {"shards": len(uris), "files": len({uri for pair in uris for uri in pair if uri is not None})}
 
 
 def _reject_files(store: Store, generation: Generation) -> list[FileReference]:

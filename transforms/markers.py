@@ -5,7 +5,8 @@ A worker that finds the marker of its task has nothing to do; `digest` tells whe
 
 from dataclasses import dataclass
 
-from transforms.records import FORMAT_VERSION, FileReference, Metric, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import FORMAT_VERSION, FileReference, Metric
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class ShardMarker:
     @property
     def numbered_rows(self) -> int:
         """How many rows have an id; of ready embeddings, rejected ones have, too."""
-        return self.rows if self.ready is None else self.ready.stop - self.ready.start
+        return self.rows if self.ready is None else self.ready.rows
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from transforms.derivation import Derivation, RootPart
 from transforms.errors import check_path
+from transforms.ready_range import VectorRange
 
 FORMAT_VERSION = 2
 """Version of every record on storage but those below. Since 2 a generation has key tables."""
@@ -26,8 +27,8 @@ DERIVED_VERSION = 4
 """The same of a root that is made of another one, and of tuned searches."""
 
 TABLES_VERSION = NEWEST_VERSION = 5
-"""The same of a request whose sources are JSON Lines, parquet, tars or lists of URLs, or keep rows whose pictures are
-missing. A reader refuses a higher one."""
+"""The same of a request of JSON Lines, parquet, tars or lists of URLs, of ready embeddings with more than vectors and
+parquet beside them, or one that keeps rows whose pictures are missing. A reader refuses a higher one."""
 
 ROW_BITS = 16
 ROWS_PER_SHARD = 1 << ROW_BITS
@@ -78,9 +79,12 @@ class Source:
         keyword_separator: what the cells of `keyword_column` are split on.
         key_pattern: regular expression (RE2) whose named groups, matched against the stem of a picture, become columns.
         vector_column: column of a parquet file that holds the vectors.
-        metadata: absolute URL of a file or glob: parquet files with a row for each vector of the `.npy` files.
+        metadata: absolute URL of a file or glob: parquet files, or CSV, with a row for each vector of the `.npy` files.
         modality, derivation, image_bytes: what vectors are of; what is made of a root; are pictures in the files?
         missing_image: what becomes of a row whose picture cannot be fetched: a reject, or what its texts make of it.
+        text_vectors: as `pattern`, of the `.npy` files with the vectors of the texts of the same items.
+        uri_column, image_base, image_was: which column beside ready embeddings names pictures, and where these are
+            (`VectorRange`).
     """
 
     kind: Literal["images", "csv", "jsonl", "parquet", "tars", "urls", "vectors", "root"]
@@ -97,6 +101,10 @@ class Source:
     derivation: Derivation | None = None
     image_bytes: bool = False
     missing_image: Literal["reject", "text"] = "reject"
+    text_vectors: str | None = None
+    uri_column: str | None = None
+    image_base: str | None = None
+    image_was: str | None = None
 
     @property
     def lists_rows(self) -> bool:
@@ -115,12 +123,12 @@ class Source:
 
 
 NO_ENCODER = "none"
-"""The encoder of a root whose embeddings were made elsewhere."""
+"""The encoder of a root whose embeddings were made elsewhere, where nobody said by which."""
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """The encoder of a root and how it is run; its spec is `none` where all embeddings were ready.
+    """The encoder of a root and how it is run; its spec is `none` where embeddings were ready and none was named.
 
     `fingerprint` covers weights, preprocessing (with `image_fit`) and dimension: it decides whether two roots can be
     compared. `batch` and `threads` change the last bits of a vector, so they belong to the request too.
@@ -194,12 +202,12 @@ class Request:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is of ready embeddings, made elsewhere: then of nothing else, and without an encoder."""
+        """Whether it is of ready embeddings, made elsewhere: then of nothing else, and nothing is encoded."""
         return any(source.kind == "vectors" for source in self.sources)
 
     @property
     def has_encoder(self) -> bool:
-        """Whether its vectors come of an encoder, which makes those of queries, too."""
+        """Whether it is known which encoder its vectors come of: it makes those of queries, too."""
         return self.encoder.spec != NO_ENCODER
 
     @property
@@ -238,39 +246,6 @@ def files_in(record: object) -> Iterator[FileReference]:
     elif is_dataclass(record):
         for field in fields(record):
             yield from files_in(getattr(record, field.name))
-
-
-@dataclass(frozen=True)
-class VectorRange:
-    """Rows `start` to `stop` (exclusive) of ready embeddings, which stay where they are.
-
-    Attributes:
-        uri: absolute URL of the file.
-        format: `npy` (2-d, float16 or float32) or `parquet` (`column` holds lists of float16 or float32).
-        version: listed size and etag or mtime of the file; another one is another file.
-        metadata: absolute URL of a parquet file with the same rows, beside an `.npy`.
-        modality: what the vectors are of.
-        metadata_version: as `version`, of the metadata.
-    """
-
-    uri: str
-    format: Literal["npy", "parquet"]
-    start: int
-    stop: int
-    version: str
-    column: str | None = None
-    metadata: str | None = None
-    modality: Modality = "image"
-    metadata_version: str | None = None
-
-
-def row_key(ready: VectorRange, row: int) -> str:
-    """Returns the key of row `row` of a range: its file, and its number in the file.
-
-    >>> row_key(VectorRange("file:///a.npy", "npy", 65536, 70000, "stat:1"), 2)
-    'file:///a.npy#65538'
-    """
-    return f"{ready.uri}#{ready.start + row}"
 
 
 # --- the plan -------------------------------------------------------------------------------------------------------

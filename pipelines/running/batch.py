@@ -27,7 +27,7 @@ from transforms.search.searcher import Searcher
 from transforms.search.slices import Whole, can_be_sliced
 from transforms.search.where import Condition
 from transforms.sources import packed
-from transforms.sources.vectors import DEFAULT_COLUMN
+from transforms.sources.ready.vectors import DEFAULT_COLUMN
 from transforms.stages.batch import AnswerQueries
 from transforms.storage import uris
 from transforms.storage.store import Store

@@ -24,7 +24,7 @@ from transforms.index.index_key import IndexKey
 from transforms.records import Request, Source
 from transforms.runs import beginning
 from transforms.runs.run import Run, Stage
-from transforms.sources import vectors
+from transforms.sources.ready import vectors
 from transforms.storage.store import Store
 from transforms.tasks.embed import reject_ratio
 
@@ -38,7 +38,7 @@ class _Asked:
 
     Attributes:
         request: made of the options.
-        encoder: loaded; None for ready embeddings.
+        encoder: loaded; None of ready embeddings, where none is named.
         unfinished: the run that was begun and is not done, if any.
         published: the current generation, if any.
     """
@@ -83,7 +83,7 @@ def build(line: CommandLine, last: Stage) -> int:
 
 
 def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _Asked:
-    """Makes the request, of an encoder that is loaded here or of the dimension of ready embeddings.
+    """Makes the request, of an encoder that is loaded here, or of the dimension of ready embeddings.
 
     Raises:
         UsageError: sources, encoder or index cannot work.
@@ -93,8 +93,11 @@ def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _
     if not planned:
         check(sources)
     in_process = launch.destination.runner is None
-    encoder = None if options.vectors else _load_encoder(options, in_process=in_process)
-    dim = 0 if encoder else _dimension(store, sources, planned=planned)
+    dim = _dimension(store, sources, planned=planned) if options.vectors else 0
+    encoder = None
+    if options.encoder or not options.vectors:
+        encoder = _load_encoder(options, in_process=in_process)
+        _check_dimension(options, encoder.dim, dim)
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
     unfinished, published = beginning.unfinished(store), generations.current(store)
     threads = options.encoder_threads or _threads(unfinished, published, options.workers or 1)
@@ -125,8 +128,10 @@ def nothing_to_do(launch: Launch, published: Generation) -> int:
 
 def _what_is_built(asked: _Asked, options: Namespace, *, in_process: bool) -> str:
     dim = asked.request.encoder.dim
-    if asked.encoder is None:
-        return f"ready embeddings, which workers will count, {dim} dimensions"
+    if asked.request.is_ready:
+        made_by = f", of encoder {options.encoder}" if asked.encoder is not None else ""
+        return f"ready embeddings, which workers will count, {dim} dimensions{made_by}"
+    assert asked.encoder is not None
     where = asked.encoder.device if in_process else f"the workers' {options.device} device"
     return f"encoder {options.encoder or DEFAULT_ENCODER} on {where}, {dim} dimensions"
 
@@ -159,6 +164,15 @@ def _load_encoder(options: Namespace, *, in_process: bool) -> "Encoder":
 
     # A launcher of workers elsewhere need not have their device.
     return encoders.load(options.encoder or DEFAULT_ENCODER, device=options.device if in_process else "cpu")
+
+
+def _check_dimension(options: Namespace, of_encoder: int, of_vectors: int) -> None:
+    """Refuses an encoder that did not make the ready embeddings, as far as that is seen."""
+    if of_vectors not in (0, of_encoder):
+        raise UsageError(
+            f"--encoder {options.encoder} makes vectors of {of_encoder} components, those of --vectors have "
+            f"{of_vectors}: name the encoder that they were made with, or none"
+        )
 
 
 def _dimension(store: Store, sources: tuple[Source, ...], *, planned: bool) -> int:

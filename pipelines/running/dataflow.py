@@ -97,7 +97,8 @@ def _check_reach(root: str | None, sources: Sequence[Source]) -> None:
     if root and ("://" not in root or root.startswith(_LOCAL)):
         raise UsageError(f"--root {root} is on this machine, which Dataflow's workers do not see: name gs://BUCKET/…")
     for source in sources:
-        for flag, place in ((f"--{source.kind}", source.pattern), ("--metadata", source.metadata)):
+        ready = ("--vectors", source.text_vectors), ("--metadata", source.metadata)
+        for flag, place in ((f"--{source.kind}", source.pattern), *ready):
             if place and place.startswith(_LOCAL):
                 raise UsageError(
                     f"{flag} {place.removeprefix('file://')} is on this machine, which Dataflow's workers do not see: "

@@ -36,9 +36,10 @@ def reindex(line: CommandLine) -> int:
     launch = Launch.of(options, destination)
     store = launch.store
     published = _published(store)
-    if published.request.is_ready and options.encoder:
-        raise UsageError("--encoder: this root holds ready embeddings, and has none: leave it out")
-    trusted.check(published.request.encoder.spec, options.encoder)
+    if not published.request.is_ready:
+        trusted.check(published.request.encoder.spec, options.encoder)
+    elif options.encoder:
+        raise UsageError("--encoder: this root holds ready embeddings, and a reindex encodes nothing: leave it out")
     outside.check_sources(published.request, trusted=options.trust_uris)
     destination.prepare(options.root, published.request.sources)
     if options.dry_run:

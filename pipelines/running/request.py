@@ -6,6 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from transforms.errors import UsageError
@@ -23,7 +24,9 @@ from transforms.records import (
     Source,
 )
 from transforms.sources import table_rows, url_lists
-from transforms.sources.vectors import DEFAULT_COLUMN
+from transforms.sources.ready import csv_copy
+from transforms.sources.ready.clip_folder import ClipFolder
+from transforms.sources.ready.vectors import DEFAULT_COLUMN
 from transforms.storage import uris
 
 if TYPE_CHECKING:
@@ -104,26 +107,80 @@ def _row_source(kind: RowKind, location: str, options: Namespace) -> Source:
 
 
 def _ready_sources(options: Namespace) -> list[Source]:
-    patterns, metadata = options.vectors or [], options.metadata or []
-    alone = [name for name in ("vector_column", "metadata", "modality") if getattr(options, name) and not patterns]
+    patterns, metadata, modalities = options.vectors or [], options.metadata or [], options.modality or []
+    names = ("vector_column", "metadata", "modality", "uri_column", "image_base")
+    alone = [name for name in names if getattr(options, name) and not patterns]
     if alone:
         raise UsageError(f"--{alone[0].replace('_', '-')} is about ready embeddings: give them with --vectors")
-    if metadata and len(metadata) != len(patterns):
-        raise UsageError(
-            f"--metadata is given {len(metadata)} times, --vectors {len(patterns)} times: give one for each, in order"
-        )
-    if patterns and options.encoder is not None:
-        raise UsageError(f"--encoder {options.encoder} has nothing to encode: the embeddings of --vectors are ready")
-    return [
-        Source(
+    for flag, given in (("--metadata", metadata), ("--modality", modalities)):
+        if given and len(given) != len(patterns) and (flag, len(given)) != ("--modality", 1):
+            raise UsageError(
+                f"{flag} is given {len(given)} times, --vectors {len(patterns)} times: give one for each, in order"
+            )
+    if len(modalities) == 1:
+        modalities *= len(patterns)
+    base, was = _image_base(options.image_base)
+    sources = []
+    for pattern, beside, modality in itertools.zip_longest(patterns, metadata, modalities):
+        source = Source(
             "vectors",
             uris.absolute(pattern),
             vector_column=options.vector_column or DEFAULT_COLUMN,
             metadata=uris.absolute(beside) if beside else None,
-            modality=options.modality or "image",
+            modality=modality or "image",
+            uri_column=options.uri_column,
+            image_base=base,
+            image_was=was,
         )
-        for pattern, beside in itertools.zip_longest(patterns, metadata)
-    ]
+        folder = ClipFolder.at(source.pattern)
+        sources.append(source if folder is None else folder.source(source, modality))
+    _check_pictures(sources, options.image_base)
+    return _paired(sources)
+
+
+def _image_base(asked: str | None) -> tuple[str | None, str | None]:
+    """Returns where pictures lie, and what absolute names of them began with before: `DIR`, or `OLD=DIR`."""
+    if asked is None:
+        return None, None
+    was, equals, base = asked.partition("=")
+    # A folder may be named `lang=ko`: on this machine it is one that is there, elsewhere nothing absolute follows.
+    is_folder = not (base.startswith("/") or "://" in base) if "://" in was else Path(asked).is_dir()
+    if equals and not is_folder:
+        return uris.absolute(base).rstrip("/"), was.rstrip("/")
+    return uris.absolute(asked).rstrip("/"), None
+
+
+def _check_pictures(sources: Sequence[Source], image_base: str | None) -> None:
+    if image_base is not None and not any(source.uri_column for source in sources):
+        raise UsageError(f"--image-base {image_base} is where pictures of a column lie: name it with --uri-column")
+    for source in sources:
+        if source.uri_column is not None and source.metadata is None and source.pattern.lower().endswith(".npy"):
+            raise UsageError(
+                f"--uri-column {source.uri_column} is a column of metadata, and {source.pattern} has none: give "
+                "--metadata, too"
+            )
+
+
+def _paired(sources: Sequence[Source]) -> list[Source]:
+    """Makes one source of vectors of pictures and of texts that have the same metadata: they are of the same items.
+
+    Raises:
+        UsageError: it is of several of a kind.
+    """
+    kept = list(sources)
+    for metadata in dict.fromkeys(source.metadata for source in sources if source.metadata is not None):
+        alone = [one for one in kept if one.metadata == metadata and one.text_vectors is None]
+        pictures, texts = ([one for one in alone if one.modality == modality] for modality in ("image", "text"))
+        if not (pictures and texts):
+            continue
+        if len(pictures) + len(texts) > 2:
+            raise UsageError(
+                f"--metadata {metadata} is that of {len(pictures)} --vectors of pictures and {len(texts)} of texts: "
+                "pairs have one of each, so give others metadata of their own"
+            )
+        kept[kept.index(pictures[0])] = replace(pictures[0], text_vectors=texts[0].pattern)
+        kept.remove(texts[0])
+    return kept
 
 
 def _index_settings(options: Namespace) -> IndexSettings:
@@ -157,6 +214,8 @@ def check(sources: Sequence[Source]) -> None:
 def request_of(options: Namespace, sources: tuple[Source, ...], encoder: "Encoder", threads: int) -> Request:
     """Makes the request of the options and refuses an encoder or index that cannot work.
 
+    Of ready embeddings it is the encoder that they were made with; then it encodes nothing but queries.
+
     Raises:
         UsageError: names what is wrong and the way out.
     """
@@ -176,13 +235,13 @@ def request_of(options: Namespace, sources: tuple[Source, ...], encoder: "Encode
         threads=threads,
         pixel_limit=options.pixel_limit,
         normalize=not options.no_normalize,
-        precision=options.precision,
+        precision="full" if options.vectors else options.precision,
     )
     return _request(options, sources, settings)
 
 
 def request_of_vectors(options: Namespace, sources: tuple[Source, ...], dim: int, threads: int) -> Request:
-    """Makes the request of an index of ready embeddings of `dim` components, which has no encoder.
+    """Makes the request of an index of ready embeddings of `dim` components, of which nobody said the encoder.
 
     What only an encoder asks for (`--device`, `--image-fit` and the like) changes nothing, so it is no part of it.
 
@@ -210,10 +269,16 @@ def versioned(request: Request) -> Request:
     """Returns a request with the version that an older pixdex needs to refuse it by name, if it must."""
     if request.derivation is not None:
         return replace(request, format_version=DERIVED_VERSION)
-    of_rows = ("jsonl", "parquet", "tars", "urls")
-    if any(source.kind in of_rows or source.missing_image != "reject" for source in request.sources):
+    if any(map(_is_later, request.sources)) or (request.is_ready and request.has_encoder):
         return replace(request, format_version=TABLES_VERSION)
     return replace(request, format_version=FORMAT_VERSION if request.index.refine == "none" else STORED_VERSION)
+
+
+def _is_later(source: Source) -> bool:
+    """Tells whether a source is one that an older pixdex does not know, or does not know all of."""
+    if source.kind in ("jsonl", "parquet", "tars", "urls") or source.missing_image != "reject":
+        return True
+    return bool(source.text_vectors or source.uri_column or csv_copy.is_csv(source.metadata or ""))
 
 
 def difference(there: Request, asked: Request) -> str:
@@ -261,7 +326,10 @@ def _reindex_difference(there: Request, asked: Request) -> str:
 
 def _made_of(request: Request) -> str:
     encoder = request.encoder
-    return f"ready embeddings of {encoder.dim} dimensions" if request.is_ready else f"encoder {encoder.spec}"
+    if not request.is_ready:
+        return f"encoder {encoder.spec}"
+    made_by = f" and encoder {encoder.spec} ({encoder.fingerprint[:12]}…)" if request.has_encoder else ""
+    return f"ready embeddings of {encoder.dim} dimensions{made_by}"
 
 
 def _check_modalities(spec: str, modalities: frozenset[str], sources: Sequence[Source]) -> None:

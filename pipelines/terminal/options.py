@@ -80,25 +80,40 @@ SOURCES: Final = Group(
         Flag(
             "--vectors",
             "GLOB",
-            "ready embeddings, .npy or .parquet, float16 or float32: a glob, or a folder; repeatable",
+            "ready embeddings, .npy or .parquet, float16 or float32: a glob, or a folder, also one of clip-retrieval; "
+            "repeatable",
             action="append",
         ),
         Flag("--vector-column", "NAME", "parquet column with ready embeddings (default embedding)"),
         Flag(
             "--metadata",
             "GLOB",
-            "parquet files with a row for each vector of the .npy files, file by file in the order of their names; "
-            "one for each --vectors",
+            "parquet files, or CSV, with a row for each vector of the .npy files, file by file by their names; "
+            "one for each --vectors; pictures and texts with the same one are pairs",
             action="append",
         ),
-        Flag("--modality", None, "what ready embeddings are of (default image)", choices=("image", "text")),
+        Flag(
+            "--modality",
+            None,
+            "what ready embeddings are of (default image); one for each --vectors, or one for all",
+            choices=("image", "text"),
+            action="append",
+        ),
+        Flag("--uri-column", "NAME", "column beside ready embeddings that names the picture of each"),
+        Flag(
+            "--image-base",
+            "DIR",
+            "where the pictures of --uri-column lie (default: relative to the file with the column); OLD=DIR: what "
+            "began with OLD",
+        ),
     ),
 )
 
 _ENCODER_FLAG: Final = Flag(
     "--encoder",
     "SPEC",
-    "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo",
+    "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo; of "
+    "ready embeddings the one that they were made with",
 )
 
 ENCODER_SPEC: Final = Group("EncoderSpecOptions", "What turns pictures and texts into vectors", (_ENCODER_FLAG,))

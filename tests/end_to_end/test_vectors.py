@@ -240,7 +240,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "rows of the metadata": (["{folder}/v/a.npy", "--metadata", "{folder}/m.parquet"], ["has 2 rows", "has 3 vectors"]),
     "files of the metadata": (["{folder}/v", "--metadata", "{folder}/m.parquet"], ["matches 1 files", "2: they must"]),
     "with pictures": (["{folder}/v", "--images", "{folder}"], ["one encoder"]),
-    "with an encoder": (["{folder}/v", "--encoder", "demo"], ["--encoder demo has nothing to encode"]),
+    "with an encoder": (["{folder}/v", "--encoder", "demo"], ["--encoder demo makes vectors of 64", "have 4"]),
     "key for another dimension": (["{folder}/v/a.npy", "--index-key", "IVF4,PQ3"], ["PQ3", "4 dimensions"]),
 }
 

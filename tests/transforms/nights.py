@@ -15,6 +15,7 @@ from transforms.generations.key_tables import KeyBatch
 from transforms.generations.manifest import Generation, Tables, Totals
 from transforms.generations.tombstones import Tombstones
 from transforms.markers import KeysMarker, RejectsFile, ShardMarker, TrainedIndex
+from transforms.ready_range import VectorRange
 from transforms.records import (
     FileReference,
     IndexSettings,
@@ -24,7 +25,6 @@ from transforms.records import (
     Reindex,
     Request,
     Source,
-    VectorRange,
     row_ids,
 )
 from transforms.runs import beginning, partitions
@@ -33,7 +33,7 @@ from transforms.runs.run import Run
 from transforms.shards import files
 from transforms.shards.files import Reject
 from transforms.sources import items
-from transforms.sources.vectors import ReadyFile
+from transforms.sources.ready.vectors import ReadyFile
 from transforms.storage import layout, parquet_files
 from transforms.storage.store import Store
 from transforms.tasks import changes

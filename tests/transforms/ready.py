@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms.records import VectorRange
+from transforms.ready_range import VectorRange
 from transforms.shards import ready_files
 
 ListKind = Literal["list", "large_list", "fixed"]

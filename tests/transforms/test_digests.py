@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 from transforms.derivation import Derivation, RootPart
 from transforms.digests import digest
+from transforms.ready_range import VectorRange
 from transforms.records import EncoderSettings, IndexSettings, Partition, Request, Source
 
 REQUEST = Request((Source("images", "file:///p"),), EncoderSettings("demo", "f" * 64, 4, ("image",)), IndexSettings())
@@ -17,6 +18,23 @@ def test_a_request_without_a_derivation_has_the_digest_of_before() -> None:
     other = replace(REQUEST, sources=(source,))
     alpha = replace(REQUEST, sources=(replace(source, derivation=Derivation("augment", 1, "seal", alpha=1.0)),))
     assert len({digest(one) for one in (REQUEST, other, alpha)}) == 3
+
+
+def test_ready_embeddings_with_vectors_and_metadata_alone_have_the_digests_of_before() -> None:
+    ready = VectorRange("file:///a.npy", "npy", 0, 9, "stat:1", metadata="file:///m.parquet")
+    partition = Partition(3, 1, (), 9, 9, ready)
+    source = Source("vectors", "file:///a.npy", metadata="file:///m.parquet")
+    later = ("text_uri", "text_version", "uri_column", "image_base", "image_was")
+    before, source_before = asdict(partition), asdict(source)
+    for name in later:
+        del before["ready"][name]
+    for name in ("text_vectors", *later[2:]):
+        del source_before[name]
+    assert digest(before) == digest(partition)
+    assert digest(source_before) == digest(source)
+    pairs = replace(partition, ready=replace(ready, text_uri="file:///b.npy", text_version="stat:2"))
+    named = replace(partition, ready=replace(ready, uri_column="url"))
+    assert len({digest(one) for one in (partition, pairs, named)}) == 3
 
 
 def test_a_partition_of_items_has_the_digest_of_before() -> None:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from transforms.batch.request import Batch, BatchPlan, ListRange, Part, Queries, SlicePlan
 from transforms.errors import PixdexError, UsageError
 from transforms.generations.published import open_generation
-from transforms.records import Source, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import Source
 from transforms.search.refine import SHORTLIST
 from transforms.search.slices import slices_of
 from transforms.shards import ready_files

@@ -8,7 +8,8 @@ from typing import Final, Literal, TypeVar
 from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.queries.answer import Wanted
-from transforms.records import STORED_VERSION, FileReference, Modality, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import STORED_VERSION, FileReference, Modality
 from transforms.storage import layout
 from transforms.storage.store import Store
 

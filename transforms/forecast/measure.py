@@ -31,7 +31,8 @@ from transforms.index.training.figures import POINTS_PER_LIST
 from transforms.index.training.sampling import in_sample
 from transforms.index.training.vector_codes import to_codes
 from transforms.markers import ShardMarker, StageMarker
-from transforms.records import EncoderSettings, FileReference, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import EncoderSettings, FileReference
 from transforms.shards import files, ready_files, ready_vectors
 from transforms.shards.vectors import read_batches
 from transforms.storage.store import Store

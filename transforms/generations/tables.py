@@ -25,10 +25,11 @@ from transforms.errors import UnsafePathError, UsageError
 from transforms.generations.key_tables import Bucket
 from transforms.generations.manifest import Generation
 from transforms.markers import KeysMarker, ListsMarker, PieceMarker, RejectsFile, SegmentMarker, ShardMarker
-from transforms.records import FileReference, Plan, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import FileReference, Plan
 from transforms.storage import parquet_files
 from transforms.storage.outside import Outside
-from transforms.storage.parquet_files import FILE, READY
+from transforms.storage.parquet_files import FILE, READY, with_ready
 from transforms.storage.store import Store, damaged
 
 Row = Mapping[str, Any]
@@ -105,9 +106,9 @@ _SHARDS: Final = pa.schema([*_counts(*_SHARD_COUNTS), *FILE, ("ready", READY)])
 """Counts are those of the embedding: rows that died since are in them."""
 
 
-def write_shards(store: Store, shards: Iterable[ShardMarker]) -> FileReference:
+def write_shards(store: Store, shards: Sequence[ShardMarker]) -> FileReference:
     """Writes the table of shards."""
-    return _write(store, map(_shard_row, shards), _SHARDS)
+    return _write(store, map(_shard_row, shards), with_ready(_SHARDS, [marker.ready for marker in shards]))
 
 
 def shard_rows(store: Store, generation: Generation) -> list[dict[str, Any]]:
@@ -162,9 +163,8 @@ def ready_of(store: Store, generation: Generation, row: Row) -> VectorRange | No
 
 
 def _shard_row(marker: ShardMarker) -> Row:
-    counts = {name: getattr(marker, name) for name in _SHARD_COUNTS}
-    ready = {"ready": asdict(marker.ready) if marker.ready else None}
-    return counts | (asdict(marker.embeddings) if marker.embeddings else {}) | ready
+    row = {name: getattr(marker, name) for name in _SHARD_COUNTS} | {"ready": marker.ready and asdict(marker.ready)}
+    return row | (asdict(marker.embeddings) if marker.embeddings else {})
 
 
 # --- blocks ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from transforms.errors import UsageError
 from transforms.index.exact import NO_ROW
 from transforms.proof.request import Asked, QuerySet
 from transforms.queries.encode import QueryEncoder
-from transforms.records import MODALITIES, Modality, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import MODALITIES, Modality
 from transforms.search.searcher import Searcher
 from transforms.shards import ready_vectors
 from transforms.storage import uris

@@ -99,7 +99,7 @@ class QueryEncoder:
         if self._is_ready:
             raise UsageError(
                 "this index holds ready embeddings and knows no encoder: encode the query as they were made, and "
-                "search with --vector FILE.npy"
+                "search with --vector FILE.npy; or name their encoder when you build it, with --encoder"
             )
         trusted.check(self._settings.spec, self._named)
         if modality not in self._settings.modalities:

@@ -11,9 +11,10 @@ import pyarrow as pa
 from transforms.derivation import RootPart
 from transforms.digests import digest
 from transforms.errors import UsageError
-from transforms.records import ROWS_PER_SHARD, Block, FileReference, ItemSlice, Partition, Plan, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import ROWS_PER_SHARD, Block, FileReference, ItemSlice, Partition, Plan
 from transforms.storage import parquet_files
-from transforms.storage.parquet_files import READY
+from transforms.storage.parquet_files import READY, with_ready
 from transforms.storage.store import Store
 
 MIN_PARTITION_ROWS = 4096
@@ -95,19 +96,21 @@ def cut(listings: Sequence[Listing], first_shard: int, block_limit: int) -> list
 
 
 def cut_ready(files: Iterable[VectorRange], first_shard: int, block_limit: int) -> list[Partition]:
-    """Cuts files of ready embeddings, each given as a range of all its rows, into partitions, in the order given.
+    """Cuts files of ready embeddings, each given as a range of all its items, into partitions, in the order given.
 
-    A partition is as large as it can be: a range begins at a multiple of 65,536 rows of its file, and ends with the
-    next one or the file. It never spans files; so small files make small shards.
+    A partition is as large as it can be: a range begins at a multiple of 65,536 rows of its file (of pairs, of which
+    each has two, of 32,768), and ends with the next one or the file. It never spans files; so small files make small
+    shards.
     """
     partitions: list[Partition] = []
     blocks = _Blocks(block_limit)
     for whole in files:
-        for start in range(whole.start, whole.stop, ROWS_PER_SHARD):
-            piece = replace(whole, start=start, stop=min(start + ROWS_PER_SHARD, whole.stop))
-            rows = piece.stop - piece.start
+        step = ROWS_PER_SHARD // len(whole.of_each_file)
+        for start in range(whole.start, whole.stop, step):
+            piece = replace(whole, start=start, stop=min(start + step, whole.stop))
+            block = blocks.take(piece.rows)
             shard = first_shard + len(partitions)
-            partitions.append(Partition(shard, blocks.take(rows), (), items=rows, rows=rows, ready=piece))
+            partitions.append(Partition(shard, block, (), items=piece.items, rows=piece.rows, ready=piece))
     return partitions
 
 
@@ -209,7 +212,7 @@ def write_partitions(store: Store, folder: str, partitions: Sequence[Partition])
         }
         for partition in partitions
     ]
-    schema = _PARTITIONS
+    schema = with_ready(_PARTITIONS, [partition.ready for partition in partitions])
     if any(partition.root_parts for partition in partitions):  # a table of others has no such column
         schema = schema.append(pa.field("root_parts", _ROOT_PARTS))
     with store.scratch() as scratch:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from transforms.generations import key_tables, tables
 from transforms.generations.manifest import Generation
-from transforms.records import ROW_BITS, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import ROW_BITS
 from transforms.storage.store import Store
 
 _HASH_BITS = 64
@@ -70,11 +71,12 @@ def _of_ranges(store: Store, generation: Generation, keys: Sequence[str]) -> NDA
     for shard in tables.shard_rows(store, generation):
         if (ready := tables.range_of(shard)) is not None:
             ranges[ready.uri].append((shard["shard"], ready))
-    ids = []
+    ids: list[int] = []
     for key in keys:
         uri, _, number = key.rpartition("#")
         row = int(number) if number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS else -1
         for shard_number, ready in ranges.get(uri, ()):
             if ready.start <= row < ready.stop:
-                ids.append((shard_number << ROW_BITS) + row - ready.start)
+                first = (shard_number << ROW_BITS) + row - ready.start
+                ids += range(first, first + ready.rows, ready.items)
     return np.array(ids, np.int64)

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.generations import tables
 from transforms.records import split_ids
 from transforms.search.ranking import NO_ROW
 
@@ -51,5 +52,5 @@ class KnownIds:
 
 
 def _numbered(shard: Mapping[str, Any]) -> int:
-    ready = shard.get("ready")
-    return int(ready["stop"] - ready["start"] if ready else shard["rows"])
+    ready = tables.range_of(shard)
+    return int(shard["rows"]) if ready is None else ready.rows

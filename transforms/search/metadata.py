@@ -10,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError, UsageError
-from transforms.records import MODALITIES, ROW_BITS, ROWS_PER_SHARD, VectorRange, split_ids
+from transforms.ready_range import VectorRange
+from transforms.records import MODALITIES, ROW_BITS, ROWS_PER_SHARD, split_ids
 from transforms.search.row_groups import Kept, RowGroups
 from transforms.shards import files
 from transforms.storage import parquet_files
@@ -127,7 +128,7 @@ class RowMetadata:
         return known, {name: known[name] for name in names} if names else {}
 
     def is_ready(self, row: int) -> bool:
-        """Tells whether a row is one of ready embeddings, whose URI is that of the file of its vector."""
+        """Tells whether a row is one of ready embeddings, whose content is their vector."""
         return row >> ROW_BITS in self._ranges
 
     def table(self, ids: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
@@ -191,7 +192,7 @@ class RowMetadata:
         """A row of the table of shards, which must have some rows, and the ready embeddings that it stands for."""
         shard, ready = self._shards.get(number), self._ranges.get(number)
         # Rejected rows of ready embeddings keep their place: ids count them too.
-        if shard is None or rows.max() >= (shard["rows"] if ready is None else ready.stop - ready.start):
+        if shard is None or rows.max() >= (shard["rows"] if ready is None else ready.rows):
             raise PixdexError(
                 f"{self._store.url}: the index names row {rows.max()} of shard {number}, which the generation does not "
                 "hold: restore the index from a backup, or build into a new root"

@@ -11,10 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
-from transforms.records import ROW_BITS, VectorRange, row_key
+from transforms.ready_range import VectorRange, row_key
+from transforms.records import ROW_BITS
 from transforms.search.row_groups import Kept, rows_of_groups
 from transforms.shards import ready_files
 from transforms.sources import items, parquet_values
+from transforms.storage import uris
 from transforms.storage.arrow_numbers import array_of
 
 CAPTION: Final = "caption"
@@ -30,24 +32,32 @@ def read_metadata(
 ) -> list[dict[str, Any]]:
     """Returns what is known of some rows of a range, as `shards.files` tells it of the rows of own shards.
 
-    The key of a row is its file and its number in it. A column `caption` is its caption, a string or None whatever the
+    The key of a row is its file and its number in it, of pairs those of the picture; its URI is the picture that
+    `uri_column` names, else that file. A column `caption` is its caption, a string or None whatever the
     column's type: lists are joined by commas. All other columns follow, but for bytes (also inside structs and lists)
     and vectors, in values that JSON can hold: dates and the like become strings, NaN becomes null. Folders of the path
     that are named `name=value` are columns, too, where the file has none of that name.
 
-    Cost: one look at the file's version, and one read for the row groups that hold rows and are not kept.
+    Cost: one look at the file's version, and one read for the row groups that hold rows and are not kept. Of a CSV a
+    copy is made first, once on a machine (`sources.ready.csv_copy`).
 
     Raises:
         PixdexError: the file is not there or cannot be read, or is not the one that was planned with.
     """
-    table = _columns(ready, rows + ready.start, kept or Kept(0))
+    kinds, of_items = np.divmod(rows, max(1, ready.items))
+    table = _columns(ready, of_items + ready.start, kept or Kept(0))
+    pictures = [_picture(ready, name) for name in table[ready.uri_column]] if ready.uri_column in table else None
     captions = [_caption(value) for value in table.pop(CAPTION)] if CAPTION in table else [None] * len(rows)
     names = items.column_names(list(table))
     ids, keys = ((shard << ROW_BITS) + rows).tolist(), [row_key(ready, row) for row in rows.tolist()]
+    of_each = [part.modality for part in ready.of_each_file]
+    modalities = [of_each[kind] for kind in kinds.tolist()]
     known: list[dict[str, Any]] = [
-        {"id": number, "key": key, "uri": ready.uri, "modality": ready.modality, "part": 0, "caption": caption}
-        for number, key, caption in zip(ids, keys, captions, strict=True)
+        {"id": number, "key": key, "uri": ready.uri, "modality": modality, "part": 0, "caption": caption}
+        for number, key, modality, caption in zip(ids, keys, modalities, captions, strict=True)
     ]
+    for row, picture in zip(known, pictures or (), strict=False):
+        row["uri"] = picture or row["uri"]
     for name, values in zip(names, table.values(), strict=True):
         for row, value in zip(known, values, strict=True):
             row[name] = value
@@ -69,9 +79,10 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64], kept: Kept) -> dict[st
     if beside is None or not len(rows):
         return folders
     name = beside, _check_version(ready, beside)
+    file = _by_row(*name)
     layout = kept.get(name)
     if layout is None:
-        layout = _layout(beside, ready.column)
+        layout = _layout(file, ready.column)
         kept.put(name, layout, _LAYOUT_BYTES)
     count = int(layout.sizes.sum())
     if rows.max() >= count:
@@ -80,8 +91,15 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64], kept: Kept) -> dict[st
         )
     if not layout.leaves:
         return folders
-    table = rows_of_groups(kept, name, layout.sizes, rows, partial(_read, beside, layout.leaves))
+    table = rows_of_groups(kept, name, layout.sizes, rows, partial(_read, file, layout.leaves))
     return folders | {name: parquet_values.plain(table[name]) for name in table.column_names}
+
+
+def _by_row(beside: str, version: str) -> str:
+    """Returns the URI of the parquet file that has the rows of a file: itself, or of a CSV its copy."""
+    from transforms.sources.ready import csv_copy  # noqa: PLC0415 - few have one, and it imports all of pyarrow's functions
+
+    return f"file://{csv_copy.parquet_of(beside, version)}" if csv_copy.is_csv(beside) else beside
 
 
 def _layout(beside: str, vectors: str | None) -> _Layout:
@@ -102,7 +120,8 @@ def keys_of(ready: VectorRange, rows: NDArray[np.int64]) -> pa.Array:
     """Returns the keys of rows of a range (`records.row_key`), many at once."""
     import pyarrow.compute as pc  # noqa: PLC0415 - a tenth of a second, which those who show few rows need not wait
 
-    return pc.binary_join_element_wise(f"{ready.uri}#", array_of(rows + ready.start).cast(pa.string()), "")
+    numbers = array_of(rows % max(1, ready.items) + ready.start)
+    return pc.binary_join_element_wise(f"{ready.uri}#", numbers.cast(pa.string()), "")
 
 
 def reads_a_file(ready: VectorRange, kept: Kept) -> bool:
@@ -148,6 +167,26 @@ def _check_version(ready: VectorRange, beside: str) -> str:
             "copied, put it back, or build into a new root"
         )
     return version
+
+
+def _picture(ready: VectorRange, name: Any) -> str | None:
+    """Returns the URI of a picture as a column names it: absolute, or below the base; None: it names none."""
+    if name in (None, ""):
+        return None
+    base, named = ready.image_base, str(name)
+    if base is not None and ready.image_was is not None:
+        named = _moved(named, ready.image_was)
+    return uris.join(f"{base}/" if base is not None else _beside(ready) or ready.uri, named)
+
+
+def _moved(name: str, was: str) -> str:
+    """Returns a name below a folder as it is relative to it; another one as it is.
+
+    >>> _moved("/content/catalog/a.png", "/content"), _moved("/contents/a.png", "/content")
+    ('catalog/a.png', '/contents/a.png')
+    """
+    below = name.removeprefix(was.rstrip("/") + "/")
+    return below.lstrip("/") if below != name else name
 
 
 def _caption(value: Any) -> str | None:

@@ -14,7 +14,8 @@ from transforms.errors import PixdexError
 from transforms.generations import tables
 from transforms.generations.manifest import Generation
 from transforms.index.kept_threads import each_alone
-from transforms.records import FileReference, Metric, VectorRange, split_ids
+from transforms.ready_range import VectorRange
+from transforms.records import ROWS_PER_SHARD, FileReference, Metric, split_ids
 from transforms.search.ranking import NO_ROW
 from transforms.shards import files, ready_vectors
 from transforms.shards.ready_vectors import Vectors
@@ -65,20 +66,27 @@ class StoredVectors:
         self._shards = shards
         self._numbers = np.array(sorted(shards), np.int64)
         self._places: list[_Place] = []
-        self._owners = np.full(len(self._numbers), -1, np.int64)
+        # Of each shard where its pictures are, and its texts: of all but pairs of ready embeddings it is one file.
+        self._owners = np.full((2, len(self._numbers)), -1, np.int64)
         self._first_rows = np.zeros(len(self._numbers), np.int64)
+        self._pairs = np.full(len(self._numbers), ROWS_PER_SHARD, np.int64)
         for block in tables.blocks_of(store, generation):
             if block.vectors is not None:
                 first, last = np.searchsorted(self._numbers, (block.first_shard, block.last_shard + 1))
-                self._owners[first:last] = len(self._places)
+                self._owners[:, first:last] = len(self._places)
                 self._places.append(block.vectors)
         owner_of, ends = dict[VectorRange, int](), dict[int, int]()
         for place, number in enumerate(self._numbers.tolist()):
             ready = tables.range_of(shards[number])
-            if ready is not None and ready.format == "npy":
-                file = replace(ready, start=0, stop=0)
+            if ready is None or ready.format != "npy":
+                continue
+            self._first_rows[place] = ready.start
+            if ready.text_uri is not None:
+                self._pairs[place] = ready.items
+            for kind, part in enumerate(ready.of_each_file):
+                file = replace(part, start=0, stop=0)
                 owner = owner_of.setdefault(file, len(self._places) + len(owner_of))
-                self._owners[place], self._first_rows[place] = owner, ready.start
+                self._owners[kind:, place] = owner
                 ends[owner] = max(ends.get(owner, 0), ready.stop)
         self._places += [replace(file, stop=ends[owner]) for file, owner in owner_of.items()]
         self._are_quick = bool(self._places) and bool((self._owners >= 0).all())
@@ -118,7 +126,8 @@ class StoredVectors:
             return vectors, held
         shards, rows = split_ids(ids)
         nearest = np.minimum(np.searchsorted(self._numbers, shards), len(self._numbers) - 1)
-        owners = np.where(self._numbers[nearest] == shards, self._owners[nearest], -1)
+        kinds, within = np.divmod(rows, self._pairs[nearest])
+        owners = np.where(self._numbers[nearest] == shards, self._owners[np.minimum(kinds, 1), nearest], -1)
         for owner in np.unique(owners[owners >= 0]).tolist():
             mine = np.flatnonzero(owners == owner)
             try:
@@ -126,7 +135,7 @@ class StoredVectors:
                 if isinstance(opened, VectorFile):
                     vectors[mine], held[mine] = opened.read(ids[mine])
                 else:
-                    raw.append((mine, opened(self._first_rows[nearest[mine]] + rows[mine])))
+                    raw.append((mine, opened(self._first_rows[nearest[mine]] + within[mine])))
             except PixdexError as error:
                 if isinstance(self._places[owner], VectorRange):
                     raise ReadyFileError(str(error)) from error

@@ -132,7 +132,7 @@ class Selections:
         if ready is not None:
             from transforms.search import ready_metadata  # noqa: PLC0415 - few roots have ready embeddings
 
-            count = ready.stop - ready.start
+            count = ready.rows
             rows = ready_metadata.read_metadata(number, ready, np.arange(count)) if wanted else []
             names = [name for name in (rows[0] if rows else ()) if name.lower() in wanted]
             return {name: pa.array([row[name] for row in rows]) for name in names}, count
@@ -143,10 +143,12 @@ class Selections:
 
 
 def rows_of(shard: Mapping[str, Any], modality: Modality | None) -> slice:
-    """Returns the rows of a shard that are of a kind: those of a file stand kind by kind, ready embeddings have one."""
-    if ready := shard.get("ready"):
-        return slice(0, ready["stop"] - ready["start"] if modality in (None, ready["modality"]) else 0)
-    counts = [shard["images"], shard["texts"], shard["keywords"]]
+    """Returns the rows of a shard that are of a kind; kinds stand one by one, of ready embeddings with the rejected."""
+    if (ready := tables.range_of(shard)) is not None:
+        kinds = [part.modality for part in ready.of_each_file]
+        counts = [ready.items if kind in kinds else 0 for kind in MODALITIES]
+    else:
+        counts = [shard["images"], shard["texts"], shard["keywords"]]
     if modality is None:
         return slice(0, sum(counts))
     place = MODALITIES.index(modality)

@@ -49,10 +49,11 @@ class NpyHead:
 
 @dataclass(frozen=True)
 class ParquetHead:
-    """What the footer of a parquet file says: rows, and components (None where there is no vector)."""
+    """What the footer of a parquet file says: rows, components (None where there is no vector), names of columns."""
 
     rows: int
     dim: int | None
+    names: tuple[str, ...]
 
 
 def local_path(uri: str) -> str | None:
@@ -207,7 +208,7 @@ def parquet_head(uri: str, column: str) -> ParquetHead:
                     f"{uri}: column {column} is {kind}, vectors are lists of halffloat or float: cast it, or name "
                     "another with --vector-column"
                 )
-            return ParquetHead(file.metadata.num_rows, _dim(file, column, kind))
+            return ParquetHead(file.metadata.num_rows, _dim(file, column, kind), tuple(schema.names))
     except UsageError:
         raise
     except PixdexError as error:

@@ -6,7 +6,7 @@ magnitude of a row, taken as an integer, is below that of infinity, and above ze
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError, UsageError
-from transforms.records import VectorRange
+from transforms.ready_range import VectorRange
 from transforms.shards import ready_files
 from transforms.shards.lengths import LARGEST_SQUARE, TOO_LONG, too_long
 
@@ -37,7 +37,7 @@ Vectors = NDArray[Any]
 
 
 def pieces(ready: VectorRange, dim: int) -> Iterator[Vectors]:
-    """Yields the vectors of a range in order, 4,096 rows at a time, the last ones fewer.
+    """Yields the vectors of a range in order, 4,096 rows at a time, the last ones of each file fewer.
 
     A vector that a parquet file does not have, or that has another length, comes as one of NaN.
 
@@ -48,17 +48,40 @@ def pieces(ready: VectorRange, dim: int) -> Iterator[Vectors]:
     Raises:
         PixdexError: the file is not there, or is not the one that was planned with.
     """
-    size = _check_version(ready)
-    if ready.format == "npy":
-        head = ready_files.npy_head(ready.uri, size)
-        path = ready_files.local_path(ready.uri)
-        yield from _remote_pieces(ready, head) if path is None else _mapped_pieces(ready, head, path)
-    else:
-        yield from _parquet_pieces(ready, dim)
+    for part in ready.of_each_file:
+        size = _check_version(part)
+        if part.format == "npy":
+            head = ready_files.npy_head(part.uri, size)
+            path = ready_files.local_path(part.uri)
+            yield from _remote_pieces(part, head) if path is None else _mapped_pieces(part, head, path)
+        else:
+            yield from _parquet_pieces(part, dim)
+
+
+def soundness_of_items(
+    ready: VectorRange, dim: int, *, normalize: bool
+) -> Iterator[list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]]:
+    """Yields, of each 4,096 items in order, what `soundness` says of their vectors in each of their files.
+
+    Raises:
+        PixdexError: as `pieces`.
+    """
+    for some in zip(*(pieces(part, dim) for part in ready.of_each_file), strict=True):
+        yield [soundness(vectors, normalize=normalize) for vectors in some]
+
+
+def sound_rows(ready: VectorRange, dim: int, *, normalize: bool) -> NDArray[np.bool_]:
+    """Returns which rows are of items whose vectors are all sound, bool `(rows,)`.
+
+    Cost: of pairs one read of both files, since a bad vector rejects its item as a whole.
+    """
+    parts = soundness_of_items(ready, dim, normalize=normalize)
+    sound = [np.logical_and.reduce([good for _, good in files]) for files in parts]
+    return np.tile(np.concatenate([np.empty(0, np.bool_), *sound]), len(ready.of_each_file))
 
 
 def opened_rows(ready: VectorRange, dim: int) -> Callable[[NDArray[np.int64]], Vectors]:
-    """Opens a range: what is returned takes row numbers and returns these rows, `(n, d)` as stored.
+    """Opens a range: what is returned takes row numbers and returns these rows, `(n, d)` as stored, in one type.
 
     No file is kept open or mapped: it is not pixdex's own, and whoever has it may write it anew, which is seen.
 
@@ -70,6 +93,9 @@ def opened_rows(ready: VectorRange, dim: int) -> Callable[[NDArray[np.int64]], V
     """
     if ready.format == "parquet":
         return lambda wanted: _rows_of_pieces(ready, dim, wanted)
+    if ready.text_uri is not None:
+        of_each = [opened_rows(part, dim) for part in ready.of_each_file]
+        return lambda wanted: _rows_of_each(of_each, ready.items, wanted)
     head = ready_files.npy_head(ready.uri, _check_version(ready))
     if head.dim != dim or not 0 <= ready.start <= ready.stop <= head.rows:
         raise PixdexError(f"{ready.uri} has not the rows that were planned with: put it back, or build into a new root")
@@ -89,6 +115,14 @@ def opened_rows(ready: VectorRange, dim: int) -> Callable[[NDArray[np.int64]], V
         return np.frombuffer(data, head.dtype).reshape(-1, head.dim)
 
     return read
+
+
+def _rows_of_each(
+    of_each: Sequence[Callable[[NDArray[np.int64]], Vectors]], items: int, wanted: NDArray[np.int64]
+) -> Vectors:
+    places = [np.flatnonzero(wanted // items == number) for number in range(len(of_each))]
+    parts = [read(wanted[mine] % items) for read, mine in zip(of_each, places, strict=True)]
+    return np.concatenate(parts)[np.argsort(np.concatenate(places))]
 
 
 def _rows_of_pieces(ready: VectorRange, dim: int, wanted: NDArray[np.int64]) -> Vectors:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.markers import ShardMarker
-from transforms.records import EncoderSettings, FileReference, VectorRange, row_ids
+from transforms.ready_range import VectorRange
+from transforms.records import EncoderSettings, FileReference, row_ids
 from transforms.shards import ready_vectors
 from transforms.shards.files import EMBEDDING
 from transforms.shards.read_ahead import read_ahead
@@ -60,7 +61,10 @@ def read_batches(
 def _ready_batches(
     shard: ShardMarker, ready: VectorRange, encoder: EncoderSettings, choose: Choose | None
 ) -> Generator[VectorBatch, None, None]:
-    ids = row_ids(shard.shard, ready.stop - ready.start)
+    ids = row_ids(shard.shard, ready.rows)
+    all_sound = None
+    if shard.rejected and ready.text_uri is not None:
+        all_sound = ready_vectors.sound_rows(ready, encoder.dim, normalize=encoder.normalize)
     first = 0
     for stored in ready_vectors.pieces(ready, encoder.dim):
         kept, vectors = ids[first : first + len(stored)], stored
@@ -69,7 +73,10 @@ def _ready_batches(
             wanted = choose(kept)
             kept, vectors = kept[wanted], vectors[wanted]
         if shard.rejected:
-            _, sound = ready_vectors.soundness(vectors, normalize=encoder.normalize)
+            if all_sound is None:
+                _, sound = ready_vectors.soundness(vectors, normalize=encoder.normalize)
+            else:
+                sound = all_sound[kept - ids[0]]
             kept, vectors = kept[sound], vectors[sound]
         if len(kept):
             yield VectorBatch(kept, ready_vectors.as_indexed(vectors, normalize=encoder.normalize))

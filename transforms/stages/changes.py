@@ -13,7 +13,7 @@ from transforms.generations.key_tables import KeyBatch
 from transforms.records import FileReference
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
-from transforms.sources.vectors import ReadyFile
+from transforms.sources.ready.vectors import ReadyFile
 from transforms.stages.run_task import RunTask
 from transforms.tasks.changes import (
     BucketChanges,

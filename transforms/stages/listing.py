@@ -9,7 +9,7 @@ from transforms.derivation import RootPart
 from transforms.generations.key_tables import KeyBatch
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
-from transforms.sources.vectors import ReadyFile
+from transforms.sources.ready.vectors import ReadyFile
 from transforms.stages.run_task import RunTask
 from transforms.tasks.listing import (
     Beside,

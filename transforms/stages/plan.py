@@ -11,7 +11,7 @@ from transforms.generations.key_tables import KeyBatch
 from transforms.markers import StageMarker
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
-from transforms.sources.vectors import ReadyFile
+from transforms.sources.ready.vectors import ReadyFile
 from transforms.stages.barrier import FinishStage
 from transforms.stages.changes import CompareItems
 from transforms.stages.listing import BESIDE, CONTAINERS, KEYS, ExpandSources, ListContainer

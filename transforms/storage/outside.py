@@ -14,7 +14,8 @@ from typing import Final
 from urllib.parse import unquote
 
 from transforms.errors import UnsafePathError, UsageError
-from transforms.records import Request, Source, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import Request, Source
 from transforms.storage import addresses, tar_members, uris
 
 FLAG: Final = "--trust-uris"
@@ -88,7 +89,7 @@ class Outside:
         Raises:
             UnsafePathError: it names the file; whoever reads it adds where it was read.
         """
-        for uri in (ready.uri, ready.metadata):
+        for uri in (ready.uri, ready.text_uri, ready.metadata):
             if uri is not None and not self.holds(uri):
                 raise UnsafePathError(f"{uri[:200]!r} is not among the sources of the root: pixdex made no such root")
 
@@ -110,11 +111,11 @@ def check_sources(request: Request, *, trusted: bool) -> None:
 
 
 def _places(source: Source) -> Iterable[str]:
-    """The place of each pattern: up to its first wildcard; of rows their folder, where their pictures are, too."""
+    """The place of each pattern: up to its first wildcard; of what names pictures the folder where these are, too."""
     if source.derivation is not None:  # the other root is no place of pictures: what it was made of is
         yield from source.derivation.places
         return
-    for pattern in (source.pattern, source.metadata):
+    for pattern in (source.pattern, source.text_vectors, source.metadata):
         if pattern is None:
             continue
         for one in uris.braces(pattern):
@@ -123,6 +124,10 @@ def _places(source: Source) -> Iterable[str]:
             yield whole if magic is None else whole[: magic.start()].rpartition("/")[0] + "/"
     if source.lists_rows and source.image_column is not None:
         yield from (_folder_of(uris.widened(one)) for one in uris.braces(source.pattern))
+    if source.uri_column is not None and source.image_base is not None:
+        yield _normal(source.image_base).rstrip("/") + "/"
+    elif source.uri_column is not None:
+        yield from (_folder_of(uris.widened(one)) for one in uris.braces(source.metadata or source.pattern))
 
 
 def _folder_of(pattern: str) -> str:

@@ -4,7 +4,7 @@
 """
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.errors import PixdexError, UnsafePathError, UsageError, check_file, check_path
-from transforms.records import FileReference, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import FileReference
 from transforms.storage import layout
 from transforms.storage.arrow_numbers import numbers_of
 from transforms.storage.store import Store, damaged, missing, sha256_of
@@ -24,6 +25,17 @@ READY: Final = pa.struct(
     [(field.name, pa.int64() if _HINTS[field.name] is int else pa.string()) for field in fields(VectorRange)]
 )
 """The type of the column that says where the vectors of a shard of ready embeddings are."""
+
+_READY_OF_ALL: Final = pa.struct(list(READY)[: READY.get_field_index("metadata_version") + 1])
+
+
+def with_ready(schema: pa.Schema, ranges: Iterable[VectorRange | None]) -> pa.Schema:
+    """Returns a schema whose column `ready` holds ranges: without fields that came later, where none says anything."""
+    later = [field.name for field in READY][len(_READY_OF_ALL) :]
+    says = any(getattr(one, name) is not None for one in ranges if one is not None for name in later)
+    kind = READY if says else _READY_OF_ALL
+    return schema.set(schema.get_field_index("ready"), pa.field("ready", kind))
+
 
 FILE: Final = (("path", pa.string()), ("bytes", pa.int64()), ("checksum", pa.string()))
 """The columns of a row that names a file of the root."""

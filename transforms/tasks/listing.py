@@ -14,13 +14,15 @@ import pyarrow as pa
 from transforms.derivation import RootPart
 from transforms.generations import key_tables, tables
 from transforms.generations.key_tables import KeyBatch
-from transforms.records import Source, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import Source
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
-from transforms.sources import items, vectors
+from transforms.sources import items
 from transforms.sources.left_out import Tally
+from transforms.sources.ready import vectors
+from transforms.sources.ready.vectors import ReadyFile, VectorFile
 from transforms.sources.table_rows import RowListing
-from transforms.sources.vectors import ReadyFile, VectorFile
 from transforms.storage import layout
 from transforms.tasks import ready_changes
 from transforms.tasks.derive import cut

@@ -19,8 +19,9 @@ from transforms.records import Changes, FileReference, Partition, Plan
 from transforms.runs import partitions as planning
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
-from transforms.sources import left_out, vectors
-from transforms.sources.vectors import ReadyFile
+from transforms.sources import left_out
+from transforms.sources.ready import vectors
+from transforms.sources.ready.vectors import ReadyFile
 from transforms.storage import layout, parquet_files
 from transforms.tasks import changes, losses, ready_changes
 from transforms.tasks.changes import BucketChanges
@@ -122,7 +123,7 @@ def _plan(
     counted = changes.total(bucket.changes for bucket in compared)
     counts = [chunk for listing in listings for chunk in listing.chunks]
     # Of a file that the generation has already, no header was read.
-    counts += [(file.vectors.stop, file.vectors.stop) for file in files if file.dim is not None]
+    counts += [(file.vectors.items, file.vectors.rows) for file in files if file.dim is not None]
     derived = _derived(run, listed)
     counts += [(planned.made_of(parts),) * 2 for parts in derived]
     stays = counted.unchanged + counted.rejected + sum(file.dim is None and file.vectors.stop for file in files)
@@ -198,7 +199,7 @@ def _ready_work(run: Run, ready: ReadyChanges, first_shard: int, limit: int) -> 
     """Cuts the files that are new or changed, and writes the entries of all shards whose files changed or left."""
     table = None
     if ready.removed:
-        entries = [key_tables.whole_shard(part.shard, part.rows) for part in ready.removed]
+        entries = [key_tables.whole_shard(part.shard, part.ready.rows) for part in ready.removed]
         folder = layout.removed_folder(run.generation)
         file_of_all = key_tables.write_entries(run.store, key_tables.joined(entries), folder)
         table = _write_removed(run, [BucketChanges(0, 0, changes.NO_CHANGES, file_of_all)])

@@ -1,7 +1,8 @@
 """What changed in files of ready embeddings since a generation: keys that came, stayed and left. For a reindex.
 
 The key of a ready embedding is its file and its row, so that what became of each key follows from how many rows a file
-has and had; no key is looked at. A file is the same as a whole, or all of its rows come anew.
+has and had; no key is looked at. A file is the same as a whole, or all of its rows come anew; of pairs all rows of both
+files do, whichever changed.
 """
 
 import dataclasses
@@ -9,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transforms.generations import tables, tombstones
-from transforms.records import Changes, Source, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import Changes, Source
 from transforms.runs.run import Run
-from transforms.sources.vectors import ReadyFile
+from transforms.sources.ready.vectors import ReadyFile
 from transforms.tasks import losses
 from transforms.tasks.losses import KnownItems
 
@@ -25,9 +27,9 @@ class KnownRange:
     rejected: int = 0
 
     @property
-    def rows(self) -> int:
+    def keys(self) -> int:
         """How many keys it has, rejected ones too."""
-        return self.ready.stop - self.ready.start
+        return self.ready.items
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def compare(
     stayed_of, gone_of = [0] * len(sources), [0] * len(sources)
     for file in files:
         ranges = known.get(file.vectors.uri, ())
-        before, now = sum(part.rows for part in ranges), file.vectors.stop
+        before, now = sum(part.keys for part in ranges), file.vectors.stop
         if ranges and _is_same_file(ranges[0].ready, file.vectors):
             bad = sum(part.rejected for part in ranges)
             unchanged, rejected = unchanged + before - bad, rejected + bad
@@ -91,11 +93,11 @@ def compare(
     listed = {file.vectors.uri for file in files}
     for uri, ranges in known.items():
         if uri not in listed:
-            rows = sum(part.rows for part in ranges)
-            gone += rows
+            keys = sum(part.keys for part in ranges)
+            gone += keys
             owner = losses.owner_of(uri, sources)
             if owner is not None:
-                gone_of[owner] += rows
+                gone_of[owner] += keys
             removed += ranges
     return ReadyChanges(
         tuple(fresh),

@@ -185,7 +185,8 @@ def _ready(looked: Looked, pool: ThreadPoolExecutor) -> None:
     wanted: dict[tuple[str, str | None], None] = {}
     for marker in looked.shards:
         if marker.ready is not None and marker.shard not in dead:
-            wanted.update(dict.fromkeys(_registered(marker.ready.uri, marker.ready.version)))
+            for part in marker.ready.of_each_file:
+                wanted.update(dict.fromkeys(_registered(part.uri, part.version)))
             wanted.update(dict.fromkeys(_registered(marker.ready.metadata, marker.ready.metadata_version)))
     for_each(pool, wanted, lambda one: _look_elsewhere(looked.report, *one))
 

@@ -61,9 +61,10 @@ def _rejected_rows(store: Store, file: FileReference, shard: ShardMarker) -> NDA
     table = parquet_files.read(store, file)
     with parquet_files.making_sense_of(store, file.path):
         rows = [int(key.rpartition("#")[2]) - shard.ready.start for key in table["key"].to_pylist()]
-        if rows and not 0 <= min(rows) <= max(rows) < shard.numbered_rows:
-            raise ValueError(f"it names rows {min(rows)} to {max(rows)} of {shard.numbered_rows}")
-    return np.array(rows, np.int64)
+        if rows and not 0 <= min(rows) <= max(rows) < shard.ready.items:
+            raise ValueError(f"it names rows {min(rows)} to {max(rows)} of {shard.ready.items}")
+    firsts = range(0, max(1, shard.ready.rows), max(1, shard.ready.items))
+    return np.concatenate([np.array(rows, np.int64) + first for first in firsts])
 
 
 def _bits_of(rows: NDArray[np.int64], length: int) -> NDArray[np.uint8]:

@@ -16,7 +16,8 @@ from tests.benchmarks.instruments.recall import Positions
 from tests.benchmarks.instruments.vector_folder import VectorFolder
 from transforms.generations import published
 from transforms.index.index_key import IndexKey
-from transforms.records import VectorRange, split_ids
+from transforms.ready_range import VectorRange
+from transforms.records import split_ids
 from transforms.runs import beginning
 from transforms.runs.run import STAGES, Run
 from transforms.storage.store import Store

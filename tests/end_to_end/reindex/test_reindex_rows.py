@@ -59,7 +59,8 @@ def test_a_root_of_every_format_is_built_and_goes_through_a_night(
     assert reindex.main(["--root", str(root), "--no-progress"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     found = [said[name] for name in ("new", "changed", "gone", "unchanged", "carried", "embedded")]
-    assert found == [5, 13, 10, 28, 7, 10]  # in the tar all moved, which embeds nothing; what was rejected is tried again
+    # In the tar all moved, which embeds nothing; what was rejected is tried again.
+    assert found == [5, 13, 10, 28, 7, 10]
     with pixdex.open(str(root)) as opened:
         hits = [hit for hit in opened.search("text new", k=100, modality="image") if ".tar#" in hit.key]
     assert {hit.key.rpartition("#")[2] for hit in hits} == rows.keys()

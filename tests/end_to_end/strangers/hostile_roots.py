@@ -20,7 +20,8 @@ from xxhash import xxh3_64
 
 from tests.roots import Row, make_root, unit
 from transforms.digests import digest
-from transforms.records import NO_ENCODER, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import NO_ENCODER
 from transforms.shards.files import Reject
 from transforms.shards.ready_files import stat
 

@@ -10,10 +10,19 @@ import pytest
 
 from pipelines.running.request import request_of_vectors, sources_of, versioned
 from pipelines.terminal import command_line, options
+from tests.transforms.clip_folders import write_part
 from tests.transforms.small_runs import TINY
 from transforms.errors import UsageError
-from transforms.records import FORMAT_VERSION, TABLES_VERSION, IndexSettings, Request, Source
-from transforms.sources.vectors import DEFAULT_COLUMN
+from transforms.records import (
+    FORMAT_VERSION,
+    NO_ENCODER,
+    TABLES_VERSION,
+    EncoderSettings,
+    IndexSettings,
+    Request,
+    Source,
+)
+from transforms.sources.ready.vectors import DEFAULT_COLUMN
 from transforms.storage import uris
 
 
@@ -74,12 +83,91 @@ def test_ready_embeddings_are_sources_of_their_own_kind() -> None:
     assert sources_of(asked) == (Source("vectors", "file:///b", vector_column="embedding"),)
 
 
+def test_each_source_of_ready_embeddings_has_its_modality() -> None:
+    asked = parse("--vectors", "/a", "--vectors", "/b", "--modality", "text", "--modality", "image")
+    assert [source.modality for source in sources_of(asked)] == ["text", "image"]
+    asked = parse("--vectors", "/a", "--vectors", "/b", "--modality", "text")
+    assert [source.modality for source in sources_of(asked)] == ["text", "text"]
+
+
+PAIR = ("--vectors", "/i", "--metadata", "/m", "--modality", "image", "--vectors", "/t", "--metadata", "/m")
+
+
+def test_pictures_and_texts_with_the_same_metadata_are_pairs_whatever_their_order() -> None:
+    wanted = Source(
+        "vectors", "file:///i", vector_column="embedding", metadata="file:///m", text_vectors="file:///t"
+    )  # fmt: skip
+    assert sources_of(parse(*PAIR, "--modality", "text")) == (wanted,)
+    texts_first = parse("--vectors", "/t", "--metadata", "/m", "--modality", "text", "--vectors", "/i",
+                        "--metadata", "/m", "--modality", "image")  # fmt: skip
+    assert sources_of(texts_first) == (wanted,)
+    of_one_kind = sources_of(parse(*PAIR, "--modality", "image"))
+    assert [source.text_vectors for source in of_one_kind] == [None, None]
+    apart = parse(*PAIR[:-1], "/n", "--modality", "text")
+    assert [source.text_vectors for source in sources_of(apart)] == [None, None]
+
+
+def test_a_folder_of_clip_retrieval_is_a_pair_by_its_name_alone(tmp_path: Path) -> None:
+    write_part(tmp_path, 0, 3)
+    (source,) = sources_of(parse("--vectors", str(tmp_path), "--image-base", "/far=/near"))
+    url = f"file://{tmp_path}"
+    assert source == Source(
+        "vectors", f"{url}/img_emb", vector_column="embedding", metadata=f"{url}/metadata",
+        text_vectors=f"{url}/text_emb", uri_column="image_path", image_base="file:///near", image_was="/far",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "base", "was"),
+    [
+        ("/p", "file:///p", None),
+        ("s3://b/p/", "s3://b/p", None),
+        ("/old=/new/", "file:///new", "/old"),
+        ("/old/=s3://b", "s3://b", "/old"),
+        ("s3://old=/new", "file:///new", "s3://old"),
+        ("old/pictures=/new", "file:///new", "old/pictures"),
+        ("s3://b/lang=ko", "s3://b/lang=ko", None),
+        ("{folder}/lang=ko", "file://{folder}/lang=ko", None),
+        ("{folder}/size={folder}/x", "file://{folder}/x", "{folder}/size"),
+    ],
+)
+def test_the_place_of_pictures_is_a_folder_or_what_was_another(
+    tmp_path: Path, asked: str, base: str, was: str | None
+) -> None:
+    (tmp_path / "lang=ko").mkdir()
+    named = ["--vectors", "/v", "--uri-column", "c", "--image-base", asked.format(folder=tmp_path)]
+    (source,) = sources_of(parse(*named))
+    assert source.image_base == base.format(folder=tmp_path)
+    assert source.image_was == (was and was.format(folder=tmp_path))
+
+
+def test_a_later_source_has_a_later_version() -> None:
+    plain = Source("vectors", "file:///v", metadata="file:///m.parquet")
+    encoder = EncoderSettings(NO_ENCODER, "f" * 64, 4, ())
+    request = Request((plain,), encoder, IndexSettings())
+    assert versioned(request).format_version == FORMAT_VERSION
+    for source in (
+        replace(plain, text_vectors="file:///t"),
+        replace(plain, uri_column="c"),
+        replace(plain, metadata="file:///m.csv"),
+    ):
+        assert versioned(replace(request, sources=(source,))).format_version == TABLES_VERSION
+    assert versioned(replace(request, encoder=replace(encoder, spec="demo"))).format_version == TABLES_VERSION
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
+        (
+            [*PAIR, "--modality", "text", "--vectors", "/u", "--metadata", "/m", "--modality", "text"],
+            "--metadata file:///m is that of 1 --vectors of pictures and 2 of texts: pairs have one of each",
+        ),
         (["--vectors", "/v", "--images", "/p"], "--vectors does not go with --images: a root has one encoder"),
         (["--vectors", "/v", "--csv", "/r", "--text-column", "t"], "--vectors does not go with --csv"),
-        (["--vectors", "/v", "--encoder", "demo"], "--encoder demo has nothing to encode"),
+        (["--images", "/p", "--uri-column", "u"], "--uri-column is about ready embeddings"),
+        (["--vectors", "/v.npy", "--uri-column", "u"], "--uri-column u is a column of metadata, and .* has none"),
+        (["--vectors", "/v", "--image-base", "/p"], "--image-base /p is where pictures of a column lie.*--uri-column"),
+        (["--vectors", "/v", "--modality", "text", "--modality", "text"], "--modality is given 2 times, --vectors 1"),
         (["--images", "/p", "--vector-column", "v"], "--vector-column is about ready embeddings: .* --vectors"),
         (["--images", "/p", "--metadata", "/m"], "--metadata is about ready embeddings"),
         (["--images", "/p", "--modality", "image"], "--modality is about ready embeddings"),

@@ -1,6 +1,7 @@
 """A plan cuts every item into exactly one partition, in order, and blocks of consecutive shards."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.work import at_most
 from transforms.errors import UsageError
-from transforms.records import ROWS_PER_SHARD, Block, FileReference, Partition, Plan, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import ROWS_PER_SHARD, Block, FileReference, Partition, Plan
 from transforms.runs.partitions import (
     Listing,
     block_rows,
@@ -21,6 +23,7 @@ from transforms.runs.partitions import (
     read_partitions,
     write_partitions,
 )
+from transforms.storage import parquet_files
 from transforms.storage.store import Store
 
 CHUNK = st.integers(1, 1024).flatmap(lambda items: st.tuples(st.just(items), st.integers(0, 5120)))
@@ -171,11 +174,32 @@ def test_every_ready_row_is_in_one_range_that_is_as_long_as_it_can_be(
         assert sum(partition.rows for partition in members) <= block_limit
 
 
+@given(st.integers(1, 200_000))
+def test_both_rows_of_a_pair_are_in_one_shard(items: int) -> None:
+    whole = VectorRange("file:///i.npy", "npy", 0, items, "v", text_uri="file:///t.npy", text_version="w")
+    partitions = cut_ready([whole], 0, 65_536)
+    ranges = [partition.ready for partition in partitions if partition.ready]
+    assert [(piece.start, piece.stop) for piece in ranges] == [
+        (start, min(start + 32_768, items)) for start in range(0, items, 32_768)
+    ]
+    assert [(one.items, one.rows) for one in partitions] == [(piece.items, 2 * piece.items) for piece in ranges]
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_table_has_columns_of_pairs_only_where_there_are_any(tmp_path: Path, pairs: bool) -> None:
+    store = Store.at(str(tmp_path))
+    ready = VectorRange("file:///i.npy", "npy", 0, 9, "v", text_uri="file:///t.npy" if pairs else None)
+    table = parquet_files.read(store, write_partitions(store, "plans", cut_ready([ready], 0, 65_536)))
+    names = {field.name for field in table.schema.field("ready").type}
+    assert ({"text_uri", "text_version", "uri_column"} <= names) == pairs
+
+
 def test_ready_ranges_read_back_as_they_were_written(tmp_path: Path) -> None:
     store = Store.at(str(tmp_path))
     npy = VectorRange("file:///a.npy", "npy", 0, 100_000, "etag:1", metadata="file:///a.parquet", modality="text")
     parquet = VectorRange("s3://b/a.parquet", "parquet", 0, 7, "stat:1", column="vector")
-    partitions = cut_ready([npy, parquet], 3, 65_536)
+    pairs = replace(npy, uri="file:///i.npy", text_uri="file:///t.npy", text_version="etag:2", uri_column="url")
+    partitions = cut_ready([npy, parquet, pairs], 3, 65_536)
 
     assert list(read_partitions(store, write_partitions(store, "plans", partitions))) == partitions
 

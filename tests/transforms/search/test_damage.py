@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.tiers import mostly_gate
 from transforms.errors import PixdexError
 from transforms.generations import merged_index, published
 from transforms.generations.merged_index import FileRange
+from transforms.ready_range import VectorRange
 from transforms.records import Metric
 from transforms.search.known_ids import KnownIds
 from transforms.search.open_index import open_index
@@ -153,7 +154,8 @@ def test_a_damaged_local_copy_of_a_delta_is_made_again(copied: Store) -> None:
 
 # --- ids ---
 
-KNOWN = KnownIds.of({2: {"rows": 5}, 4: {"rows": 1, "ready": {"start": 10, "stop": 13}}})
+READY = asdict(VectorRange("file:///a.npy", "npy", 10, 13, "stat:1"))
+KNOWN = KnownIds.of({2: {"rows": 5}, 4: {"rows": 1, "ready": READY}})
 SOUND = [(2 << 16) + 4, 4 << 16, -1, -1]
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from tests.transforms.ready import random_vectors, range_of, save_npy, save_parquet
 from transforms.errors import PixdexError
-from transforms.records import VectorRange, row_key
-from transforms.search.ready_metadata import keys_of, read_metadata
+from transforms.ready_range import VectorRange, row_key
+from transforms.search.ready_metadata import keys_of, read_metadata, reads_a_file
+from transforms.search.row_groups import Kept
 
 
 def beside(folder: Path, columns: dict[str, object], rows: int, group: int | None = None) -> VectorRange:
@@ -150,3 +151,74 @@ def test_folders_named_as_pairs_are_columns_where_the_file_has_none(tmp_path: Pa
     assert (row["lang"], row["kind"], row["note"], row["name"]) == ("ko", "a/b", None, "x")
     (alone,) = read_metadata(0, range_of(folder / "v.npy", 0, 2), np.array([0]))
     assert (alone["lang"], alone["name"]) == ("ko", "of the folder")
+
+
+def pairs(folder: Path, columns: dict[str, object], rows: int) -> VectorRange:
+    """As `beside`, with vectors of texts, too."""
+    ready = beside(folder, columns, rows)
+    return dataclasses.replace(ready, text_uri=f"file://{folder}/t.npy", text_version="stat:1")
+
+
+def test_both_rows_of_a_pair_are_what_stands_in_its_row(tmp_path: Path) -> None:
+    whole = pairs(tmp_path, {"caption": [f"c{row}" for row in range(9)], "n": list(range(9))}, 9)
+    ready = dataclasses.replace(whole, start=2)
+    found = read_metadata(1, ready, np.array([13, 0, 6, 7]))
+    assert [(row["key"], row["modality"], row["caption"], row["n"]) for row in found] == [
+        (f"{ready.uri}#8", "text", "c8", 8), (f"{ready.uri}#2", "image", "c2", 2),
+        (f"{ready.uri}#8", "image", "c8", 8), (f"{ready.uri}#2", "text", "c2", 2),
+    ]  # fmt: skip
+    assert {row["uri"] for row in found} == {ready.uri}
+    assert keys_of(ready, np.array([13, 0, 6, 7])).to_pylist() == [row["key"] for row in found]
+
+
+PICTURES = {
+    "relative": (None, None, "b/1.png", "file://{folder}/b/1.png"),
+    "absolute": (None, None, "/d/1.png", "file:///d/1.png"),
+    "on the web": ("file:///p", None, "https://h/1.png?x=1", "https://h/1.png?x=1"),
+    "below a base": ("s3://b/p", None, "c/1.png", "s3://b/p/c/1.png"),
+    "absolute beside a base": ("file:///p", None, "/d/1.png", "file:///d/1.png"),
+    "moved": ("file:///p", "/content", "/content/c/1.png", "file:///p/c/1.png"),
+    "moved to a bucket": ("s3://b", "s3://old/x", "s3://old/x/1.png", "s3://b/1.png"),
+    "of a folder that only begins so": ("file:///p", "/content", "/contents/1.png", "file:///contents/1.png"),
+    "leading up": ("file:///p", None, "../q/1.png", "file:///q/1.png"),
+    "nothing": ("file:///p", None, "", "{uri}"),
+    "null": ("file:///p", None, None, "{uri}"),
+}
+
+
+@pytest.mark.parametrize("case", PICTURES)
+def test_a_column_names_the_picture_of_a_row(tmp_path: Path, case: str) -> None:
+    base, was, name, wanted = PICTURES[case]
+    ready = beside(tmp_path, {"where": pa.array(["other.png", name], pa.string())}, 2)
+    ready = dataclasses.replace(ready, uri_column="where", image_base=base, image_was=was)
+    (row,) = read_metadata(0, ready, np.array([1]))
+    assert row["uri"] == wanted.format(folder=tmp_path, uri=ready.uri)
+    assert (row["where"], row["key"]) == (name, f"{ready.uri}#1")
+
+
+def test_a_column_of_the_parquet_file_itself_names_pictures_relative_to_it(tmp_path: Path) -> None:
+    file = save_parquet(tmp_path / "v/a.parquet", random_vectors(2, 4), columns={"uri": ["a.png", "../b.png"]})
+    ready = dataclasses.replace(range_of(file, 0, 2), uri_column="uri")
+    found = read_metadata(0, ready, np.array([0, 1]))
+    assert [row["uri"] for row in found] == [f"file://{tmp_path}/v/a.png", f"file://{tmp_path}/b.png"]
+    assert [row["source_uri"] for row in found] == ["a.png", "../b.png"]
+
+
+def test_rows_of_a_csv_are_read_as_those_of_parquet(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    rows = "".join(f'"c\n{row}",{row:03}\n' for row in range(10_000))
+    (tmp_path / "m.csv").write_text(f"caption,n\n{rows}")
+    ready = range_of(save_npy(tmp_path / "a.npy", random_vectors(10_000, 4)), 1000, 10_000, tmp_path / "m.csv")
+    kept = Kept(1 << 20)
+    assert reads_a_file(ready, kept)
+    found = read_metadata(0, ready, np.array([8999, 0, 4000]), kept)
+    assert [(row["caption"], row["n"]) for row in found] == [
+        ("c\n9999", "9999"),
+        ("c\n1000", "1000"),
+        ("c\n5000", "5000"),
+    ]
+    (tmp_path / "m.csv").write_text("caption,n\nx,1\n")
+    with pytest.raises(PixdexError, match=r"m\.csv has changed"):
+        read_metadata(0, ready, np.array([0]), kept)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import fsspec
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.roots import Row, make_root, unit
 from transforms.errors import PixdexError, UsageError
+from transforms.ready_range import VectorRange
 from transforms.records import MODALITIES, Metric
 from transforms.search.hits import Hit
 from transforms.search.searcher import Searcher
@@ -307,8 +309,12 @@ def _plane(count: int) -> NDArray[np.float32]:
 def test_rows_of_a_kind_stand_together_and_ready_embeddings_count_the_rejected_too() -> None:
     own = {"rows": 9, "images": 2, "texts": 3, "keywords": 4, "ready": None}
     assert [rows_of(own, kind) for kind in MODALITIES] == [slice(0, 2), slice(2, 5), slice(5, 9)]
-    ready = {"rows": 7, "images": 0, "texts": 7, "keywords": 0, "ready": {"start": 5, "stop": 15, "modality": "text"}}
-    assert [rows_of(ready, kind) for kind in MODALITIES] == [slice(0, 0), slice(0, 10), slice(0, 0)]
+    texts = VectorRange("file:///a.npy", "npy", 5, 15, "stat:1", modality="text")
+    ready = {"rows": 7, "images": 0, "texts": 7, "keywords": 0, "ready": asdict(texts)}
+    assert [rows_of(ready, kind) for kind in MODALITIES] == [slice(0, 0), slice(0, 10), slice(10, 10)]
+    pairs = ready | {"ready": asdict(replace(texts, modality="image", text_uri="file:///b.npy"))}
+    assert [rows_of(pairs, kind) for kind in MODALITIES] == [slice(0, 10), slice(10, 20), slice(20, 20)]
+    assert rows_of(pairs, None) == slice(0, 20)
 
 
 @pytest.mark.parametrize("key", ["IVF4,PQ8x4", "IVF2,RaBitQ", "RR,IVF4,PQ4x4"])

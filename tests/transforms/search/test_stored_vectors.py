@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tests.roots import Row, make_root, unit
 from transforms.generations.published import open_generation
-from transforms.records import VectorRange, row_ids
+from transforms.ready_range import VectorRange
+from transforms.records import row_ids
 from transforms.search.refine import ReadyFileError, StoredVectors
 from transforms.shards import ready_files
 
@@ -60,3 +61,23 @@ def test_a_file_that_is_written_anew_between_two_searches_is_not_read(tmp_path: 
     (tmp_path / "a.npy").unlink()
     with pytest.raises(ReadyFileError, match=r"a\.npy cannot be read"):
         stored.find(row_ids(0, 1))
+
+
+def test_both_rows_of_a_pair_come_of_their_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, texts = rng.standard_normal((90, 2)).astype(np.float16), rng.standard_normal((90, 2)).astype(np.float32)
+    lone = written(tmp_path / "c.npy", images[:5])
+    one, other = written(tmp_path / "a.npy", images), written(tmp_path / "b.npy", texts)
+    ends = [
+        VectorRange(one.uri, "npy", *ends, one.version, text_uri=other.uri, text_version=other.version)
+        for ends in ((60, 90), (0, 60))
+    ]
+    stored = stored_of(tmp_path, ends[0], lone, ends[1])
+    ids = np.concatenate([row_ids(0, 60), row_ids(1, 5), row_ids(2, 120)])
+    expected = np.concatenate([images[60:], texts[60:], images[:5], images[:60], texts[:60]]).astype(np.float32)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    order = rng.permutation(len(ids))
+    vectors, held = stored.find(ids[order])
+    assert held.all() and stored.are_quick
+    np.testing.assert_allclose(vectors, expected[order], atol=1e-6)
+    np.testing.assert_array_equal(stored.all(ids[order]), vectors)

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from tests.transforms.ready import ListKind, Vectors, random_vectors, range_of, save_npy, save_parquet
 from transforms.errors import PixdexError
-from transforms.records import VectorRange
+from transforms.ready_range import VectorRange
 from transforms.shards import ready_files
 from transforms.shards.lengths import LARGEST_SQUARE, too_long
 from transforms.shards.ready_vectors import as_indexed, pieces, soundness

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy, save_parquet
 from tests.transforms.small_runs import begin
 from transforms.markers import ShardMarker
-from transforms.records import EncoderSettings, FileReference, Partition, Plan, Source, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import EncoderSettings, FileReference, Partition, Plan, Source
 from transforms.shards import files as shards
 from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.storage import layout

@@ -13,9 +13,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from transforms.errors import UsageError
 from transforms.records import Source
-from transforms.sources import left_out, pictures, vectors
+from transforms.sources import left_out, pictures
 from transforms.sources.left_out import Tally
 from transforms.sources.pictures import PictureListing
+from transforms.sources.ready import vectors
 
 NAMES = [
     "a.png", "raw.DNG", "b.heic", "c.HEIC", "logo.svg", "no_ending", "sub/no_ending", "sub/x.jpg", "notes.txt",

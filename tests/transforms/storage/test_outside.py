@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from transforms.errors import UsageError
-from transforms.records import NO_ENCODER, EncoderSettings, IndexSettings, Request, Source, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import NO_ENCODER, EncoderSettings, IndexSettings, Request, Source
 from transforms.storage.outside import Outside, check_sources
 
 
@@ -78,9 +79,38 @@ def test_ready_embeddings_lie_where_their_sources_are_and_metadata_too() -> None
     outside = Outside.of(request(Source("vectors", "file:///v/*.npy", metadata="file:///m/*.parquet")))
     range_ = VectorRange("file:///v/a.npy", "npy", 0, 1, "stat:1", metadata="file:///m/a.parquet")
     outside.check_ready(range_)
-    for wrong in (replace(range_, uri="file:///w/a.npy"), replace(range_, metadata="file:///m/../etc/a.parquet")):
+    wrong_texts = replace(range_, text_uri="file:///t/a.npy")
+    for wrong in (
+        replace(range_, uri="file:///w/a.npy"),
+        replace(range_, metadata="file:///m/../etc/a.parquet"),
+        wrong_texts,
+    ):
         with pytest.raises(UsageError, match="is not among the sources"):
             replace(outside, trusted=True).check_ready(wrong)
+
+
+def test_texts_of_pairs_lie_where_the_source_says() -> None:
+    outside = Outside.of(request(Source("vectors", "file:///v/img_emb", text_vectors="file:///v/text_emb")))
+    pair = VectorRange("file:///v/img_emb/a.npy", "npy", 0, 1, "stat:1", text_uri="file:///v/text_emb/a.npy")
+    outside.check_ready(pair)
+    with pytest.raises(UsageError, match="is not among the sources"):
+        outside.check_ready(replace(pair, text_uri="file:///v/other/a.npy"))
+
+
+@pytest.mark.parametrize(
+    ("base", "inside", "elsewhere"),
+    [
+        ("file:///pics", "file:///pics/a.png", "file:///m/a.png"),
+        ("file:///pics/", "file:///pics/b/a.png", "file:///pics-too/a.png"),
+        ("s3://b/pics", "s3://b/pics/a.png", "s3://b/other/a.png"),
+        (None, "file:///m/a.png", "file:///pics/a.png"),
+    ],
+)
+def test_a_column_of_pictures_brings_the_folder_where_they_lie(base: str | None, inside: str, elsewhere: str) -> None:
+    source = Source("vectors", "file:///v/*.npy", metadata="file:///m/m.parquet", uri_column="p", image_base=base)
+    outside = Outside.of(request(source))
+    assert outside.refusal(inside) is None and outside.refusal(elsewhere) is not None
+    assert Outside.of(request(replace(source, uri_column=None))).refusal(inside) is not None
 
 
 @pytest.mark.parametrize(

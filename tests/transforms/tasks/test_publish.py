@@ -9,10 +9,8 @@ from tests.transforms.bare_runs import REQUEST, finish, lay, plan, publish_run, 
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.markers import PieceMarker, ShardMarker
+from transforms.ready_range import VectorRange
 from transforms.record_json import encode
-from transforms.records import (
-    VectorRange,
-)
 from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage import layout, parquet_files

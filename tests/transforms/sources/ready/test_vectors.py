@@ -14,8 +14,8 @@ from tests.transforms.ready import random_vectors, save_npy, save_parquet
 from transforms.errors import UsageError
 from transforms.records import Source
 from transforms.shards import ready_files
-from transforms.sources import vectors
-from transforms.sources.vectors import ReadyFile
+from transforms.sources.ready import vectors
+from transforms.sources.ready.vectors import ReadyFile
 
 
 def source(pattern: Path, metadata: Path | None = None) -> Source:

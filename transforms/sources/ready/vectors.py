@@ -1,7 +1,9 @@
 """Ready embeddings by folder or glob: each row of each file is an item, embedded already and left where it is.
 
 A glob means exactly the files it matches; a folder means every `.npy` and `.parquet` file below it, hidden ones left
-out. Only headers and footers are read.
+out. Only headers and footers are read, but for metadata that are a CSV, whose rows are counted.
+
+Where a source also has vectors of texts, each of its files has one of those beside it, row for row: an item is a pair.
 """
 
 import itertools
@@ -14,10 +16,13 @@ from pathlib import PurePosixPath
 from typing import Final, Literal
 
 from transforms.errors import PixdexError, UsageError
-from transforms.records import Source, VectorRange
+from transforms.ready_range import VectorRange
+from transforms.records import Source
 from transforms.shards import ready_files
+from transforms.shards.ready_files import NpyHead, ParquetHead
 from transforms.sources import listed
 from transforms.sources.left_out import HIDDEN, kind_of_file, kind_of_special, most
+from transforms.sources.ready import csv_copy
 from transforms.storage import uris
 
 DEFAULT_COLUMN: Final = "embedding"
@@ -33,17 +38,18 @@ _HEADS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class VectorFile:
-    """A file of ready embeddings, in its place among those of its source, and the metadata beside it."""
+    """A file of ready embeddings, in its place among those of its source, with the metadata and the texts beside it."""
 
     source: int
     place: int
     uri: str
     metadata: str | None = None
+    texts: str | None = None
 
 
 @dataclass(frozen=True)
 class ReadyFile:
-    """A file whose header was read: all of its rows, and how many components a vector has (None: it has none)."""
+    """A file whose header was read: all of its items, and how many components a vector has (None: it has none)."""
 
     source: int
     place: int
@@ -57,18 +63,18 @@ def files_of(sources: Sequence[Source]) -> list[VectorFile]:
     Cost: one listing call for each source, and one for its metadata.
 
     Raises:
-        UsageError: nothing matches, a file is neither `.npy` nor parquet, or the metadata are not as many files whose
-            names belong to those of the vectors.
+        UsageError: nothing matches, a file is neither `.npy` nor parquet, or metadata or texts are not as many files
+            whose names belong to those of the vectors.
     """
     files: dict[str, VectorFile] = {}
     for number, source in enumerate(sources):
         if source.kind != "vectors":
             continue
         names = listed.files("--vectors", source.pattern, tuple(_FORMATS))
-        metadata = _metadata_of(source, names)
-        for place, (uri, beside) in enumerate(zip(names, metadata, strict=True)):
+        metadata, texts = _metadata_of(source, names), _texts_of(source, names)
+        for place, (uri, beside, text) in enumerate(zip(names, metadata, texts, strict=True)):
             # A file that two globs match is one file: the earlier glob has it.
-            files.setdefault(uri, VectorFile(number, place, uri, beside))
+            files.setdefault(uri, VectorFile(number, place, uri, beside, text))
     return list(files.values())
 
 
@@ -77,10 +83,17 @@ def left_out(source: Source) -> dict[str, int]:
 
     Cost: one listing call.
     """
-    filesystem, path = uris.filesystem_of(source.pattern)
+    counts: Counter[str] = Counter()
+    for pattern in filter(None, (source.pattern, source.text_vectors)):
+        counts += _left_out(pattern)
+    return most(counts)
+
+
+def _left_out(pattern: str) -> Counter[str]:
+    filesystem, path = uris.filesystem_of(pattern)
     is_glob = bool(uris.MAGIC.search(path)) and not filesystem.exists(path)
     if not is_glob and not filesystem.isdir(path):
-        return {}
+        return Counter()
     entries = filesystem.glob(path, detail=True) if is_glob else filesystem.find(path, detail=True)
     counts: Counter[str] = Counter()
     for name, found in entries.items():
@@ -91,7 +104,7 @@ def left_out(source: Source) -> dict[str, int]:
             counts[kind_of_special(entry)] += 1
         elif entry["type"] == "file" and not is_glob and not listed.is_wanted(name[len(path) :], tuple(_FORMATS)):
             counts[kind_of_file(name)] += 1
-    return most(counts)
+    return counts
 
 
 def read_heads(
@@ -121,14 +134,18 @@ def read_heads(
 
 
 def _is_same(before: VectorRange, file: VectorFile, source: Source) -> bool:
-    """Tells whether a file, and the metadata beside it, are those that were read before."""
+    """Tells whether a file, and what is beside it, are those that were read before."""
     column = (source.vector_column or DEFAULT_COLUMN) if before.format == "parquet" else None
-    if (before.metadata, before.column, before.modality) != (file.metadata, column, source.modality):
+    told = file.metadata, file.texts, column, source.modality
+    if (before.metadata, before.text_uri, before.column, before.modality) != told:
         return False
+    versions = {
+        file.uri: before.version,
+        file.metadata: before.metadata_version,
+        file.texts: before.text_version,
+    }
     try:
-        if ready_files.stat(file.uri)[1] != before.version:
-            return False
-        return file.metadata is None or ready_files.stat(file.metadata)[1] == before.metadata_version
+        return all(uri is None or ready_files.stat(uri)[1] == version for uri, version in versions.items())
     except OSError:
         return False  # reading it says what is wrong
 
@@ -166,11 +183,12 @@ def check_dimension(files: Sequence[ReadyFile], dim: int) -> None:
 def _read_head(source: Source, file: VectorFile) -> ReadyFile:
     column = source.vector_column or DEFAULT_COLUMN
     form = _FORMATS[PurePosixPath(file.uri).suffix.lower()]
-    try:
-        size, version = ready_files.stat(file.uri)
-        head = ready_files.npy_head(file.uri, size) if form == "npy" else ready_files.parquet_head(file.uri, column)
-    except OSError as error:
-        raise UsageError(f"{file.uri} cannot be read ({error.strerror or error}): mend it, or leave it out") from error
+    head, version = _head(file.uri, form, source)
+    metadata_version = text_version = None
+    if file.metadata is not None:
+        metadata_version = _metadata_version(file.uri, file.metadata, head.rows, source)
+    if file.texts is not None:
+        text_version = _text_version(file.uri, head, file.texts, source)
     vectors = VectorRange(
         uri=file.uri,
         format=form,
@@ -180,27 +198,80 @@ def _read_head(source: Source, file: VectorFile) -> ReadyFile:
         column=column if form == "parquet" else None,
         metadata=file.metadata,
         modality=source.modality,
-        metadata_version=None if file.metadata is None else _metadata_version(file.uri, file.metadata, head.rows),
+        metadata_version=metadata_version,
+        text_uri=file.texts,
+        text_version=text_version,
+        uri_column=source.uri_column,
+        image_base=source.image_base,
+        image_was=source.image_was,
     )
     return ReadyFile(file.source, file.place, vectors, head.dim)
 
 
-def _metadata_version(uri: str, metadata: str, rows: int) -> str:
+def _head(uri: str, form: Literal["npy", "parquet"], source: Source) -> tuple[NpyHead | ParquetHead, str]:
+    """Returns what a file says of itself, and its version."""
+    try:
+        size, version = ready_files.stat(uri)
+        if form == "npy":
+            return ready_files.npy_head(uri, size), version
+        head = ready_files.parquet_head(uri, source.vector_column or DEFAULT_COLUMN)
+    except OSError as error:
+        raise UsageError(f"{uri} cannot be read ({error.strerror or error}): mend it, or leave it out") from error
+    _check_column(source, uri, head.names)
+    return head, version
+
+
+def _text_version(uri: str, head: NpyHead | ParquetHead, texts: str, source: Source) -> str:
+    other, version = _head(texts, "npy", source)
+    if other.rows != head.rows:
+        raise UsageError(
+            f"{texts} has {other.rows} vectors of texts, {uri} has {head.rows} of pictures: "
+            "they must be as many, row for row"
+        )
+    if other.dim != head.dim:
+        raise UsageError(
+            f"{texts} has vectors of {other.dim} components, {uri} of {head.dim}: pairs are vectors of one encoder"
+        )
+    return version
+
+
+def _check_column(source: Source, file: str, names: Sequence[str]) -> None:
+    if source.uri_column is not None and source.uri_column not in names:
+        raise UsageError(
+            f"--uri-column {source.uri_column}: {file} has no such column; it has {', '.join(names) or 'none'}"
+        )
+
+
+def _metadata_version(uri: str, metadata: str, rows: int, source: Source) -> str:
     try:
         _, version = ready_files.stat(metadata)
-        with ready_files.opened(metadata) as table:
-            ready_files.check_names(metadata, table.schema_arrow)
-            metadata_rows = table.metadata.num_rows
+        if csv_copy.is_csv(metadata):
+            metadata_rows, names = csv_copy.read_head(metadata)
+        else:
+            with ready_files.opened(metadata) as table:
+                ready_files.check_names(metadata, table.schema_arrow)
+                metadata_rows, names = table.metadata.num_rows, table.schema_arrow.names
     except OSError as error:
         raise UsageError(f"--metadata {metadata} cannot be read ({error.strerror or error}): mend it") from error
-    except (PixdexError, UsageError) as error:
-        raise UsageError(f"--metadata {error}") from error
+    except PixdexError as error:
+        raise UsageError(str(error) if csv_copy.is_csv(metadata) else f"--metadata {error}") from error
     if metadata_rows != rows:
         raise UsageError(
             f"--metadata {metadata} has {metadata_rows} rows, {uri} has {rows} vectors: "
             "they must be as many, row for row"
         )
+    _check_column(source, metadata, names)
     return version
+
+
+def _texts_of(source: Source, names: Sequence[str]) -> Sequence[str | None]:
+    """Returns the vectors of texts beside each file of vectors of pictures."""
+    if source.text_vectors is None:
+        return [None] * len(names)
+    texts = listed.files("--vectors", source.text_vectors, (".npy",))
+    if (parquet := next((name for name in names if not name.lower().endswith(".npy")), None)) is not None:
+        raise UsageError(f"{parquet}: pairs of pictures and texts are .npy files, and this is none; save it as one")
+    return _partners("--vectors", source.text_vectors, texts, source.pattern, names)
 
 
 def _metadata_of(source: Source, names: Sequence[str]) -> Sequence[str | None]:
@@ -212,20 +283,27 @@ def _metadata_of(source: Source, names: Sequence[str]) -> Sequence[str | None]:
         raise UsageError(
             f"--metadata {source.metadata} goes with .npy files, {parquet} is none: a parquet file has its own columns"
         )
-    metadata = listed.files("--metadata", source.metadata, (".parquet",))
-    if len(metadata) != len(names):
+    endings = csv_copy.ENDINGS if csv_copy.is_csv(source.metadata) else (".parquet",)
+    metadata = listed.files("--metadata", source.metadata, endings)
+    return _partners("--metadata", source.metadata, metadata, source.pattern, names)
+
+
+def _partners(flag: str, pattern: str, others: Sequence[str], vectors: str, names: Sequence[str]) -> Sequence[str]:
+    """Returns the one of some other files that belongs to each file of vectors."""
+    if len(others) != len(names):
         raise UsageError(
-            f"--metadata {source.metadata} matches {len(metadata)} files, --vectors {source.pattern} {len(names)}: "
+            f"{flag} {pattern} matches {len(others)} files, --vectors {vectors} {len(names)}: "
             "they must be as many, one for each"
         )
     if len(names) == 1:
-        return metadata
-    beside = dict(zip(_distinguishing(metadata), metadata, strict=True))
+        return others
+    beside = dict(zip(_distinguishing(others), others, strict=True))
     parts = _distinguishing(names)
-    if len(beside) < len(metadata) or set(parts) != set(beside):
+    if len(beside) < len(others) or set(parts) != set(beside):
+        what, such = ("Metadata", "m_1.parquet") if flag == "--metadata" else ("Texts", "t_1.npy")
         raise UsageError(
-            f"--metadata {source.metadata} and --vectors {source.pattern} have no names that belong together, such as "
-            f"v_1.npy and m_1.parquet: rename them. Vectors: {_shown(names)}. Metadata: {_shown(metadata)}"
+            f"{flag} {pattern} and --vectors {vectors} have no names that belong together, such as "
+            f"v_1.npy and {such}: rename them. Vectors: {_shown(names)}. {what}: {_shown(others)}"
         )
     return [beside[part] for part in parts]
 

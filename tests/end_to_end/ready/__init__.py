@@ -1,0 +1,1 @@
+"""Ready embeddings: pairs of pictures and texts, their encoder, and what stands beside them."""
