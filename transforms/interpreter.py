@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
+WORKER_NUMBER: Final = "PIXDEX_WORKER_NUMBER"
+"""A variable of the environment: the number of a worker among those of its parent, counted from 0."""
+
 _FOLDER: Final = Path(__file__).resolve().parents[1]
 
 

@@ -3,6 +3,7 @@
 It is the Python of its parent, and a line on its standard output says that it has imported what it needs.
 """
 
+import itertools
 import signal
 import socket
 import subprocess
@@ -29,6 +30,8 @@ _LAST_LINES: Final = 20
 class Worker:
     """A worker's process and what it last said."""
 
+    _numbers = itertools.count()
+
     def __init__(self, worker_id: str, control: str, logging: str = "", options: str = "") -> None:
         """Starts it.
 
@@ -42,6 +45,7 @@ class Worker:
         self.control = control
         variables = {
             "WORKER_ID": worker_id,
+            interpreter.WORKER_NUMBER: str(next(self._numbers)),
             "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(control),
             **({"LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(logging)} if logging else {}),
             **({"PIPELINE_OPTIONS": options} if options else {}),

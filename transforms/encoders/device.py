@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from transforms.errors import UsageError
+from transforms.interpreter import WORKER_NUMBER
 
 _LOG = logging.getLogger(__name__)
 
 
 def choose_device(asked: str) -> torch.device:
     """`auto` takes cuda, else mps, else cpu; anything else is taken literally. The choice is logged.
+
+    Of several GPUs, the processes that share this machine as workers take one each, in turn, unless one is named.
 
     Raises UsageError when it is not a device of this machine.
     """
@@ -25,6 +29,9 @@ def choose_device(asked: str) -> torch.device:
         what = "not on this machine" if asked.startswith(("cuda", "mps")) else "no device"
         raise UsageError(f"device {asked!r} is {what}: choose auto or one of {', '.join(sorted(present))}")
     chosen = torch.device(present[0] if asked == "auto" else asked)
+    number = os.environ.get(WORKER_NUMBER, "")
+    if chosen == torch.device("cuda") and gpus > 1 and number.isdecimal():
+        chosen = torch.device("cuda", int(number) % gpus)
     _LOG.info("encoder on %s (%s)", chosen, "chosen by auto" if asked == "auto" else "asked for")
     return chosen
 

@@ -1,32 +1,47 @@
 """Opens an encoder by its spec, and says in one line what is wrong with a spec that opens nothing.
 
-| spec                         | opens                                                                             |
-|------------------------------|-----------------------------------------------------------------------------------|
-| `demo`                       | the small encoder shipped with pixdex: coloured shapes, offline                   |
-| `open_clip:MODEL/PRETRAINED` | open_clip's model with the weights of that tag, downloaded once                   |
+| spec                         | opens                                                                              |
+|------------------------------|------------------------------------------------------------------------------------|
+| `demo`                       | the small encoder shipped with pixdex: coloured shapes, offline                    |
+| `open_clip:MODEL/PRETRAINED` | open_clip's model with the weights of that tag, downloaded once                    |
 | `open_clip:MODEL@CHECKPOINT` | open_clip's model with the weights of a local file (.safetensors, .pt, .pth, .bin) |
+| `open_clip:hf-hub:ORG/NAME`  | a model that Hugging Face's hub has in open_clip's layout, downloaded once         |
+| `open_clip:local-dir:FOLDER` | the same of a local folder, with its `open_clip_config.json`                       |
 | `timm:MODEL[@CHECKPOINT]`    | timm's model, pictures only, with its published weights or a local file's          |
-| `module:Class`               | your own `Encoder`, constructed without arguments                                 |
+| `timm:hf-hub:ORG/NAME`       | a model that the hub has in timm's layout, downloaded once                         |
+| `timm:local-dir:FOLDER`      | the same of a local folder, with its `config.json`                                 |
+| `st:ORG/NAME`                | a model of sentence-transformers, texts only, that the hub has, downloaded once    |
+| `st:FOLDER`                  | the same of a local folder, whose path begins with `/`, `./`, `../` or `~`         |
+| `module:Class`               | your own `Encoder`, constructed without arguments                                  |
 
-torch is imported only when a model of open_clip (the demo is one) or timm is opened: one in numpy starts in no time.
+torch is imported only when a model of a library is opened, and the demo is one: one in numpy starts in no time.
 """
 
 import difflib
 import importlib
 import os
 import re
-from typing import cast
+from typing import Final, cast
 
+from transforms.encoders import hub
 from transforms.encoders.encoder import Encoder
 from transforms.encoders.library_errors import one_line
 from transforms.errors import UsageError
 
-_FORMS = "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL or module:Class"
+_FORMS = "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, st:MODEL or module:Class"
 _EXAMPLE = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 _OPEN_CLIP = "open_clip"
 _TIMM = "timm"
-_KINDS = {"demo": "demo", _OPEN_CLIP: _EXAMPLE, _TIMM: "timm:resnet50"}
+_ST = "st"
+_KINDS = {
+    "demo": "demo",
+    _OPEN_CLIP: _EXAMPLE,
+    _TIMM: "timm:resnet50",
+    _ST: "st:sentence-transformers/all-MiniLM-L6-v2",
+}
 """What a spec begins with, and an example of it."""
+_HUB: Final = "hf-hub:"
+_FOLDER: Final = "local-dir:"
 _METHODS = {"image": ("preprocess", "encode_images"), "text": ("encode_texts",)}
 
 
@@ -46,6 +61,8 @@ def load(spec: str, *, device: str = "auto") -> Encoder:
         return _load_open_clip(spec, rest, device)
     if kind == _TIMM:
         return _load_timm(spec, rest, device)
+    if kind == _ST:
+        return _load_st(spec, rest, device)
     if is_class_of_ones_own(spec):
         return _load_own(spec, kind, rest, device)
     raise UsageError(f"unknown encoder {spec!r}: {_suggestion(kind, rest)}an encoder is {_FORMS}")
@@ -63,16 +80,28 @@ def is_class_of_ones_own(spec: str) -> bool:
 
 
 def absolute_spec(spec: str) -> str:
-    """Returns a spec that opens the same from any folder: the path of a checkpoint made absolute, all else unchanged.
+    """Returns a spec that opens the same from any folder: paths made absolute, all else unchanged.
 
     >>> absolute_spec("timm:resnet18@/weights/../r18.pt"), absolute_spec("open_clip:ViT-B-32/openai")
     ('timm:resnet18@/r18.pt', 'open_clip:ViT-B-32/openai')
+    >>> absolute_spec("st:/models/../minilm"), absolute_spec("open_clip:local-dir:/a//b"), absolute_spec("st:a/b")
+    ('st:/minilm', 'open_clip:local-dir:/a/b', 'st:a/b')
     """
     kind, _, rest = spec.partition(":")
+    if kind == _ST:
+        return f"{kind}:{_absolute(rest)}" if hub.is_path(rest) else spec
+    if kind in (_OPEN_CLIP, _TIMM) and rest.startswith(_FOLDER) and rest != _FOLDER:
+        return f"{kind}:{_FOLDER}{_absolute(rest.removeprefix(_FOLDER))}"
+    if rest.startswith(_HUB):
+        return spec
     model, separator, checkpoint = _parts(rest)
     if kind not in (_OPEN_CLIP, _TIMM) or separator != "@" or not checkpoint:
         return spec
-    return f"{kind}:{model}@{os.path.abspath(os.path.expanduser(checkpoint))}"  # noqa: PTH100, PTH111 - links stay
+    return f"{kind}:{model}@{_absolute(checkpoint)}"
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - links stay
 
 
 def _parts(rest: str) -> tuple[str, str, str]:
@@ -81,7 +110,18 @@ def _parts(rest: str) -> tuple[str, str, str]:
     return model, separator, weights
 
 
+def _folder_or_hub(rest: str) -> str:
+    """What stands after `hf-hub:` or `local-dir:`; nothing if the spec begins with neither."""
+    return next((rest.removeprefix(schema) for schema in (_HUB, _FOLDER) if rest.startswith(schema)), "")
+
+
 def _load_open_clip(spec: str, rest: str, device: str) -> Encoder:
+    if place := _folder_or_hub(rest):
+        from transforms.encoders import open_clip_encoder  # noqa: PLC0415 - imports torch
+
+        prefix, config = f"{_OPEN_CLIP}:{_FOLDER}", open_clip_encoder.CONFIG
+        folder = hub.open_folder(place, spec, prefix=prefix, must_hold=config, weights=open_clip_encoder.WEIGHTS)
+        return open_clip_encoder.open_folder(folder, device)
     model, separator, weights = _parts(rest)
     if not model or not weights:
         raise UsageError(
@@ -94,6 +134,12 @@ def _load_open_clip(spec: str, rest: str, device: str) -> Encoder:
 
 
 def _load_timm(spec: str, rest: str, device: str) -> Encoder:
+    if place := _folder_or_hub(rest):
+        from transforms.encoders import timm_encoder  # noqa: PLC0415 - imports torch
+
+        prefix, config = f"{_TIMM}:{_FOLDER}", timm_encoder.CONFIG
+        folder = hub.open_folder(place, spec, prefix=prefix, must_hold=config, weights=timm_encoder.WEIGHTS)
+        return timm_encoder.open_folder(folder, device)
     model, separator, checkpoint = rest.partition("@")
     if not model or (separator and not checkpoint):
         raise UsageError(
@@ -102,6 +148,17 @@ def _load_timm(spec: str, rest: str, device: str) -> Encoder:
     from transforms.encoders.timm_encoder import open_timm  # noqa: PLC0415 - imports torch
 
     return open_timm(model, checkpoint, device)
+
+
+def _load_st(spec: str, place: str, device: str) -> Encoder:
+    try:
+        from transforms.encoders import sentence_encoder  # noqa: PLC0415 - imports torch
+    except ImportError as error:
+        raise UsageError(f"encoder {spec!r} needs: pip install 'pixdex[st]' ({one_line(error)})") from error
+    folder = hub.open_folder(
+        place, spec, prefix=f"{_ST}:", must_hold=sentence_encoder.MODULES, weights=sentence_encoder.WEIGHTS
+    )
+    return sentence_encoder.open_sentence_encoder(folder, device)
 
 
 def _load_own(spec: str, module: str, name: str, device: str) -> Encoder:

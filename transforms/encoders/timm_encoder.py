@@ -7,6 +7,7 @@ import copy
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import PIL.Image
@@ -22,6 +23,10 @@ from transforms.encoders.library_errors import one_line
 from transforms.encoders.preprocessing import Preprocessing
 from transforms.encoders.weights import check_checkpoint, fingerprint
 from transforms.errors import UsageError
+
+CONFIG: Final = "config.json"
+"""What makes a folder one of timm's layout, with its weights beside it."""
+WEIGHTS: Final = ("model.safetensors", "pytorch_model.bin")
 
 
 class TimmEncoder:
@@ -91,6 +96,26 @@ def open_timm(name: str, checkpoint: str, device: str) -> TimmEncoder:
     if checkpoint:
         _load_checkpoint(model, name, checkpoint)
     return TimmEncoder(model, chosen)
+
+
+def open_folder(folder: Path, device: str) -> TimmEncoder:
+    """The model of a folder in the layout of Hugging Face's hub, whose `config.json` says which and how it sees.
+
+    Raises UsageError if there are no weights, broken ones, or another model's.
+    """
+    chosen = choose_device(device)
+    weights = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    if weights is None:
+        raise UsageError(f"{folder} has no weights: timm reads {' or '.join(WEIGHTS)}")
+    check_checkpoint(weights)
+    try:
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+        return TimmEncoder(model, chosen)
+    except Exception as error:  # timm fails on foreign tensors with whatever their shapes run into
+        raise UsageError(
+            f"{folder} does not open as a model of timm: {one_line(error)}: copy it anew, or name the model and its "
+            "weights in timm:MODEL@CHECKPOINT"
+        ) from error
 
 
 def _load_checkpoint(model: torch.nn.Module, name: str, checkpoint: str) -> None:

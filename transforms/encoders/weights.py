@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,17 @@ def check_checkpoint(path: Path) -> None:
         ) from error
     if not list(names):
         raise UsageError(f"checkpoint {path} holds no tensors by name: save the model's state_dict")
+
+
+def tensors_of(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a file that `check_checkpoint` found whole, one at a time, by name."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no mapping
+                yield name, file.get_tensor(name)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        yield from state.get("state_dict", state).items()
 
 
 def resized_fingerprint(of_before: str) -> str:

@@ -1,5 +1,7 @@
+import json
 import pickle
 import random
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,11 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.small_models import on_the_hub, siglip_folder
 from transforms import demo
 from transforms.demo.drawing import draw, sample_scenes
-from transforms.encoders import Encoder, HasEarlier, load, open_clip_encoder
+from transforms.encoders import CleansTexts, Encoder, HasEarlier, load, open_clip_encoder
+from transforms.encoders.device import choose_device
 from transforms.encoders.weights import check_checkpoint
 from transforms.errors import UsageError
+from transforms.interpreter import WORKER_NUMBER
 
 WEIGHTS = Path(demo.__file__).parent / "weights.safetensors"
 MODEL = "pixdex-demo"
@@ -241,3 +246,135 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(device: str) 
 def test_auto_takes_a_device_of_this_machine() -> None:
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert load("demo", device="auto").device == best
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a SigLIP model with open_clip's own tokenizer, which needs no package."""
+    return siglip_folder(tmp_path_factory.mktemp("siglip") / "model", tokens=False)
+
+
+def test_a_folder_of_open_clips_layout_opens_with_its_own_preprocessing(folder: Path) -> None:
+    siglip = load(f"open_clip:local-dir:{folder}", device="cpu")
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    rng = np.random.default_rng(0)
+    for height, width in ((160, 160), (500, 375), (90, 300), (1200, 700)):
+        coarse = PIL.Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+        picture = coarse.resize((width, height), PIL.Image.Resampling.BICUBIC)
+        pixels, own = siglip.preprocess(picture), transform(picture)
+        vector = siglip.encode_images(pixels[None])[0]
+        with torch.inference_mode():
+            own_vector = model.eval().encode_image(own[None])[0].numpy()
+        for one, other in ((pixels.ravel(), own.numpy().ravel()), (vector, own_vector)):
+            assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.9999
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a red circle"])
+    with torch.inference_mode():
+        own_text = model.encode_text(tokens).numpy()
+    np.testing.assert_allclose(siglip.encode_texts(["a red circle"]), own_text, atol=1e-5)
+
+
+def test_a_name_of_the_hub_opens_what_was_fetched(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    on_the_hub(folder, tmp_path / "cache", "some/siglip")
+    fetched = load("open_clip:hf-hub:some/siglip", device="cpu")
+    assert fetched.fingerprint == load(f"open_clip:local-dir:{folder}", device="cpu").fingerprint
+    with pytest.raises(UsageError, match="cannot fetch other/siglip from Hugging Face's hub"):
+        load("open_clip:hf-hub:other/siglip", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("open_clip_config.json", "{", "describes no model"),
+        ("open_clip_config.json", None, r"has no open_clip_config\.json"),
+        ("open_clip_model.safetensors", None, "has no weights"),
+        ("open_clip_model.safetensors", "cut", "cannot be read"),
+    ],
+)
+def test_a_folder_that_is_no_whole_model_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, file: str, text: str | None, says: str
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / file).unlink()
+    if text is not None:
+        (copy / file).write_text(text)
+    with pytest.raises(UsageError, match=says) as refused:
+        load(f"open_clip:local-dir:{copy}", device="cpu")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_asks_for_its_own_code_is_refused(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    config = json.loads((copy / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
+    (copy / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="code of a model is never run"):
+        load(f"open_clip:local-dir:{copy}", device="cpu")
+
+
+def test_a_tokenizer_of_hugging_face_is_taken_from_the_folder(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="needs the extra st: pip install -e '.[st]'")
+    siglip = siglip_folder(tmp_path / "siglip")
+    encoder = load(f"open_clip:local-dir:{siglip}", device="cpu")
+    assert isinstance(encoder, CleansTexts)
+    assert encoder.are_blank(["...", "a"]) == [True, False]  # SigLIP's cleaning drops punctuation
+    vectors = encoder.encode_texts(["A red circle!", "a red circle", "a blue square"])
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert not np.array_equal(vectors[1], vectors[2])
+    tokens = siglip / "tokenizer.json"
+    tokens.write_text(tokens.read_text().replace('"circle"', '"sphere"'))
+    assert load(f"open_clip:local-dir:{siglip}", device="cpu").fingerprint != encoder.fingerprint
+    tokens.unlink()
+    with pytest.raises(UsageError, match="has no tokenizer"):
+        load(f"open_clip:local-dir:{siglip}", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "mean", "mode"),
+    [("ViT-B-16-SigLIP", 0.5, "squash"), ("ViT-B-32", 0.48145466, "shortest"), ("ViT-H-14", 0.48145466, "shortest")],
+)
+def test_a_file_of_weights_is_prepared_for_as_all_published_ones_of_its_model(
+    model: str, mean: float, mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, object] = {}
+
+    def build(*_: object, **options: object) -> object:
+        asked.update(options)
+        raise RuntimeError("not to be built: it is large")
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", build)
+    monkeypatch.setattr(open_clip, "get_tokenizer", lambda *_, **__: None)
+    shutil.copy(WEIGHTS, tmp_path / "weights.safetensors")
+    with pytest.raises(UsageError, match="does not open as"):
+        load(f"open_clip:{model}@{tmp_path / 'weights.safetensors'}", device="cpu")
+    prepared = open_clip.transform.merge_preprocess_dict(
+        open_clip.transform.PreprocessCfg(),
+        {name.removeprefix("image_"): value for name, value in asked.items() if name.startswith("image_")},
+    )
+    assert (prepared["mean"][0], prepared["resize_mode"]) == (mean, mode)
+
+
+@pytest.mark.parametrize(
+    ("asked", "number", "chosen"),
+    [
+        ("auto", None, "cuda"),
+        ("auto", "0", "cuda:0"),
+        ("cuda", "1", "cuda:1"),
+        ("auto", "5", "cuda:1"),
+        ("cuda:2", "0", "cuda:2"),
+        ("cpu", "1", "cpu"),
+    ],
+)
+def test_workers_of_one_machine_take_its_gpus_in_turn(
+    asked: str, number: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv(WORKER_NUMBER, raising=False)
+    if number is not None:
+        monkeypatch.setenv(WORKER_NUMBER, number)
+    assert str(choose_device(asked)) == chosen
