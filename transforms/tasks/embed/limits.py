@@ -6,7 +6,7 @@ from typing import Final
 from transforms.web.limits import WebLimits
 
 FETCH_THREADS: Final = 8
-"""Pictures of a shard fetched and decoded at once; decoding lets other threads run, and fetching mostly waits."""
+"""Pictures of a shard fetched and decoded at once, where the encoder waits for them: fetching mostly waits, too."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ pictures are decoded in such processes from the first.
 """
 
 import contextlib
+import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -28,6 +30,12 @@ from transforms.tasks.embed.spent import Clock
 
 WEB_THREADS = 32
 """The same where some are on the web, whose hosts take longer, or have few turns."""
+
+FIRST_THREADS: Final = max(2, os.cpu_count() or 1)
+"""Threads that a loader begins with: each more takes the interpreter from the encoder, whose every step asks for it."""
+
+_WAITED: Final = 0.1
+"""Share of the time of a batch that the encoder waits for it, from which on more threads load the next ones."""
 
 GUARDED_AT_ONCE: Final = 2
 """Pictures decoded at once in processes of their own, whose memory no budget counts."""
@@ -84,10 +92,12 @@ class PictureLoader:
         self._threads: list[threading.Thread] = []
         self._ahead: deque[tuple[int, list[_Picture]]] = deque()
         self._lost = 0
+        self._since = 0.0
 
     def __enter__(self) -> "PictureLoader":
         """Starts the threads."""
-        self._start(GUARDED_AT_ONCE if self._is_guarded else self._wanted_threads or FETCH_THREADS)
+        self._start(GUARDED_AT_ONCE if self._is_guarded else self._wanted_threads or min(FIRST_THREADS, FETCH_THREADS))
+        self._since = time.monotonic()
         return self
 
     def __exit__(self, error: type[BaseException] | None, *how: object) -> None:
@@ -126,8 +136,14 @@ class PictureLoader:
     def _first(self) -> tuple[int, list[Prepared | Failure]]:
         """Waits for the first batch of those ahead, and takes it from them."""
         start, pictures = self._ahead[0]
+        began = time.monotonic()
         with self._clock.passing("wait"):
             loaded = [self._wait(picture) for picture in pictures]
+        now = time.monotonic()
+        is_late = start > 0 and now - began > _WAITED * (now - self._since)  # the first is waited for anyhow
+        if is_late and not self._wanted_threads and not self._is_guarded:
+            self._start(min(2 * len(self._threads), FETCH_THREADS))
+        self._since = now
         self._ahead.popleft()
         return start, loaded
 

@@ -1,6 +1,7 @@
 """Pictures come in order, whatever one of them does to the thread or the process that loads it."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from transforms.pictures import decode
 from transforms.pictures.budget import DecodeBudget
 from transforms.rejects import Failure
 from transforms.storage import uris
-from transforms.tasks.embed import load_picture, picture_loader
+from transforms.storage.uris import Located
+from transforms.tasks.embed import fetch, load_picture, picture_loader
 from transforms.tasks.embed.limits import FETCH_THREADS, ItemLimits
 from transforms.tasks.embed.picture_loader import PictureLoader
 
@@ -51,6 +53,29 @@ def bits(loaded: list[Any]) -> list[Any]:
 
 def test_a_guarded_loader_makes_the_same_bits(names: list[str]) -> None:
     assert bits(load(names, ItemLimits(), is_guarded=True)) == bits(load(names, ItemLimits()))
+
+
+def test_more_threads_load_while_the_encoder_waits_for_pictures(
+    names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_loader, "FIRST_THREADS", 2)
+    slowly = threading.Event()
+
+    def locate(uri: str, limit: int) -> Located | None:
+        slowly.wait(0.1)
+        return fetch.locate(uri, limit)
+
+    with PictureLoader(TinyEncoder(), SETTINGS, ItemLimits(), locate) as loader:
+        threads = [len(loader._threads) for _ in loader.batches(names, 4)]
+    assert threads[0] == 2 and threads[-1] == FETCH_THREADS
+
+    slowly.set()
+    with PictureLoader(TinyEncoder(), SETTINGS, ItemLimits(), locate) as loader:
+        for _ in loader.batches(names, 4):
+            while any(loader._in_flight()):  # an encoder that is slower
+                time.sleep(0.05)
+            time.sleep(0.1)
+        assert len(loader._threads) == 2
 
 
 @pytest.mark.gate

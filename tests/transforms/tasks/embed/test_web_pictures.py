@@ -22,7 +22,7 @@ from transforms.rejects import Failure
 from transforms.tasks.embed import fetch, load_picture
 from transforms.tasks.embed.limits import FETCH_THREADS, ItemLimits
 from transforms.tasks.embed.load_picture import WEB_BYTES, GivenUpError, Progress
-from transforms.tasks.embed.picture_loader import LOST_THREADS, WEB_THREADS, PictureLoader
+from transforms.tasks.embed.picture_loader import FIRST_THREADS, LOST_THREADS, WEB_THREADS, PictureLoader
 from transforms.web.limits import WebLimits
 
 TIMEOUT = Failure("fetch", "timeout", "fetching takes longer than --item-timeout allows")
@@ -54,7 +54,7 @@ def test_as_many_threads_fetch_as_was_asked_for_and_more_only_for_the_web(server
     load([server.url("/slow/1", host) for host in hosts], threads=3)
     assert len(server.seen.most) == 32
     with PictureLoader(TinyEncoder(), SETTINGS, ItemLimits()) as loader:
-        assert len(loader._threads) == FETCH_THREADS
+        assert len(loader._threads) == min(FIRST_THREADS, FETCH_THREADS)
         list(loader.batches([server.url("/ok/1")], 4))
         assert len(loader._threads) == WEB_THREADS
 
