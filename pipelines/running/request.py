@@ -68,6 +68,8 @@ def sources_of(options: Namespace) -> tuple[Source, ...]:
             f"--image-column {options.image_column} is of no use to --tars, whose members are the pictures"
         )
     if options.missing_image == "text":
+        if options.vectors:
+            raise UsageError("--missing-image is about rows that are embedded: leave it out with --vectors")
         have_pictures = options.image_column or patterns["tars"] or patterns["urls"]
         if not (have_pictures and (options.text_column or options.keyword_column)):
             raise UsageError(

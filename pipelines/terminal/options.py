@@ -112,7 +112,8 @@ SOURCES: Final = Group(
 _ENCODER_FLAG: Final = Flag(
     "--encoder",
     "SPEC",
-    "demo, open_clip:MODEL/PRETRAINED, open_clip:MODEL@CHECKPOINT, timm:MODEL, module:Class; default demo; of "
+    "demo, open_clip:MODEL/PRETRAINED or MODEL@CHECKPOINT, timm:MODEL, either with hf-hub:NAME or local-dir:FOLDER, "
+    "st:MODEL for texts, module:Class; default demo; of "
     "ready embeddings the one that they were made with",
 )
 

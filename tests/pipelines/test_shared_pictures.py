@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pixdex
-from pipelines import build, evaluate, search
+from pipelines import build, evaluate, hide, reindex, search
 from tests.corpora import write_pictures
 from tests.end_to_end.builds import TINY, make_work_small
 
@@ -53,6 +53,18 @@ def test_a_picture_is_shown_once_with_all_its_captions(root: Path) -> None:
     for hit in hits:
         number = int(Path(hit.uri).stem[-4:])
         assert hit.captions == tuple(caption(number, each) for each in range(CAPTIONS))
+
+
+def test_what_is_hidden_or_gone_is_no_caption(tmp_path: Path) -> None:
+    rows, index = write_rows(tmp_path / "rows.csv", [(0, each) for each in range(CAPTIONS)]), str(tmp_path / "root")
+    columns = ("--image-column", "image", "--text-column", "caption", "--key-column", "caption")
+    assert build.main(["--root", index, "--csv", str(rows), *columns, *TINY]) == 0
+    assert hide.main(["--root", index, f"{rows.as_uri()}#{caption(0, 1)}"]) == 0
+    rows.write_text(rows.read_text().replace(caption(0, 3), "new words"))
+    assert reindex.main(["--root", index, "--no-progress", "--encoder", TINY[1]]) == 0
+    with pixdex.open(index, encoder=TINY[1]) as opened:
+        (hit,) = opened.search(image=picture_of(tmp_path, 0), k=9)
+    assert set(hit.captions) == {caption(0, each) for each in (0, 2, 4)}
 
 
 def test_of_texts_each_picture_once_and_rows_without_one_each(root: Path) -> None:

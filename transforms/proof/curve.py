@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final, get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ from transforms.proof.request import QuerySet
 from transforms.search.hits import Asked, Found
 from transforms.search.metadata import shown
 from transforms.search.refine import SHORTLIST
+from transforms.search.rules import ID, Rules
 from transforms.search.searcher import Searcher
 from transforms.search.way import have_several_rows, setting_of, show_pictures_once
 
@@ -112,6 +114,13 @@ def asked_of(queries: QuerySet, k: int, nprobe: int | None = None, shortlist: in
     return Asked(wanted, nprobe, one.modality, shortlist, where=one.where, query_kind=kind_of(queries))
 
 
+def _by_row(searcher: Searcher, asked: Asked) -> Asked:
+    """Asks for rows where pictures are shared: one that is shown once would stand for many of the exact neighbours."""
+    if show_pictures_once(searcher.generation) and not have_several_rows(searcher.generation, asked.modality):
+        return replace(asked, rules=Rules(group_by=ID))
+    return asked
+
+
 def kind_of(queries: QuerySet) -> QueryKind | None:
     """Returns what queries are; None: rows that are held out."""
     kinds: dict[str, QueryKind] = {kind: kind for kind in get_args(QueryKind)}
@@ -120,6 +129,7 @@ def kind_of(queries: QuerySet) -> QueryKind | None:
 
 def shares(searcher: Searcher, queries: QuerySet, exact: Neighbours, k: int, asked: Asked) -> NDArray[np.float64]:
     """Returns the recall@k of each query, float64 `(q,)`, NaN where it has no exact neighbour."""
+    asked = _by_row(searcher, asked)
     found = searcher.nearest(queries.vectors, asked)
     return _shares(searcher, queries, exact, k, asked, found)[0]
 
@@ -139,7 +149,7 @@ def _shares(
 ) -> tuple[NDArray[np.float64], float]:
     """The recall of each query, and the share of queries that found their very nearest."""
     ids, own = by_query(found.counts, found.ids, asked.k), queries.own
-    if have_several_rows(searcher.generation, asked.modality) or show_pictures_once(searcher.generation):
+    if have_several_rows(searcher.generation, asked.modality):
         ids, own, exact = _items(searcher, ids, own, exact)
     ids = _without(ids, own, k)
     ties = _ties(ids, *exact, k)
@@ -159,6 +169,7 @@ def _measured(
     *,
     is_default: bool,
 ) -> Point:
+    asked = _by_row(searcher, asked)
     searcher.nearest(queries.vectors[:1], asked)  # what is opened once is not timed
     began = time.perf_counter()
     found = searcher.nearest(queries.vectors, asked)
@@ -186,8 +197,12 @@ def _items(
     """Numbers of items in the place of rows; of an item its nearest row counts, and of the query's own item none."""
     rows = np.unique(np.concatenate([found.reshape(-1), own, exact[0].reshape(-1)]))
     rows = rows[rows != NO_ROW]
-    named = searcher.table_of(rows, ["key", "uri"]).to_pydict()
-    numbers = np.unique(list(map(shown, named["key"], named["uri"])), return_inverse=True)[1].reshape(-1)
+    if show_pictures_once(searcher.generation):
+        named = searcher.table_of(rows, ["key", "uri"]).to_pydict()
+        names = list(map(shown, named["key"], named["uri"]))
+    else:
+        names = searcher.table_of(rows, ["key"])["key"].to_pylist()
+    numbers = np.unique(names, return_inverse=True)[1].reshape(-1)
 
     def items_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
         places = np.minimum(np.searchsorted(rows, ids), len(rows) - 1)

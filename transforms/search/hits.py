@@ -11,7 +11,7 @@ from transforms.errors import UsageError
 from transforms.generations.tuned import QueryKind
 from transforms.records import Metric, Modality
 from transforms.search.metadata import RowMetadata, shown
-from transforms.search.ranking import FirstLooks, Ranked
+from transforms.search.ranking import AreAlive, FirstLooks, Ranked
 from transforms.search.rules import Rules
 from transforms.storage import tar_members
 
@@ -58,7 +58,7 @@ class Hit:
         id, key, uri, modality, part, caption: of the row that was found; the best one of its key.
         columns: the source's own columns.
         exact: whether the score is that of the vector as it is stored, and not of its code.
-        captions: all texts of its picture, where several items have that one; else none.
+        captions: of its picture, where several items that stand beside each other in the source have that one.
     """
 
     rank: int
@@ -147,13 +147,13 @@ class Found:
         return np.arange(1, len(self.ids) + 1, dtype=np.int64) - np.repeat(starts, self.counts)
 
 
-def hits_of(found: Found, metadata: RowMetadata, *, with_captions: bool = False) -> list[list[Hit]]:
+def hits_of(found: Found, metadata: RowMetadata, alive: AreAlive | None = None) -> list[list[Hit]]:
     """Returns what was found as results of each query, with what is known of the rows.
 
     Args:
         found: the rows.
         metadata: knows them.
-        with_captions: several items may have one picture, and all texts of that one are looked for.
+        alive: which rows may be seen, where several items may have one picture, whose texts are looked for.
     """
     metadata.load(found.ids)
     every = []
@@ -172,7 +172,7 @@ def hits_of(found: Found, metadata: RowMetadata, *, with_captions: bool = False)
                 row["caption"],
                 columns,
                 exact,
-                metadata.captions(number) if with_captions else (),
+                () if alive is None else metadata.captions(number, alive),
             )
         )
     ends = np.cumsum(found.counts).tolist()

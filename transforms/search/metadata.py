@@ -1,8 +1,10 @@
 """What a row is, beside its vector: key, URI, modality, part, caption, and the columns of its source."""
 
+import itertools
 import unicodedata
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from transforms.errors import PixdexError, UsageError
 from transforms.ready_range import VectorRange
 from transforms.records import MODALITIES, ROW_BITS, ROWS_PER_SHARD, split_ids
+from transforms.search.ranking import AreAlive
 from transforms.search.row_groups import Kept, RowGroups
 from transforms.shards import files
 from transforms.storage import parquet_files
@@ -20,6 +23,9 @@ from transforms.storage.store import Store
 
 READERS: Final = 8
 """Shards whose metadata is read at once."""
+
+_BESIDE: Final = 8
+"""Rows on each side of a picture that are looked at for captions of it."""
 
 KEY_OF: Final = "key of"
 """Marks the group of a row that is in none."""
@@ -85,29 +91,27 @@ class RowMetadata:
         self.load(ids)
         return [shown(row["key"], row["uri"]) for row in map(self._rows.__getitem__, ids.tolist())]
 
-    def captions(self, row: int) -> tuple[str, ...]:
+    def captions(self, row: int, are_alive: AreAlive) -> tuple[str, ...]:
         """Returns the captions of a picture, of which a row must be loaded; none where only one row has that picture.
 
-        They are those of the rows about it in its shard: rows that name one picture mostly follow one another.
+        They are those of the rows that stand beside it, at most eight on each side and none that is dead or hidden:
+        rows that name one picture mostly follow one another.
         """
         known = self._rows[row]
-        if known["modality"] == "keyword" or is_of_no_picture(known["key"], known["uri"]):
+        if known["modality"] != "image" or is_of_no_picture(known["key"], known["uri"]):
             return ()
-        same = [row, *self._beside(row, -1), *self._beside(row, 1)]
-        said = dict.fromkeys(self._rows[one]["caption"] for one in sorted(same)) if len(same) > 1 else {}
+        first = row >> ROW_BITS << ROW_BITS
+        stop = first + self._shards[row >> ROW_BITS]["rows"]
+        near = np.arange(max(first, row - _BESIDE), min(stop, row + _BESIDE + 1))
+        near = near[are_alive(near) | (near == row)]
+        self.load(near)
+        before, after = near[near < row][::-1].tolist(), near[near > row].tolist()
+        same = [one for side in (before, after) for one in itertools.takewhile(partial(self._is_same, row), side)]
+        said = dict.fromkeys(self._rows[one]["caption"] for one in sorted([row, *same])) if same else {}
         return tuple(caption for caption in said if caption)
 
-    def _beside(self, row: int, step: int) -> list[int]:
-        """The rows next to one, on one side of it, that are of its kind and have its picture."""
-        shard, known, same = row >> ROW_BITS, self._rows[row], list[int]()
-        first = shard << ROW_BITS
-        for here in range(row + step, first - 1 if step < 0 else first + self._shards[shard]["rows"], step):
-            self.load(np.array([here]))
-            other = self._rows[here]
-            if other["modality"] != known["modality"] or other["uri"] != known["uri"]:
-                break
-            same.append(here)
-        return same
+    def _is_same(self, row: int, other: int) -> bool:
+        return all(self._rows[row][name] == self._rows[other][name] for name in ("modality", "uri"))
 
     def groups(self, column: str, ids: NDArray[np.int64]) -> Sequence[Hashable]:
         """Returns what each of these rows has in a column, of pixdex's or of the source; where nothing, its key."""

@@ -35,7 +35,7 @@ from transforms.search.open_index import open_index
 from transforms.search.ranking import NO_ROW, FirstLooks, Ranked, Reach
 from transforms.search.refine import ReadyFileError, StoredVectors
 from transforms.search.row_groups import KEPT_BYTES, Kept
-from transforms.search.rules import EQUAL, Chosen, Rules
+from transforms.search.rules import EQUAL, ID, Chosen, Rules
 from transforms.search.selection import Selection, Selections
 from transforms.search.trace import Trace
 from transforms.search.way import GROUPED_ROWS, Way, all_are_compared, shortlist_of, show_pictures_once, way_of
@@ -204,8 +204,9 @@ class Searcher:
         asked = Asked(k, nprobe, modality, shortlist, rules or Rules(), where, query_kind)
         metadata, trace = self._metadata(), trace or Trace(is_full=False)
         found = self._found(vectors, asked, metadata, trace)
+        are_shared = show_pictures_once(self.generation) and asked.rules.group_by != ID
         with trace.step("metadata"):
-            return hits_of(found, metadata, with_captions=show_pictures_once(self.generation))
+            return hits_of(found, metadata, self._dead.are_alive if are_shared else None)
 
     def nearest(self, vectors: NDArray[np.float32], asked: Asked, trace: Trace | None = None) -> Found:
         """Finds what `search` does, as arrays of ids and scores, for many queries."""

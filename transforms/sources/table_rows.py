@@ -184,6 +184,8 @@ class RowListing:
                 named = cells_of(source.image_column)
                 if source.kind == "urls":
                     named, problems = url_lists.problems_of(named)
+                    if source.missing_image == "text" and (source.text_column or source.keyword_column):
+                        problems = None  # a row without a URL keeps its texts
                 image, picture_version = _pictures(file, named, versions)
                 version = pc.if_else(
                     pc.is_valid(image),

@@ -137,7 +137,9 @@ def absolute(location: str) -> str:
 
 
 def from_path(protocol: str, path: str) -> str:
-    """Returns the URI of what a filesystem of this protocol calls `path`."""
+    """Returns the URI of what a filesystem of this protocol calls `path`; of the web that is the URI itself."""
+    if path.startswith(f"{protocol}://"):
+        return path
     return f"{protocol}://{_decodable(path)}"
 
 

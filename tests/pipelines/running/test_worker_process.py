@@ -13,9 +13,8 @@ def test_workers_of_one_parent_are_numbered_in_turn(monkeypatch: pytest.MonkeyPa
     numbers: list[int] = []
 
     class Started:
-        stderr = io.BytesIO()
-
         def __init__(self, *_: object, env: dict[str, str], **__: Any) -> None:
+            self.stderr = io.BytesIO()
             numbers.append(int(env[WORKER_NUMBER]))
 
     monkeypatch.setattr(subprocess, "Popen", Started)

@@ -73,9 +73,9 @@ def _are_too_many(run: Run, markers: Sequence[ShardMarker], limit: float) -> boo
 
 
 def _counts(markers: Sequence[ShardMarker]) -> tuple[int, int]:
-    """Items that were embedded, or were to be, and how many of them were rejected."""
+    """Items that were embedded, or were to be, and how many of them were rejected, or only lost their pictures."""
     tried = [marker for marker in markers if not marker.is_carried]
-    return sum(marker.items for marker in tried), sum(marker.rejected for marker in tried)
+    return sum(marker.items for marker in tried), sum(marker.rejected + marker.without_picture for marker in tried)
 
 
 def _staying(run: Run, markers: Sequence[ShardMarker]) -> int:
@@ -86,7 +86,7 @@ def _staying(run: Run, markers: Sequence[ShardMarker]) -> int:
 
 def _leaves_nothing(run: Run, markers: Sequence[ShardMarker], items: int, rejected: int) -> bool:
     """Tells whether a run would leave nothing to find."""
-    return rejected == items and not _staying(run, markers)
+    return rejected == items and not any(marker.rows for marker in markers) and not _staying(run, markers)
 
 
 def _rejected_again(run: Run, markers: Sequence[ShardMarker]) -> int:
