@@ -127,11 +127,11 @@ def test_a_flag_of_beam_is_unknown_where_no_pipeline_runs() -> None:
         ("--text-column", "name", "--text-column", "description"),
         ("--text-column=name", "--text_column", "description"),
         ("--root", "a", "--seed", "1", "--root=a"),
-        ("--modality", "image", "--modality", "text"),
+        ("--metric-type", "ip", "--metric_type", "l2"),
     ],
 )
 def test_a_flag_that_takes_one_value_is_refused_when_it_is_given_twice(words: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match=r"^--(text-column|root|modality) is given twice, and takes one value"):
+    with pytest.raises(UsageError, match=r"^--(text-column|root|metric-type) is given twice, and takes one value"):
         parse(*words)
 
 
