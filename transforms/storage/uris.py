@@ -137,7 +137,11 @@ def absolute(location: str) -> str:
 
 
 def from_path(protocol: str, path: str) -> str:
-    """Returns the URI of what a filesystem of this protocol calls `path`; of the web that is the URI itself."""
+    """Returns the URI of what a filesystem of this protocol calls `path`; of the web that is the URI itself.
+
+    >>> from_path("s3", "bucket/a.csv"), from_path("https", "https://host/a.csv")
+    ('s3://bucket/a.csv', 'https://host/a.csv')
+    """
     if path.startswith(f"{protocol}://"):
         return path
     return f"{protocol}://{_decodable(path)}"

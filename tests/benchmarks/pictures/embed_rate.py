@@ -6,7 +6,8 @@
 Draws JPEG files like photographs and embeds them with `pixdex embed`, by turns with what limits it: a bare loop that
 encodes batches of preprocessed pictures in memory, by as many threads as the job's encoder has; and processes that
 decode and preprocess the same files, one a core, and do nothing else. Rates are pictures a second: of the job over the
-seconds of its shards (by `--workers`, from the first shard to the end of the last), without starting and loading.
+seconds of its shards (by `--workers`, from the first shard to the end of the last). The start of the command is not in
+them; what an encoder imports with its first picture, of the demo open_clip, is in those of the first shard.
 `ViT-B-32` has random weights. Some minutes on two cores.
 """
 

@@ -75,3 +75,28 @@ def test_it_is_about_rows_with_both(tmp_path: Path, columns: tuple[str, ...], ca
     words = ("--csv", str(rows), *columns, *TINY, "--missing-image", "text")
     assert build.main(["--root", str(tmp_path / "root"), *words]) == 2
     assert "--missing-image text is about rows with a picture and a text" in capsys.readouterr().err
+
+
+def test_pictures_that_are_all_missing_stop_a_run_as_rejects_do(tmp_path: Path, capsys: Capture) -> None:
+    rows = write_csv(tmp_path / "rows.csv", pictures := write_pictures(tmp_path / "pictures", 5))
+    for picture in pictures:
+        picture.unlink()
+    words = ("--root", str(tmp_path / "root"), "--csv", str(rows), *COLUMNS, *TINY, "--missing-image", "text")
+    assert build.main([*words]) == 1
+    assert (
+        "5 of 5 items were rejected or lost their pictures, more than --max-reject-ratio 0.5" in capsys.readouterr().err
+    )
+    assert build.main([*words, "--max-reject-ratio", "1"]) == 0
+    assert last_line(capsys)["without_picture"] == 5
+
+
+def test_a_row_of_a_list_without_a_url_keeps_its_text(tmp_path: Path, capsys: Capture) -> None:
+    (picture,) = write_pictures(tmp_path / "pictures", 1)
+    (tmp_path / "urls.csv").write_text(f"url,caption\n{picture.as_uri()},one\nno url,two\n,three\n")
+    words = ("--urls", str(tmp_path / "urls.csv"), "--text-column", "caption", *TINY)
+    assert build.main(["--root", str(tmp_path / "kept"), *words, "--missing-image", "text"]) == 0
+    line = last_line(capsys)
+    assert (line["embedded"], line["rejected"], line["vectors"]) == (3, 0, 4)
+    assert build.main(["--root", str(tmp_path / "rejected"), *words]) == 0
+    line = last_line(capsys)
+    assert (line["embedded"], line["rejected"], line["vectors"]) == (2, 1, 3)
