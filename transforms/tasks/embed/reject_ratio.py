@@ -36,9 +36,9 @@ def check_rejects(run: Run, limit: float) -> None:
     mend = "mend the sources and run the same command again, which lists and embeds them anew"
     if _leaves_nothing(run, markers, items, rejected):
         raise PixdexError(f"all {items} items were rejected, nothing is left to index ({common}): {mend}")
-    or_missing = " or lost their pictures" if any(marker.without_picture for marker in markers) else ""
+    lost = " or lost their pictures" if any(marker.without_picture for marker in markers) else ""
     raise PixdexError(
-        f"{rejected} of {items} items were rejected{or_missing}, more than --max-reject-ratio {limit} allows ({common}): "
+        f"{rejected} of {items} items were rejected{lost}, more than --max-reject-ratio {limit} allows ({common}): "
         f"{mend}; or run again with a higher ratio, and what is embedded stays"
     )
 
