@@ -87,3 +87,11 @@ def test_the_help_of_a_job_needs_no_beam(command: str, tmp_path: Path) -> None:
 def test_the_help_of_pixdex_needs_not_even_numbers(tmp_path: Path) -> None:
     light = {"numpy", "pyarrow", "msgspec", "importlib.metadata"}
     assert not loaded_by(["--help"], tmp_path) & (HEAVY | light)
+
+
+def test_threads_of_a_command_that_wait_leave_their_core_to_others() -> None:
+    code = "import os, sys, pipelines; print(os.environ['OMP_WAIT_POLICY'], bool({'torch', 'faiss'} & {*sys.modules}))"
+    own = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for said, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        done = subprocess.run([sys.executable, "-c", code], env=own | said, check=True, capture_output=True, text=True)
+        assert done.stdout.split() == [expected, "False"]

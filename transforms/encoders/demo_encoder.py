@@ -1,8 +1,8 @@
 """The shipped encoder: 64 components, 64 pixels a side, for coloured shapes (`transforms.demo.train` made it).
 
 It is a model of open_clip. But to import open_clip is to import torchvision, timm and torch's compiler, which takes
-longer than torch itself and all of a search; so its text tower, two blocks, is put together here of torch's own layers,
-and open_clip is opened with the first picture. Vectors and fingerprint are those of open_clip, bit for bit.
+longer than torch itself and all of a search; so its two halves are put together of torch's own layers. The fingerprint
+and the vectors of texts are those of open_clip, bit for bit, and those of pictures but for their last bits.
 """
 
 import copy
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from transforms.encoders.blank import are_blank
-from transforms.encoders.device import choose_device, inference, inference_dtype, to_array
+from transforms.encoders.demo_towers import WIDENED, PictureTower, TextTower
+from transforms.encoders.device import choose_device, inference, inference_dtype, to_array, to_tensor
+from transforms.encoders.normalization import Normalization
+from transforms.encoders.resizing import Resizing
 from transforms.encoders.weights import check_checkpoint, fingerprint, resized_fingerprint
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ _PREPROCESS: Final = {
 
 
 class DemoEncoder:
-    """Texts by a tower of its own; pictures by open_clip, which is imported with the first of them."""
+    """Pictures and texts by towers of its own; only as Pillow resizes pictures, it is open_clip that prepares them."""
 
     modalities = frozenset({"image", "text"})
 
@@ -68,31 +71,44 @@ class DemoEncoder:
         self.fingerprint = resized_fingerprint(self._of_before)
         self.device = str(device)
         self._device, self._dtype = device, inference_dtype(device)
-        self._texts = _TextTower(self.dim, **config["text_cfg"])
+        self._texts = TextTower(self.dim, **config["text_cfg"])
         self._texts.load_state_dict({name: tensors[name] for name in self._texts.state_dict()})
         self._texts.eval().requires_grad_(False).to(device)
+        sight = config["vision_cfg"]
+        self._pictures = PictureTower(
+            {name.removeprefix("visual."): tensor.float() for name, tensor in tensors.items()},
+            layers=sight["layers"],
+            heads=sight["width"] * WIDENED // sight["head_width"],
+        )
+        self._pictures.eval().to(device)
         self._tokenize = _tokenizer(config["text_cfg"]["context_length"])
+        side = sight["image_size"]
+        self._resize = Resizing(side, (side, side), "bicubic")
+        self._normalize = Normalization(_PREPROCESS["mean"], _PREPROCESS["std"])
         self._lock = threading.Lock()
-        self._opened: OpenClipEncoder | None = None
         self._is_earlier = False
+        self._by_pillow: OpenClipEncoder | None = None
 
     def earlier(self) -> "DemoEncoder":
         """The same model, with pictures that Pillow resizes; it shares the weights of texts."""
         earlier = copy.copy(self)
-        earlier.fingerprint, earlier._is_earlier, earlier._opened = self._of_before, True, None
+        earlier.fingerprint, earlier._is_earlier = self._of_before, True
         return earlier
 
     def preprocess(self, image: "PIL.Image.Image") -> NDArray[np.float32]:
         """One RGB picture → (3, 64, 64) float32. Safe to call from many threads."""
-        return self._pictures().preprocess(image)
+        return self._opened().preprocess(image) if self._is_earlier else self.preprocess_pixels(np.array(image))
 
     def preprocess_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(height, width, 3), RGB → (3, 64, 64) float32. Safe to call from many threads."""
-        return self._pictures().preprocess_pixels(pixels)
+        if self._is_earlier:
+            return self._opened().preprocess_pixels(pixels)
+        return self._normalize(self._resize(pixels))
 
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 3, 64, 64) → (n, 64) float32."""
-        return self._pictures().encode_images(pixels)
+        with inference(self._device, self._dtype):
+            return to_array(self._pictures(to_tensor(pixels, self._device)))
 
     def are_blank(self, texts: Sequence[str]) -> list[bool]:
         """Tells of each text whether the tokenizer leaves nothing of it."""
@@ -105,71 +121,19 @@ class DemoEncoder:
         with inference(self._device, self._dtype):
             return to_array(self._texts(self._tokenize(list(texts)).to(self._device)))
 
-    def _pictures(self) -> "OpenClipEncoder":
+    def _opened(self) -> "OpenClipEncoder":
+        """What prepares pictures as Pillow resizes them."""
         from transforms.encoders.open_clip_encoder import open_checkpoint  # noqa: PLC0415 - see above
 
         with self._lock:
-            if self._opened is None:
-                opened = open_checkpoint(DEMO_MODEL, str(_WEIGHTS), self.device)
-                self._opened = opened.earlier() if self._is_earlier else opened
-            return self._opened
+            if self._by_pillow is None:
+                self._by_pillow = open_checkpoint(DEMO_MODEL, str(_WEIGHTS), self.device).earlier()
+            return self._by_pillow
 
 
 def open_demo(device: str) -> DemoEncoder:
     """The shipped encoder, on `device` (see `choose_device`)."""
     return DemoEncoder(choose_device(device))
-
-
-class _TextTower(torch.nn.Module):
-    """The text half of a CLIP: a causal transformer, read off at the last token (Radford et al. 2021, §2.4).
-
-    Its parts have the names that open_clip's weights have.
-    """
-
-    def __init__(self, dim: int, *, context_length: int, vocab_size: int, width: int, heads: int, layers: int) -> None:
-        super().__init__()
-        self.token_embedding = torch.nn.Embedding(vocab_size, width)
-        self.positional_embedding = torch.nn.Parameter(torch.empty(context_length, width))
-        self.transformer = torch.nn.ModuleDict(
-            {"resblocks": torch.nn.Sequential(*(_Block(width, heads, context_length) for _ in range(layers)))}
-        )
-        self.ln_final = torch.nn.LayerNorm(width)
-        self.text_projection = torch.nn.Parameter(torch.empty(width, dim))
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """int64 (n, context_length) → (n, dim)."""
-        states = self.token_embedding(tokens) + self.positional_embedding
-        states = self.ln_final(self.transformer["resblocks"](states))
-        # The token that ends a text has the highest number.
-        ends = states[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=-1)]
-        vectors: torch.Tensor = ends @ self.text_projection
-        return vectors
-
-
-class _Block(torch.nn.Module):
-    """Attention to the tokens before, then a layer of four times the width; each behind a norm, and added."""
-
-    mask: torch.Tensor
-
-    def __init__(self, width: int, heads: int, context_length: int) -> None:
-        super().__init__()
-        self.ln_1 = torch.nn.LayerNorm(width)
-        self.attn = torch.nn.MultiheadAttention(width, heads, batch_first=True)
-        self.ln_2 = torch.nn.LayerNorm(width)
-        self.mlp = torch.nn.Sequential()
-        self.mlp.add_module("c_fc", torch.nn.Linear(width, 4 * width))
-        self.mlp.add_module("gelu", torch.nn.GELU())
-        self.mlp.add_module("c_proj", torch.nn.Linear(4 * width, width))
-        ahead = torch.full((context_length, context_length), float("-inf")).triu_(1)
-        self.register_buffer("mask", ahead, persistent=False)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """(n, tokens, width) → the same."""
-        normed = self.ln_1(states)
-        attended, _ = self.attn(normed, normed, normed, need_weights=False, attn_mask=self.mask.to(normed.dtype))
-        states = states + attended
-        added: torch.Tensor = states + self.mlp(self.ln_2(states))
-        return added
 
 
 def _tokenizer(context_length: int) -> Callable[[list[str]], torch.Tensor]:

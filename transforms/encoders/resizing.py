@@ -12,9 +12,8 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-_FILTERS: Final = {InterpolationMode.BICUBIC: "bicubic", InterpolationMode.BILINEAR: "bilinear"}
+_FILTERS: Final = frozenset({"bicubic", "bilinear"})
 _CONVERSIONS: Final = frozenset({"MaybeConvertMode", "_convert_to_rgb"})  # to RGB, which pictures are
 
 
@@ -38,11 +37,13 @@ class Resizing:
 
         These are a `Resize` without a largest side, then perhaps a `CenterCrop` that fits into it.
         """
+        from torchvision.transforms import CenterCrop, Resize  # noqa: PLC0415 - a second
+
         kept = [step for step in steps if type(step).__name__ not in _CONVERSIONS]
         first, others = (kept[0], kept[1:]) if kept else (None, [])
         if not isinstance(first, Resize) or first.max_size is not None or not first.antialias:
             return None
-        if first.interpolation not in _FILTERS or len(others) > 1:
+        if first.interpolation.value not in _FILTERS or len(others) > 1:
             return None
         side = _side(first.size)
         least = (side, side) if isinstance(side, int) else side
@@ -51,7 +52,7 @@ class Resizing:
             crop = tuple(others[0].size) if isinstance(others[0], CenterCrop) else None
         if crop is None or any(cut > there for cut, there in zip(crop, least, strict=True)):
             return None
-        return cls(side, crop, _FILTERS[first.interpolation])
+        return cls(side, crop, first.interpolation.value)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(height, width, 3), contiguous and not read-only → (3, height, width). Safe to call from many threads.

@@ -1,4 +1,4 @@
-"""The shipped encoder is open_clip's model, bit for bit, and does not import open_clip for a text."""
+"""The shipped encoder is open_clip's model, and imports neither open_clip nor what that imports."""
 
 import subprocess
 import sys
@@ -62,14 +62,18 @@ def test_its_vectors_of_pictures_are_those_of_open_clip(
     with ThreadPoolExecutor(4) as pool:  # the first picture opens the model, once
         pixels = np.stack(list(pool.map(encoder.preprocess, pictures)))
     np.testing.assert_array_equal(pixels, np.stack([by_open_clip.preprocess(picture) for picture in pictures]))
-    np.testing.assert_array_equal(encoder.encode_images(pixels), by_open_clip.encode_images(pixels))
+    ours, theirs = encoder.encode_images(pixels), by_open_clip.encode_images(pixels)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())  # batch norms are folded
 
 
-def test_a_text_takes_torch_and_none_of_the_libraries_of_models() -> None:
+def test_texts_and_pictures_take_torch_and_none_of_the_libraries_of_models() -> None:
     code = """
 import sys
+import numpy as np
 from transforms.encoders import load
-load("demo", device="cpu").encode_texts(["a red circle"])
+encoder = load("demo", device="cpu")
+encoder.encode_texts(["a red circle"])
+encoder.encode_images(encoder.preprocess_pixels(np.zeros((80, 90, 3), np.uint8))[None])
 print({"open_clip", "torchvision", "timm", "transformers", "torch._dynamo", "apache_beam"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
