@@ -35,11 +35,13 @@ DEMO_FOLDER: Final = Path(__file__).parent.parent / "demo"
 _WEIGHTS: Final = DEMO_FOLDER / "weights.safetensors"
 _CONFIG: Final = DEMO_FOLDER / f"{DEMO_MODEL}.json"
 
+_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
+_DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)
 _PREPROCESS: Final = {
     "size": 64,
     "mode": "RGB",
-    "mean": (0.48145466, 0.4578275, 0.40821073),
-    "std": (0.26862954, 0.26130258, 0.27577711),
+    "mean": _MEAN,
+    "std": _DEVIATION,
     "interpolation": "bicubic",
     "resize_mode": "shortest",
     "fill_color": 0,
@@ -84,7 +86,7 @@ class DemoEncoder:
         self._tokenize = _tokenizer(config["text_cfg"]["context_length"])
         side = sight["image_size"]
         self._resize = Resizing(side, (side, side), "bicubic")
-        self._normalize = Normalization(_PREPROCESS["mean"], _PREPROCESS["std"])
+        self._normalize = Normalization(_MEAN, _DEVIATION)
         self._lock = threading.Lock()
         self._is_earlier = False
         self._by_pillow: OpenClipEncoder | None = None

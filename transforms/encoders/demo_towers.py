@@ -94,7 +94,7 @@ class _AttentionPool(torch.nn.Module):
 
     def _split(self, states: torch.Tensor) -> torch.Tensor:
         """(n, places, channels) → (n, heads, places, channels / heads)."""
-        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return states.reshape(*states.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 def _blocks(tensors: Mapping[str, torch.Tensor], layers: Sequence[int]) -> Iterator[_Bottleneck]:

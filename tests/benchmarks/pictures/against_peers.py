@@ -63,7 +63,7 @@ def peer(python: Path, child: str, model: Sequence[str]) -> Run:
 
 def our_vectors(root: Path) -> dict[str, NDArray[np.float32]]:
     """Unit vectors by the name of the picture's file."""
-    found = {}
+    found: dict[str, NDArray[np.float32]] = {}
     for file in root.glob("embeddings/*/*.parquet"):
         table = pq.read_table(file, columns=["uri", "embedding"])
         vectors = np.stack(table["embedding"].to_numpy())
@@ -73,7 +73,7 @@ def our_vectors(root: Path) -> dict[str, NDArray[np.float32]]:
 
 def their_vectors(folder: Path) -> dict[str, NDArray[np.float32]]:
     """The same of what clip-retrieval wrote."""
-    found = {}
+    found: dict[str, NDArray[np.float32]] = {}
     for file in sorted((folder / "img_emb").glob("*.npy")):
         metadata = pq.read_table(
             folder / "metadata" / file.name.replace("img_emb", "metadata").replace("npy", "parquet")

@@ -20,7 +20,7 @@ def main() -> None:
     if config != "-":
         open_clip.add_model_config(config)
 
-    @daft.cls  # type: ignore[untyped-decorator]
+    @daft.cls
     class Encode:
         def __init__(self) -> None:
             self._model = open_clip.create_model(model, pretrained=weights).eval()
