@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
     open = Root
 
-__all__ = ["Hit", "PixdexError", "Root", "UsageError", "open"]
+    __version__: str
+
+__all__ = ["Hit", "PixdexError", "Root", "UsageError", "__version__", "open"]
 
 _PLACES = {
+    "__version__": ("pipelines.cli", "version"),
     "Hit": ("transforms.search.hits", "Hit"),
     "PixdexError": ("transforms.errors", "PixdexError"),
     "Root": ("transforms.queries.root", "Root"),
@@ -40,10 +43,11 @@ _FOLDER = Path(__file__).resolve().parent
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if line := _hidden("transforms"):
-        raise ImportError(line)
     module, attribute = _PLACES[name]
-    return getattr(importlib.import_module(module), attribute)
+    if line := _hidden(module.partition(".")[0], "transforms"):
+        raise ImportError(line)
+    found = getattr(importlib.import_module(module), attribute)
+    return found() if name == "__version__" else found
 
 
 def __dir__() -> list[str]:

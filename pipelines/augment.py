@@ -38,7 +38,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import command_line, console, process
+from pipelines.running.start import read
+from pipelines.terminal import console, process
 from pipelines.terminal.flags import Flag, Group, number, positive, whole
 from pipelines.terminal.options import DERIVED, ROOT, TRUST
 from transforms.derivation import DEFAULT_ALPHA, DEFAULT_NEIGHBOURS
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def augment(argv: Sequence[str]) -> int:
     """Parses, makes what is not made yet, and reports."""
-    line = command_line.read("augment", __doc__, argv, OPTIONS)
+    line = read("augment", __doc__, argv, OPTIONS)
     from pipelines.running import derive  # noqa: PLC0415 - imports Beam, and --help needs none
 
     return derive.derive(line, "augment")

@@ -46,7 +46,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import command_line, console, process
+from pipelines.running.start import read
+from pipelines.terminal import console, process
 from pipelines.terminal.queries import BATCH
 
 OPTIONS: Final = BATCH
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def batch_search(argv: Sequence[str]) -> int:
     """Parses, answers what is not answered yet, and reports."""
-    line = command_line.read("batch-search", __doc__, argv, OPTIONS)
+    line = read("batch-search", __doc__, argv, OPTIONS)
     from pipelines.running import batch  # noqa: PLC0415 - imports Beam, and --help needs none
 
     return batch.answer(line)

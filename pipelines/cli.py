@@ -1,13 +1,13 @@
 """The `pixdex` command: finds the job that a command names and hands it the rest of the line."""
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import console, process
+from pipelines.terminal import console, help_page, process
 from transforms.errors import UsageError
+from transforms.nearest import guess
 
 COMMANDS: Final = {
     "build": "Builds an index: embed + train + add + merge + publish, as one Beam graph.",
@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "rollback": "Goes back to an earlier generation, by publishing it anew under the next number.",
     "gc": "Drops what no kept generation needs: old generations, their files, and what stopped runs left.",
     "demo": "Shows everything at once, offline: draws pictures, builds their index and searches it.",
+    "completion": "Prints a script that lets a shell complete commands, flags, their values and files.",
 }
 """Commands in the order a person meets them, with the first line of their module's docstring."""
 
@@ -40,13 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments:
-        console.say(usage())
+        console.say(help_page.overview(COMMANDS))
         return console.BAD_USAGE
     command, *rest = arguments
+    if command in _HELP and rest[:1] == ["commands"]:
+        console.show(help_page.listing(COMMANDS))
+        return console.DONE
     if command in _HELP and rest and rest[0] in COMMANDS:
         command, rest = rest[0], ["--help"]
     if command in _HELP:
-        console.show(usage())
+        console.show(help_page.overview(COMMANDS))
         return console.DONE
     if command in ("-V", "--version"):
         console.show(f"pixdex {version()}")
@@ -57,23 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     job = importlib.import_module(f"pipelines.{command.replace('-', '_')}")
     code: int = job.main(rest)
     return code
-
-
-def usage() -> str:
-    """Returns what `pixdex --help` prints."""
-    room = max(map(len, COMMANDS))
-    lines = (f"  {command:<{room}}  {summary}" for command, summary in COMMANDS.items())
-    return "\n".join(
-        [
-            "pixdex indexes pictures and text for vector search.",
-            "",
-            "usage: pixdex COMMAND [OPTIONS]",
-            "",
-            *lines,
-            "",
-            "pixdex COMMAND --help says more; pixdex demo is a good start.",
-        ]
-    )
 
 
 def version() -> str:
@@ -87,12 +74,9 @@ def version() -> str:
 
 
 def _refuse(command: str) -> int:
-    near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
     if command.startswith("-"):
         raise UsageError(f"{command} comes before a command: write pixdex COMMAND {command} …; see pixdex --help")
-    raise UsageError(
-        f"unknown command {command!r}{f', did you mean {near[0]}?' if near else ''}; commands are {', '.join(COMMANDS)}"
-    )
+    raise UsageError(f"unknown command {command!r}{guess(command, COMMANDS)}; commands are {', '.join(COMMANDS)}")
 
 
 if __name__ == "__main__":

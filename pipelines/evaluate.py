@@ -46,7 +46,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import command_line, console, process
+from pipelines.running.start import read
+from pipelines.terminal import console, process
 from pipelines.terminal.flags import Flag, Group, positive, whole
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST
 from pipelines.terminal.queries import COLUMNS_OF_QUERIES, PROOF, QUERY_FILE
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(argv: Sequence[str]) -> int:
     """Parses, finds what is not found yet, measures, and reports."""
-    line = command_line.read("evaluate", __doc__, argv, OPTIONS)
+    line = read("evaluate", __doc__, argv, OPTIONS)
     from pipelines.running import evaluation  # noqa: PLC0415 - imports Beam, and --help needs none
 
     return evaluation.evaluate(line)

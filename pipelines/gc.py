@@ -55,7 +55,7 @@ OPTIONS: Final = (
                 "TIME",
                 "only what is older goes: 24h, 30m, 7d, 0s (default 24h)",
                 _duration,
-                default=_duration(GRACE),
+                default=GRACE,
             ),
             switch("--dry-run", "say what would go, and remove nothing"),
             switch("--json", "print only the JSON object"),

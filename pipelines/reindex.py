@@ -49,7 +49,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import command_line, console, options, process
+from pipelines.running.start import read
+from pipelines.terminal import console, options, process
 
 OPTIONS: Final = options.REINDEX
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def reindex(argv: Sequence[str]) -> int:
     """Parses, compares, runs what is to be done, and reports."""
     words = ["--dry-run" if word == "--dry_run" else word for word in argv]
-    line = command_line.read("reindex", __doc__, words, OPTIONS)
+    line = read("reindex", __doc__, words, OPTIONS)
     from pipelines.running import reindex as running  # noqa: PLC0415 - imports Beam, and --help needs none
 
     return running.reindex(line)

@@ -34,7 +34,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import command_line, console, process
+from pipelines.running.start import read
+from pipelines.terminal import console, process
 from pipelines.terminal.flags import Flag, Group, positive, share, switch, tail
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST
 from pipelines.terminal.queries import COLUMNS_OF_QUERIES, PROOF, QUERY_FILE
@@ -51,7 +52,7 @@ OPTIONS: Final = (
             Flag(
                 "--stop",
                 None,
-                "whether queries stop by themselves: auto (the default; where that takes less time), always or never",
+                "whether queries stop by themselves: auto (where that takes less time), always or never (default auto)",
                 choices=("auto", "always", "never"),
                 default="auto",
             ),
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tune(argv: Sequence[str]) -> int:
     """Parses, finds exact neighbours, chooses, confirms, and publishes."""
-    line = command_line.read("tune", __doc__, argv, OPTIONS)
+    line = read("tune", __doc__, argv, OPTIONS)
     from pipelines.running import tuning  # noqa: PLC0415 - imports Beam, and --help needs none
 
     return tuning.tune_root(line)

@@ -1,7 +1,9 @@
 """What the documents of the repository show that can be looked up: commands, links, names of files, maps."""
 
+import itertools
 import re
 import shlex
+import textwrap
 import unicodedata
 from dataclasses import dataclass
 
@@ -13,7 +15,28 @@ DOCUMENTS = sorted(
 )
 
 _PROGRAMS = ("pixdex", "python", "bash")
-_FENCED = re.compile(r"^ *```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.M)
+_FENCED = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.M)
+_RUN = "<!-- run -->"
+"""What stands above a block that tests run."""
+
+_OPERATORS = ("&&", "||", "|", ";")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document.
+
+    Attributes:
+        kind: its language, as `sh`; nothing where none is said.
+        text: what is in it, not indented.
+        line: of the document, where it begins.
+        is_run: tests run it.
+    """
+
+    kind: str
+    text: str
+    line: int
+    is_run: bool
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,33 @@ def commands_of(text: str) -> list[list[str]]:
             words = shlex.split(line.replace('"$(bash deploy/prism/install.sh)"', "prism"), comments=True)
             commands += [run for run in map(_without_environment, _parts(words)) if run]
     return commands
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Returns the fenced blocks of a document."""
+    return [
+        Block(
+            block["kind"],
+            textwrap.dedent(block["text"]),
+            text.count("\n", 0, block.start()) + 1,
+            text[: block.start()].rstrip().endswith(_RUN),
+        )
+        for block in _FENCED.finditer(text)
+    ]
+
+
+def programs_of(script: str) -> list[list[str]]:
+    """Returns the words of every command of a script, whatever its program, without what stands before and behind it.
+
+    Lines that only give variables run no program; what is quoted is one word.
+    """
+    commands = []
+    for line in script.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+        words.whitespace_split, words.commenters = True, "#"
+        parts = _parts(list(words))
+        commands += [list(itertools.dropwhile(re.compile(r"[A-Z_]+=").match, part)) for part in parts]
+    return [words for words in commands if words]
 
 
 def links_of(text: str) -> list[str]:
@@ -69,12 +119,15 @@ def floors_of(text: str) -> list[set[str]]:
 
 
 def _parts(words: list[str]) -> list[list[str]]:
+    """The commands among words; where one writes to is no word of it."""
     parts: list[list[str]] = [[]]
+    is_place = False
     for word in words:
-        if word in ("&&", "|", ">"):
+        if word in _OPERATORS:
             parts.append([])
-        else:
+        elif not is_place and word != ">":
             parts[-1].append(word)
+        is_place = word == ">"
     return parts
 
 

@@ -50,8 +50,11 @@ def test_the_doors_show_every_command_that_writes_to_a_root(name: str) -> None:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_command_would_be_taken(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_would_be_taken(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program, *rest = words
+    (options,) = [each.text for each in documents.blocks_of(TEXTS["pipelines/README.md"]) if each.kind == "yaml"]
+    (tmp_path / "pixdex.yaml").write_text(options)
+    monkeypatch.chdir(tmp_path)
     if program == "pixdex":
         pixdex_takes(words)
     elif program == "bash":
@@ -65,7 +68,7 @@ def test_a_command_would_be_taken(words: tuple[str, ...], monkeypatch: pytest.Mo
 
 def pixdex_takes(words: tuple[str, ...]) -> None:
     _, command, *rest = words
-    if command in ("plan", "demo"):  # which need no root
+    if command in ("plan", "demo", "completion"):  # which need no root
         command_line.parse(command, "", rest, commands.groups(command))
     else:
         commands.parsed(words)

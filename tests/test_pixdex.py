@@ -65,4 +65,4 @@ def test_a_folder_of_that_name_that_is_no_package_hides_none(tmp_path: Path) -> 
 def test_other_modules_on_the_path_are_in_nobodys_way(tmp_path: Path, words: tuple[str, ...]) -> None:
     theirs = write(tmp_path / "theirs" / "encoders.py")
     done = run(theirs.parent, *words, "--help")
-    assert done.returncode == 0 and done.stdout.startswith("pixdex indexes")
+    assert done.returncode == 0 and done.stdout.startswith("pixdex turns")

@@ -177,8 +177,8 @@ def _request(store: Store, options: Namespace) -> BatchRequest:
     for name in names:
         if name in ("query", "rank", "score"):
             raise UsageError(f"--columns {name}: results have a column of that name: leave it out")
-        if name not in SCHEMA.names and generation.totals.vectors and not searcher.has_column(name):
-            raise UsageError(f"no row has a column {name}: results show the columns that there are (search --json)")
+        if name not in SCHEMA.names and generation.totals.vectors:
+            searcher.check_column(name)
     columns = tuple(name for name in names if name not in SCHEMA.names)
     seal = seal_of(store, generation.generation)
     return BatchRequest(store.url, generation.generation, seal, asked, wanted, columns)

@@ -86,8 +86,7 @@ def _check(root: Store, generation: Generation, options: Namespace, operation: O
             return
         if options.by is not None:
             searcher = Searcher(root, generation, trust_uris=options.trust_uris, index=Whole(root, generation))
-            if not searcher.has_column(options.by):
-                raise UsageError(f"no row has a column {options.by}: pixdex search --json shows those that there are")
+            searcher.check_column(options.by)
         there = _rows(root, generation, trusted=options.trust_uris)
         if options.rows > there:
             raise UsageError(f"--rows {options.rows} is more than the {there} rows that there are: take fewer")

@@ -12,9 +12,10 @@ from typing import Final
 
 from pipelines.running import neighbours
 from pipelines.running.launch import Destination
-from pipelines.terminal import console, evaluation_report
+from pipelines.terminal import console
 from pipelines.terminal.command_line import CommandLine
-from pipelines.terminal.evaluation_report import Evaluation, OfJudgements
+from pipelines.terminal.evaluation import report
+from pipelines.terminal.evaluation.report import Evaluation, OfJudgements
 from pipelines.terminal.options import root_of
 from pipelines.terminal.queries import path_of
 from transforms.errors import PixdexError, UsageError
@@ -71,12 +72,12 @@ def evaluate(line: CommandLine) -> int:
         return console.DONE
     there = time.monotonic()
     made = _measured(Searcher(store, generation, trust_uris=options.trust_uris), asked, found, options)
-    console.show(evaluation_report.text_of(made))
+    console.show(report.text_of(made))
     if folder is not None:
         _write(made, folder)
     seconds = {"prepare": prepared - began, "neighbours": there - prepared, "search": time.monotonic() - there}
     told = {"seconds": {stage: round(took, 3) for stage, took in seconds.items()}, "output": options.output}
-    console.show_json(evaluation_report.summary(made) | told)
+    console.show_json(report.summary(made) | told)
     return console.DONE
 
 
@@ -170,9 +171,9 @@ def _output(options: Namespace) -> Path | None:
 
 
 def _write(made: Evaluation, folder: Path) -> None:
-    from pipelines.terminal.evaluation_plots import write_plots  # noqa: PLC0415 - imports matplotlib
+    from pipelines.terminal.evaluation.plots import write_plots  # noqa: PLC0415 - imports matplotlib
 
-    text = json.dumps(evaluation_report.everything(made), indent=1, sort_keys=True, allow_nan=False)
+    text = json.dumps(report.everything(made), indent=1, sort_keys=True, allow_nan=False)
     aside = folder / f".evaluation.json.{os.getpid()}"
     try:
         aside.write_text(f"{text}\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -167,9 +168,30 @@ class Flag:
     const: object = None
     dashes_only: bool = False
 
+    @property
+    def default_text(self) -> str | None:
+        """The value without the flag as it would be written; None where there is none, or where the flag has no value.
+
+        >>> Flag("--memory", "SIZE", "of a worker", size, default=16 << 30).default_text
+        '16G'
+        """
+        if self.default is None or self.action == "store_true":
+            return None
+        if isinstance(self.default, str):
+            return self.default
+        if isinstance(self.default, int) and self.type is size:
+            short = quantities.size_text(self.default)
+            return short if size(short) == self.default else str(self.default)
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+
+    @property
+    def _help_with_default(self) -> str:
+        text = self.default_text
+        return self.help if not text or re.search(r"\bdefault\b", self.help) else f"{self.help} (default {text})"
+
     def add_to(self, parser: argparse._ActionsContainer) -> None:
         """Declares it to a parser of argparse, or of Beam, which is one."""
-        told: dict[str, object] = {"help": self.help, "default": self.default, "action": self.action}
+        told: dict[str, object] = {"help": self._help_with_default, "default": self.default, "action": self.action}
         if self.action != "store_true":
             told |= {"type": self.type, "choices": self.choices, "metavar": self.metavar}
         if self.nargs is not None:

@@ -134,10 +134,10 @@ ENCODER: Final = Group(
     "EncoderOptions",
     "How pictures and texts become vectors",
     (
-        Flag("--encoder-batch", None, "pictures or texts encoded at once (default 64)", positive, default=64),
+        Flag("--encoder-batch", "N", "pictures or texts encoded at once (default 64)", positive, default=64),
         Flag(
             "--encoder-threads",
-            None,
+            "N",
             "CPU threads of encoder and index in each worker (default: its share of the cores, at most 4); "
             "another number changes last bits",
             threads,
@@ -149,7 +149,7 @@ ENCODER: Final = Group(
             choices=("crop", "pad"),
             default="crop",
         ),
-        Flag("--pixel-limit", None, "larger pictures are rejected", positive, default=EncoderSettings.pixel_limit),
+        Flag("--pixel-limit", "N", "larger pictures are rejected", positive, default=EncoderSettings.pixel_limit),
         Flag(
             "--precision",
             None,
@@ -176,7 +176,7 @@ INDEX: Final = Group(
         replace(flags.MAX_INDEX_MEMORY, default=flags.DEFAULT_INDEX_MEMORY),
         flags.CODE_SIZE,
         flags.REFINE_STORE,
-        Flag("--seed", None, "of sampling and training (default 0)", integer, default=0),
+        Flag("--seed", "N", "of sampling and training (default 0)", integer, default=0),
     ),
 )
 
@@ -239,14 +239,14 @@ RUN: Final = Group(
     (
         Flag(
             "--max-reject-ratio",
-            None,
+            "SHARE",
             "a run with a larger share of rejected items publishes nothing (default 0.5)",
             ratio,
             default=0.5,
         ),
         Flag(
             "--max-gone-ratio",
-            None,
+            "SHARE",
             "a reindex that finds a larger share of a source's items gone is stopped, with nothing changed (default "
             "0.5; 1 stops nothing); a build finds none",
             ratio,
@@ -330,7 +330,7 @@ DERIVED: Final = Group(
     "Where the new root lies, and how the job goes",
     (
         Flag("--to", "NEWROOT", "folder or fsspec URL of the root that is made"),
-        Flag("--seed", None, "of what is drawn, in clustering and training (default: that of the root)", integer),
+        Flag("--seed", "N", "of what is drawn, in clustering and training (default: that of the root)", integer),
         replace(_WORKERS, help="processes of this machine, which share its cores (default 1)"),
         flags.WORKER_MEMORY,
         _ABANDON,

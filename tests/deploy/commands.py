@@ -26,7 +26,7 @@ def parsed(argv: Sequence[str]) -> CommandLine:
     program, command, *rest = argv
     if program != "pixdex" or command not in COMMANDS:
         raise UsageError(f"{shlex.join(argv)} is no command of pixdex: they are {', '.join(COMMANDS)}")
-    line = command_line.read(command, "", rest, groups(command))
+    line = command_line.read(command, "", rest, groups(command), takes_beam=command in JOBS)
     if command in JOBS:
         beam_options.of(line)
     elif line.others:

@@ -103,7 +103,7 @@ def test_a_parquet_of_vectors_with_columns_of_what_is_found(tmp_path: Path, caps
     found = pq.read_table(output)
     assert found.column_names == ["query", "rank", "score", "id", "key", "size", "name", "uri"]
     assert {(row["key"], row["size"], row["name"]) for row in found.to_pylist()} == {("a", "3", "x"), ("b", "4", None)}
-    assert "no row has a column colour" in refused(
+    assert "has no column colour" in refused(
         capsys, "--root", tmp_path / "root", *files[:-1], tmp_path / "o.parquet", "--columns", "colour"
     )
 
@@ -325,7 +325,7 @@ def test_columns_have_the_type_that_they_have_or_text(tmp_path: Path, capsys: Ca
         (("--queries", "q.npy", "--output", "~nobody_x/o.parquet"), "there is no such user"),
         (("--queries", "q.npy", "--output", "/proc/o.parquet"), "cannot be written"),
         (("--queries", "q.npy", "--not", "text"), "the encoder of this root is the class tests:None"),
-        (("--queries", "q.npy", "--columns", "colour"), "no row has a column colour"),
+        (("--queries", "q.npy", "--columns", "colour"), "has no column colour"),
         (("--queries", "q.npy", "-k", "0"), "-k"),
         (("--queries", "q.npy", "--where", "1 +"), "the condition '1 +' is not understood"),
         (("--queries", "q.npy", "--modality", "keyword"), "modality keyword: this index has none"),

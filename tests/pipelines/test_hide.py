@@ -135,7 +135,7 @@ def test_a_table_of_hidden_keys_that_is_damaged_is_named(root: Path, capsys: Cap
         ([], "name items"),
         ([" "], "is no key"),
         (["--keys", "/nowhere"], "is not a readable text"),
-        (["--where", "nope = 1"], "no row has a column nope"),
+        (["--where", "nope = 1"], "has no column nope"),
         (["--where", "(SELECT 1) = 1"], "a condition has no SUBQUERY"),
     ],
 )

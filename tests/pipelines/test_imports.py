@@ -33,6 +33,8 @@ CASES: Final[dict[str, tuple[tuple[str, ...], frozenset[str]]]] = {
     "gc": (("gc", "--root", "{root}"), frozenset()),
     "rollback": (("rollback", "--root", "{root}", "--to", "1"), frozenset()),
     "plan": (("plan", "--num-vectors", "1e9", "--dim", "512"), FAISS | {"safetensors"}),
+    "gc --config": (("gc", "--config", "{config}"), frozenset()),
+    "completion": (("completion", "bash"), FAISS | {"PIL", "jinja2", "safetensors"}),
 }  # fmt: skip
 """Each command, and which of the heavy modules it may load."""
 
@@ -55,7 +57,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     words = ("--csv", str(folder / "rows.csv"), "--text-column", "text", "--encoder", "tests.encoders:TinyEncoder")
     assert build.main(["--root", str(folder / "root"), *words, "--no-progress"]) == 0
     np.save(folder / "vector.npy", np.ones(TinyEncoder().dim, np.float32))
-    return {"root": str(folder / "root"), "vector": str(folder / "vector.npy"), "page": str(folder / "page.html")}
+    (folder / "pixdex.yaml").write_text(f"root: {folder / 'root'}\n")
+    made = {"config": str(folder / "pixdex.yaml")}
+    return made | {
+        "root": str(folder / "root"),
+        "vector": str(folder / "vector.npy"),
+        "page": str(folder / "page.html"),
+    }
 
 
 def loaded_by(argv: list[str], folder: Path) -> set[str]:
@@ -80,13 +88,19 @@ def test_a_command_without_a_pipeline_loads_nothing_heavy(name: str, files: dict
 
 
 @pytest.mark.parametrize("command", sorted(JOBS))
+def test_options_are_printed_without_beam(command: str, tmp_path: Path) -> None:
+    assert not loaded_by([command, "--root", "r", "--print-config"], tmp_path) & HEAVY
+
+
+@pytest.mark.parametrize("command", sorted(JOBS))
 def test_the_help_of_a_job_needs_no_beam(command: str, tmp_path: Path) -> None:
     assert not loaded_by([command, "--help"], tmp_path) & HEAVY
 
 
 def test_the_help_of_pixdex_needs_not_even_numbers(tmp_path: Path) -> None:
-    light = {"numpy", "pyarrow", "msgspec", "importlib.metadata"}
-    assert not loaded_by(["--help"], tmp_path) & (HEAVY | light)
+    light = {"numpy", "pyarrow", "msgspec", "importlib.metadata", "yaml", "shtab"}
+    for words in (["--help"], ["help", "commands"]):
+        assert not loaded_by(words, tmp_path) & (HEAVY | light)
 
 
 def test_threads_of_a_command_that_wait_leave_their_core_to_others() -> None:

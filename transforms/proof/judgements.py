@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from transforms.errors import UsageError
+from transforms.nearest import no_column
 from transforms.rejects import normalised_message
 from transforms.sources import packed
 from transforms.storage import uris
@@ -42,8 +43,8 @@ def read(location: str) -> Judgements:
     missing = [name for name in _COLUMNS if name not in table.column_names]
     if missing:
         raise UsageError(
-            f"--judgements {location} has no column {missing[0]}, it has {', '.join(table.column_names)}: name the "
-            "columns query, key and relevance"
+            f"--judgements {location} {no_column(missing[0], table.column_names)}: name the columns query, key and "
+            "relevance"
         )
     counts = Counter(table.column_names)
     if twice := [name for name in (*_COLUMNS, _RELEVANCE) if counts[name] > 1]:

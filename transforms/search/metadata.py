@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.errors import PixdexError, UsageError
+from transforms.nearest import no_column
 from transforms.ready_range import VectorRange
 from transforms.records import MODALITIES, ROW_BITS, ROWS_PER_SHARD, split_ids
 from transforms.search.ranking import AreAlive
@@ -119,12 +120,20 @@ class RowMetadata:
         rows = [self._rows[row] for row in ids.tolist()]
         return [(KEY_OF, row["key"]) if row.get(column) in (None, "") else str(row[column]) for row in rows]
 
-    def has_column(self, column: str) -> bool:
-        """Tells whether a row that was looked at has a column, or else any row of any shard."""
+    def check_column(self, column: str) -> None:
+        """Checks that a row that was looked at has a column, or else the first row of any shard.
+
+        Raises:
+            UsageError: none has; names the nearest column, and those that there are.
+        """
         if any(column in row for row in self._rows.values()):
-            return True
-        first = np.zeros(1, np.int64)
-        return any(column in self._read(number, first)[0] for number in self._shards)
+            return
+        first, names = np.zeros(1, np.int64), dict[str, None]()
+        for number in self._shards:
+            names |= dict.fromkeys(self._read(number, first)[0])
+            if column in names:
+                return
+        raise UsageError(f"{self._store.url} {no_column(column, [*names])}")
 
     def row(self, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns what is known of a row, which must be loaded, and the source's own columns of it."""
@@ -151,8 +160,8 @@ class RowMetadata:
         tasks = [(int(number), within[numbers == number]) for number in np.unique(numbers)]
         parts = list(self._pool.map(lambda task: self._part(task[0], task[1], tuple(columns)), tasks))
         for name in columns:
-            if parts and all(name not in part.column_names for part in parts) and not self.has_column(name):
-                raise UsageError(f"no row has a column {name}: results show the columns that there are (search --json)")
+            if parts and all(name not in part.column_names for part in parts):
+                self.check_column(name)
         return joined(parts, columns).take(array_of(places))
 
     def _part(self, number: int, rows: NDArray[np.int64], columns: tuple[str, ...]) -> pa.Table:

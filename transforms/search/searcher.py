@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.errors import PixdexError, UsageError
+from transforms.errors import PixdexError
 from transforms.evaluation.null_scores import NullScores
 from transforms.generations import hidden, tables, tombstones
 from transforms.generations.manifest import Generation
@@ -278,9 +278,9 @@ class Searcher:
         """Returns columns of metadata of some rows, in their order (`RowMetadata.table`)."""
         return self._metadata().table(ids, columns)
 
-    def has_column(self, name: str) -> bool:
-        """Tells whether a row has a column; that none has one is told by the first rows of all shards."""
-        return self._metadata().has_column(name)
+    def check_column(self, name: str) -> None:
+        """Checks that a row has a column (`RowMetadata.check_column`)."""
+        self._metadata().check_column(name)
 
     def _metadata(self) -> RowMetadata:
         return RowMetadata(self.store, self._shards, self._ranges, self._pool, self._kept, check=self._check)
@@ -357,8 +357,8 @@ class Searcher:
                 found = Found.of(
                     [looked.of(place) if looked and last else rank(place) for place, last in enumerate(are_last)]
                 )
-        if rules.group and not metadata.has_column(rules.group_by):
-            raise UsageError(f"no row has a column {rules.group_by}: results show the columns that there are (--json)")
+        if rules.group:
+            metadata.check_column(rules.group_by)
         is_stored = way.is_refined or way.all_compared
         exact = np.full(len(found.ids), self._is_exact or is_stored)
         return replace(found, scores=self._scores(found.scores, stored=is_stored), exact=exact)

@@ -15,6 +15,7 @@ from transforms.errors import UsageError
 from transforms.generations import tables
 from transforms.generations.tombstones import Tombstones
 from transforms.index.wanted_lists import are_set
+from transforms.nearest import no_column
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Modality
 from transforms.shards.files import EMBEDDING
 from transforms.storage import parquet_files
@@ -122,8 +123,19 @@ class Selections:
         found = dict(zip(self._shards, self._pool.map(look, self._shards), strict=True))
         there = {name.lower() for _, names in found.values() for name in names}
         if missing := sorted(name for name in condition.columns if name.lower() not in there):
-            raise UsageError(f"no row has a column {missing[0]}: results show the columns that there are (--json)")
+            names = dict.fromkeys(name for number in self._shards for name in self._names(number))
+            raise UsageError(f"{self._store.url} {no_column(missing[0], [*names])}")
         return {number: rows for number, (rows, _) in found.items()}
+
+    def _names(self, number: int) -> list[str]:
+        """The names of the columns of a shard; those that each row has come first."""
+        shard = self._shards[number]
+        if (ready := tables.range_of(shard)) is not None:
+            from transforms.search import ready_metadata  # noqa: PLC0415 - as below
+
+            return [name for row in ready_metadata.read_metadata(number, ready, np.zeros(1, np.int64)) for name in row]
+        with parquet_files.opened(self._store, tables.file_of(shard)) as file:
+            return [name for name in file.schema_arrow.names if name != EMBEDDING]
 
     def _columns(self, number: int, wanted: set[str]) -> tuple[dict[str, pa.Array], int]:
         """The columns of a shard whose names, in small letters, are wanted; and how many rows it has."""

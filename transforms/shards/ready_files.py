@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.errors import PixdexError, UsageError
+from transforms.nearest import no_column
 from transforms.storage import uris
 
 _MAGIC: Final = b"\x93NUMPY"
@@ -199,9 +200,7 @@ def parquet_head(uri: str, column: str) -> ParquetHead:
             schema = file.schema_arrow
             check_names(uri, schema)
             if column not in schema.names:
-                raise UsageError(
-                    f"{uri} has no column {column}; it has {', '.join(schema.names)}: name one with --vector-column"
-                )
+                raise UsageError(f"{uri} {no_column(column, schema.names)}: name one with --vector-column")
             kind = schema.field(column).type
             if not is_vector(kind):
                 raise UsageError(

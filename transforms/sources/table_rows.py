@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 
 from transforms.errors import PixdexError, UsageError
+from transforms.nearest import no_column
 from transforms.records import Source
 from transforms.shards import row_versions
 from transforms.sources import blank_texts, items, keys, listed, url_lists
@@ -157,7 +158,7 @@ class RowListing:
         """
         for flag, column in self.named().items():
             if column is not None and header and column not in header:
-                raise UsageError(f"{flag} {column}: {file} has no such column; it has {', '.join(header)}")
+                raise UsageError(f"{flag} {column}: {file} {no_column(column, header)}")
             if column is not None and header.count(column) > 1:
                 raise UsageError(f"{flag} {column}: {file} has {header.count(column)} such columns: rename one")
 
@@ -288,7 +289,7 @@ def _check_tars(listing: RowListing) -> None:
             return
     named = next(((flag, column) for flag, column in listing.named().items() if column is not None), None)
     if named is not None:
-        raise UsageError(f"{named[0]} {named[1]}: {file} has no such column; it has no texts beside its pictures")
+        raise UsageError(f"{named[0]} {named[1]}: {file} has no column {named[1]}; it has no texts beside its pictures")
 
 
 def row_names(primary: pa.Array, content: pa.Array, seen: Counter[str]) -> pa.Array:

@@ -47,9 +47,9 @@ def test_texts_are_taken_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("key,relevance\na,1\n", "has no column query, it has key, relevance: name the columns"),
+        ("key,relevance\na,1\n", "has no column query; it has key, relevance: name the columns"),
         ("query,relevance\na,1\n", "has no column key"),
-        ("query;key\na;1\n", "has no column query, it has query;key"),
+        ("query;key\na;1\n", "has no column query; did you mean query;key? it has query;key"),
         ("query,key,relevance\nred,a,1\nred,b,good\n", "row 2: the relevance 'good' is no number"),
         ("query,key,relevance\nred,a,\n", "row 1: the relevance '' is no number"),
         ("query,key,relevance\nred,a,nan\n", "row 1: the relevance 'nan' is no number"),

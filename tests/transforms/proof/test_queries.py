@@ -124,7 +124,7 @@ def test_held_out_rows_of_one_set_may_be_found_by_another(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("column", "said"),
-    [("gone", "no row has a column gone"), ("few", "4 rows have something in it; five are the least"), ('q"', 'q"')],
+    [("gone", "has no column gone"), ("few", "4 rows have something in it; five are the least"), ('q"', 'q"')],
 )
 def test_a_column_that_says_too_little_is_refused(tmp_path: Path, column: str, said: str) -> None:
     rows = [Row(f"k{n}", unit(n), columns={"few": "x" if n < 4 else None}) for n in range(20)]

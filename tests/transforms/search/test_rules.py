@@ -108,7 +108,7 @@ def test_captions_of_one_picture_are_one_result(tmp_path: Path) -> None:
 
 def test_a_column_that_no_result_has_is_refused(tmp_path: Path) -> None:
     searcher = Searcher.open(make_root(tmp_path, [Row("a", unit(0), columns={"colour": "red"})]))
-    with pytest.raises(UsageError, match="no row has a column colur"):
+    with pytest.raises(UsageError, match="has no column colur; did you mean colour\\? it has"):
         searcher.search(EAST, 1, rules=Rules("colur"))
 
 

@@ -154,7 +154,7 @@ def test_a_search_finds_the_nearest_of_the_rows_for_which_it_is_true(
 
 def test_a_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
     searcher = Searcher.open(make_root(tmp_path, [Row("a", unit(0), columns={"price": "1"})]))
-    with pytest.raises(UsageError, match="no row has a column prize"):
+    with pytest.raises(UsageError, match="has no column prize; did you mean price"):
         searcher.search(EAST, 1, where="prize < 5 AND price < 5")
     assert searcher.search(EAST, 1, where="PRICE < 5 AND modality = 'image' AND key LIKE 'a%'")[0][0].key == "a"
 

@@ -132,7 +132,7 @@ def test_a_picture_is_relative_to_the_file(file: Path) -> None:
         (b"id,text\n1,a\n", "holds no object"),
         (b"PAR1", "is a parquet file: give it to --parquet"),
         ('{"text": "a"}\n'.encode("utf-16"), "is not UTF-8: convert it with iconv -f UTF-16"),
-        (b'{"title": "a", "n": 1}\n' * 1200, r"--text-column text: file://.* has no such column; it has title, n$"),
+        (b'{"title": "a", "n": 1}\n' * 1200, r"--text-column text: file://.* has no column text; it has title, n$"),
     ],
 )
 def test_a_file_that_cannot_work_is_refused(file: Path, content: bytes, words: str) -> None:

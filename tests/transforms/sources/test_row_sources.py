@@ -190,7 +190,9 @@ def test_what_cannot_be_found_is_refused_by_its_flag(tmp_path: Path, form: str) 
         with pytest.raises(UsageError, match=rf"--{source_of(form, pattern).kind} file://.*(No such file|matches no)"):
             table_rows.check(source_of(form, pattern, text_column="text"))
     write(tmp_path / f"a.{form}", form, ROWS)
-    with pytest.raises(UsageError, match=r"--text-column title: .* has no such column; it has sku, text, words, price"):
+    with pytest.raises(
+        UsageError, match=r"--text-column title: .* has no column title; it has sku, text, words, price"
+    ):
         table_rows.check(source_of(form, tmp_path / f"a.{form}", text_column="title"))
 
 

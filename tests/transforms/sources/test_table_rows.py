@@ -109,7 +109,7 @@ def test_a_csv_on_an_object_store_is_read() -> None:
 def test_a_missing_column_is_refused_with_those_that_are_there(file: Path) -> None:
     write(file, [["image", "name"], ["a", "b"]])
 
-    with pytest.raises(UsageError, match=r"--text-column title: .* has no such column; it has image, name$"):
+    with pytest.raises(UsageError, match=r"--text-column title: .* has no column title; it has image, name$"):
         table_rows.check(source(file, text_column="title"))
 
 

@@ -89,7 +89,7 @@ def test_batches_follow_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_list_names_its_column_and_others_only_where_it_has_them(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("https://h/a\n")
-    with pytest.raises(UsageError, match=r"--text-column caption: .* has no such column; it has url$"):
+    with pytest.raises(UsageError, match=r"--text-column caption: .* has no column caption; it has url$"):
         table_rows.check(source_of(tmp_path / "list.txt", text_column="caption"))
     (tmp_path / "list.csv").write_text("link,caption\nhttps://h/a,red\n,blue\n")
     source = source_of(tmp_path / "list.csv", image_column="link", text_column="caption")

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Final, Literal
 
 from transforms.errors import PixdexError, UsageError
+from transforms.nearest import no_column
 from transforms.ready_range import VectorRange
 from transforms.records import Source
 from transforms.shards import ready_files
@@ -237,9 +238,7 @@ def _text_version(uri: str, head: NpyHead | ParquetHead, texts: str, source: Sou
 
 def _check_column(source: Source, file: str, names: Sequence[str]) -> None:
     if source.uri_column is not None and source.uri_column not in names:
-        raise UsageError(
-            f"--uri-column {source.uri_column}: {file} has no such column; it has {', '.join(names) or 'none'}"
-        )
+        raise UsageError(f"--uri-column {source.uri_column}: {file} {no_column(source.uri_column, names)}")
 
 
 def _metadata_version(uri: str, metadata: str, rows: int, source: Source) -> str:

@@ -87,11 +87,11 @@ def test_a_column_of_pictures_must_be_in_every_file(tmp_path: Path) -> None:
     found = ClipFolder.at(f"file://{tmp_path}")
     assert found is not None
     source = found.source(Source("vectors", f"file://{tmp_path}", uri_column="place"), None)
-    with pytest.raises(UsageError, match=r"--uri-column place: .*0\.parquet has no such column; it has image_path"):
+    with pytest.raises(UsageError, match=r"--uri-column place: .*0\.parquet has no column place; it has image_path"):
         heads(source)
     save_parquet(tmp_path / "own/a.parquet", random_vectors(3, 4), columns={"where": ["a", "b", "c"]})
     source = Source("vectors", f"file://{tmp_path}/own", vector_column="embedding", uri_column="place")
-    with pytest.raises(UsageError, match=r"--uri-column place: .*a\.parquet has no such column; it has where, embed"):
+    with pytest.raises(UsageError, match=r"--uri-column place: .*a\.parquet has no column place; it has where, embed"):
         heads(source)
 
 

@@ -174,9 +174,9 @@ def test_texts_of_many_pictures_do_not_fill_the_memory(file: Path, monkeypatch: 
 
 def test_a_column_that_no_sample_has_is_refused_and_one_that_comes_late_is_found(file: Path) -> None:
     many = {f"{n}.jpg": b"x" for n in range(300)}
-    with pytest.raises(UsageError, match=r"--text-column txt: .*x.tar has no such column; it has no texts beside"):
+    with pytest.raises(UsageError, match=r"--text-column txt: .*x.tar has no column txt; it has no texts beside"):
         read(file, many, text_column="txt")
-    with pytest.raises(UsageError, match=r"--text-column title: .*x.tar has no such column; it has txt"):
+    with pytest.raises(UsageError, match=r"--text-column title: .*x.tar has no column title; it has txt"):
         read(file, {"0.jpg": b"x", "0.txt": b"x"}, text_column="title")
     assert len(read(file, {**many, "299.txt": b"x"}, text_column="txt")) == 300
     fields = {f"f{n}": n for n in range(1001)}

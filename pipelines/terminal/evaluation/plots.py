@@ -34,7 +34,7 @@ def write_plots(points: Sequence[Point], k: int, folder: Path, title: str) -> li
     Cost: loads matplotlib, which takes about a second, and as long for four files.
     """
     # Imported here, since no command that draws nothing should wait for matplotlib.
-    from pipelines.terminal import evaluation_figures as figures  # noqa: PLC0415
+    from pipelines.terminal.evaluation import figures  # noqa: PLC0415
 
     shortlists = sorted({point.shortlist for point in points})
     drawn: dict[str, bytes] = {}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from pipelines.terminal.evaluation_axes import INK, QUIET, along_costs, bare, fitted, up_to_one
+from pipelines.terminal.evaluation.axes import INK, QUIET, along_costs, bare, fitted, up_to_one
 from transforms.evaluation.curve import Point
 
 _INCHES: Final = (11.0, 5.8)

@@ -14,8 +14,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipelines.terminal import evaluation_figures
-from pipelines.terminal.evaluation_plots import write_plots
+from pipelines.terminal.evaluation import figures
+from pipelines.terminal.evaluation.plots import write_plots
 from transforms.errors import UsageError
 from transforms.evaluation.curve import Point
 from transforms.evaluation.recall import Recall
@@ -57,7 +57,7 @@ def swept(
 def drawn(points: Sequence[Point], title: str = "photos") -> tuple[Figure, Figure]:
     shortlists = sorted({each.shortlist for each in points})
     asked = (points, 10, title, shortlists)
-    return evaluation_figures.curve(*asked), evaluation_figures.queries(*asked)
+    return figures.curve(*asked), figures.queries(*asked)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -133,8 +133,8 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
 
 def test_matplotlib_is_loaded_by_drawing_only_and_never_its_global_state() -> None:
     code = (
-        "import sys\nfrom pipelines.terminal import evaluation_plots\nassert 'matplotlib' not in sys.modules\n"
-        "from pipelines.terminal import evaluation_figures\nassert 'matplotlib.pyplot' not in sys.modules"
+        "import sys\nfrom pipelines.terminal.evaluation import plots\nassert 'matplotlib' not in sys.modules\n"
+        "from pipelines.terminal.evaluation import figures\nassert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -158,7 +158,7 @@ def test_a_curve_has_a_line_for_each_shortlist_and_says_which_setting_is_the_def
 
 
 def test_a_shortlist_has_the_same_colour_where_another_is_not_asked() -> None:
-    alone = evaluation_figures.curve(swept(shortlists=(100,)), 10, "photos", [0, 100])
+    alone = figures.curve(swept(shortlists=(100,)), 10, "photos", [0, 100])
     both, _ = drawn(swept())
     colours = [figure.axes[0].get_lines()[place].get_color() for figure, place in ((alone, 0), (both, 2))]
     assert colours[0] == colours[1]

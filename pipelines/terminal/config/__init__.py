@@ -1,0 +1,1 @@
+"""Files of options, `--config pixdex.yaml`: what flags say, a key each, and the same the other way round."""

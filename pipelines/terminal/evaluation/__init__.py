@@ -1,0 +1,1 @@
+"""What `pixdex evaluate` shows: tables and JSON, and the files of its plots."""
