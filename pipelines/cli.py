@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "batch-search": "Answers many queries as one Beam graph, and writes their results as a parquet file.",
     "evaluate": "Says how much searches of a root find, and what that costs: recall, judgements, labels.",
     "tune": "Chooses how far searches go that keep a promise of recall, and has them go so by default.",
+    "export": "Writes a root as files that other tools open: faiss, autofaiss, clip-retrieval, parquet.",
     "plan": "Says what a build will be, before there is any: index, parts, memory, bytes, hours, and the bottleneck.",
     "inspect": "Says what a root holds: generations, items, rejects, vectors, drift, files, and an unfinished run.",
     "verify": "Says whether a generation is whole: every file, checksum and count, and every id in one place.",

@@ -57,7 +57,7 @@ def describe_trained(index: "faiss.Index") -> TrainedLayout:
     ivf = faiss.try_extract_index_ivf(index)
     if ivf is None or index.ntotal or ivf.ntotal:
         raise PixdexError(f"{type(index).__name__} with {index.ntotal} vectors is no empty IVF index: train one")
-    counted = [index, ivf] if isinstance(index, faiss.IndexPreTransform) else [index]
+    counted = _counted(index)
     sentinel, offsets, length, tail = _SENTINEL.to_bytes(8, "little"), [], 0, b""
 
     def receive(part: bytes) -> int:
@@ -123,6 +123,65 @@ def write_head(trained: BinaryIO, out: BinaryIO, layout: TrainedLayout, sizes: N
         )
     out.write(header)
     return layout.head_bytes + len(header)
+
+
+def write_head_of(index: "faiss.Index", out: BinaryIO, sizes: NDArray[np.int64]) -> int:
+    """Writes everything before the bodies, of a trained, empty index as it is in memory; returns its length.
+
+    That is the same whatever the sizes, which all stand in it: bodies can be written behind a head of sizes that are
+    not known yet, and the head again when they are.
+
+    Raises:
+        PixdexError: the index has vectors, or its file does not end in plain lists (`describe_trained`).
+    """
+    layout = describe_trained(index)
+    counted = _counted(index)
+    held, length = b"", 0
+
+    def receive(part: bytes) -> int:
+        nonlocal held, length
+        data = held + part
+        held = data[-_LISTS.size :]
+        length += out.write(data[: len(data) - len(held)])
+        return len(part)
+
+    import faiss  # noqa: PLC0415  # merge workers use this module without faiss
+
+    try:
+        for level in counted:
+            level.ntotal = int(sizes.sum())
+        faiss.write_index(index, faiss.PyCallbackIOWriter(receive))
+    finally:
+        for level in counted:
+            level.ntotal = 0
+    table = sizes.astype("<u8").tobytes()
+    return length + out.write(_LISTS.pack(b"ilar", layout.nlist, layout.code_size, b"full", len(sizes)) + table)
+
+
+def flat_head(dim: int, metric: int, rows: int) -> bytes:
+    """Returns what stands before the vectors in the file of an `IndexFlat`: float32, row by row, are the rest of it.
+
+    Args:
+        dim: components of a vector.
+        metric: as faiss numbers them.
+        rows: vectors that follow.
+    """
+    import faiss  # noqa: PLC0415  # merge workers use this module without faiss
+
+    index = faiss.IndexFlat(dim, metric)
+    index.ntotal = rows
+    data: bytes = faiss.serialize_index(index).tobytes()
+    if data[-8:] != bytes(8):
+        raise PixdexError(f"faiss {faiss.__version__} writes IndexFlat in a way that is not known here: use another")
+    return data[:-8] + (rows * dim).to_bytes(8, "little")
+
+
+def _counted(index: "faiss.Index") -> "list[faiss.Index]":
+    """The parts of an index that say how many vectors it has."""
+    import faiss  # noqa: PLC0415  # merge workers use this module without faiss
+
+    ivf = faiss.try_extract_index_ivf(index)
+    return [index, ivf] if isinstance(index, faiss.IndexPreTransform) else [index]
 
 
 def _copy(source: BinaryIO, out: BinaryIO, length: int) -> None:

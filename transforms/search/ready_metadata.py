@@ -95,6 +95,24 @@ def _columns(ready: VectorRange, rows: NDArray[np.int64], kept: Kept) -> dict[st
     return folders | {name: parquet_values.plain(table[name]) for name in table.column_names}
 
 
+def types_of(ready: VectorRange) -> dict[str, pa.DataType]:
+    """Returns the source's own columns of a range as `read_metadata` names them, with the types of their values.
+
+    Cost: the footer of the file is read; of a CSV a copy is made first.
+
+    Raises:
+        PixdexError: as `read_metadata`.
+    """
+    types: dict[str, pa.DataType] = dict.fromkeys(folder_columns(ready.uri), pa.string())
+    if (beside := _beside(ready)) is not None:
+        with ready_files.opened(_by_row(beside, _check_version(ready, beside))) as file:
+            fields = _fields(file.schema_arrow, ready.column)
+            there = {path.partition(".")[0] for path in parquet_values.leaves(file, {one.name for one in fields})}
+            types |= {one.name: parquet_values.plain_type(one.type) for one in fields if one.name in there}
+    types.pop(CAPTION, None)
+    return dict(zip(items.column_names(list(types)), types.values(), strict=True))
+
+
 def _by_row(beside: str, version: str) -> str:
     """Returns the URI of the parquet file that has the rows of a file: itself, or of a CSV its copy."""
     from transforms.sources.ready import csv_copy  # noqa: PLC0415 - few have one, and it imports all of pyarrow's functions
@@ -105,10 +123,12 @@ def _by_row(beside: str, version: str) -> str:
 def _layout(beside: str, vectors: str | None) -> _Layout:
     with ready_files.opened(beside) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        names = {
-            field.name for field in file.schema_arrow if field.name != vectors and not parquet_values.is_vector(field)
-        }
+        names = {field.name for field in _fields(file.schema_arrow, vectors)}
         return _Layout(np.array(sizes, np.int64), parquet_values.leaves(file, names))
+
+
+def _fields(schema: pa.Schema, vectors: str | None) -> list[pa.Field]:
+    return [field for field in schema if field.name != vectors and not parquet_values.is_vector(field)]
 
 
 def _read(beside: str, leaves: Sequence[str], groups: Sequence[int]) -> list[pa.Table]:

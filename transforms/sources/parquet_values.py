@@ -44,6 +44,21 @@ def plain(column: pa.ChunkedArray) -> list[Any]:
     return [value if value is None or isinstance(value, str) else str(value) for value in values]
 
 
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Returns the type of what `plain` makes of the values of a column.
+
+    >>> str(plain_type(pa.float16())), str(plain_type(pa.date32())), str(plain_type(pa.list_(pa.large_string())))
+    ('double', 'string', 'list<item: string>')
+    """
+    if pa.types.is_floating(kind):
+        return pa.float64()
+    inner = kind.value_type if is_list(kind) else kind
+    if not (pa.types.is_integer(inner) or pa.types.is_boolean(inner) or is_string(inner)):
+        return pa.string()
+    inner = pa.string() if is_string(inner) else inner
+    return pa.list_(inner) if is_list(kind) else inner
+
+
 def cells(column: pa.Array) -> pa.Array:
     """Returns the values of a column as strings: numbers and dates as Arrow spells them, nested values as JSON.
 

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from tests.transforms.index.stored_by_faiss import stored_by_faiss
 from transforms.errors import PixdexError
-from transforms.index.faiss_file import TrainedLayout, body_offset, describe_trained, head, write_head
+from transforms.index.faiss_file import (
+    TrainedLayout,
+    body_offset,
+    describe_trained,
+    flat_head,
+    head,
+    write_head,
+    write_head_of,
+)
 from transforms.index.lists.merge import merge_range, merged_sizes, plan_pieces
 from transforms.index.lists.reader import ListFile
 from transforms.index.lists.writer import write_lists
@@ -199,3 +207,37 @@ def test_another_trained_file_is_refused() -> None:
     for damaged in (trained[:-1], trained[:100], trained + b"x", trained[:8] + b"\1" + trained[9:]):
         with pytest.raises(PixdexError, match=r"index\.faiss"):
             head(damaged, layout, sizes)
+
+
+@pytest.mark.parametrize("key", ["IVF16,SQ8", "OPQ8_16,IVF16,PQ8np"])
+def test_a_head_of_an_index_in_memory_has_one_length_and_takes_any_lists_behind_it(key: str, tmp_path: Path) -> None:
+    index, vectors = trained_index(key), normalised(300, 2)
+    inner: Any = faiss.extract_index_ivf(index)
+    inner.nprobe = 5
+    before = faiss.serialize_index(index)
+    full = faiss.deserialize_index(before)
+    full.add(vectors)
+    lists = faiss.extract_index_ivf(full).invlists
+    sizes = np.array([lists.list_size(number) for number in range(NLIST)])
+    with (tmp_path / "index.faiss").open("wb") as out:
+        length = write_head_of(index, out, np.zeros(NLIST, np.int64))
+        for number, size in enumerate(sizes.tolist()):
+            if size:
+                out.write(faiss.rev_swig_ptr(lists.get_codes(number), size * lists.code_size).tobytes())
+                out.write(faiss.rev_swig_ptr(lists.get_ids(number), size).tobytes())
+        out.seek(0)
+        assert write_head_of(index, out, sizes) == length
+    assert np.array_equal(faiss.serialize_index(index), before)  # it is what it was
+    for flags in (0, faiss.IO_FLAG_MMAP):
+        read = faiss.read_index(str(tmp_path / "index.faiss"), flags)
+        assert (read.ntotal, faiss.extract_index_ivf(read).nprobe) == (300, 5)
+        for one, other in zip(read.search(vectors[:20], 7), full.search(vectors[:20], 7), strict=True):
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("metric", [faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2, faiss.METRIC_L1])
+@pytest.mark.parametrize("rows", [0, 9])
+def test_a_flat_head_and_vectors_are_the_file_that_faiss_writes(metric: int, rows: int) -> None:
+    index, vectors = faiss.IndexFlat(DIMENSION, metric), normalised(rows, 3)
+    index.add(vectors)
+    assert flat_head(DIMENSION, metric, rows) + vectors.tobytes() == serialized(index)

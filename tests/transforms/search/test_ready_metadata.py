@@ -13,7 +13,7 @@ import pytest
 from tests.transforms.ready import random_vectors, range_of, save_npy, save_parquet
 from transforms.errors import PixdexError
 from transforms.ready_range import VectorRange, row_key
-from transforms.search.ready_metadata import keys_of, read_metadata, reads_a_file
+from transforms.search.ready_metadata import keys_of, read_metadata, reads_a_file, types_of
 from transforms.search.row_groups import Kept
 
 
@@ -141,6 +141,35 @@ def test_bytes_are_left_out_wherever_they_are_nested(tmp_path: Path, kind: str) 
     assert row["name"] == "y"
     assert len(json.dumps(row)) < 1000
     assert ("a.jpg" in json.dumps(row)) == ("struct" in kind)
+
+
+def test_types_are_those_of_the_values_that_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "lang=ko"
+    folder.mkdir()
+    columns: dict[str, object] = {
+        "caption": ["a", None],
+        "key": pa.array([1, 2], pa.uint8()),
+        "half": pa.array(np.array([1, np.nan], np.float16)),
+        "day": pa.array([datetime.date(2024, 5, 1), None]),
+        "days": pa.array([[datetime.date(2024, 5, 1)], None]),
+        "tags": pa.array([["a"], None], pa.list_(pa.large_string())),
+        "numbers": pa.array([[1, 2], []], pa.list_(pa.int16())),
+        "flag": [True, None],
+        "nested": [{"a": 1, "b": b"x"}, None],
+        "kind": pa.array(["x", None]).dictionary_encode(),
+        "bytes": [b"x", b"y"],
+        "vector": [[0.5], [1.5]],
+        "nothing": pa.nulls(2),
+    }
+    ready = beside(folder, columns, 2)
+    types = types_of(ready)
+    rows = read_metadata(0, ready, np.array([0, 1]))
+    own = {"id", "key", "uri", "modality", "part", "caption"}
+    assert list(types) == [name for name in rows[0] if name not in own]
+    for name, kind in types.items():
+        values = [row[name] for row in rows]
+        assert pa.array(values, kind).to_pylist() == values, name
+    assert (types["lang"], types["source_key"], types["half"]) == (pa.string(), pa.uint8(), pa.float64())
 
 
 def test_folders_named_as_pairs_are_columns_where_the_file_has_none(tmp_path: Path) -> None:
