@@ -27,7 +27,7 @@ from pipelines.terminal import command_line, console, inspect_report, process
 from pipelines.terminal.flags import Group, switch
 from pipelines.terminal.options import ROOT, root_of
 from transforms.errors import UsageError
-from transforms.generations import published, tables
+from transforms.generations import published, sizes, tables
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.index.trained import read_training
@@ -140,7 +140,7 @@ def describe(store: Store, generation: Generation) -> dict[str, Any]:
         "shards": totals.shards,
         "ready": _ready(store, generation),
         "blocks": totals.blocks,
-        "bytes": _bytes(store, generation),
+        "bytes": sizes.bytes_of(store, generation),
         "sources": [_source(source) for source in generation.request.sources],
         "left_out": tables.left_out_of(store, generation.tables.containers),
         "reject_reasons": [asdict(reason) for reason in reasons.most_common(REASONS)],
@@ -162,28 +162,6 @@ def progress(run: Run) -> dict[str, Any]:
         "left_out": tables.left_out_of(run.store, run.plan.containers) if run.is_planned else {},
         "encoder": run.request.encoder.spec,
         "stages": stages,
-    }
-
-
-def _bytes(store: Store, generation: Generation) -> dict[str, int]:
-    listed, trained = generation.tables, generation.trained
-
-    def total(table: FileReference | None) -> int:
-        if table is None:
-            return 0
-        sizes: list[int | None] = parquet_files.read(store, table)["bytes"].to_pylist()
-        return sum(size for size in sizes if size)
-
-    return {
-        "embeddings": total(listed.shards),
-        "lists": total(listed.blocks),
-        "vectors": sum(block.vectors.bytes for block in tables.blocks_of(store, generation) if block.vectors),
-        "index": generation.index.bytes,
-        "trained": sum(file.bytes for file in (trained.index, trained.training, trained.assignment) if file),
-        "rejects": total(listed.rejects),
-        "keys": total(listed.keys),
-        "tombstones": total(listed.tombstones),
-        "tables": sum(table.bytes for table in listed.all),
     }
 
 

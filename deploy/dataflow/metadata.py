@@ -18,7 +18,7 @@ BEAM_FLAGS: Final = {
 }
 """Flags of Beam that Dataflow does not set by itself, with their help."""
 
-_OF_THIS_MACHINE: Final = ("workers", "dry_run")
+_OF_THIS_MACHINE: Final = ("workers", "dry_run", "metrics")
 """Flags of a job that do not go with Dataflow."""
 
 _JOB: Final = {

@@ -12,7 +12,7 @@ from pipelines.running.request import default_threads
 from pipelines.terminal import console, queries
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.options import root_of
-from pipelines.terminal.progress import shown_parts
+from pipelines.terminal.progress.shown import shown_parts, way_of
 from transforms.batch.plan import looked_at, version_of
 from transforms.batch.publish import SCHEMA, Summary, summary_of
 from transforms.batch.request import REQUEST, Batch, BatchRequest, Kind, Queries, begun, output_of, seal_of
@@ -49,6 +49,7 @@ def answer(line: CommandLine) -> int:
     destination.prepare(options.root, ())
     if output.startswith((f"{store.url}/", "memory://")):
         raise UsageError(f"--output {options.output}: results lie beside a root, where they stay: name another place")
+    way = way_of(options)
     request, batch = _begun(store, output, options)
     began, there = time.monotonic(), summary_of(batch.output)
     if there is not None:
@@ -60,7 +61,7 @@ def answer(line: CommandLine) -> int:
         console.say(f"{options.output} holds the results of this very command: nothing to do")
         _clean(batch)
         return _report(request, there, options, 0.0)
-    with shown_parts("answer", partial(_parts, batch), wanted=not options.no_progress):
+    with shown_parts("answer", partial(_parts, batch), way):
         outcome = runners.run_to_end(
             destination.runner, lambda pipeline: pipeline | "AnswerQueries" >> AnswerQueries(batch), destination.options
         )

@@ -119,6 +119,8 @@ def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _
 def nothing_to_do(launch: Launch, published: Generation) -> int:
     """Says that the root holds what is asked for; returns the exit code of success."""
     store, destination = launch.store, launch.destination
+    if launch.metrics is not None:
+        launch.metrics.finish_without(store)
     console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
     if dataflow.is_template(destination.options):
         runners.run_to_end(destination.runner, dataflow.nothing, destination.options)

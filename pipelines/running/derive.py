@@ -11,6 +11,8 @@ from pipelines.running.request import difference, versioned
 from pipelines.terminal import console
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.options import root_of
+from pipelines.terminal.progress.metrics import Metrics
+from pipelines.terminal.progress.shown import way_of
 from transforms.derivation import Derivation, Operation
 from transforms.errors import UsageError
 from transforms.generations import published as generations
@@ -42,7 +44,15 @@ def derive(line: CommandLine, operation: Operation) -> int:
     _check(root, generation, options, operation, is_new=is_new)
     request = _request(root, generation, options, operation)
     destination.prepare(options.to, request.sources)
-    launch = Launch(store, destination, RunLimits(worker_memory=memory_of(options)), None, options.no_progress)
+    launch = Launch(
+        store,
+        destination,
+        RunLimits(worker_memory=memory_of(options)),
+        None,
+        way_of(options),
+        Metrics.of(options.metrics, store.url),
+        options.workers or 1,
+    )
     store.sweep_scratch()
     if unfinished is not None and published is not None and options.abandon_plan:
         beginning.abandon(unfinished)

@@ -11,15 +11,18 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.running import beam_options, dataflow, runners
 from pipelines.running.request import difference
-from pipelines.terminal import console, progress
+from pipelines.terminal import console
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.options import item_limits_of
+from pipelines.terminal.progress.metrics import Metrics
+from pipelines.terminal.progress.shown import Way, is_quiet, shown, way_of
 from transforms.errors import UsageError
 from transforms.forecast.machines import Worker, Workers, workers_for
 from transforms.forecast.memory import machine_memory
 from transforms.records import Request, Source
 from transforms.rejects import normalised_message
-from transforms.runs import beginning
+from transforms.runs import beacons, beginning
+from transforms.runs.progress import stage_seconds
 from transforms.runs.run import Run, Stage
 from transforms.stages.add import AddBlocks
 from transforms.stages.compact import CompactBlocks
@@ -106,21 +109,30 @@ class Launch:
         destination: where the graph goes.
         limits: what the run refuses to exceed.
         accelerator: GPU of the workers that embed, on Dataflow; None: the usual one.
-        quiet: nothing is said on the way.
+        way: how progress is shown.
+        metrics: what keeps the figures of the run; None: nothing does.
+        workers: processes of this machine.
     """
 
     store: Store
     destination: Destination
     limits: RunLimits
     accelerator: str | None
-    quiet: bool
+    way: Way
+    metrics: Metrics | None = None
+    workers: int = 1
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is said on the way but what is progress."""
+        return is_quiet(self.way)
 
     @classmethod
     def of(cls, options: Namespace, destination: Destination) -> "Launch":
         """Collects it from the options of a job.
 
         Raises:
-            UsageError: no root is named, or it cannot be read.
+            UsageError: no root is named, or it cannot be read; or metrics cannot be written.
         """
         limits = RunLimits(
             options.max_reject_ratio,
@@ -128,7 +140,16 @@ class Launch:
             memory_of(options),
             item_limits_of(options),
         )
-        return cls(opened(options.root), destination, limits, options.accelerator, options.no_progress)
+        store = opened(options.root)
+        return cls(
+            store,
+            destination,
+            limits,
+            options.accelerator,
+            way_of(options),
+            Metrics.of(options.metrics, store.url),
+            options.workers or 1,
+        )
 
     def carry_out(self, run: Run, last: Stage) -> tuple[runners.Outcome, dict[str, float]]:
         """Runs a run's graph up to a stage and shows how it goes.
@@ -139,7 +160,8 @@ class Launch:
         """
         started = time.time()  # the clock that stage markers use
         limits, workers = self.limits, Workers()
-        with progress.shown(run, wanted=not self.quiet, last=last):
+        beacons.clear(run)
+        with shown(run, self.way, last=last, metrics=self.metrics, workers=self.workers) as seen:
             if self.destination.is_dataflow:
                 workers = workers_for(run.request, limits.worker_memory, self.accelerator)
                 limits = replace(limits, worker_memory=workers.task_memory or limits.worker_memory)
@@ -148,9 +170,10 @@ class Launch:
                 lambda pipeline: wire(pipeline, run, last, limits, workers),
                 self.destination.options,
             )
+            seen.is_over = outcome == "done"
         if outcome != "done":
             console.show_json({"generation": run.generation, outcome: last})
-        return outcome, progress.stage_seconds(run, started)
+        return outcome, stage_seconds(run, started)
 
 
 def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, workers: Workers | None = None) -> None:

@@ -9,7 +9,7 @@ from pipelines.running.batch import queries_of
 from pipelines.running.launch import Destination
 from pipelines.running.request import default_threads
 from pipelines.terminal import console
-from pipelines.terminal.progress import shown_parts
+from pipelines.terminal.progress.shown import shown_parts, way_of
 from pipelines.terminal.queries import path_of
 from transforms.batch.request import Queries, seal_of
 from transforms.errors import PixdexError, UsageError
@@ -66,7 +66,7 @@ def found(
     request: ProofRequest, sets: Sequence[QuerySet], destination: Destination, options: Namespace, command: str
 ) -> list[Neighbours] | None:
     """Finds the exact neighbours; None: the job was handed over, and nobody waits for it."""
-    work = _work(request, options, is_here=destination.runner is None)
+    way, work = way_of(options), _work(request, options, is_here=destination.runner is None)
     threads = None if options.workers in (None, 1) else default_threads(options.workers)
     proof = Proof(work, options.trust_uris, threads)
     try:
@@ -79,7 +79,7 @@ def found(
     if there is not None:
         return there
     count = exact.tasks(proof)
-    with shown_parts("neighbours", lambda: (exact.done(proof), count), wanted=not options.no_progress):
+    with shown_parts("neighbours", lambda: (exact.done(proof), count), way):
         outcome = runners.run_to_end(
             destination.runner,
             lambda pipeline: pipeline | "FindNeighbours" >> FindNeighbours(proof),

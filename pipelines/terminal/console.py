@@ -86,6 +86,15 @@ def is_live() -> bool:
     return columns >= LEAST_COLUMNS
 
 
+def columns() -> int | None:
+    """Returns how many columns the terminal has that stderr is; None: it is none, or too narrow to cut lines for."""
+    try:
+        found = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if found >= LEAST_COLUMNS else None
+
+
 def run(main: Callable[[], int]) -> int:
     """Runs a job and turns its errors into one line on stderr and an exit code.
 

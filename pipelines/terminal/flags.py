@@ -252,6 +252,21 @@ REFINE_STORE: Final = Flag(
     "are exact, and ready .npy files, need none",
     choices=("f16", "sq8", "none"),
 )
+PROGRESS: Final = (
+    Flag(
+        "--progress",
+        None,
+        "how progress is shown, on stderr: a bar, lines, a JSON object a line, or not at all (default: a bar on a "
+        "terminal, lines elsewhere)",
+        choices=("bar", "lines", "json", "none"),
+    ),
+    switch("--no-progress", "the same as --progress none"),
+)
+METRICS_FILE: Final = Flag(
+    "--metrics",
+    "FILE",
+    "keep figures of the run in a text file for Prometheus, or at a Pushgateway (http://HOST:PORT)",
+)
 WORKER_MEMORY: Final = Flag(
     "--worker-memory",
     "SIZE",

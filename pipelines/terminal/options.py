@@ -267,7 +267,8 @@ RUN: Final = Group(
             "where --device is cuda)",
         ),
         switch("--abandon-plan", "give up the unfinished run and start anew"),
-        switch("--no-progress", "show no progress bar"),
+        *flags.PROGRESS,
+        flags.METRICS_FILE,
     ),
 )
 
@@ -321,9 +322,7 @@ TRUST: Final = Group("TrustOptions", "Whose root it is", (TRUST_URIS,))
 BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, ITEM, WEB, RUN)
 """Of `build` and the jobs for its single stages."""
 
-_WORKERS, _ABANDON, _QUIET = (
-    next(flag for flag in RUN.flags if flag.name == name) for name in ("--workers", "--abandon-plan", "--no-progress")
-)
+_WORKERS, _ABANDON = (next(flag for flag in RUN.flags if flag.name == name) for name in ("--workers", "--abandon-plan"))
 
 DERIVED: Final = Group(
     "DerivedOptions",
@@ -334,7 +333,8 @@ DERIVED: Final = Group(
         replace(_WORKERS, help="processes of this machine, which share its cores (default 1)"),
         flags.WORKER_MEMORY,
         _ABANDON,
-        _QUIET,
+        *flags.PROGRESS,
+        flags.METRICS_FILE,
     ),
 )
 """Of `augment` and `condense`, which make one root of another."""

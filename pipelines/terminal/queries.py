@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.terminal.flags import Flag, Group, number, positive, size, switch, whole
+from pipelines.terminal.flags import PROGRESS, Flag, Group, number, positive, size, whole
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST
 from transforms.errors import UsageError
 from transforms.generations.tuned import QueryKind
@@ -20,13 +20,11 @@ from transforms.search.rules import AUTO, CONTENT, KEY, Rules
 
 WORKERS: Final = Flag("--workers", "N", "processes of this machine, which share its cores (default 1)", positive)
 
-NO_PROGRESS: Final = switch("--no-progress", "show no progress bar")
-
 PROOF: Final = (
     Flag("--seed", "N", "of what is drawn (default 0)", whole, default=0),
     Flag("--work", "DIR", "folder for what workers find, a path or URL (default: in the user's cache)"),
     WORKERS,
-    NO_PROGRESS,
+    *PROGRESS,
 )
 """How exact neighbours of queries are found: of `evaluate` and `tune`."""
 
@@ -171,7 +169,7 @@ BATCH: Final = (
                 size,
                 default=8 << 30,
             ),
-            NO_PROGRESS,
+            *PROGRESS,
         ),
     ),
     CHANGES,

@@ -62,6 +62,7 @@ def test_every_parameter_of_a_job_becomes_a_flag_that_it_takes(job: str) -> None
     values = {"metric_type": "l2", "image_fit": "pad", "precision": "full", "modality": "text", "retrain": "never"}
     values["missing_image"] = "text"
     values["refine_store"] = "sq8"
+    values["progress"] = "none"
     numbers = {
         "encoder_batch",
         "encoder_threads",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from transforms.generations import tables, tombstones
+from transforms.generations import key_tables, tables, tombstones
 from transforms.generations.tables import BlockMember
 from transforms.generations.tombstones import Tombstones
 from transforms.markers import KeysMarker, ListsMarker, ShardMarker, TombstonesMarker
@@ -127,6 +127,15 @@ def tombstone_files(run: Run) -> dict[int, tuple[int, FileReference]]:
 def tombstone_markers(run: Run) -> list[TombstonesMarker]:
     """Returns the markers of the folders whose tombstones the run changed."""
     return run.markers("tombstones", run.numbers("tombstones"), TombstonesMarker)
+
+
+def key_bits(run: Run) -> int:
+    """Returns how many bits of a hash number the buckets of a run; never fewer than those of the generation before."""
+    base = run.base
+    if base is None:
+        return key_tables.bits_for(run.plan.items)
+    known = [bucket.bits for bucket in tables.buckets_of(run.store, base)]
+    return max([key_tables.bits_for(base.totals.items + run.plan.items), *known])
 
 
 def key_markers(run: Run) -> list[KeysMarker]:

@@ -167,7 +167,8 @@ class Run:
     def numbers(self, stage: Stage) -> list[int]:
         """Returns the numbers, ascending, of the tasks of a stage that have a marker."""
         names = self.store.names(layout.marker_folder(self.generation, stage))
-        return [int(name.removesuffix(".json")) for name in names]
+        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return [int(stem) for stem in stems if stem.isdecimal()]  # the sample lies beside its markers
 
     def shards(self, numbers: range | None = None) -> list[ShardMarker]:
         """Reads the markers of some shards of the run, or of all, in order; the embed stage must be done."""

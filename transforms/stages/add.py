@@ -11,7 +11,7 @@ from apache_beam.utils.shared import Shared
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.markers import StageMarker
 from transforms.records import Block
-from transforms.runs import inventory
+from transforms.runs import beacons, inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
@@ -53,7 +53,9 @@ class _AddBlock(RunTask):
         self._added = Metrics.counter("pixdex", "added_rows")
 
     def process(self, block: Block) -> Iterator[int]:
-        if (marker := add_block(self._run, block, self._opened)) is not None:
+        with beacons.lit(self._run, "add", block.number) as told:
+            marker = add_block(self._run, block, self._opened, told)
+        if marker is not None:
             self._added.inc(marker.rows)
         yield block.number
 

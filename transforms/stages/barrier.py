@@ -9,6 +9,7 @@ from apache_beam.pvalue import AsIter, PCollection
 
 from transforms.markers import StageMarker
 from transforms.runs.run import Run, Stage
+from transforms.stages import lineage
 from transforms.stages.run_task import RunTask
 from transforms.storage import layout
 
@@ -38,5 +39,6 @@ class _CommitStage(RunTask):
         self._stage = stage
 
     def process(self, _: bytes, done: Iterable[int]) -> Iterator[StageMarker]:
+        lineage.report_root(self._run)
         marker = StageMarker(self._stage, sum(1 for _ in done), time.time())
         yield self._run.store.commit(layout.stage_marker(self._run.generation, self._stage), marker)

@@ -8,7 +8,7 @@ from apache_beam.pvalue import PCollection
 
 from transforms.generations.tables import BlockMember
 from transforms.markers import StageMarker
-from transforms.runs import inventory
+from transforms.runs import beacons, inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
@@ -45,5 +45,6 @@ class _BlocksToCompact(RunTask):
 class _CompactBlock(RunTask):
     def process(self, place: tuple[int, BlockMember]) -> Iterator[int]:
         number, block = place
-        compact_block(self._run, number, block)
+        with beacons.lit(self._run, "compact", number):
+            compact_block(self._run, number, block)
         yield number

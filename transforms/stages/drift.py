@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from transforms.markers import StageMarker
+from transforms.runs import beacons
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
@@ -35,5 +36,7 @@ class MeasureDrift(beam.PTransform):
 
 class _Measure(RunTask):
     def process(self, buried: StageMarker) -> Iterator[int]:
-        if measure_drift(self._run):
+        with beacons.lit(self._run, "drift", 0):
+            measured = measure_drift(self._run)
+        if measured:
             yield 0

@@ -13,7 +13,8 @@ from transforms.digests import digest
 from transforms.forecast.machines import ANY_WORKER, Worker
 from transforms.markers import ShardMarker, StageMarker
 from transforms.records import Partition
-from transforms.runs import partitions
+from transforms.runs import beacons, partitions
+from transforms.runs.beacons import Told
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
@@ -78,7 +79,8 @@ class EmbedPartition(RunTask):
         digest = partitions.partition_digest(self._run.plan, partition)
         marker = self._run.marker("embed", partition.shard, ShardMarker, digest)
         if marker is None:
-            marker = self._made(partition)
+            with beacons.lit(self._run, "embed", partition.shard) as told:
+                marker = self._made(partition, told)
             self._embedded.inc(marker.rows)
             self._rejected.inc(marker.rejected)
             if marker.spent is not None:
@@ -88,10 +90,10 @@ class EmbedPartition(RunTask):
             self._skipped.inc()
         yield partition.shard
 
-    def _made(self, partition: Partition) -> ShardMarker:
+    def _made(self, partition: Partition, told: Told) -> ShardMarker:
         if partition.root_parts:
             return self._derive(partition)
-        return self._embed(partition) if partition.ready is None else self._register(partition)
+        return self._embed(partition, told) if partition.ready is None else self._register(partition)
 
     def _derive(self, partition: Partition) -> ShardMarker:
         """Makes the shard of rows of another root, which is opened once a process."""
@@ -102,7 +104,7 @@ class EmbedPartition(RunTask):
         origin: Origin = self._shared.acquire(lambda: open_origin(request), tag=digest(request))
         return self._run.commit("embed", partition.shard, derive_shard(self._run, partition, origin))
 
-    def _embed(self, partition: Partition) -> ShardMarker:
+    def _embed(self, partition: Partition, told: Told) -> ShardMarker:
         """Embeds with the encoder, which is loaded once a process, and only where something is left to embed."""
         # Imported here, since Pillow and an encoder are nothing that ready embeddings need.
         from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415
@@ -111,7 +113,7 @@ class EmbedPartition(RunTask):
         settings = self._run.request.encoder
         opened: OpenedEncoder = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
         with attempt(self._run, partition.shard) as is_guarded:
-            new = embed_partition(self._run, partition, opened.encoder, self._limits, is_guarded=is_guarded)
+            new = embed_partition(self._run, partition, opened.encoder, self._limits, is_guarded=is_guarded, told=told)
             return self._run.commit("embed", partition.shard, new)
 
     def _register(self, partition: Partition) -> ShardMarker:

@@ -10,6 +10,7 @@ from transforms.generations.key_tables import KeyBatch
 from transforms.runs.partitions import Listing
 from transforms.runs.run import Run
 from transforms.sources.ready.vectors import ReadyFile
+from transforms.stages import lineage
 from transforms.stages.run_task import RunTask
 from transforms.tasks.listing import (
     Beside,
@@ -30,6 +31,7 @@ class ExpandSources(RunTask):
 
     def process(self, generation: int) -> Iterator[Part]:
         """Yields small records."""
+        lineage.report_sources(self._run)
         yield from containers_of(self._run)
 
 

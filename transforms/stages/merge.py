@@ -9,6 +9,7 @@ from apache_beam.transforms.combiners import Count
 
 from transforms.index.lists.inputs import MergeInputs
 from transforms.markers import StageMarker
+from transforms.runs import beacons
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
@@ -61,7 +62,8 @@ class _PlanTier(RunTask):
 
 class _MergeTier(RunTask):
     def process(self, task: RangeTask) -> Iterator[int]:
-        merge_tier(self._run, task)
+        with beacons.lit(self._run, "tier", task.number):
+            merge_tier(self._run, task)
         yield task.number
 
 
@@ -78,10 +80,11 @@ class _MergePiece(RunTask):
     def process(self, piece: Piece | RangeTask) -> Iterator[int]:
         # Kept from piece to piece, but not shared with other threads of the process: readers and buffer are for one.
         self._inputs = self._inputs or merge_inputs(self._run)
-        if isinstance(piece, Piece):
-            merge_piece(self._run, piece, self._inputs)
-        else:
-            merge_into_segment(self._run, piece, self._inputs)
+        with beacons.lit(self._run, "merge", piece.number):
+            if isinstance(piece, Piece):
+                merge_piece(self._run, piece, self._inputs)
+            else:
+                merge_into_segment(self._run, piece, self._inputs)
         yield piece.number
 
     def teardown(self) -> None:

@@ -18,7 +18,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from transforms.markers import StageMarker
-from transforms.runs import inventory
+from transforms.runs import beacons, inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
@@ -114,14 +114,16 @@ class _BlocksToSample(RunTask):
 
 class _SampleBlock(RunTask):
     def process(self, task: SampleTask) -> Iterator[int]:
-        sample_block(self._run, task)
+        with beacons.lit(self._run, "sample", task.block.number):
+            sample_block(self._run, task)
         yield task.block.number
 
 
 class _TrainParents(RunTask):
     def process(self, sampled: StageMarker) -> Iterator[int]:
         if inventory.retrains(self._run):
-            train_parents(self._run)
+            with beacons.lit(self._run, "parents", 0):
+                train_parents(self._run)
             yield 0
 
 
@@ -133,14 +135,16 @@ class _BlocksToRoute(RunTask):
 
 class _RouteBlock(RunTask):
     def process(self, block: int) -> Iterator[int]:
-        route_block(self._run, block)
+        with beacons.lit(self._run, "route", block):
+            route_block(self._run, block)
         yield block
 
 
 class _Assemble(RunTask):
     def process(self, moved: StageMarker) -> Iterator[int]:
         if inventory.retrains(self._run):
-            assemble_index(self._run)
+            with beacons.lit(self._run, "train", 0):
+                assemble_index(self._run)
         else:
             take_over(self._run)
         yield 0

@@ -6,7 +6,7 @@ from apache_beam.utils.shared import Shared
 
 from transforms.index.training.cells import CellGroup
 from transforms.markers import StageMarker
-from transforms.runs import inventory
+from transforms.runs import beacons, inventory
 from transforms.runs.run import Run
 from transforms.stages.run_task import RunTask
 from transforms.tasks.train_lists import Before, Move, Pass, Routed, cluster_cells, group_cells, look, move_lists
@@ -30,7 +30,8 @@ class ClusterCells(RunTask):
 
     def process(self, group: CellGroup) -> Iterator[int]:
         """Yields the number of the group."""
-        cluster_cells(self._run, group, self._shared.acquire(lambda: Routed(self._run)))
+        with beacons.lit(self._run, "cells", group.number):
+            cluster_cells(self._run, group, self._shared.acquire(lambda: Routed(self._run)))
         yield group.number
 
 
@@ -45,7 +46,8 @@ class Look(RunTask):
 
     def process(self, group: CellGroup) -> Iterator[int]:
         """Yields the number of the group."""
-        look(self._run, self._pass, group, self._shared.acquire(lambda: Before(self._run, self._pass)))
+        with beacons.lit(self._run, self._pass, group.number):
+            look(self._run, self._pass, group, self._shared.acquire(lambda: Before(self._run, self._pass)))
         yield group.number
 
 
@@ -60,5 +62,6 @@ class MoveLists(RunTask):
     def process(self, looked: StageMarker) -> Iterator[int]:
         """Yields 0, or nothing where the trained index of the base stays."""
         if inventory.retrains(self._run):
-            move_lists(self._run, self._pass, self._move, looked.tasks)
+            with beacons.lit(self._run, self._move, 0):
+                move_lists(self._run, self._pass, self._move, looked.tasks)
             yield 0

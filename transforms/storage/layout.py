@@ -61,6 +61,21 @@ def attempt(number: int, shard: int) -> str:
     return f"{plan_folder(number)}/attempts/{shard:010d}"
 
 
+def beacons(number: int) -> str:
+    """How far the tasks of a run are that are at work."""
+    return f"{plan_folder(number)}/beacons"
+
+
+def beacon_folder(number: int, stage: str) -> str:
+    """The same of one stage, one a task."""
+    return f"{beacons(number)}/{stage}"
+
+
+def beacon(number: int, stage: str, task: int) -> str:
+    """Written over and over while a task is at work, and gone when it is done."""
+    return f"{beacon_folder(number, stage)}/{task:010d}.json"
+
+
 def stage_marker(number: int, stage: str) -> str:
     """Exists when every task of a stage is done."""
     return f"{marker_folder(number, 'stages')}/{stage}.json"

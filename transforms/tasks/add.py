@@ -21,6 +21,7 @@ from transforms.index.threads import each_with_one_thread
 from transforms.markers import ListsMarker, ShardMarker
 from transforms.records import ROW_BITS, ROWS_PER_SHARD, Block, FileReference
 from transforms.runs import inventory
+from transforms.runs.beacons import Told
 from transforms.runs.inventory import BlockShards
 from transforms.runs.run import Run
 from transforms.shards.byte_vectors import ROUNDING
@@ -29,10 +30,13 @@ from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.storage import layout
 
 
-def add_block(run: Run, block: Block, open_index: Callable[[], OpenTrained]) -> ListsMarker | None:
+def add_block(
+    run: Run, block: Block, open_index: Callable[[], OpenTrained], told: Told | None = None
+) -> ListsMarker | None:
     """Makes and commits the shard index of a block; one that has its shard index is left alone, and None returned.
 
-    `open_index` returns the trained index of the run; it is called only where a block is to be added.
+    `open_index` returns the trained index of the run; it is called only where a block is to be added. `told` hears how
+    many of its rows are done.
 
     Raises:
         PixdexError: a shard is missing or damaged, or has not the rows that its marker counts.
@@ -45,10 +49,17 @@ def add_block(run: Run, block: Block, open_index: Callable[[], OpenTrained]) -> 
     task_digest = digest(trained.fingerprint, content, members.rows, *stored)
     if run.marker("add", block.number, ListsMarker, task_digest) is not None:
         return None
-    return run.commit("add", block.number, write_block(run, block, members, open_index(), task_digest))
+    return run.commit("add", block.number, write_block(run, block, members, open_index(), task_digest, told))
 
 
-def write_block(run: Run, block: Block, members: BlockShards, opened: OpenTrained, task_digest: str) -> ListsMarker:
+def write_block(
+    run: Run,
+    block: Block,
+    members: BlockShards,
+    opened: OpenTrained,
+    task_digest: str,
+    told: Told | None = None,
+) -> ListsMarker:
     """Writes and uploads shard index and vectors of a block's live rows. Returns their marker, not yet committed.
 
     Raises:
@@ -72,6 +83,8 @@ def write_block(run: Run, block: Block, members: BlockShards, opened: OpenTraine
             first = stop
             for group in groups:
                 stored.write(group)
+            if told is not None:
+                told.of(first, rows)
         vectors = stored.finished() if first == rows else None
     if first != rows:
         raise _miscounted(block, members)

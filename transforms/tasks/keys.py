@@ -25,11 +25,7 @@ _COLUMNS = ["key", "uri", "version", "modality", "part"]
 
 def bits_of(run: Run) -> int:
     """Returns how many bits of a hash number the buckets of a run; never fewer than those of the generation before."""
-    base = run.base
-    if base is None:
-        return key_tables.bits_for(run.plan.items)
-    known = [bucket.bits for bucket in tables.buckets_of(run.store, base)]
-    return max([key_tables.bits_for(base.totals.items + run.plan.items), *known])
+    return inventory.key_bits(run)
 
 
 def has_keys(run: Run) -> bool:

@@ -179,10 +179,10 @@ def _create(store: Store, command: str, clock: Clock) -> Lease:
         if current.token == wanted.token:
             return wanted
         if created:  # whoever found the one before dead removed this one instead, and was faster
-            _LOG.info("the lease of %s was taken over by %s", store.url, _who(current))
+            _LOG.info("the lease of %s was taken over by %s", store.url, who(current))
         if is_alive(store, current, clock):
             raise PixdexError(_busy(store, current))
-        _LOG.info("the lease of %s is dead: taking it over", _who(current))
+        _LOG.info("the lease of %s is dead: taking it over", who(current))
         _remove_dead(store, current, clock)
     raise PixdexError(f"{store.url}: several processes want to write at once: run the same command again")
 
@@ -203,13 +203,21 @@ def _remove_dead(store: Store, dead: Lease, clock: Clock) -> None:
         store.remove(_CLAIM)
 
 
+def current(store: Store) -> Lease | None:
+    """Returns the lease of a root, whoever has it; None: nobody has, or it cannot be read."""
+    try:
+        return store.find_record(layout.LEASE, Lease)
+    except PixdexError:
+        return None
+
+
 def is_alive(store: Store, lease: Lease, clock: Clock = REAL_TIME) -> bool:
     """Tells whether a lease still means that somebody writes."""
     if lease.run is not None and lease.left and _is_over(store, lease.run):
         return False
     if not lease.left and lease.host == socket.gethostname():
         return _lives(lease)
-    return clock.now() - max(lease.renewed, _last_marker(store, lease.run)) < DEAD_SECONDS
+    return clock.now() - max(lease.renewed, last_marker(store, lease.run)) < DEAD_SECONDS
 
 
 def process_start(pid: int) -> str:
@@ -237,8 +245,11 @@ def _is_over(store: Store, run: int) -> bool:
     return store.exists(layout.generation(run)) or store.exists(layout.abandoned(run))
 
 
-def _last_marker(store: Store, run: int | None) -> float:
-    """When the newest marker of a run was written, in seconds since the epoch; 0 where there is none."""
+def last_marker(store: Store, run: int | None) -> float:
+    """Returns when the newest marker of a run was written, in seconds since the epoch; 0 where there is none.
+
+    `run` is its generation; None: of the run that is not finished, if any.
+    """
     number = run
     if number is None:
         unfinished = beginning.unfinished(store)
@@ -273,10 +284,11 @@ def _read(store: Store, clock: Clock) -> Lease | None:
 def _busy(store: Store, lease: Lease) -> str:
     since = datetime.datetime.fromtimestamp(lease.since, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return (
-        f"{store.url} is being written by {_who(lease)} since {since}: wait for it; the lease of a process that died "
+        f"{store.url} is being written by {who(lease)} since {since}: wait for it; the lease of a process that died "
         "is taken over at once"
     )
 
 
-def _who(lease: Lease) -> str:
+def who(lease: Lease) -> str:
+    """Says in words who has a lease."""
     return f"pixdex {lease.command} on {lease.host} (process {lease.pid})"

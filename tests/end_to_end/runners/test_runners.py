@@ -8,6 +8,7 @@ tests try what needs no service, the gate a job or two on each of the others, an
 
 import csv
 import itertools
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -56,7 +57,7 @@ class Reference:
 
     def arguments(self, job: str) -> tuple[str, ...]:
         """Of a job, but for the root."""
-        return ("--no-progress", "--max-tombstones", "1") if job == "reindex" else self.sources
+        return ("--progress", "json", "--max-tombstones", "1") if job == "reindex" else self.sources
 
     def root(self, job: str) -> Path:
         """What the job leaves, made when it is first asked for."""
@@ -74,7 +75,7 @@ class Reference:
 
 ENCODER = (
     *("--encoder", "tests.encoders:TinyEncoder", "--encoder-threads", "1", "--index-key", "IVF16,PQ4x4"),
-    "--no-progress",
+    *("--progress", "json"),
 )
 
 
@@ -136,14 +137,27 @@ def combined(runner: str, job: str) -> object:
 
 @pytest.mark.parametrize(("runner", "job"), [combined(runner, job) for runner in RUNNERS for job in JOBS])
 def test_a_job_makes_the_same_bytes_on_every_runner(
-    tmp_path: Path, reference: Reference, runner: str, job: str, request: pytest.FixtureRequest
+    tmp_path: Path, reference: Reference, runner: str, job: str, request: pytest.FixtureRequest, capsys: Capture
 ) -> None:
     flags = RUNNERS[runner](request)
     expected = made(reference.root(job))
     root = reference.begin(job, tmp_path / "root")
     assert made(root) != expected, "the job would have nothing to do"
+    capsys.readouterr()
     run(job, root, *reference.arguments(job), *flags)
     assert made(root) == expected
+    check_progress(job, capsys.readouterr().err)
+
+
+def check_progress(job: str, said: str) -> None:
+    """Every stage of a job ended with all that was planned, and none was left."""
+    events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    states = [(event["stage"], event["state"]) for event in events if event["event"] == "stage"]
+    ends = [event for event in events if event.get("state") == "done"]
+    assert {stage for stage, _ in states} == {event["stage"] for event in ends}
+    assert all(event["done"] == event["planned"] and event["share"] == 1 for event in ends)
+    last = {"embed": "embed", "train": "train", "add": "add"}.get(job, "publish")
+    assert ends[-1]["stage"] == last
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(1609, marks=pytest.mark.slow)])

@@ -18,6 +18,7 @@ from transforms.encoders import CleansTexts, Encoder
 from transforms.markers import ShardMarker
 from transforms.records import EncoderSettings, Partition
 from transforms.rejects import Failure
+from transforms.runs.beacons import Told
 from transforms.runs.partitions import partition_digest
 from transforms.runs.run import Run
 from transforms.shards import files
@@ -31,11 +32,20 @@ from transforms.tasks.embed.picture_loader import PictureLoader
 from transforms.tasks.embed.shard_rows import ShardRows
 from transforms.tasks.embed.spent import Clock
 
+_A_PICTURE = 8
+"""Texts that take as long as a picture does, roughly: what is told of a shard with both rests on it."""
+
 _BLANK = Failure("encode", "BlankText", "nothing is left of the text once the encoder has cleaned it")
 
 
 def embed_partition(
-    run: Run, partition: Partition, encoder: Encoder, limits: ItemLimits = USUAL, *, is_guarded: bool = False
+    run: Run,
+    partition: Partition,
+    encoder: Encoder,
+    limits: ItemLimits = USUAL,
+    *,
+    is_guarded: bool = False,
+    told: Told | None = None,
 ) -> ShardMarker:
     """Embeds a partition and uploads its files. Returns the marker, which is not yet committed.
 
@@ -43,6 +53,7 @@ def embed_partition(
         run, partition, encoder: what is embedded, and with what.
         limits: what one picture may cost. Hosts that the sources themselves name may be asked, wherever they are.
         is_guarded: pictures are decoded in processes of their own, since one of them may have ended the attempt before.
+        told: hears how many of its rows are done.
 
     Memory: the shard's vectors once (float32 `(rows, d)`) and its metadata twice; `2 + BATCHES_AHEAD` batches of
     preprocessed pictures; and the files and pictures that are being decoded (`DecodeBudget`).
@@ -59,8 +70,9 @@ def embed_partition(
     give_up = ShardRows.leave_out if keeps_texts else ShardRows.reject
     named = addresses.private_hosts(source.pattern for source in run.request.sources)
     allowed = replace(limits, named=limits.named | named)
-    _encode_pictures(rows, encoder, settings, allowed, clock, give_up, is_guarded=is_guarded)
-    _encode_texts(rows, encoder, settings, clock)
+    tell = _teller(rows, told)
+    _encode_pictures(rows, encoder, settings, allowed, clock, give_up, tell, is_guarded=is_guarded)
+    _encode_texts(rows, encoder, settings, clock, tell)
     rows.finish(settings)
     carried, without_picture = rows.carried, rows.without_picture
     metadata, vectors = rows.keep_sound()
@@ -95,6 +107,7 @@ def _encode_pictures(
     limits: ItemLimits,
     clock: Clock,
     give_up: Callable[[ShardRows, int, Failure], None],
+    tell: Callable[[int], None],
     *,
     is_guarded: bool,
 ) -> None:
@@ -127,9 +140,12 @@ def _encode_pictures(
                     slots[slot], rows.sizes[mine] = picture
             if any(slot is not None for slot in slots):
                 _fill(rows, some, encode, slots)
+            tell(_A_PICTURE * sum(map(len, some)))
 
 
-def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings, clock: Clock) -> None:
+def _encode_texts(
+    rows: ShardRows, encoder: Encoder, settings: EncoderSettings, clock: Clock, tell: Callable[[int], None]
+) -> None:
     first = rows.counts["image"]
     rows_of = _shared(rows, first, rows.captions()[first:].to_pylist())
     texts: list[str | None] = list(rows_of)
@@ -148,6 +164,22 @@ def _encode_texts(rows: ShardRows, encoder: Encoder, settings: EncoderSettings, 
         batch = texts[start : start + settings.batch]
         padding = [None] * (settings.batch - len(batch))
         _fill(rows, sharing[start : start + len(batch)], encode, batch + padding)
+        tell(sum(map(len, sharing[start : start + len(batch)])))
+
+
+def _teller(rows: ShardRows, told: Told | None) -> Callable[[int], None]:
+    """Returns what hears how much more was encoded, in texts, and tells which share of all that is."""
+    new = ~rows.is_carried
+    pictures = int(np.count_nonzero(new[: rows.counts["image"]]))
+    planned, done = int(np.count_nonzero(new)) + (_A_PICTURE - 1) * pictures, 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        if told is not None:
+            told.of(done, planned)
+
+    return tell
 
 
 def _shared(rows: ShardRows, first: int, contents: Sequence[str]) -> dict[str, list[int]]:

@@ -1,0 +1,134 @@
+"""How fast it goes, and how long it will still take. Pure arithmetic over looks; times are in seconds."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+WINDOW: Final = 30.0
+"""What is longer ago says nothing of how fast it goes, as long as enough happened since."""
+
+_CHANGES: Final = 4
+"""So many steps a rate rests on, at least, where there were as many: shards may take minutes each."""
+
+_SAMPLES: Final = 512
+_NEVER: Final = 1e9
+"""Seconds, 30 years."""
+
+_OVERDUE: Final = 0.15
+"""What takes longer than was expected takes, for all that one knows, so much of what it took once more."""
+
+_SURE: Final = 0.25
+"""Seconds of a forecast that stand for its worth, when it is compared with what was seen."""
+
+
+@dataclass
+class Rate:
+    """How much is done a second, over a sliding window; what was there at the first look does not count.
+
+    Work comes in steps, a shard or a block: the time since the last one is that of the next, which is not known yet.
+    """
+
+    window: float = WINDOW
+    _steps: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+
+    def add(self, at: float, done: float) -> None:
+        """Takes what is done at a time; less than before, and a time that is not later, is taken for no change."""
+        if not self._steps:
+            self._steps.append((at, done))
+        elif done > self._steps[-1][1] and at > self._steps[-1][0]:
+            self._steps.append((at, done))
+            while len(self._steps) > _CHANGES + 1 and self._steps[1][0] < at - self.window:
+                self._steps.popleft()
+
+    @property
+    def done(self) -> float:
+        """What is done; 0 before the first look."""
+        return self._steps[-1][1] if self._steps else 0.0
+
+    def per_second(self, now: float) -> float | None:
+        """Returns the rate; None while nothing has been done."""
+        if len(self._steps) < 2:
+            return None
+        (first, before), (last, done) = self._steps[0], self._steps[-1]
+        usual = (last - first) / (len(self._steps) - 1)
+        waited = max(0.0, now - last - usual)  # the next step is late: it is slower than it was
+        return (done - before) / (last - first + waited)
+
+    def left(self, now: float, planned: float) -> float | None:
+        """Returns the seconds until all of it is done, never fewer than 0; None while nobody can say."""
+        rate = self.per_second(now)
+        if not rate:
+            return None
+        last, done = self._steps[-1]
+        usual = (last - self._steps[0][0]) / (len(self._steps) - 1)
+        at_work = min(max(0.0, now - last), usual)  # on the next step, of which nothing is seen
+        left = max(0.0, (planned - done) / rate - at_work)
+        return left if left < _NEVER else None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a run.
+
+    Attributes:
+        expected: seconds that a forecast gives it; None: there is none.
+        spent: seconds that were spent on it since the first look.
+        before: share of it that was done at the first look, 0 to 1.
+        share: that is done now; None: nobody knows, and it has begun.
+    """
+
+    expected: float | None
+    spent: float = 0.0
+    before: float = 0.0
+    share: float | None = 0.0
+    left: float | None = None
+    """By its own rate, where it has one."""
+    counts: bool = True
+    """Whether what it took says how good the forecast is of other parts."""
+
+    @property
+    def gained(self) -> float:
+        """The share that was done since the first look."""
+        return max(0.0, (self.share or 0.0) - self.before)
+
+
+def speed(parts: list[Part]) -> float:
+    """Returns how many seconds one of the forecast takes here, as far as parts were seen; 1 before any was.
+
+    >>> round(speed([Part(10, spent=20, share=1.0), Part(5)]), 2)
+    1.98
+    """
+    spent = expected = _SURE
+    for part in parts:
+        if not part.counts or part.expected is None:
+            continue
+        if part.gained:
+            spent, expected = spent + part.spent, expected + part.expected * part.gained
+        elif part.spent > part.expected * (1 - part.before):  # of one that takes longer, it is known that it does
+            spent, expected = spent + part.spent, expected + part.expected * (1 - part.before)
+    return spent / expected
+
+
+def left_of(part: Part, pace: float) -> float | None:
+    """Returns the seconds that a part still takes; None where nobody can say.
+
+    The more of it was seen, the less a forecast of it counts.
+    """
+    if part.share == 1.0:
+        return 0.0
+    if part.expected is None:
+        return part.left
+    forecast = part.expected * pace * (1 - (part.share or 0.0))
+    if not part.gained:  # one task, of which nothing is seen: it goes on
+        return max(part.expected * pace * (1 - part.before) - part.spent, _OVERDUE * part.spent)
+    if part.left is None:
+        return forecast
+    sure = min(1.0, 2 * part.gained)
+    return sure * part.left + (1 - sure) * forecast
+
+
+def all_left(parts: list[Part]) -> float | None:
+    """Returns the seconds that all parts still take, one after the other; None where nobody can say it of one."""
+    pace = speed(parts)
+    left = [left_of(part, pace) for part in parts]
+    return None if any(each is None for each in left) else sum(each for each in left if each is not None)
