@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "plan": "Says what a build will be, before there is any: index, parts, memory, bytes, hours, and the bottleneck.",
     "inspect": "Says what a root holds: generations, items, rejects, vectors, drift, files, and an unfinished run.",
     "watch": "Follows a run that was begun elsewhere, and ends with it: how far, how fast, for how long still.",
+    "report": "Makes the report of a generation: what it is, is worth and took, on one page with pictures.",
     "verify": "Says whether a generation is whole: every file, checksum and count, and every id in one place.",
     "hide": "Hides items from searches, at once and without a build, until they are shown again.",
     "unhide": "Shows items again that pixdex hide has hidden.",

@@ -18,10 +18,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.terminal import command_line, console, process, progress
+from pipelines.terminal import command_line, console, flags, process
 from pipelines.terminal.flags import Flag, Group, positive, switch
 from pipelines.terminal.options import ROOT, TRUST_URIS, root_of
-from pipelines.terminal.queries import NO_PROGRESS
+from pipelines.terminal.progress.shown import shown_parts, way_of
 from transforms.errors import UsageError
 from transforms.export.destination import folder_of
 from transforms.export.run import LAYOUTS, Asked, Exported, Tally, export
@@ -42,7 +42,7 @@ OPTIONS: Final = (
                 "rows of a file with vectors, metadata or ids (default: about 1 GiB of vectors, 1048576 at most)",
                 positive,
             ),
-            NO_PROGRESS,
+            *flags.PROGRESS,
             TRUST_URIS,
         ),
     ),
@@ -65,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError("DEST is missing: name a new or empty folder")
     folder = folder_of(options.dest)
     asked = Asked(options.layout, folder, options.with_hidden, options.rows_per_file, options.trust_uris)
-    with progress.shown_parts("export", lambda: _parts(asked.tally), wanted=not options.no_progress):
+    with shown_parts("export", lambda: _parts(asked.tally), way_of(options)):
         made = export(store, asked)
     console.say(_summary(asked, made))
     if made.note:

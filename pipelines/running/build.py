@@ -157,6 +157,8 @@ def report(launch: Launch, run: Run, request: Request, seconds: dict[str, float]
             *run_report.beside_text(store, generation.tables.containers),
         ):
             console.say(line)
+        for line in run_report.report_text(store, generation):
+            console.say(line)
     console.show_json(run_report.summary(store, generation, seconds, reasons, shards))
     return console.DONE
 

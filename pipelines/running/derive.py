@@ -52,6 +52,7 @@ def derive(line: CommandLine, operation: Operation) -> int:
         way_of(options),
         Metrics.of(options.metrics, store.url),
         options.workers or 1,
+        report=not options.no_report,
     )
     store.sweep_scratch()
     if unfinished is not None and published is not None and options.abandon_plan:

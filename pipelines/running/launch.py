@@ -32,6 +32,7 @@ from transforms.stages.keys import UpdateKeys
 from transforms.stages.merge import MergeBlocks
 from transforms.stages.plan import PlanItems
 from transforms.stages.publish import PublishGeneration
+from transforms.stages.report import ReportGeneration
 from transforms.stages.tombstones import BuryRows
 from transforms.stages.train import TrainIndex
 from transforms.storage import layout
@@ -112,6 +113,7 @@ class Launch:
         way: how progress is shown.
         metrics: what keeps the figures of the run; None: nothing does.
         workers: processes of this machine.
+        report: what is published gets a report.
     """
 
     store: Store
@@ -121,6 +123,7 @@ class Launch:
     way: Way
     metrics: Metrics | None = None
     workers: int = 1
+    report: bool = True
 
     @property
     def quiet(self) -> bool:
@@ -149,6 +152,7 @@ class Launch:
             way_of(options),
             Metrics.of(options.metrics, store.url),
             options.workers or 1,
+            report=not options.no_report,
         )
 
     def carry_out(self, run: Run, last: Stage) -> tuple[runners.Outcome, dict[str, float]]:
@@ -167,7 +171,7 @@ class Launch:
                 limits = replace(limits, worker_memory=workers.task_memory or limits.worker_memory)
             outcome = runners.run_to_end(
                 self.destination.runner,
-                lambda pipeline: wire(pipeline, run, last, limits, workers),
+                lambda pipeline: wire(pipeline, run, last, limits, workers, started if self.report else None),
                 self.destination.options,
             )
             seen.is_over = outcome == "done"
@@ -176,8 +180,18 @@ class Launch:
         return outcome, stage_seconds(run, started)
 
 
-def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, workers: Workers | None = None) -> None:
-    """The graph up to a stage: each stage waits for the one before through the marker that it yields."""
+def wire(
+    pipeline: beam.Pipeline,
+    run: Run,
+    last: Stage,
+    limits: RunLimits,
+    workers: Workers | None = None,
+    report_since: float | None = None,
+) -> None:
+    """The graph up to a stage: each stage waits for the one before through the marker that it yields.
+
+    What is published gets a report, where `report_since` says when the job started.
+    """
     workers = workers or Workers()
     other, indexing = workers.other, workers.indexing
     stages: dict[Stage, tuple[str, beam.PTransform[Any, Any], Worker]] = {
@@ -196,7 +210,9 @@ def wire(pipeline: beam.Pipeline, run: Run, last: Stage, limits: RunLimits, work
     for stage, (label, transform, worker) in stages.items():
         done = done | label >> transform.with_resource_hints(**worker.hints)
         if stage == last:
-            return
+            break
+    if last == "publish" and report_since is not None:
+        _ = done | "Report" >> ReportGeneration(run, report_since).with_resource_hints(**other.hints)
 
 
 def opened(root: str | None, flag: str = "--root") -> Store:

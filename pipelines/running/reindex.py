@@ -158,6 +158,8 @@ def _report(launch: Launch, run: Run, seconds: dict[str, float]) -> int:
                 console.say(line)
             if lost:
                 console.say(lost)
+            for line in run_report.report_text(store, generation):
+                console.say(line)
         for line in run_report.beside_text(store, run.plan.containers):
             console.say(line)
     summary = run_report.summary(store, generation, seconds, reasons, shards) | run_report.beside(

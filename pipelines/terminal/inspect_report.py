@@ -77,6 +77,7 @@ def _generation_text(said: dict[str, Any]) -> str:
         ("bytes", f"{_size(sum(sizes.values()))}: {', '.join(f'{_size(n)} {kind}' for kind, n in sizes.items() if n)}"),
         *(("source", _source_text(source)) for source in said["sources"]),
         *([("left out", kinds_text(said["left_out"]))] if said["left_out"] else []),
+        *([("report", said["report"])] if said["report"] else []),
     ]
     return _facts(facts)
 

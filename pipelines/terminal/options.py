@@ -269,6 +269,7 @@ RUN: Final = Group(
         switch("--abandon-plan", "give up the unfinished run and start anew"),
         *flags.PROGRESS,
         flags.METRICS_FILE,
+        switch("--no-report", "make no report of what is published; pixdex report makes one later"),
     ),
 )
 
@@ -322,7 +323,9 @@ TRUST: Final = Group("TrustOptions", "Whose root it is", (TRUST_URIS,))
 BUILD: Final = (ROOT, SOURCES, ENCODER_SPEC, ENCODER, DEVICE, INDEX, ITEM, WEB, RUN)
 """Of `build` and the jobs for its single stages."""
 
-_WORKERS, _ABANDON = (next(flag for flag in RUN.flags if flag.name == name) for name in ("--workers", "--abandon-plan"))
+_WORKERS, _ABANDON, _NO_REPORT = (
+    next(flag for flag in RUN.flags if flag.name == name) for name in ("--workers", "--abandon-plan", "--no-report")
+)
 
 DERIVED: Final = Group(
     "DerivedOptions",
@@ -335,6 +338,7 @@ DERIVED: Final = Group(
         _ABANDON,
         *flags.PROGRESS,
         flags.METRICS_FILE,
+        _NO_REPORT,
     ),
 )
 """Of `augment` and `condense`, which make one root of another."""

@@ -11,6 +11,7 @@ from transforms.generations.manifest import Generation
 from transforms.markers import ShardMarker
 from transforms.records import Changes, FileReference, Plan
 from transforms.shards.reasons import Reasons
+from transforms.storage import layout
 from transforms.storage.store import Store
 from transforms.tasks.embed import spent
 
@@ -100,6 +101,18 @@ def totals_text(store: Store, generation: Generation, reasons: Reasons | None = 
         f"{totals.items:,} items: {totals.embedded:,} embedded, {totals.rejected:,} rejected{why}; "
         f"{totals.vectors:,} vectors, index {generation.trained.key}"
     )
+
+
+def report_text(store: Store, generation: Generation) -> list[str]:
+    """Says in a line where the report of a generation is; none where it has none."""
+    there = store.exists(layout.report(generation.generation))
+    return [f"report: {place_of_report(store, generation)}"] if there else []
+
+
+def place_of_report(store: Store, generation: Generation) -> str:
+    """Returns where the report of a generation is, or would be: a path, or a URL where the root is no folder."""
+    path = layout.report(generation.generation)
+    return f"{store.url}/{path}" if store.local is None else store.full(path)
 
 
 def changes_text(plan: Plan) -> str:

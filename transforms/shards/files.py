@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from transforms.records import FileReference, row_ids
 from transforms.storage import layout, parquet_files
+from transforms.storage.arrow_numbers import numbers_of
 from transforms.storage.store import Store
 
 ROWS_PER_GROUP = 4096
@@ -121,7 +122,7 @@ def read_rows(store: Store, shard: FileReference, rows: NDArray[np.int64]) -> ND
     groups, places = _in_groups(rows)
     with parquet_files.opened(store, shard) as file:
         column = file.read_row_groups(groups, columns=[EMBEDDING])[EMBEDDING].combine_chunks()
-    values: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    values: NDArray[np.float32] = numbers_of(pa.chunked_array([column.flatten()])).reshape(len(column), -1)
     some: NDArray[np.float32] = values[places]
     return some
 

@@ -192,3 +192,32 @@ def tier_folder(number: int) -> str:
 def tier_stem(task: int) -> str:
     """The first part of the name of a file of the tier."""
     return f"tier-{task:07d}"
+
+
+REPORTS = "reports"
+"""What people read of a generation, which it does not need: times, hosts and owners may be in it."""
+
+
+def report_folder(number: int) -> str:
+    """The report of a generation, with all that belongs to it."""
+    return f"{REPORTS}/{number:06d}"
+
+
+def report(number: int) -> str:
+    """The page itself."""
+    return f"{report_folder(number)}/index.html"
+
+
+def report_infos(number: int) -> str:
+    """What autofaiss calls the infos of an index, with what a later report needs of the run."""
+    return f"{report_folder(number)}/index_infos.json"
+
+
+def report_evaluation(number: int) -> str:
+    """A copy of the evaluation that the report shows."""
+    return f"{report_folder(number)}/evaluation.json"
+
+
+def report_begun(number: int) -> str:
+    """Exists when the run of a generation has begun its report, which it tries once."""
+    return f"{marker_folder(number, 'attempts')}/report"

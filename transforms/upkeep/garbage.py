@@ -28,7 +28,7 @@ from transforms.storage.store import Store, damaged
 
 FOLDERS: Final = (
     layout.GENERATIONS, layout.PLANS, layout.TABLES, "embeddings", "rejects", "vectors", "trained", "lists", "index",
-    "reports",
+    layout.REPORTS,
 )  # fmt: skip
 """Where a root keeps its own; nothing else is looked at."""
 
@@ -100,11 +100,12 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
         for folder in {path.rpartition("/")[0] for path in needed}:
             inside.for_listing(store.local, folder)
     kept_numbers = _kept_numbers(store, kept)
+    reports = tuple(f"{layout.report_folder(number)}/" for number in kept)
     found: dict[str, list[StoredFile]] = {"needed": [], "numbers": [], "spared": [], "gone": []}
     for file in itertools.chain(everything(store), _leftovers(store, run)):
         if file.path.rpartition("/")[0] == layout.GENERATIONS:
             continue
-        if file.path in needed:
+        if file.path in needed or file.path.startswith(reports):
             fate = "needed"
         elif file.path in kept_numbers:
             fate = "numbers"

@@ -1,4 +1,4 @@
-"""Reads the ids of a generation's lists in parts of bounded size: never the codes of more than one part."""
+"""Reads ids of a generation's lists in parts of bounded size: never the codes of more than one part; or their sizes."""
 
 import itertools
 import struct
@@ -89,6 +89,25 @@ def parts_of_file(store: Store, generation: Generation) -> Iterator[ListsPart]:
         lists = range(int(chosen[0]), int(chosen[-1]) + 1)
         yield ListsPart(file, lists, ListSizes(chosen, sizes[chosen]), offset + done, layout.code_size)
         done, first = int(ends[stop - 1]), stop
+
+
+def list_sizes(store: Store, generation: Generation) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns how many codes each list of the merged index has, and how many the deltas add, int64 `(nlist,)` each.
+
+    Cost: 8 bytes a list are read, and of each delta, and each segment, its footer; no list is.
+
+    Raises:
+        PixdexError: a file is missing or damaged.
+    """
+    merged, added = np.zeros((2, generation.trained.nlist), np.int64)
+    if not generation.is_segmented:
+        merged, _ = _sizes(store, generation.index, read_training(store, generation.trained).layout)
+    deltas = {block.lists for block in tables.blocks_of(store, generation) if not block.merged}
+    for file in list_files(store, generation):
+        with opened_lists(store, file) as lists:
+            stored = lists.sizes()
+        (added if file in deltas else merged)[stored.list_nos] += stored.sizes
+    return merged, added
 
 
 def _sizes(store: Store, file: FileReference, layout: TrainedLayout) -> tuple[NDArray[np.int64], int]:

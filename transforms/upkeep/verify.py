@@ -15,7 +15,7 @@ from typing import Final
 
 from transforms.digests import digest
 from transforms.errors import PixdexError
-from transforms.generations import merged_index, tables
+from transforms.generations import merged_index, published, tables
 from transforms.generations.manifest import PIECES, Generation
 from transforms.generations.merged_index import FileRange
 from transforms.index.lists.opened import opened_lists
@@ -69,13 +69,14 @@ def verify(store: Store, generation: Generation, *, quick: bool = False) -> Repo
 
 
 def orphans(store: Store, needed: Iterable[str]) -> list[StoredFile]:
-    """Returns files of the root that nothing needs: what stopped runs left, until pixdex gc drops it."""
+    """Returns files of the root that nothing needs: what stopped runs left, until pixdex gc drops it.
+
+    Reports of the generations that there are belong to these.
+    """
     wanted = set(needed)
-    return [
-        file
-        for file in garbage.everything(store)
-        if file.path not in wanted and not file.path.startswith(("plans/", "generations/"))
-    ]
+    reports = (f"{layout.report_folder(number)}/" for number in published.numbers(store))
+    others = ("plans/", "generations/", *reports)
+    return [file for file in garbage.everything(store) if file.path not in wanted and not file.path.startswith(others)]
 
 
 def _files(store: Store, generation: Generation, report: Report) -> list[FileReference]:

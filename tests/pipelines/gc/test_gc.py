@@ -51,7 +51,8 @@ def test_nothing_is_left_but_what_is_needed_and_the_numbers_of_runs(root: Path) 
     assert collect(root, "--keep", "1", "--older-than", "0s") == 0
 
     numbers = {f"plans/000003/{name}.json" for name in ("request", "plan", "stages/publish")}
-    assert set(every_file(root)) == needed | numbers
+    reports = {f"reports/000003/{name}" for name in ("index.html", "index_infos.json")}
+    assert set(every_file(root)) == needed | numbers | reports
     empty = [path for path in root.rglob("*") if path.is_dir() and not any(path.iterdir())]
     assert [path.name for path in empty] in ([], [layout.SCRATCH])
 

@@ -93,7 +93,8 @@ def test_whoever_is_interrupted_leaves_a_root_that_works_and_the_next_one_finish
     assert collect(root, "--keep", "1", "--older-than", "0s") == 0
     verified(root, capsys)
     numbers = {f"plans/000003/{name}.json" for name in ("request", "plan", "stages/publish")}
-    assert set(every_file(root)) == needed | numbers
+    reports = {f"reports/000003/{name}" for name in ("index.html", "index_infos.json")}
+    assert set(every_file(root)) == needed | numbers | reports
 
 
 def test_manifests_go_before_their_files_the_oldest_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
