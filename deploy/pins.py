@@ -1,4 +1,4 @@
-"""Prints what the image installs: everything that pixdex[gcp,s3] needs, as it is installed here, one pin a line.
+"""Prints what the image installs: everything that pixdex[gcp,s3,serve] needs, as it is installed here, one pin a line.
 
     python deploy/pins.py | python deploy/hashes.py > deploy/requirements.txt
 
@@ -68,7 +68,7 @@ def main() -> None:
     if arguments.demo:
         print(_HEADER, *of_the_image({*needed()}), sep="\n")
         return
-    versions = needed("gcp", "s3")
+    versions = needed("gcp", "s3", "serve")
     if arguments.cpu:
         versions = {name: version for name, version in versions.items() if not name.startswith(_CUDA)}
         versions |= {name: f"{versions[name]}+cpu" for name in _BUILT_FOR}

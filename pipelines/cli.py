@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "augment": "Makes a new root of a root, each of whose vectors has its nearest neighbours added.",
     "condense": "Makes a new, smaller root of a root: so many rows, which stand for all.",
     "search": "Searches an index with a text, a picture or a vector.",
+    "serve": "Serves a root over HTTP: a page for people, and JSON for programs.",
     "batch-search": "Answers many queries as one Beam graph, and writes their results as a parquet file.",
     "evaluate": "Says how much searches of a root find, and what that costs: recall, judgements, labels.",
     "tune": "Chooses how far searches go that keep a promise of recall, and has them go so by default.",

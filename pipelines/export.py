@@ -76,7 +76,10 @@ def run(argv: Sequence[str]) -> int:
 
 def _parts(tally: Tally) -> tuple[int, int | None]:
     """How many batches of rows are written, and of how many."""
-    return tally.done // BATCH_ROWS, None if tally.total is None else -(-tally.total // BATCH_ROWS)
+    if tally.total is None:
+        return 0, None
+    parts = -(-tally.total // BATCH_ROWS)
+    return parts if tally.done == tally.total else tally.done // BATCH_ROWS, parts
 
 
 def _summary(asked: Asked, made: Exported) -> str:

@@ -58,7 +58,6 @@ machine; no Beam runner takes part.
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -76,7 +75,7 @@ from transforms.queries.answer import combined, vectors_of_keys
 from transforms.queries.encode import QueryEncoder
 from transforms.queries.root import modality_of
 from transforms.records import Modality
-from transforms.search.hits import Hit
+from transforms.search.hits import Hit, told
 from transforms.search.rules import AUTO
 from transforms.search.searcher import Searcher
 from transforms.search.trace import Trace
@@ -197,7 +196,7 @@ def _asked(searcher: Searcher, encoder: QueryEncoder, options: Namespace) -> tup
 
 
 def _as_json(searcher: Searcher, answers: Sequence[tuple[Query, list[Hit]]], *, is_list: bool) -> dict[str, object]:
-    results = [{"query": query.name, "results": [asdict(hit) for hit in hits]} for query, hits in answers]
+    results = [{"query": query.name, "results": told(hits)} for query, hits in answers]
     answer = {"queries": results} if is_list else {"results": results[0]["results"]}
     return {"generation": searcher.generation.generation, **answer}
 

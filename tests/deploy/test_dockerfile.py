@@ -198,7 +198,7 @@ def needed() -> list[Requirement]:
     """What pixdex needs in the image."""
     project: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [Requirement(each) for each in [*project["dependencies"], *extras["gcp"], *extras["s3"]]]
+    return [Requirement(each) for each in [*project["dependencies"], *extras["gcp"], *extras["s3"], *extras["serve"]]]
 
 
 def test_beam_is_pinned_to_the_version_that_is_written_once() -> None:

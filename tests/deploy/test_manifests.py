@@ -22,7 +22,7 @@ from transforms.upkeep import lease
 MANIFESTS = manifests.read()
 CONTAINERS = manifests.all_containers()
 OURS = [each for each in CONTAINERS if each.is_pixdex]
-SUBMITTERS = [each for each in OURS if each.command[0] == "pixdex"]
+SUBMITTERS = [each for each in OURS if each.command[0] == "pixdex" and each.command[1] != "serve"]
 OPERATOR_SCHEMAS = "@kubernetes-models/flink@1.0.1"
 """An npm package made of the operator's own definition of a FlinkDeployment."""
 
@@ -206,13 +206,13 @@ def test_pods_have_the_names_that_the_policies_go_by() -> None:
         "jobManager": labels(JOB_MANAGER),
         "taskManager": labels(TASK_MANAGER),
     }
-    assert manifests.one("Deployment").content["spec"]["template"]["metadata"]["labels"] == labels(SERVER)
+    assert manifests.one("Deployment", SERVER).content["spec"]["template"]["metadata"]["labels"] == labels(SERVER)
     job, night = manifests.one("Job").content["spec"], manifests.one("CronJob").content["spec"]["jobTemplate"]["spec"]
     assert [each["template"]["metadata"]["labels"] for each in (job, night)] == [labels(SUBMITTER)] * 2
 
 
 def test_the_doors_are_those_that_the_job_server_and_flink_open() -> None:
-    (server,) = manifests.containers(manifests.one("Deployment"))
+    (server,) = manifests.containers(manifests.one("Deployment", SERVER))
     doors = {each["containerPort"] for each in server.content["ports"]}
     policies = {each.name: each.content["spec"] for each in MANIFESTS if each.kind == "NetworkPolicy"}
     assert {each["port"] for each in policies["job-server"]["ingress"][0]["ports"]} == doors
@@ -250,10 +250,17 @@ def test_pixdex_is_the_user_that_the_image_makes() -> None:
 
 
 def test_everyone_has_the_same_data_at_the_same_place() -> None:
-    assert {json.dumps(each.content["volumeMounts"]) for each in OURS} == {
-        json.dumps([{"name": "data", "mountPath": "/data"}])
+    mounts = [mount for each in OURS for mount in each.content["volumeMounts"] if mount["name"] == "data"]
+    assert len(mounts) == len(OURS)
+    assert {json.dumps({"name": each["name"], "mountPath": each["mountPath"]}) for each in mounts} == {
+        json.dumps({"name": "data", "mountPath": "/data"})
     }
-    claims = {volume["persistentVolumeClaim"]["claimName"] for each in OURS for volume in each.pod["volumes"]}
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for each in OURS
+        for volume in each.pod["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
     assert claims == {manifests.one("PersistentVolumeClaim").name}
 
 
@@ -368,7 +375,7 @@ def test_a_night_is_tried_until_the_lease_of_a_killed_pod_is_dead() -> None:
 
 
 def test_the_job_server_finds_the_flink_cluster_and_listens_where_its_service_looks() -> None:
-    deployment = manifests.one("Deployment")
+    deployment = manifests.one("Deployment", SERVER)
     (server,) = manifests.containers(deployment)
     words = dict(each.removeprefix("--").split("=", 1) for each in server.command)
     assert words["flink-master"] == f"{manifests.one('FlinkDeployment').name}-rest:8081"
@@ -380,7 +387,7 @@ def test_the_job_server_finds_the_flink_cluster_and_listens_where_its_service_lo
 
 
 def test_the_job_server_gives_an_address_that_other_pods_reach() -> None:
-    (server,) = manifests.containers(manifests.one("Deployment"))
+    (server,) = manifests.containers(manifests.one("Deployment", SERVER))
     assert "--job-host=$(POD_IP)" in server.command
     (address,) = [each for each in server.content["env"] if each["name"] == "POD_IP"]
     assert address["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}

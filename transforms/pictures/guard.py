@@ -30,12 +30,16 @@ OVERTIME: Final = "takes longer than --item-timeout allows"
 
 @dataclass(frozen=True)
 class How:
-    """How a picture is decoded and fitted: see `decode.decode` and `decode.fit`; and the seconds that it may take."""
+    """How a picture is decoded and fitted: see `decode.decode` and `decode.fit`; and the seconds that it may take.
+
+    `is_fitted` false leaves it as it is decoded: with mode "pad", whole and without a border.
+    """
 
     pixel_limit: int
     target: int | None
     mode: Fit
     seconds: float
+    is_fitted: bool = True
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def main(descriptor: int) -> None:
 def _answer(connection: Connection, data: bytes, how: How) -> None:
     try:
         decoded = decode.decode(data, pixel_limit=how.pixel_limit, target=how.target, mode=how.mode)
-        picture = decode.fit(decoded, how.mode)
+        picture = decode.fit(decoded, how.mode) if how.is_fitted else decoded
         answer, pixels = Answer(None, picture.size, decoded.info["size"]), picture.tobytes()
     except Exception as error:  # noqa: BLE001 - hostile files raise anything
         connection.send_bytes(msgspec.msgpack.encode(Answer(Failure.of("decode", error))))

@@ -11,15 +11,21 @@ from numpy.typing import NDArray
 
 from transforms.encoders import trusted
 from transforms.errors import PixdexError, UsageError
-from transforms.records import Request
+from transforms.records import Modality, Request
 from transforms.rejects import Failure, normalised_message
 from transforms.storage import addresses, uris
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from transforms.encoders import Encoder
+    from transforms.pictures.guard import How
 
 BATCH: Final = 64
 """Queries that are encoded at once."""
+
+_NO_TEXTS: Final = "no texts, only pictures: search with --image FILE"
+_NO_PICTURES: Final = "no pictures, only texts: search with a text"
 
 
 class QueryEncoder:
@@ -49,7 +55,7 @@ class QueryEncoder:
         """
         for text in texts:
             _check_text(text)
-        self._check_takes("text", "no texts, only pictures: search with --image FILE")
+        self._check_takes("text", _NO_TEXTS)
         vectors = [np.empty((0, self._settings.dim), np.float32)]
         with self._opened() as encoder:
             starts = range(0, len(texts), BATCH)
@@ -77,7 +83,7 @@ class QueryEncoder:
             UsageError: the root has no encoder, or it takes no pictures.
             PixdexError: the encoder failed, or is another one than the root was made with.
         """
-        self._check_takes("image", "no pictures, only texts: search with a text")
+        self._check_takes("image", _NO_PICTURES)
         from transforms.tasks.embed.limits import USUAL  # noqa: PLC0415 - as the one below
         from transforms.tasks.embed.picture_loader import PictureLoader  # noqa: PLC0415 - reads pictures
 
@@ -94,6 +100,37 @@ class QueryEncoder:
                 if pixels:
                     vectors.append(encoder.encode_images(np.stack(pixels)))
         return np.concatenate(vectors), failures
+
+    def why_not(self, modality: Modality) -> str | None:
+        """Returns why texts ("text") or pictures ("image") cannot be asked with, or None: they can. Opens nothing."""
+        try:
+            self._check_takes(modality, _NO_TEXTS if modality == "text" else _NO_PICTURES)
+        except UsageError as error:
+            return str(error)
+        return None
+
+    def how(self, seconds: float) -> "How":
+        """Returns how the file of a picture is decoded, in a process of its own, for `decoded_pictures`.
+
+        Raises:
+            UsageError, PixdexError: as `each_picture`.
+        """
+        self._check_takes("image", _NO_PICTURES)
+        from transforms.pictures.guard import How  # noqa: PLC0415 - reads pictures
+        from transforms.tasks.embed.load_picture import target_side  # noqa: PLC0415 - likewise
+
+        with self._opened() as encoder:
+            return How(self._settings.pixel_limit, target_side(encoder), self._settings.image_fit, seconds)
+
+    def decoded_pictures(self, pictures: "Sequence[PIL.Image.Image]") -> NDArray[np.float32]:
+        """Returns the vectors of pictures that were decoded as `how` says, float32 `(n, d)`.
+
+        Raises:
+            UsageError, PixdexError: as `each_picture`.
+        """
+        self._check_takes("image", _NO_PICTURES)
+        with self._opened() as encoder:
+            return encoder.encode_images(np.stack([encoder.preprocess(picture) for picture in pictures]))
 
     def _check_takes(self, modality: str, but: str) -> None:
         if self._is_ready:

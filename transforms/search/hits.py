@@ -1,7 +1,7 @@
 """What is asked of a search, and what it found: rows with their scores, and results that a person can read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -177,3 +177,8 @@ def hits_of(found: Found, metadata: RowMetadata, alive: AreAlive | None = None) 
         )
     ends = np.cumsum(found.counts).tolist()
     return [every[end - count : end] for end, count in zip(ends, found.counts.tolist(), strict=True)]
+
+
+def told(hits: Sequence[Hit]) -> list[dict[str, Any]]:
+    """Returns results as JSON tells them, on the command line and over HTTP."""
+    return [asdict(hit) for hit in hits]

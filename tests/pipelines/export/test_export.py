@@ -28,6 +28,7 @@ from transforms.generations import tables
 from transforms.generations.published import open_generation
 from transforms.stages import merge
 from transforms.storage.store import Store
+from transforms.tasks.merge.segments import plan_segments
 
 KEYS = ["Flat", "IVF4,PQ4x4", "IVF4,Flat"]
 
@@ -165,7 +166,7 @@ def test_a_root_on_an_object_store_is_exported_as_one_in_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_work_small(monkeypatch)
-    monkeypatch.setattr(merge, "plan_segments", partial(merge.plan_segments, segment_bytes=1024))
+    monkeypatch.setattr(merge, "plan_segments", partial(plan_segments, segment_bytes=1024))
     places = (str(tmp_path / "root"), f"memory://{tmp_path.name}/root")
     for number, rows in enumerate((90, 30)):
         write_part(tmp_path / "vectors", number, rows, bad=("text:3",))
