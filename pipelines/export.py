@@ -16,16 +16,19 @@ are vectors, of clip-retrieval rows of metadata, and files is how many there are
 
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pipelines.terminal import command_line, console, flags, process
 from pipelines.terminal.flags import Flag, Group, positive, switch
 from pipelines.terminal.options import ROOT, TRUST_URIS, root_of
 from pipelines.terminal.progress.shown import shown_parts, way_of
 from transforms.errors import UsageError
-from transforms.export.destination import folder_of
-from transforms.export.run import LAYOUTS, Asked, Exported, Tally, export
-from transforms.shards.vectors import BATCH_ROWS
+
+if TYPE_CHECKING:
+    from transforms.export.run import Asked, Exported, Tally
+
+LAYOUTS: Final = ("faiss", "autofaiss", "clip-retrieval", "parquet")
+"""Those of `transforms.export.run`, whose import takes seconds, which only an export needs."""
 
 OPTIONS: Final = (
     ROOT,
@@ -34,7 +37,7 @@ OPTIONS: Final = (
         "What is written, and where",
         (
             Flag("dest", "DEST", "folder of this machine that is new or empty, or holds this export", nargs="?"),
-            Flag("--layout", None, "whose files they are", choices=tuple(LAYOUTS)),
+            Flag("--layout", None, "whose files they are", choices=LAYOUTS),
             switch("--with-hidden", "write hidden items, too"),
             Flag(
                 "--rows-per-file",
@@ -63,6 +66,10 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(f"--layout is missing: name one of {', '.join(LAYOUTS)}")
     if not options.dest:
         raise UsageError("DEST is missing: name a new or empty folder")
+    # Now, as all of it is: --help needs none of it.
+    from transforms.export.destination import folder_of  # noqa: PLC0415
+    from transforms.export.run import Asked, export  # noqa: PLC0415
+
     folder = folder_of(options.dest)
     asked = Asked(options.layout, folder, options.with_hidden, options.rows_per_file, options.trust_uris)
     with shown_parts("export", lambda: _parts(asked.tally), way_of(options)):
@@ -74,15 +81,17 @@ def run(argv: Sequence[str]) -> int:
     return console.DONE
 
 
-def _parts(tally: Tally) -> tuple[int, int | None]:
+def _parts(tally: "Tally") -> tuple[int, int | None]:
     """How many batches of rows are written, and of how many."""
+    from transforms.shards.vectors import BATCH_ROWS  # noqa: PLC0415 - as above
+
     if tally.total is None:
         return 0, None
     parts = -(-tally.total // BATCH_ROWS)
     return parts if tally.done == tally.total else tally.done // BATCH_ROWS, parts
 
 
-def _summary(asked: Asked, made: Exported) -> str:
+def _summary(asked: "Asked", made: "Exported") -> str:
     rows = f"generation {made.generation} as {asked.layout}, {made.rows:,} rows in {made.files:,} files"
     return f"{asked.folder} holds {rows}" + (": nothing to do" if made.was_there else "")
 

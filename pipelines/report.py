@@ -17,26 +17,34 @@ measured it, some searches with pictures, near duplicates among some hundred row
 how generations went. It is one file, which loads and runs nothing, of 3 MB at most. Its numbers are those of pixdex
 inspect --json and of pixdex evaluate. Beside it lies index_infos.json, as autofaiss names such figures.
 
-Pictures are read where the sources are; --trust-uris reads those of a root that you trust anywhere. Hidden items are
-not shown. The report is no part of a generation: pixdex gc drops it with its generation, and nothing needs it. What a
-root holds, its report shows: captions, paths, names of hosts.
+Pictures are read where the sources are; --trust-uris reads those of a root that you trust anywhere. What its generation
+hides is not shown, and pixdex hide drops the pages that may show it. The report is no part of a generation: pixdex gc
+drops it with its generation, and nothing needs it. What a root holds, its report shows: captions, paths, names of
+hosts; of addresses no users, passwords and queries.
 
-The last line on stdout is one JSON object: {"report": path or URL}.
+The last line on stdout is one JSON object: {"report": path or URL}. With --output a root that cannot be written is a
+warning, and the copy is the report.
 """
 
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pipelines.terminal import command_line, console, process, run_report
 from pipelines.terminal.flags import Flag, Group, positive
 from pipelines.terminal.options import ROOT, TRUST, root_of
 from pipelines.terminal.queries import path_of
 from transforms.errors import UsageError
+from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
+from transforms.rejects import normalised_message
 from transforms.storage import outside
+from transforms.storage.store import Store
+
+if TYPE_CHECKING:
+    from transforms.report.make import Made
 
 OPTIONS: Final = (
     ROOT,
@@ -72,14 +80,26 @@ def report(argv: Sequence[str]) -> int:
     evaluation = None
     if options.evaluation is not None:
         evaluation = evaluated.evaluation_in(path_of("--evaluation", options.evaluation), generation)
-    page = make.make(store, generation, evaluation=evaluation, trust_uris=options.trust_uris)
+    made = make.make(store, generation, evaluation=evaluation, trust_uris=options.trust_uris)
+    console.show_json({"report": _written(made, store, generation, copy)})
+    return console.DONE
+
+
+def _written(made: "Made", store: Store, generation: Generation, copy: Path | None) -> str:
+    """Writes a report, its copy first, and returns where it is: who has a copy needs no root that can be written."""
     if copy is not None:
         try:
-            copy.write_text(page, encoding="utf-8", errors="replace")
+            copy.write_text(made.page, encoding="utf-8", errors="replace")
         except OSError as error:
             raise UsageError(f"--output {copy} cannot be written ({error.strerror or error}): name another") from error
-    console.show_json({"report": run_report.place_of_report(store, generation)})
-    return console.DONE
+    try:
+        made.write(store)
+    except Exception as error:  # clients of stores raise anything
+        if copy is None:
+            raise
+        console.say(f"{store.url} cannot be written ({normalised_message(error)}): the report is in {copy} alone")
+        return str(copy)
+    return run_report.place_of_report(store, generation)
 
 
 def _copy(options: Namespace) -> Path | None:

@@ -147,15 +147,15 @@ def search(argv: Sequence[str]) -> int:
             root_of(options), fast_scan=options.fast_scan, check=options.check, trust_uris=options.trust_uris
         )
         encoder = QueryEncoder(searcher.generation.request, device=options.device, named=options.encoder)
+        columns = _columns(options.columns, searcher)
     with trace.step("encode"):
         asked, vectors = _asked(searcher, encoder, options)
     modality = modality_of(searcher, options.modality, is_vector=options.vector is not None)
     wanted = queries.wanted_of(options, modality, queries.kind_of(asked))
     found = answers_of(searcher, encoder, vectors, wanted, trace, [_MODALITIES.get(query.kind) for query in asked])
     answers = list(zip(asked, found, strict=True))
-    columns = _columns(options.columns)
     if options.html:
-        _write_page(searcher, options, answers)
+        _write_page(searcher, options, answers, () if options.columns is None else columns)
     if options.json:
         answer = _as_json(searcher, answers, is_list=len(answers) > 1 or options.queries is not None)
         console.show_json(answer | ({"explain": trace.told()} if options.explain else {}))
@@ -273,11 +273,20 @@ def write_page(
         console.say(f"{len(unread)} pictures are not read, since {unread[0]}: if you trust the root, say {FLAG}")
 
 
-def _columns(names: str | None) -> tuple[str, ...]:
-    return SHOWN if names is None else tuple(name.strip() for name in names.split(",") if name.strip())
+def _columns(names: str | None, searcher: Searcher) -> tuple[str, ...]:
+    """The columns that are named, each of which a row has, or else the usual ones."""
+    if names is None:
+        return SHOWN
+    columns = tuple(name.strip() for name in names.split(",") if name.strip())
+    if searcher.generation.totals.vectors:
+        for name in columns:
+            searcher.check_column(name)
+    return columns
 
 
-def _write_page(searcher: Searcher, options: Namespace, answers: Sequence[tuple[Query, list[Hit]]]) -> None:
+def _write_page(
+    searcher: Searcher, options: Namespace, answers: Sequence[tuple[Query, list[Hit]]], columns: Sequence[str]
+) -> None:
     from pipelines.terminal.result_page import Answer  # noqa: PLC0415 - reads pictures, and only pages show any
 
     shown = [
@@ -289,7 +298,6 @@ def _write_page(searcher: Searcher, options: Namespace, answers: Sequence[tuple[
         )
         for query, hits in answers
     ]
-    columns = () if options.columns is None else _columns(options.columns)
     write_page(queries.path_of("--html", options.html), searcher, shown, trust_uris=options.trust_uris, columns=columns)
 
 

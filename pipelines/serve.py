@@ -15,16 +15,20 @@ shows the picture of a result, as a small JPEG or PNG (?size=, up to 1024). GET 
 and whether it is the newest; GET /metrics is for Prometheus; GET /openapi.json describes all of it.
 
 Only this machine reaches it unless --host says otherwise (0.0.0.0: everybody who reaches the machine): it has no
-password, so put what has one before it. It only reads. A generation that is published meanwhile, by reindex, hide or
-rollback, is opened beside the one that answers and takes its place within --refresh seconds; no request is dropped,
-and one that cannot be opened leaves the other where it is.
+password, so put what has one before it. A browser is led nowhere by a name that somebody else has for this machine:
+it answers to localhost, --host, the machine's own name and, unless it listens on loopback, any IP address; each other
+name that people use, as that of a proxy before it, is said by --allow-host photos.example. It only reads.
+
+A generation that is published meanwhile, by reindex, hide or rollback, is opened beside the one that answers and takes
+its place within --refresh seconds; no request is dropped, and one that cannot be opened leaves the other where it is.
 
 What is asked at once beyond --max-concurrency gets 503, what takes longer than --timeout 504, a picture larger than
 --max-upload 413. Each search takes one core (--threads of them at once); the encoder takes one query after the other.
 Whose class the encoder is, and which pictures are read, is as of pixdex search (--encoder, --trust-uris).
 
 It needs the extra `serve`: pip install -e '.[serve]'. The last line on stdout, when it listens, is one JSON object:
-{"url"}. It ends at Ctrl-C with exit code 130, at SIGTERM with 0, when what was begun is answered.
+{"url"}. It ends at Ctrl-C with exit code 130, at SIGTERM with 0, when what was begun is answered; 20 s later, even
+if something is not, as a picture on a mount that does not answer.
 """
 
 import importlib.util
@@ -38,12 +42,20 @@ from pipelines.terminal import command_line, console, process
 from pipelines.terminal.flags import Flag, Group, positive, seconds, size, threads
 from pipelines.terminal.options import DEVICE, ENCODER_OF_ROOT, ROOT, TRUST, root_of
 from transforms.errors import UsageError
+from transforms.serving import hosts
 
 if TYPE_CHECKING:
     from transforms.serving.opened import Opened
 
 _NEEDED: Final = ("fastapi", "uvicorn", "prometheus_client")
 _HOSTED_SECONDS: Final = 10.0
+
+
+def _name(text: str) -> str:
+    """Reads a name of a host, for argparse."""
+    if not hosts.is_name(text):
+        raise ArgumentTypeError(f"{text[:80]!r} is no name of a host, as photos.example: leave out scheme and port")
+    return text.lower()
 
 
 def _port(text: str) -> int:
@@ -60,6 +72,13 @@ OPTIONS: Final = (
         "Where it listens, and how much is done at once",
         (
             Flag("--host", "HOST", "address that it listens at (default 127.0.0.1: for this machine alone)"),
+            Flag(
+                hosts.FLAG,
+                "NAME",
+                "name by which it may be asked for, beside localhost, --host and the machine's own; repeatable",
+                _name,
+                action="append",
+            ),
             Flag("--port", "P", "port; 0 takes one that is free (default 8765)", _port, default=8765),
             Flag("--refresh", "S", "seconds between looks for a new generation (1; on object stores 10)", seconds),
             Flag("--max-upload", "SIZE", "of a picture that is asked with (default 16M)", size, default=16 << 20),
@@ -110,9 +129,9 @@ def serve(argv: Sequence[str]) -> int:
     every = options.refresh or (1.0 if store.local is not None else _HOSTED_SECONDS)
     with listen.open_socket(host, options.port) as listening:
         following = Following(How(store, options.encoder, options.device, options.trust_uris), every)
-        url, names = listen.url_of(listening), listen.names_of(listening, host)
+        url, names = listen.url_of(listening), listen.names_of(listening, host, options.allow_host or ())
         _say_what_is_served(following.state.opened, store.url)
-        if names is None:
+        if names.takes_addresses:
             console.say("whoever reaches this machine may search: there is no password")
 
         def told() -> None:

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.hide import KEYS, change
+from pipelines.hide import KEYS, Change, change, counted
 from pipelines.terminal import command_line, console, process
 from pipelines.terminal.flags import Group, switch
 from pipelines.terminal.options import ROOT
+from transforms.generations.manifest import Generation
+from transforms.storage.store import Store
 
 OPTIONS: Final = (ROOT, KEYS, Group("AllOptions", "All of them", (switch("--all", "show all that are hidden"),)))
 
@@ -29,7 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def unhide(argv: Sequence[str]) -> int:
     """Parses, publishes and says."""
     options = command_line.parse("unhide", __doc__, argv, OPTIONS)
-    return change(options, set.difference, everything=options.all)
+    return change(options, Change(set.difference, _not_hidden), everything=options.all)
+
+
+def _not_hidden(_: Store, __: Generation, given: set[str], before: set[str]) -> str | None:
+    count = len(given - before)
+    were = "was" if count == 1 else "were"
+    return f"{count:,} of {counted(len(given), 'key')} {were} not hidden" if count else None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ neither the job's flags nor its machine, only a root that can be read.
 Exit codes: 0 when the generation is published, when a reindex found nothing to do, or when nothing is under way; 1 when
 the run was given up, when the process that had it is dead, or when nothing was heard of it for ten minutes
 (--stalled-after), with a line that says what was seen last; 130 when it is interrupted, which stops nothing but this
-command. The last line on stdout is one JSON object: {"generation", "published", "seconds"}.
+command. The last line on stdout is one JSON object: {"generation", "published", "seconds"}; published tells whether a
+run was followed that was published: of none, or where there was nothing to do, generation is the current one.
 """
 
 import logging
@@ -123,7 +124,7 @@ def _nothing(store: Store, current: int) -> int:
             f"{store.url} has no run and no generation: begin one with pixdex build, or wait for it with --wait"
         )
     console.say(f"{store.url}: no run is under way, generation {current} is the current one")
-    console.show_json({"generation": current, "published": True, "seconds": {}})
+    console.show_json({"generation": current, "published": False, "seconds": {}})
     return console.DONE
 
 

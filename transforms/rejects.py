@@ -40,8 +40,8 @@ class Failure:
 
     @classmethod
     def of(cls, stage: str, error: BaseException) -> Failure:
-        """Describes an exception in a way that is the same on every machine."""
-        return cls(stage, type(error).__name__, normalised_message(error))
+        """Describes an exception in a way that is the same on every machine; what was fetched is named by its item."""
+        return cls(stage, type(error).__name__, normalised_message(error, is_named=stage == "fetch"))
 
     def __str__(self) -> str:
         """The type and the message, or the type alone where there is no message."""
@@ -57,15 +57,22 @@ def on_line(line: int, message: str) -> str:
     return f"line {line}: {message}"
 
 
-def normalised_message(error: BaseException) -> str:
+def normalised_message(error: BaseException, *, is_named: bool = False) -> str:
     """What an error says, as one line of at most 300 characters that any other run would write too.
 
     Memory addresses, UUIDs, times, durations, process and thread numbers and paths of temporary files are replaced by
     words; line breaks and control characters by spaces; what cannot be encoded as UTF-8 by "?". An error without a
     message gives the name of its type. Numbers and paths of any other kind stay, because they say what was wrong.
+
+    Args:
+        error: what was raised.
+        is_named: the message stands beside the name of the file that was opened, so that an OSError need not name it.
     """
     try:
-        text = str(error)
+        if is_named and isinstance(error, OSError) and error.filename is not None and error.strerror:
+            text = str(error.strerror)
+        else:
+            text = str(error)
     except Exception:  # noqa: BLE001 - a faulty __str__ of someone's exception must not hide that exception
         text = ""
     text = text[:_LONGEST_READ].encode("utf-8", "replace").decode("utf-8")

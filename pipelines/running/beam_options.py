@@ -6,11 +6,12 @@ other pipeline of the process.
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.terminal import options
+from pipelines.terminal import flags, options
 from pipelines.terminal.command_line import CommandLine, Parser
 from pipelines.terminal.flags import Group
 
@@ -29,6 +30,9 @@ def _class_of(group: Group) -> type[PipelineOptions]:
 _SHOWN: Final = frozenset({"build", "embed", "train", "add", "merge", "reindex"})
 """Jobs whose flags are those of the classes, so that Beam's consoles show them."""
 
+_KEPT_HERE: Final = (flags.METRICS_FILE.name,)
+"""Flags of one value that only the launcher reads: with a password in one, no console is to show it."""
+
 CLASSES: Final = tuple(_class_of(group) for group in options.BUILD)
 """They are known to Beam for as long as they are held here."""
 
@@ -43,8 +47,18 @@ def of(line: CommandLine) -> PipelineOptions:
     if unknown:
         line.refuse(unknown[0])
     # Of another job Beam sees its own flags only: a class may have one of the same name with other values.
-    words = line.words if line.job in _SHOWN else line.others
+    words = _without_kept(line.words) if line.job in _SHOWN else line.others
     return PipelineOptions(list(words), save_main_session=False)
+
+
+def _without_kept(words: Sequence[str]) -> Iterator[str]:
+    """The words without those flags, each of which has its value behind it or behind a `=`."""
+    left = iter(words)
+    for word in left:
+        if word in _KEPT_HERE:
+            next(left, None)
+        elif word.partition("=")[0] not in _KEPT_HERE:
+            yield word
 
 
 def _unknown_to_beam(line: CommandLine) -> list[str]:

@@ -45,7 +45,7 @@ def say(text: str) -> None:
     if sys.stderr is None or sys.stderr.closed:  # closed before Python began (`2>&-`), or since; print would use stdout
         return
     try:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place
+        print(f"{text}\n", end="", file=sys.stderr, flush=True)  # noqa: T201 - the one place; at once, so whole lines
     except OSError:  # what could not be written would be tried again at the exit, and its failure is one of its own
         _silence(sys.stderr)
 

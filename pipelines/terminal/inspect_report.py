@@ -47,6 +47,7 @@ def _generation_text(said: dict[str, Any]) -> str:
         ("vectors", f"{said['vectors']:,}: {kinds}"),
         *([("deltas", _deltas_text(said["deltas"]))] if said["deltas"]["files"] else []),
         *([("tombstones", f"{said['tombstones']:,} dead codes that searches drop")] if said["tombstones"] else []),
+        *([("hidden", f"{_count(said['hidden'], 'key')} that no search returns")] if said["hidden"] else []),
         *([("drift", _drift_text(said["drift"]))] if said["drift"] else []),
         *([("tuned", _tuned_text(said["tuned"]))] if said["tuned"] else []),
         ("encoder", _encoder_text(encoder)),

@@ -278,7 +278,8 @@ def read_vectors(file: str) -> NDArray[np.float32]:
             raise OSError("not a regular file")
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # hostile files raise anything: MemoryError, TokenError, BadZipFile
-        raise UsageError(f"--vector {file} is not a readable .npy file: {normalised_message(error)}") from error
+        why = normalised_message(error, is_named=True)
+        raise UsageError(f"--vector {file} is not a readable .npy file: {why}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise UsageError(f"--vector {file} holds no array of numbers: write one with numpy.save")
     if array.ndim not in (1, 2) or 0 in array.shape:
@@ -312,7 +313,8 @@ def lines_of(flag: str, file: str) -> list[str]:
             raise OSError("not a regular file")
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{flag} {file} is not a readable text in UTF-8: {normalised_message(error)}") from error
+        why = normalised_message(error, is_named=True)
+        raise UsageError(f"{flag} {file} is not a readable text in UTF-8: {why}") from error
     if not any(line.strip() for line in lines):
         raise UsageError(f"{flag} {file} holds no text: write one a line")
     return [line.rstrip("\r") for line in lines if line.strip()]

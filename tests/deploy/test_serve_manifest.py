@@ -3,7 +3,7 @@
 from tests.deploy import commands, manifests
 from tests.deploy.manifests import Container
 from tests.deploy.test_manifests import STRANGER, labels, lets_in, selects
-from transforms.serving import listen
+from transforms.serving import hosts, listen
 
 DEPLOYMENT = manifests.one("Deployment", "pixdex-serve")
 PORT = 8080
@@ -42,6 +42,13 @@ def test_only_what_stands_before_it_reaches_it() -> None:
     assert namespace == {"kubernetes.io/metadata.name": "ingress-nginx"}
     assert [each["port"] for each in rule["ports"]] == [PORT]
     assert lets_in({**rule, "from": [{"podSelector": {}, **rule["from"][0]}]}, STRANGER, "ingress-nginx", PORT)
+
+
+def test_it_answers_to_the_name_of_the_service_and_to_one_that_an_ingress_passes_on() -> None:
+    service = manifests.one("Service", DEPLOYMENT.name).content["metadata"]
+    allowed = commands.parsed(the_server().command).options.allow_host
+    assert f"{service['name']}.{service['namespace']}.svc" in allowed
+    assert len(allowed) == 2 and all(hosts.is_name(name) for name in allowed)
 
 
 def test_probes_ask_whether_it_answers() -> None:

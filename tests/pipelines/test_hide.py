@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pixdex
@@ -127,6 +128,50 @@ def test_a_table_of_hidden_keys_that_is_damaged_is_named(root: Path, capsys: Cap
         pixdex.open(root)
     assert verify.main(["--root", str(root)]) == 1
     assert table.path in capsys.readouterr().err
+
+
+def lines(capsys: Capture) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_keys_that_are_no_items_and_conditions_without_any_are_told(
+    root: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    keys = sorted(everything(root))
+    flags = ["--root", str(root)]
+    capsys.readouterr()
+    assert hide.main([*flags, keys[0], "nokey"]) == 0
+    assert lines(capsys)[1:] == ["1 of 2 keys is no item of the root: it is kept, and hides one that comes"]
+    assert hide.main([*flags, "no", "nor"]) == 0
+    assert lines(capsys)[1:] == ["2 of 2 keys are no items of the root: they are kept, and hide those that come"]
+    assert hide.main([*flags, "no"]) == 0
+    same, line = lines(capsys)
+    assert "the same 4 keys are hidden" in same and line.startswith("1 of 1 key is no item")
+    assert hide.main([*flags, keys[1], "--where", f"key = '{keys[2]}'"]) == 0
+    assert len(lines(capsys)) == 1
+    assert hide.main([*flags, "--where", "key = 'nobody'"]) == 0
+    assert lines(capsys)[1:] == ["--where is true for no item"]
+
+    assert unhide.main([*flags, keys[0], keys[3], "no", "none"]) == 0
+    assert lines(capsys)[1:] == ["2 of 4 keys were not hidden"]
+    assert unhide.main([*flags, keys[0]]) == 0
+    assert lines(capsys)[1:] == ["1 of 1 key was not hidden"]
+    assert unhide.main([*flags, "--where", "key = 'nobody'"]) == 0
+    assert lines(capsys)[1:] == ["--where is true for no item"]
+    assert unhide.main([*flags, "nokey", "nor", keys[1]]) == 0
+    assert lines(capsys) == [f"file://{root}: generation {generation_of(root).generation} hides 1 key"]
+    assert unhide.main([*flags, "--all"]) == 0
+    assert len(lines(capsys)) == 1
+
+
+def test_keys_that_are_no_items_of_ready_embeddings_are_told(tmp_path: Path, capsys: Capture) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32))
+    flags = ["--root", str(tmp_path / "root")]
+    assert build.main([*flags, "--vectors", str(tmp_path / "a.npy")]) == 0
+    named = [f"file://{tmp_path}/a.npy#{row}" for row in (0, 299, 300, "x")]
+    capsys.readouterr()
+    assert hide.main([*flags, *named, "nokey"]) == 0
+    assert lines(capsys)[1:] == ["3 of 5 keys are no items of the root: they are kept, and hide those that come"]
 
 
 @pytest.mark.parametrize(

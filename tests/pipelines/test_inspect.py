@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import build, inspect
+from pipelines import build, hide, inspect
 from tests.roots import Row, make_root, unit
 from transforms.generations import published
 from transforms.markers import ShardMarker, StageMarker
@@ -220,6 +220,18 @@ def test_one_fault_on_many_lines_is_one_reason(tmp_path: Path, capsys: pytest.Ca
     assert said(capsys, tmp_path)["reject_reasons"] == [
         {"count": 7, "stage": "decode", "type": "OSError", "message": "truncated"}
     ]
+
+
+def test_hidden_keys_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_root(tmp_path, ROWS)
+    assert said(capsys, tmp_path)["hidden"] == 0
+    for keys, text in ((["a"], "1 key that no search returns"), (["b", "later"], "3 keys that no search returns")):
+        assert inspect.main(["--root", str(tmp_path)]) == 0
+        assert text not in capsys.readouterr().out
+        assert hide.main(["--root", str(tmp_path), *keys]) == 0
+        assert inspect.main(["--root", str(tmp_path)]) == 0
+        assert text in capsys.readouterr().out
+    assert said(capsys, tmp_path)["hidden"] == 3
 
 
 def test_the_metric_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from transforms.rejects import MESSAGE_LIMIT, normalised_message
+from transforms.rejects import MESSAGE_LIMIT, Failure, normalised_message
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,22 @@ def test_a_file_in_this_machines_temporary_folder_is_not_named() -> None:
     path = Path(tempfile.gettempdir()) / "tmp8f2k" / "picture.png"
 
     assert normalised_message(OSError(2, "No such file", str(path))) == "[Errno 2] No such file: '<temporary file>'"
+
+
+def test_a_file_that_could_not_be_fetched_is_named_by_its_item_alone(tmp_path: Path) -> None:
+    messages = set()
+    for file in (tmp_path / "a.png", Path("/nowhere/b.png")):
+        with pytest.raises(FileNotFoundError) as raised:
+            file.read_bytes()
+        messages.add(str(Failure.of("fetch", raised.value)))
+        assert normalised_message(raised.value, is_named=True) == "No such file or directory"
+        assert str(Failure.of("encode", raised.value)).startswith("FileNotFoundError: [Errno 2] No such file")
+    assert messages == {"FileNotFoundError: No such file or directory"}
+
+
+@pytest.mark.parametrize("error", [OSError(5, "broken"), OSError("gone"), OSError(2, None, "/a"), OSError(2, "", "/a")])
+def test_an_error_of_no_file_or_without_words_stays_as_it_is(error: OSError) -> None:
+    assert normalised_message(error, is_named=True) == normalised_message(error)
 
 
 @pytest.mark.parametrize("error", [EOFError(), ValueError(""), ValueError(" \n "), MemoryError()])

@@ -24,6 +24,7 @@ from transforms.export.index_file import index_key, nprobe_of, write_index
 from transforms.export.layout import Layout
 from transforms.export.origin import Origin
 from transforms.export.rows import vectors_between
+from transforms.index.reconstruction import reconstruction_error
 
 NUMBER: Final = "i"
 """The column with the ids of the index, as autofaiss calls it."""
@@ -56,7 +57,7 @@ def _write_infos(origin: Origin, index_file: Path, file: Path, _tell: Tell) -> N
         "index_path": _INDEX,
         "size in bytes": size,
         **_speeds(index, vectors),
-        "reconstruction error %": _error(index, vectors),
+        "reconstruction error %": reconstruction_error(index, vectors),
         "nb vectors": int(index.ntotal),
         "vectors dimension": int(index.d),
         "compression ratio": 4.0 * index.ntotal * index.d / size,
@@ -68,21 +69,6 @@ def _first_vectors(origin: Origin) -> NDArray[np.float32]:
     rows = origin.all_rows
     parts = [part.vectors for part in vectors_between(origin, rows, 0, min(_SAMPLE, rows.count))]
     return np.concatenate([np.empty((0, origin.dim), np.float32), *(part for part in parts if part is not None)])
-
-
-def _error(index: Any, vectors: NDArray[np.float32]) -> float | None:
-    """Mean distance of vectors to what the codes of the index make of them, over their mean length, in percent.
-
-    None: there are no vectors, or faiss does not decode codes of this kind.
-    """
-    if not len(vectors):
-        return None
-    try:
-        decoded = index.sa_decode(index.sa_encode(vectors))
-    except RuntimeError:
-        return None
-    mean = np.mean(np.linalg.norm(decoded - vectors, axis=1)) / np.mean(np.linalg.norm(vectors, axis=1))
-    return 100 * float(mean)
 
 
 def _speeds(index: Any, vectors: NDArray[np.float32]) -> dict[str, float | None]:

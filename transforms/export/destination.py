@@ -7,10 +7,12 @@ it was stopped, and a folder with anything else in it is left alone.
 import contextlib
 import fcntl
 import os
+import shutil
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from transforms.errors import PixdexError, UsageError
 from transforms.record_json import decode, encode
@@ -22,6 +24,7 @@ FOLDER: Final = ".pixdex-export"
 
 _ASKED, _DONE, _ASIDE, _LOCK = "export.json", "done.json", "aside", "lock"
 
+T = TypeVar("T")
 Tell = Callable[[int], None]
 """Is told of rows that are done."""
 
@@ -73,8 +76,10 @@ def folder_of(place: str) -> Path:
     """Returns the folder that a command names.
 
     Raises:
-        UsageError: it is on no disk of this machine, or is a file.
+        UsageError: it is on no disk of this machine, is a file or a link to nothing, or no text.
     """
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in place):  # control characters, undecodable bytes
+        raise UsageError(f"{place!r} has characters that no text has: name another folder")
     protocol, separator, rest = place.partition("://")
     if separator and protocol not in ("file", "local"):
         raise UsageError(f"{place} is no folder of this machine: export to one, and copy it there")
@@ -82,9 +87,21 @@ def folder_of(place: str) -> Path:
         folder = Path(rest if separator else place).expanduser().absolute()
     except RuntimeError as error:
         raise UsageError(f"{place}: there is no such user: write ./~… for a folder's name") from error
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file: name a new or empty folder")
+    with _written(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file: name a new or empty folder")
+        if folder.is_symlink() and not folder.exists():
+            raise UsageError(f"{folder} is a link to what is not there: name a new or empty folder")
     return folder
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Says of a folder, in one line, that it is none to write to."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror or error}): name another folder") from error
 
 
 @dataclass(frozen=True)
@@ -97,37 +114,34 @@ class Destination:
         """Returns what the export in the folder is of; None: the folder is new or empty.
 
         Raises:
-            UsageError: it holds something else.
+            UsageError: it holds something else, or cannot be read.
         """
-        try:
-            data = self._hidden(_ASKED).read_bytes()
-        except FileNotFoundError:
-            if self.folder.exists() and any(one.name != FOLDER for one in self.folder.iterdir()):
-                raise UsageError(
-                    f"{self.folder} holds files that are not of an export: name a new or empty folder"
-                ) from None
-            return None
-        try:
-            return decode(data, Export, str(self._hidden(_ASKED)))
-        except PixdexError as error:
-            raise UsageError(f"{error}; or name a new or empty folder") from error
+        found = self._read(_ASKED, Export)
+        with _written(self.folder):
+            if found is None and self.folder.exists() and any(one.name != FOLDER for one in self.folder.iterdir()):
+                raise UsageError(f"{self.folder} holds files that are not of an export: name a new or empty folder")
+        return found
 
     def done(self) -> Done | None:
-        """Returns what the export holds, if it is finished."""
-        try:
-            return decode(self._hidden(_DONE).read_bytes(), Done, str(self._hidden(_DONE)))
-        except FileNotFoundError:
-            return None
+        """Returns what the export holds, if it is finished.
+
+        Raises:
+            UsageError: that cannot be read.
+        """
+        return self._read(_DONE, Done)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keeps others from writing to the folder, which is made where it is not there.
 
         Raises:
+            UsageError: it cannot be written.
             PixdexError: another process writes to it.
         """
-        self._hidden(_ASIDE).mkdir(parents=True, exist_ok=True)
-        with self._hidden(_LOCK).open("wb") as lock:
+        with _written(self.folder):
+            self._hidden(_ASIDE).mkdir(parents=True, exist_ok=True)
+            lock = self._hidden(_LOCK).open("wb")
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -164,8 +178,23 @@ class Destination:
     def finish(self, done: Done) -> None:
         """Writes down that all files are there, and takes away what was left aside."""
         for left in self._hidden(_ASIDE).iterdir():
-            left.unlink()
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
         self._put(_DONE, encode(done))
+
+    def _read(self, name: str, kind: type[T]) -> T | None:
+        with _written(self.folder):
+            try:
+                data = self._hidden(name).read_bytes()
+            except FileNotFoundError:
+                return None
+        try:
+            return decode(data, kind, str(self._hidden(name)))
+        except PixdexError as error:
+            why = str(error).removesuffix(": restore it, or use another root")
+            raise UsageError(f"{why}: name a new or empty folder, or remove this one") from error
 
     def _put(self, name: str, data: bytes) -> None:
         aside = self._hidden(_ASIDE) / name

@@ -81,18 +81,13 @@ def export(store: Store, asked: Asked) -> Exported:
     if store.local is not None and asked.folder.resolve().is_relative_to(store.local.resolve()):
         raise UsageError(f"{asked.folder} is in the root: name a folder elsewhere")
     place = Destination(asked.folder)
-    _adopted(store, current, asked, place.asked())
+    if (finished := _finished(place, _adopted(store, current, asked, place.asked()), current)) is not None:
+        return finished
     with place.held():
         begun = place.asked()
         generation = _adopted(store, current, asked, begun)
-        done = place.done()
-        if done is not None:
-            if generation.generation != current.generation:
-                raise UsageError(
-                    f"{asked.folder} holds generation {generation.generation}, the root is at "
-                    f"{current.generation}: name a new or empty folder"
-                )
-            return Exported(generation.generation, done.rows, done.files, was_there=True)
+        if (finished := _finished(place, generation, current)) is not None:  # by another process meanwhile
+            return finished
         origin = Origin.open(store, generation, with_hidden=asked.with_hidden, trust_uris=asked.trust_uris)
         rows_per_file = asked.rows_per_file or default_rows(origin.dim)
         layout = LAYOUTS[asked.layout](origin, asked.folder, rows_per_file)
@@ -103,6 +98,23 @@ def export(store: Store, asked: Asked) -> Exported:
             place.make(file, asked.tally.tell)
         place.finish(Done(layout.rows, len(layout.files)))
     return Exported(generation.generation, layout.rows, len(layout.files), note=layout.note)
+
+
+def _finished(place: Destination, generation: Generation, current: Generation) -> Exported | None:
+    """Returns what a folder holds whose export is finished: it need not be one to write to.
+
+    Raises:
+        UsageError: it is an export of another generation than the current one.
+    """
+    done = place.done()
+    if done is None:
+        return None
+    if generation.generation != current.generation:
+        raise UsageError(
+            f"{place.folder} holds generation {generation.generation}, the root is at "
+            f"{current.generation}: name a new or empty folder"
+        )
+    return Exported(generation.generation, done.rows, done.files, was_there=True)
 
 
 def default_rows(dim: int) -> int:

@@ -21,6 +21,12 @@ def read(store: Store, generation: Generation) -> list[str]:
     return [] if table is None else [row["key"] for row in parquet_files.read_rows(store, table, HIDDEN)]
 
 
+def count(store: Store, generation: Generation) -> int:
+    """Returns how many keys are hidden, of items and of those that may come; raises as `read`."""
+    table = generation.tables.hidden
+    return 0 if table is None else len(parquet_files.read(store, table))
+
+
 def write(store: Store, keys: Iterable[str]) -> FileReference | None:
     """Writes the table of hidden keys; none are no table, and equal ones have one name."""
     ordered = sorted(set(keys))

@@ -39,7 +39,8 @@ def read(location: str) -> Judgements:
         parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
         table = pyarrow.csv.read_csv(io.BytesIO(data), convert_options=text, parse_options=parsing)
     except (OSError, ValueError, ImportError, pa.ArrowException) as error:  # of a protocol, too, that is not known
-        raise UsageError(f"--judgements {location} cannot be read ({normalised_message(error)})") from error
+        why = normalised_message(error, is_named=True)
+        raise UsageError(f"--judgements {location} cannot be read ({why})") from error
     missing = [name for name in _COLUMNS if name not in table.column_names]
     if missing:
         raise UsageError(

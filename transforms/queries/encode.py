@@ -69,6 +69,8 @@ class QueryEncoder:
             UsageError: the root has no encoder, it takes no pictures, or one cannot be read.
             PixdexError: the encoder failed, or is another one than the root was made with.
         """
+        self._check_takes("image", _NO_PICTURES)
+        _check_there(locations)
         vectors, failures = self.each_picture(locations)
         for place, failure in failures.items():
             raise UsageError(
@@ -167,6 +169,19 @@ def _check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"the query {text!r} holds bytes that are no UTF-8: write it in UTF-8") from error
+
+
+def _check_there(locations: Sequence[str]) -> None:
+    """Checks that files of this machine are there: an encoder may take long to open."""
+    for location in locations:
+        uri = _absolute(location)
+        if uri.startswith("file://"):
+            try:
+                uris.locate(uri)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise UsageError(f"--image: there is no file {location}") from error
+            except Exception:  # noqa: BLE001 - reading it tells
+                continue
 
 
 def _absolute(location: str) -> str:

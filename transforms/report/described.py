@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from transforms.generations import published, sizes, tables
+from transforms.generations import hidden, published, sizes, tables
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.index.trained import read_training
@@ -41,6 +41,7 @@ def describe(store: Store, generation: Generation, rejects: Sequence[FileReferen
         "vectors": totals.vectors,
         "by_modality": {"image": totals.images, "text": totals.texts, "keyword": totals.keywords},
         "tombstones": totals.tombstones,
+        "hidden": hidden.count(store, generation),
         "deltas": _deltas(store, generation),
         "drift": None if generation.drift is None else asdict(generation.drift),
         "tuned": None if generation.tuned is None else asdict(generation.tuned),

@@ -104,12 +104,14 @@ def evaluation_in(folder: Path, generation: Generation) -> bytes:
     return data
 
 
-def kept_evaluation(store: Store, generation: Generation) -> Evaluation | None:
-    """Returns the evaluation that a report of this generation was given; None: none was.
+def evaluation_of(store: Store, generation: Generation, given: bytes | None) -> Evaluation | None:
+    """Returns the evaluation that a report of this generation is given, or that an earlier one was; None: none was.
 
     Raises:
         PixdexError: it is damaged.
     """
+    if given is not None:
+        return decoded(given)
     path = layout.report_evaluation(generation.generation)
     return decoded(store.read(path)) if store.exists(path) else None
 

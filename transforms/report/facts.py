@@ -17,9 +17,8 @@ from transforms.report.lists import Lists, lists_of
 from transforms.report.samples import Item, Samples
 from transforms.report.thumbnails import Thumbnail, thumbnails_of
 from transforms.report.timing import Timing
-from transforms.report.words import cut
+from transforms.report.words import bare, cut
 from transforms.shards import files
-from transforms.storage.outside import Outside
 from transforms.storage.store import Store
 
 REJECTS_COUNTED: Final = 250_000
@@ -99,7 +98,7 @@ class Facts:
             return read()
         except Exception as error:  # noqa: BLE001 - a damaged file raises anything; the rest is as good without it
             why = str(error) if isinstance(error, PixdexError) else f"{type(error).__name__}: {error}"
-            self.unread.append((name, cut(why)))
+            self.unread.append((name, cut(bare(why))))
             return None
 
 
@@ -108,6 +107,7 @@ def gather(
     generation: Generation,
     took: Callable[[], Timing | None],
     *,
+    evaluation: bytes | None = None,
     trust_uris: bool = False,
 ) -> Facts:
     """Collects all of it.
@@ -116,6 +116,7 @@ def gather(
         store: the root.
         generation: one of it.
         took: says what the run of it took.
+        evaluation: what `pixdex evaluate` wrote; None: what is kept of an earlier report.
         trust_uris: as of a search.
 
     Cost: reads the tables of the generation, the sizes of its lists, the markers of its run, and samples (`samples_of`,
@@ -138,13 +139,12 @@ def gather(
     facts.lists = facts.part("list sizes", lambda: lists_of(store, generation)) if generation.totals.vectors else None
     facts.training = facts.part("training", lambda: read_training(store, generation.trained))
     facts.watched = facts.part("canaries", lambda: evaluated.watched_by(store, generation))
-    facts.evaluation = facts.part("evaluation", lambda: evaluated.kept_evaluation(store, generation))
+    facts.evaluation = facts.part("evaluation", lambda: evaluated.evaluation_of(store, generation, evaluation))
     facts.timing = facts.part("what the run took", took)
     facts.history = facts.part("history", lambda: _history(store, generation)) or ()
     facts.samples = facts.part("samples", lambda: samples.samples_of(store, generation, trust_uris=trust_uris))
     if facts.samples is not None:
-        outside = Outside.of(generation.request, trusted=trust_uris)
-        facts.thumbnails = thumbnails_of(_pictures(facts.samples), outside)
+        facts.thumbnails = thumbnails_of(_pictures(facts.samples), generation.request, trusted=trust_uris)
     return facts
 
 

@@ -16,21 +16,20 @@ _FLOAT_BYTES: Final = 4
 
 
 def infos_of(facts: Facts) -> dict[str, Any]:
-    """Returns the infos under autofaiss's names; sizes in bytes, of the merged index alone."""
-    generation, training = facts.generation, facts.training
-    trained, vectors = generation.trained, generation.totals.vectors
+    """Returns the infos under autofaiss's names; bytes, and the rows they hold, are those of the merged index."""
+    generation, totals, trained = facts.generation, facts.generation.totals, facts.generation.trained
+    merged = totals.vectors + totals.tombstones - facts.said["deltas"]["rows"]
     infos: dict[str, Any] = {
         "index_key": trained.key,
         "index_param": f"nprobe={trained.nprobe}",
         "index_path": generation.index.path,
         "size in bytes": generation.index.bytes,
-        "nb vectors": vectors,
+        "nb vectors": totals.vectors,
         "vectors dimension": trained.dim,
-        "compression ratio": round(_FLOAT_BYTES * trained.dim * vectors / max(1, generation.index.bytes), 4),
+        "compression ratio": round(_FLOAT_BYTES * trained.dim * merged / max(1, generation.index.bytes), 4),
     }
-    if training is not None:
-        # Root mean square of what coding loses, over that of the vectors: autofaiss takes means of lengths.
-        infos["reconstruction error %"] = round(100 * training.held_out_residual**0.5, 4)
+    if facts.samples is not None and facts.samples.reconstruction_error is not None:
+        infos["reconstruction error %"] = round(facts.samples.reconstruction_error, 4)
     own: dict[str, Any] = {"generation": generation.generation, "published": facts.published, "made": facts.made}
     if facts.timing is not None:
         own["timing"] = asdict(facts.timing)

@@ -1,6 +1,7 @@
 """Makes the report of a generation and writes it below its root: after each run, and whenever somebody asks for one."""
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 
 from transforms.generations import manifest
@@ -30,10 +31,27 @@ def after(run: Run, since: float) -> None:
     try:
         if not store.exists(layout.generation(number)) or not store.create(layout.report_begun(number), b"{}\n"):
             return
-        make(store, manifest.read(store, number), since=since)
+        make(store, manifest.read(store, number), since=since).write(store)
     except Exception as error:  # noqa: BLE001 - whatever it is, the generation is published
         why = normalised_message(error)
         _log.warning("no report of generation %d: %s; make it with: pixdex report", number, why)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A report: its page, and its infos as they lie on storage; `evaluation` is one that is kept beside them."""
+
+    generation: int
+    page: str
+    infos: bytes
+    evaluation: bytes | None = None
+
+    def write(self, store: Store) -> None:
+        """Writes it into its root."""
+        if self.evaluation is not None:
+            store.overwrite(layout.report_evaluation(self.generation), self.evaluation)
+        store.overwrite(layout.report_infos(self.generation), self.infos)
+        store.overwrite(layout.report(self.generation), self.page.encode("utf-8", "replace"))
 
 
 def make(
@@ -43,8 +61,8 @@ def make(
     since: float | None = None,
     evaluation: bytes | None = None,
     trust_uris: bool = False,
-) -> str:
-    """Makes the report of a generation, and writes it into its root.
+) -> Made:
+    """Makes the report of a generation, and writes nothing.
 
     Args:
         store: the root.
@@ -54,20 +72,12 @@ def make(
         evaluation: what `pixdex evaluate` wrote, which is kept for later reports of it; None: what is kept.
         trust_uris: as of a search.
 
-    Returns:
-        The page.
-
     Raises:
         PixdexError: a table is missing or damaged.
     """
-    number = generation.generation
-    if evaluation is not None:
-        store.overwrite(layout.report_evaluation(number), evaluation)
-    facts = gather(store, generation, partial(_took, store, generation, since), trust_uris=trust_uris)
-    text = page(facts)
-    store.overwrite(layout.report_infos(number), infos.encoded(infos.infos_of(facts)))
-    store.overwrite(layout.report(number), text.encode("utf-8", "replace"))
-    return text
+    took = partial(_took, store, generation, since)
+    facts = gather(store, generation, took, evaluation=evaluation, trust_uris=trust_uris)
+    return Made(generation.generation, page(facts), infos.encoded(infos.infos_of(facts)), evaluation)
 
 
 def _took(store: Store, generation: Generation, since: float | None) -> Timing | None:

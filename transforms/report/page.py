@@ -47,7 +47,7 @@ def page(facts: Facts) -> str:
 
 def _rendered(facts: Facts, thumbnails: Mapping[str, Thumbnail]) -> str:
     said, request, looked = facts.said, facts.generation.request, facts.samples
-    root_name = facts.root.rstrip("/").rpartition("/")[2] or facts.root
+    root_name = words.bare(facts.root).rstrip("/").rpartition("/")[2] or words.bare(facts.root)
     stacked, colours = _stacked(facts.timing)
     evaluation = facts.evaluation
     lines = [] if evaluation is None else _recall_lines(evaluation)
@@ -82,6 +82,7 @@ def _rendered(facts: Facts, thumbnails: Mapping[str, Thumbnail]) -> str:
         "name_of": name_of,
         "alike": lambda pair: _alike(pair, facts.thumbnails),
         "cut": words.cut,
+        "bare": words.bare,
         "size": words.size,
         "span": words.seconds,
         "moment": words.moment,
@@ -98,7 +99,7 @@ def _template() -> jinja2.Template:
 
 def name_of(item: Item) -> str:
     """Returns what a person calls an item: its caption, or the last part of where it is."""
-    return item.caption or item.shows.rstrip("/").rpartition("/")[2] or item.key
+    return item.caption or words.bare(item.shows).rstrip("/").rpartition("/")[2] or words.bare(item.key)
 
 
 def _alike(pair: Pair, thumbnails: Mapping[str, Thumbnail]) -> str:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from transforms.generations.manifest import Generation
 from transforms.index.exact import distances_of
+from transforms.index.open_trained import trained_index
+from transforms.index.reconstruction import reconstruction_error
 from transforms.records import MODALITIES, Modality
 from transforms.report import draw
 from transforms.search.hits import Asked
@@ -41,6 +43,9 @@ LOOKED_AT: Final = 500
 
 LOOKED_AT_OF_SHARED: Final = 120
 """The same where several rows may show one picture, or be of one item: metadata tells whose the others are."""
+
+DECODED: Final = 128
+"""Rows whose codes are decoded."""
 
 PAIRS: Final = 6
 _NEAR: Final = 4
@@ -117,6 +122,8 @@ class Samples:
     Attributes:
         within: rows that others were looked for in, of a root that is too large for more; None: the whole index.
         cosines: whether scores are cosines; `higher`: whether a higher one is nearer.
+        reconstruction_error: what codes lose of rows that were drawn, in percent, as autofaiss has it; None where the
+            root is too large, or faiss does not decode its codes.
     """
 
     answered: tuple[Answered, ...]
@@ -124,6 +131,7 @@ class Samples:
     within: int | None
     cosines: bool
     higher: bool
+    reconstruction_error: float | None = None
 
 
 Rows = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -158,15 +166,19 @@ def samples_of(store: Store, generation: Generation, *, trust_uris: bool = False
     searcher, seed = look.searcher, generation.request.seed
     kinds = [kind for kind in MODALITIES if searcher.count(kind)]
     answered: list[Answered] = []
-    nearest = None
+    nearest = error = None
     if kinds:
         target = kinds[0]
         asked = [target, *(kinds[1:2] if target == "image" else [])]
         for place, kind in enumerate(asked):
             answered += _answered(look, kind, target, seed + place)
         nearest = _nearest(look, target, seed)
+        if isinstance(look, _Index):
+            vectors = look.draw(target, DECODED, seed)[1]
+            if len(vectors):
+                error = reconstruction_error(trained_index(store, generation.trained), searcher.checked(vectors))
     higher = generation.trained.metric == "ip"
-    return Samples(tuple(answered), nearest, look.within, searcher.has_cosines, higher)
+    return Samples(tuple(answered), nearest, look.within, searcher.has_cosines, higher, error)
 
 
 class _Index:

@@ -1,9 +1,13 @@
 """Numbers and times as people read them."""
 
 import math
+import re
 import time
 from typing import Final
 
+from transforms.storage import addresses
+
+_URI: Final = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 _MARKS: Final = 5
 
@@ -77,3 +81,12 @@ def cut(text: str, most: int = 300) -> str:
     """
     line = " ".join(text[: 4 * most].split())
     return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+
+
+def bare(text: str) -> str:
+    """Returns a text whose URIs have no users, passwords and signatures: who reads a page may be anybody.
+
+    >>> bare("404 of https://me:secret@example.org/a.png?key=1, again")
+    '404 of https://example.org/a.png again'
+    """
+    return _URI.sub(lambda found: addresses.without_secrets(found[0]), text)

@@ -65,15 +65,16 @@ def lit(
     told, ended = Told(), threading.Event()
     every = every or SECONDS[run.store.local is None]
     path = layout.beacon(run.generation, stage, task)
-    written: list[bool] = []
 
     def write() -> None:
-        wait = first
+        wait, tried = first, False
         while not ended.wait(wait):
             with contextlib.suppress(Exception):  # every store raises its own, and the work does not depend on it
                 run.store.overwrite(path, encode(Beacon(told.share, time.time())))
-                written.append(True)
-            wait = every
+            wait, tried = every, True
+        if tried:  # by the thread that wrote it: no write that is slow comes after
+            with contextlib.suppress(Exception):  # likewise
+                run.store.remove(path)
 
     thread = threading.Thread(target=write, name="beacon", daemon=True)
     thread.start()
@@ -82,9 +83,6 @@ def lit(
     finally:
         ended.set()
         thread.join(_SECONDS_TO_END)
-        if written:
-            with contextlib.suppress(Exception):  # likewise
-                run.store.remove(path)
 
 
 def read(run: Run, stage: Stage, done: Collection[int], now: Callable[[], float] = time.time) -> dict[int, Beacon]:
@@ -104,7 +102,7 @@ def read(run: Run, stage: Stage, done: Collection[int], now: Callable[[], float]
 
 def clear(run: Run) -> None:
     """Removes what killed workers left; one that is at work writes its own again."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):  # likewise: a role that may remove nothing is to go on with its run
         run.store.remove_folder(layout.beacons(run.generation))
 
 

@@ -122,7 +122,7 @@ class Contents:
             try:
                 self._located[uri] = uris.locate(uri)
             except Exception as error:  # noqa: BLE001 - clients of object stores raise anything
-                self._warn(uri, f"cannot be read ({normalised_message(error)})")
+                self._warn(uri, f"cannot be read ({normalised_message(error, is_named=True)})")
         return self._located[uri]
 
     def _digest(self, uri: str, located: Located) -> bytes | None:
@@ -133,7 +133,7 @@ class Contents:
                 for piece in located.pieces():
                     hasher.update(piece)
             except Exception as error:  # noqa: BLE001 - likewise
-                self._warn(uri, f"cannot be read ({normalised_message(error)})")
+                self._warn(uri, f"cannot be read ({normalised_message(error, is_named=True)})")
             else:
                 self._digests[uri] = hasher.digest()
         return self._digests[uri]

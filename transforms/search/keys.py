@@ -1,7 +1,7 @@
 """The rows of an item, by its key: of own shards from the key tables, of ready embeddings by arithmetic."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -52,8 +52,32 @@ def rows_of_keys(store: Store, generation: Generation, keys: Sequence[str]) -> N
         return np.empty(0, np.int64)
     if generation.request.is_ready:
         return _of_ranges(store, generation, keys)
+    return key_tables.dead_ids(_entries(store, generation, _wanted(keys)))
+
+
+def keys_of_none(store: Store, generation: Generation, keys: Sequence[str]) -> list[str]:
+    """Returns those of some keys, each given once, that no item has; rejected items are some, too.
+
+    Cost, raises: as `rows_of_keys`.
+    """
+    if not keys:
+        return []
+    if generation.request.is_ready:
+        ranges = _ranges(store, generation)
+        return [key for key in keys if not _ids_in(ranges, key)]
+    wanted = _wanted(keys)
+    there = key_tables.is_among(wanted, _entries(store, generation, wanted)).tolist()
+    return [key for key, is_there in zip(keys, there, strict=True) if not is_there]
+
+
+def _wanted(keys: Sequence[str]) -> NDArray[np.void]:
     wanted = np.zeros(len(keys), key_tables.LISTED)
     wanted["high"], wanted["low"] = key_tables.hashes(pa.array(keys, pa.string())).T
+    return wanted
+
+
+def _entries(store: Store, generation: Generation, wanted: NDArray[np.void]) -> NDArray[np.void]:
+    """The entries of the key tables that have the hash of a wanted key."""
     parts = [np.empty(0, key_tables.ENTRY)]
     for bucket in tables.buckets_of(store, generation):
         low, high = bucket.hash_range
@@ -63,20 +87,29 @@ def rows_of_keys(store: Store, generation: Generation, keys: Sequence[str]) -> N
         else:
             some = [key_tables.read_entries(store, bucket.file)] if len(mine) else []
         parts += [entries[key_tables.is_among(entries, mine)] for entries in some if len(entries)]
-    return key_tables.dead_ids(np.concatenate(parts))
+    return np.concatenate(parts)
 
 
 def _of_ranges(store: Store, generation: Generation, keys: Sequence[str]) -> NDArray[np.int64]:
+    ranges = _ranges(store, generation)
+    return np.array([row for key in keys for row in _ids_in(ranges, key)], np.int64)
+
+
+def _ranges(store: Store, generation: Generation) -> dict[str, list[tuple[int, VectorRange]]]:
     ranges: dict[str, list[tuple[int, VectorRange]]] = defaultdict(list)
     for shard in tables.shard_rows(store, generation):
         if (ready := tables.range_of(shard)) is not None:
             ranges[ready.uri].append((shard["shard"], ready))
+    return ranges
+
+
+def _ids_in(ranges: Mapping[str, Sequence[tuple[int, VectorRange]]], key: str) -> list[int]:
+    """The rows of an item of ready embeddings."""
     ids: list[int] = []
-    for key in keys:
-        uri, _, number = key.rpartition("#")
-        row = int(number) if number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS else -1
-        for shard_number, ready in ranges.get(uri, ()):
-            if ready.start <= row < ready.stop:
-                first = (shard_number << ROW_BITS) + row - ready.start
-                ids += range(first, first + ready.rows, ready.items)
-    return np.array(ids, np.int64)
+    uri, _, number = key.rpartition("#")
+    row = int(number) if number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS else -1
+    for shard_number, ready in ranges.get(uri, ()):
+        if ready.start <= row < ready.stop:
+            first = (shard_number << ROW_BITS) + row - ready.start
+            ids += range(first, first + ready.rows, ready.items)
+    return ids

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.errors import UsageError
+from transforms.pictures.guards import Decoders
 from transforms.queries.answer import Wanted, answers, vectors_of_keys
 from transforms.queries.root import kind_of, modality_of
 from transforms.rejects import Failure
 from transforms.search.hits import told
 from transforms.search.rules import KEY, Rules
 from transforms.search.trace import Trace
-from transforms.serving.decoders import Decoders
 from transforms.serving.faults import TooLargeError
 from transforms.serving.limits import Limits
 from transforms.serving.opened import Opened

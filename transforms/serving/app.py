@@ -1,7 +1,7 @@
 """The application: its addresses, and which status an error has."""
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -14,13 +14,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from transforms.errors import PixdexError, UsageError
+from transforms.pictures.guards import Decoders
 from transforms.search.trace import Trace
 from transforms.serving import files, thumbnails
 from transforms.serving.answering import answer, as_json
-from transforms.serving.decoders import Decoders
 from transforms.serving.doors import Doors
-from transforms.serving.faults import BusyError, LateError, NoPictureError, TooLargeError
+from transforms.serving.faults import BusyError, LateError, NoPictureError, NotReachedError, TooLargeError
 from transforms.serving.following import Following
+from transforms.serving.hosts import Hosts
 from transforms.serving.limits import Limits
 from transforms.serving.measures import CONTENT_TYPE, Measures
 from transforms.serving.questions import About, Answer, Health, Question, Refusal
@@ -30,6 +31,7 @@ from transforms.serving.turns import Turns
 _STATUS: Final[tuple[tuple[type[PixdexError], HTTPStatus], ...]] = (
     (UsageError, HTTPStatus.BAD_REQUEST),
     (NoPictureError, HTTPStatus.NOT_FOUND),
+    (NotReachedError, HTTPStatus.BAD_GATEWAY),
     (TooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (BusyError, HTTPStatus.SERVICE_UNAVAILABLE),
     (LateError, HTTPStatus.GATEWAY_TIMEOUT),
@@ -42,19 +44,23 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     503: {"model": Refusal, "description": "So much is asked at once that this has to come again"},
     504: {"model": Refusal, "description": "The answer takes longer than it may"},
 }
+_NO_PICTURE: Final[dict[int | str, dict[str, Any]]] = {
+    404: {"model": Refusal, "description": "There is no such picture, or none that can be shown"},
+    502: {"model": Refusal, "description": "What the picture lies in cannot be read now"},
+}
 _ASK_AGAIN: Final = "private, no-cache"
 """Browsers keep it, and ask whether it is still so: what is hidden is hidden at once."""
 
 _Known = Annotated[str | None, Header(alias="if-none-match", include_in_schema=False)]
 
 
-def application(following: Following, limits: Limits, hosts: Iterable[str] | None = None) -> ASGIApp:
+def application(following: Following, limits: Limits, hosts: Hosts) -> ASGIApp:
     """Returns what answers for a root.
 
     Args:
         following: its generation; whoever made it closes it.
         limits: what is refused.
-        hosts: names of this machine that may be asked for; None: any.
+        hosts: names by which it may be asked for.
     """
     decoders, measures = Decoders(limits.decoders), Measures(following)
     small = Thumbnails(decoders, limits)
@@ -84,7 +90,7 @@ def application(following: Following, limits: Limits, hosts: Iterable[str] | Non
         measures.count_steps(trace)
         return _json(data)
 
-    @app.get("/api/items/{id}/picture", response_class=Response, responses={404: {"model": Refusal}, **_REFUSALS})
+    @app.get("/api/items/{id}/picture", response_class=Response, responses={**_NO_PICTURE, **_REFUSALS})
     async def picture(
         id: Annotated[int, Path(ge=0, lt=1 << 63)],
         size: Annotated[int, Query(ge=thumbnails.LEAST, le=thumbnails.MOST)] = thumbnails.USUAL,

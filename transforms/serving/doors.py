@@ -1,14 +1,14 @@
 """The door: which requests are let in, how large they may be, and what browsers are told of every answer.
 
-The server has no password, and may listen where a browser of the same machine reaches it. So a page of somebody else
-must not ask it anything: not by a name of its own that leads here (DNS rebinding: the Host is looked at), and not by a
+The server has no password, and wherever it listens a browser may reach it. So a page of somebody else must not ask it
+anything: not by a name of its own that leads here (DNS rebinding: the Host is looked at, see `hosts`), and not by a
 form or a script of another site (the type of what is sent, and Origin, are).
 """
 
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from transforms.serving import hosts
+from transforms.serving.hosts import Hosts
 from transforms.serving.limits import Limits
 from transforms.serving.measures import Measures
 
@@ -49,10 +51,10 @@ class Refused(Exception):  # noqa: N818 - it is an answer, and no error
 class Doors:
     """Stands before an application (ASGI): what it lets in has its body with it, whole."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, measures: Measures, hosts: Iterable[str] | None) -> None:
-        """Takes the application; of names of the host those that may be asked for, None: any."""
+    def __init__(self, app: ASGIApp, limits: Limits, measures: Measures, names: Hosts) -> None:
+        """Takes the application, and the names by which it may be asked for."""
         self._app, self._limits, self._measures = app, limits, measures
-        self._hosts = None if hosts is None else frozenset(hosts)
+        self._hosts = names
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,51 +81,55 @@ class Doors:
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        held = 0
+        booked = _Booked()
         try:
             self._check_host(headers)
             if scope["method"] != "POST":
+                if scope["method"] == "HEAD":  # whoever sends leaves the body out
+                    scope = {**scope, "method": "GET"}
                 await self._app(scope, receive, send)
                 return
             self._check_origin(headers)
-            held = self._held_for(headers)
-            self._held += held
-            body = await self._body(receive)
+            self._check_length(headers)
+            body = await self._body(receive, booked)
             if body is not None:
                 await self._app(scope, _given(body, receive), send)
+            return
         except Refused as refused:
-            await _refuse(refused, receive, send)
+            status, why = refused.status, str(refused)
         finally:
-            self._held -= held
+            self._held -= booked.size  # not before: whoever answers has them until then
+        await _refuse(status, why, receive, send)  # when the error, and with it what had come, is gone
 
     def _check_host(self, headers: Headers) -> None:
-        if self._hosts is None:
-            return
         name = _host_of(f"//{headers.get('host', '')}")
-        if name not in self._hosts:
+        if not self._hosts.has(name):
             raise Refused(
                 HTTPStatus.FORBIDDEN,
-                f"the host {name!r:.80} is not this machine: ask for {' or '.join(sorted(self._hosts))}",
+                f"the host {name!r:.80} is not this server: ask for {self._hosts.words}; if the name is its own, start "
+                f"it with {hosts.FLAG} NAME",
             )
 
     def _check_origin(self, headers: Headers) -> None:
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "questions are JSON: send content-type: application/json")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and _authority_of(origin) != headers.get("host", "").lower():
             raise Refused(HTTPStatus.FORBIDDEN, f"a page of {origin!r:.80} asks, and only pages of this server may")
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise Refused(HTTPStatus.FORBIDDEN, "a page of another site asks, and only pages of this server may")
 
-    def _held_for(self, headers: Headers) -> int:
-        """How many bytes a request will have at most."""
-        most, said = self._limits.body_bytes, headers.get("content-length")
-        size = int(said) if said is not None and said.isdecimal() else most
-        if size > most:
+    def _check_length(self, headers: Headers) -> None:
+        """Refuses what says that it is too long, or longer than there is room for now, before it comes."""
+        said = headers.get("content-length")
+        size = int(said) if said is not None and said.isdecimal() else 0
+        if size > self._limits.body_bytes:
             raise self._too_large()
-        if self._held + size > max(self._limits.held_bytes, most):
+        self._check_room(size)
+
+    def _check_room(self, size: int) -> None:
+        if self._held + size > max(self._limits.held_bytes, self._limits.body_bytes):
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too much is being sent at once: come again")
-        return size
 
     def _too_large(self) -> Refused:
         most = self._limits.upload_bytes
@@ -131,8 +137,8 @@ class Doors:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request is too large: a picture may have {most:,} bytes at most"
         )
 
-    async def _body(self, receive: Receive) -> bytes | None:
-        """What is sent, whole; None: whoever sends has left."""
+    async def _body(self, receive: Receive, booked: "_Booked") -> bytes | None:
+        """What is sent, whole; None: whoever sends has left. It is booked as it comes, and by nobody before."""
         body, most = bytearray(), self._limits.body_bytes
         try:
             async with asyncio.timeout(self._limits.seconds):
@@ -140,13 +146,24 @@ class Doors:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    body += message.get("body", b"")
-                    if len(body) > most:
+                    piece = message.get("body", b"")
+                    if len(body) + len(piece) > most:
                         raise self._too_large()
+                    self._check_room(len(piece))
+                    self._held += len(piece)
+                    booked.size += len(piece)
+                    body += piece
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
             raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the request takes too long to come") from None
+
+
+@dataclass
+class _Booked:
+    """How many of the bytes that requests hold together are those of one."""
+
+    size: int = 0
 
 
 def _given(body: bytes, receive: Receive) -> Receive:
@@ -163,18 +180,18 @@ def _given(body: bytes, receive: Receive) -> Receive:
     return given
 
 
-async def _refuse(refused: Refused, receive: Receive, send: Send) -> None:
+async def _refuse(status: HTTPStatus, why: str, receive: Receive, send: Send) -> None:
     """Says why, at once, and then throws away what still comes, for a while."""
-    data = json.dumps({"error": str(refused)}).encode()
+    data = json.dumps({"error": why}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(data)).encode()),
         (b"connection", b"close"),
         (b"cache-control", b"no-store"),
     ]
-    if refused.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", b"1"))
-    await send({"type": "http.response.start", "status": int(refused.status), "headers": headers})
+    await send({"type": "http.response.start", "status": int(status), "headers": headers})
     await send({"type": "http.response.body", "body": data, "more_body": True})
     left = _DRAINED_BYTES
     try:
@@ -187,6 +204,13 @@ async def _refuse(refused: Refused, receive: Receive, send: Send) -> None:
     except TimeoutError:
         pass
     await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _authority_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _host_of(address: str) -> str | None:

@@ -17,3 +17,7 @@ class TooLargeError(PixdexError):
 
 class NoPictureError(PixdexError):
     """There is no picture to be shown: no such item, or none that can be read."""
+
+
+class NotReachedError(PixdexError):
+    """A picture may well be there, and what it lies in cannot be read now."""

@@ -24,7 +24,7 @@ class Limits:
         at_once: requests of a kind (searches, pictures) that are answered or wait; one more is told to come again.
         threads: searches that are made at once, each on one core; the encoder takes one query after the other, with
             the threads that the root was made with.
-        held_bytes: of requests that are coming in, all together.
+        held_bytes: of requests that have come in, as far as they have, until they are answered; all together.
         picture_bytes: of the file of a result's picture.
         picture_threads: pictures that are fetched at once.
         decoders: processes that decode pictures at once. A picture near the pixel limit takes one up to 3 GB.

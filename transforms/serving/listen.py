@@ -6,7 +6,7 @@ import ipaddress
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Final, Self
 
@@ -14,6 +14,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from transforms.errors import UsageError
+from transforms.serving.connections import Connection, most_connections
+from transforms.serving.hosts import Hosts
 
 GRACE_SECONDS: Final = 20
 """Answers that were begun are waited for, so long."""
@@ -21,8 +23,7 @@ GRACE_SECONDS: Final = 20
 KEPT_SECONDS: Final = 75
 """A connection that nobody uses is kept so long: longer than those do that stand before a server."""
 
-_BACKLOG: Final = 512
-_LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+_BACKLOG: Final = 128
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -57,14 +58,14 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def names_of(listening: socket.socket, host: str) -> tuple[str, ...] | None:
-    """Returns the names by which a socket may be asked for: those of this machine, if only this machine reaches it."""
-    address = ipaddress.ip_address(listening.getsockname()[0].partition("%")[0])
-    return (*_LOOPBACK_NAMES, host.lower(), str(address)) if address.is_loopback else None
+def names_of(listening: socket.socket, host: str, allowed: Iterable[str] = ()) -> Hosts:
+    """Returns the names by which a socket may be asked for; `host` is what it was opened with (see `Hosts.of`)."""
+    return Hosts.of(listening.getsockname()[0].partition("%")[0], host, allowed)
 
 
 def serve(app: ASGIApp, listening: socket.socket, told: Callable[[], None]) -> signal.Signals | None:
     """Answers until a signal says to end; `told` is called when it answers. Returns the signal."""
+    Connection.most = most_connections()
     server = Server.of(app, told)
     server.run(sockets=[listening])
     return server.ended_by
@@ -85,7 +86,8 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=Connection,
+            backlog=_BACKLOG,
             ws="none",
             log_config=None,
             log_level="warning",

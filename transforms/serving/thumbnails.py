@@ -12,10 +12,10 @@ import numpy as np
 import PIL.Image
 
 from transforms.pictures.guard import How
+from transforms.pictures.guards import Decoders
 from transforms.rejects import Failure
 from transforms.search.metadata import is_of_no_picture
 from transforms.serving import pictures
-from transforms.serving.decoders import Decoders
 from transforms.serving.faults import NoPictureError
 from transforms.serving.limits import Limits
 from transforms.serving.opened import Opened
@@ -65,14 +65,16 @@ class Thumbnails:
         """Returns the picture of a row, upright, whole, of at most `side` pixels each way; never larger than it is.
 
         Raises:
-            NoPictureError: no row has that id, or none that may be seen, or its picture cannot be read.
+            NoPictureError: no row has that id, or none that may be seen, or its picture is not there or damaged.
+            NotReachedError: its picture cannot be read now; it is tried again whenever it is asked for.
             PixdexError: the root is damaged, or this machine is at fault.
         """
         if not opened.has(row):
             raise NoPictureError(f"no item has the id {row}, or it is hidden or gone")
         table = opened.searcher.table_of(np.array([row], np.int64), ["key", "uri"])
         key, uri = (table[name][0].as_py() for name in ("key", "uri"))
-        place = uri, row, side, opened.outside  # a picture that changes has another row
+        # A picture that a reindex finds changed has another row; a file that is replaced meanwhile, another version.
+        place = uri, row, side, opened.outside, pictures.version(uri, opened.outside)
         with self._lock:
             known = self._kept.get(place)
             if known is not None:

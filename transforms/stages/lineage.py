@@ -5,6 +5,7 @@ from urllib.parse import unquote, urlsplit
 from apache_beam.metrics.metric import Lineage
 
 from transforms.runs.run import Run
+from transforms.storage.addresses import without_credentials
 
 _SYSTEMS = {"file": "filesystem", "gs": "gcs", "s3": "s3", "memory": "memory"}
 """As Beam's own file systems name themselves; of others the protocol is the name."""
@@ -31,15 +32,15 @@ def segments_of(url: str) -> tuple[str, ...]:
     >>> segments_of("file:///data/a b.csv")
     ('filesystem', 'localhost', '/data/a b.csv')
     """
-    protocol, _, rest = url.partition("://")
+    protocol, _, rest = without_credentials(url).partition("://")
     system = _SYSTEMS.get(protocol, protocol)
     if protocol == "file":
         return system, "localhost", rest
     if protocol in _SYSTEMS:
-        bucket, _, name = rest.rpartition("@")[2].partition("/")
+        bucket, _, name = rest.partition("/")
         return tuple(part for part in (system, bucket, name) if part)
-    parts = urlsplit(url)
-    return tuple(part for part in (system, parts.netloc.rpartition("@")[2], unquote(parts.path.lstrip("/"))) if part)
+    parts = urlsplit(f"{protocol}://{rest}")
+    return tuple(part for part in (system, parts.netloc, unquote(parts.path.lstrip("/"))) if part)
 
 
 def _report(lineage: Lineage, url: str) -> None:

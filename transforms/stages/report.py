@@ -1,4 +1,7 @@
-"""After the last stage: the report of what was published, which fails nothing and is waited for by nothing."""
+"""After the last stage: the report of what was published, which fails nothing.
+
+The generation is published by then, and searches find it; the job ends when its report is made.
+"""
 
 from dataclasses import dataclass
 

@@ -7,6 +7,7 @@ client of a public address looks at each address that it connects to. Whoever na
 
 import contextlib
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from functools import cache
@@ -25,6 +26,9 @@ _TRANSLATED: Final = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses whose last four bytes are an IPv4 address behind a gateway."""
 
 
+_AUTHORITY: Final = re.compile(r"[^/?#]*")
+"""Of a URL, behind its protocol: with a user, or none, and without what is below."""
+
 _ASKED_BY_HOST: Final = frozenset({"ftp", "sftp", "ssh", "smb", "hdfs", "webhdfs"})
 """Other protocols whose URIs name a machine, and no bucket of a store that this one is set up for."""
 
@@ -38,9 +42,40 @@ def is_web(uri: str) -> bool:
     return uri[:8].lower().startswith(URLS)
 
 
+def without_secrets(uri: str) -> str:
+    """Returns a URI without user and password; of a web address without its query, too, which may sign it.
+
+    >>> without_secrets("https://me:secret@example.org/a.csv?signature=1#7"), without_secrets("s3://id:key@bucket/a?.png")
+    ('https://example.org/a.csv#7', 's3://bucket/a?.png')
+    >>> without_secrets("file:///data/a@b?.png")
+    'file:///data/a@b?.png'
+    """
+    bare = without_credentials(uri)
+    if not is_web(bare):
+        return bare
+    path, sign, fragment = bare.partition("#")
+    return f"{path.partition('?')[0]}{sign}{fragment}"
+
+
 def names_machine(uri: str) -> bool:
     """Tells whether a URI that is no web address names a machine that is to be asked."""
     return uri.partition("://")[0].lower() in _ASKED_BY_HOST
+
+
+def without_credentials(url: str) -> str:
+    """Returns a URL without user and password; a path keeps its signs, and a local one stays as it is.
+
+    >>> without_credentials("https://me:secret@example.org:9091/a"), without_credentials("/var/me@here/x")
+    ('https://example.org:9091/a', '/var/me@here/x')
+    >>> without_credentials("s3://key:secret@bucket/photos@2x/*.png"), without_credentials("s3://bucket/photos@2x/?.png")
+    ('s3://bucket/photos@2x/*.png', 's3://bucket/photos@2x/?.png')
+    """
+    protocol, colon, rest = url.partition("://")
+    if not colon or protocol.lower() == "file":
+        return url
+    authority = _AUTHORITY.match(rest)
+    assert authority is not None  # it may be empty
+    return f"{protocol}://{authority[0].rpartition('@')[2]}{rest[authority.end() :]}"
 
 
 def is_public(address: str) -> bool:

@@ -100,12 +100,14 @@ def find_garbage(store: Store, keep: int, grace_seconds: float, now: float) -> G
         for folder in {path.rpartition("/")[0] for path in needed}:
             inside.for_listing(store.local, folder)
     kept_numbers = _kept_numbers(store, kept)
-    reports = tuple(f"{layout.report_folder(number)}/" for number in kept)
+    whole = [f"{layout.report_folder(number)}/" for number in kept]
+    if run is not None:
+        whole.append(f"{layout.beacons(run.generation)}/")
     found: dict[str, list[StoredFile]] = {"needed": [], "numbers": [], "spared": [], "gone": []}
     for file in itertools.chain(everything(store), _leftovers(store, run)):
         if file.path.rpartition("/")[0] == layout.GENERATIONS:
             continue
-        if file.path in needed or file.path.startswith(reports):
+        if file.path in needed or file.path.startswith(tuple(whole)):
             fate = "needed"
         elif file.path in kept_numbers:
             fate = "numbers"
@@ -146,12 +148,17 @@ def everything(store: Store) -> Iterator[StoredFile]:
 
 
 def needed_by(run: Run) -> Iterator[str]:
-    """Names the files that an unfinished run needs: what its markers refer to, its merged file, and its base."""
+    """Names the files that an unfinished run needs: what its markers refer to, its merged file, and its base.
+
+    Beacons of its tasks are not among them.
+    """
     store, base = run.store, run.base
     if base is not None:
         yield from published.files(store, base)
     yield layout.merged_index(run.generation)  # markers of its pieces do not name it
-    planned = [file.path for file in store.walk(layout.plan_folder(run.generation))]
+    beacons = f"{layout.beacons(run.generation)}/"  # they come and go, and refer to nothing
+    walked = (file.path for file in store.walk(layout.plan_folder(run.generation)))
+    planned = [path for path in walked if not path.startswith(beacons)]
     yield from planned
     with ThreadPoolExecutor(_AT_ONCE, "read") as pool:
         records = [path for path in planned if path.endswith(".json")]

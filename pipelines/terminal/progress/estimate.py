@@ -1,5 +1,6 @@
 """How fast it goes, and how long it will still take. Pure arithmetic over looks; times are in seconds."""
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +17,22 @@ _NEVER: Final = 1e9
 
 _OVERDUE: Final = 0.15
 """What takes longer than was expected takes, for all that one knows, so much of what it took once more."""
+
+_OVERHEAD: Final = 0.2
+"""Seconds: a part that is expected to take no more is what a graph takes beside its work, and has no pace."""
+
+_FAR_OFF: Final = 2.0
+"""Times what is usual."""
+
+_ENOUGH: Final = 0.05
+"""Share of a part after which its own rate is all that counts."""
+
+_PACES: Final = (0.5, 3.0)
+"""What was seen for few seconds says no less, and no more, of other parts: what a part takes beside its work, and a
+moment in which the machine was busy, count much there."""
+
+_LONG: Final = 60.0
+"""Seconds of what was seen after which it may say twice as much."""
 
 _SURE: Final = 0.25
 """Seconds of a forecast that stand for its worth, when it is compared with what was seen."""
@@ -95,35 +112,67 @@ class Part:
 def speed(parts: list[Part]) -> float:
     """Returns how many seconds one of the forecast takes here, as far as parts were seen; 1 before any was.
 
+    One part that takes far longer than the others, as forecasts go, says that its own forecast is bad.
+
     >>> round(speed([Part(10, spent=20, share=1.0), Part(5)]), 2)
     1.98
     """
-    spent = expected = _SURE
-    for part in parts:
-        if not part.counts or part.expected is None:
-            continue
-        if part.gained:
-            spent, expected = spent + part.spent, expected + part.expected * part.gained
-        elif part.spent > part.expected * (1 - part.before):  # of one that takes longer, it is known that it does
-            spent, expected = spent + part.spent, expected + part.expected * (1 - part.before)
-    return spent / expected
+    seen = [(_SURE, _SURE), *(each for each in map(_seen_of, parts) if each is not None)]
+    pace = _pace(seen)
+    # One that is not done takes at least as long as it has: less than the pace of others says nothing.
+    late = [each for each in map(_late_of, parts) if each is not None and each[0] > pace * each[1]]
+    pace = _pace([*seen, *late])
+    sure = 1 + sum(spent for spent, _ in (*seen[1:], *late)) / _LONG
+    return min(max(pace, _PACES[0] / sure), _PACES[1] * sure)
+
+
+def _pace(seen: list[tuple[float, float]]) -> float:
+    usual = _weighted_median(seen)
+    spent = sum(min(spent, _FAR_OFF * usual * expected) for spent, expected in seen)
+    return spent / sum(expected for _, expected in seen)
+
+
+def _weighted_median(seen: list[tuple[float, float]]) -> float:
+    """The ratio of spent to expected seconds that half of the expected ones are at, or below."""
+    ratios = sorted((spent / expected, expected) for spent, expected in seen)
+    half = sum(expected for _, expected in seen) / 2
+    passed = itertools.accumulate(expected for _, expected in ratios)
+    return next(ratio for (ratio, _), so_far in zip(ratios, passed, strict=True) if so_far >= half)
+
+
+def _seen_of(part: Part) -> tuple[float, float] | None:
+    """The seconds that were spent on a part, and those of its forecast for that; None: it says nothing."""
+    if not part.counts or part.expected is None or part.expected <= _OVERHEAD:
+        return None
+    expected = part.expected * part.gained
+    return (part.spent, expected) if expected > 0 else None
+
+
+def _late_of(part: Part) -> tuple[float, float] | None:
+    """The same of a part of which nothing is seen, but that it takes longer than was expected."""
+    if not part.counts or part.expected is None or part.expected <= _OVERHEAD or part.gained:
+        return None
+    expected = part.expected * (1 - part.before)
+    return (part.spent, expected) if part.spent > expected > 0 else None
 
 
 def left_of(part: Part, pace: float) -> float | None:
     """Returns the seconds that a part still takes; None where nobody can say.
 
-    The more of it was seen, the less a forecast of it counts.
+    The more of it was seen, the less a forecast of it counts, and from a twentieth on only what was seen does.
     """
     if part.share == 1.0:
         return 0.0
     if part.expected is None:
         return part.left
+    if part.expected <= _OVERHEAD:
+        pace = 1.0
     forecast = part.expected * pace * (1 - (part.share or 0.0))
     if not part.gained:  # one task, of which nothing is seen: it goes on
         return max(part.expected * pace * (1 - part.before) - part.spent, _OVERDUE * part.spent)
     if part.left is None:
         return forecast
-    sure = min(1.0, 2 * part.gained)
+    sure = min(1.0, part.gained / _ENOUGH)
     return sure * part.left + (1 - sure) * forecast
 
 

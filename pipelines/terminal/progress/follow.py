@@ -54,7 +54,9 @@ class Follower:
             if phase.name in self._ended or not own:
                 continue
             is_over = len(own) == len(phase.stages) and all(each.finished is not None for each in own)
-            has_work = any(_has_work(each) for each in own)
+            # A trained index that is taken over is not trained: of its stages only the last has a task.
+            is_taken_over = len(own) > 1 and len(own) == len(phase.stages) and all(each.is_empty for each in own[:-1])
+            has_work = not is_taken_over and any(_has_work(each) for each in own)
             if has_work and phase.name not in self._begun:
                 self._begun.add(phase.name)
                 yield self._event("begin", look, phase, own, parts, now)

@@ -8,16 +8,17 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from transforms.errors import UsageError
 from transforms.generations import published, sizes
 from transforms.runs.progress import RunLook, stage_seconds
 from transforms.runs.run import Run
+from transforms.storage.addresses import without_credentials
 from transforms.storage.store import Store
 from transforms.tasks.embed.reject_ratio import reasons_of_run
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 SECONDS_BETWEEN: Final = 10.0
+_SECONDS_AFTER_FAILURE: Final = 60.0
+"""A gateway that is away takes its time to say so, and meanwhile nobody looks at the run."""
+
 _PUSH_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
 _JOB: Final = "pixdex"
@@ -97,6 +101,8 @@ def check(target: str) -> None:
 class Metrics:
     """The metrics of one command: written while it runs, at most every 10 seconds, and at its end.
 
+    That they cannot be written, or what they are made of cannot be read, is no failure of the command.
+
     Attributes:
         target: a file, or the address of a Pushgateway.
         root: URL of the root.
@@ -108,7 +114,7 @@ class Metrics:
     since: float = field(default_factory=time.time)
     _run: Run | None = None
     _look: RunLook | None = None
-    _written: float = 0.0
+    _due: float = 0.0
     _warned: bool = False
 
     @classmethod
@@ -131,31 +137,29 @@ class Metrics:
     def refresh(self, look: RunLook, left: float | None) -> None:
         """Takes what was seen."""
         self._look = look
-        if time.time() - self._written >= SECONDS_BETWEEN:
+        if time.monotonic() >= self._due:
             self._try(self._running(left))
 
     def finish(self, *, succeeded: bool) -> None:
         """Writes what came of it; that this fails changes no exit code."""
-        samples = [*_ended(succeeded=succeeded), *self._seen()]
-        if self._run is not None:
-            try:
-                samples += [*_reasons(self._run), *_held(self._run.store)]
-            except Exception as error:  # noqa: BLE001 - what cannot be read may be why the run failed
-                _LOG.debug("metrics are without rejects and totals: %s", error)
-        self._try(iter(samples))
+        run = self._run
+        at_the_end = () if run is None else (_reasons(run), _held(run.store))
+        self._try(_ended(succeeded=succeeded), self._seen(), *at_the_end)
 
     def finish_without(self, store: Store) -> None:
         """Writes what a root holds that had all that was asked for: no run was needed."""
-        self._try(iter((*_ended(succeeded=True), *self._seen(), *_held(store))))
+        self._try(_ended(succeeded=True), self._seen(), _held(store))
 
-    def _try(self, samples: Iterator[Sample]) -> None:
-        now = time.time()
+    def _try(self, *groups: Iterator[Sample]) -> None:
+        pause = _SECONDS_AFTER_FAILURE
         try:
-            self._write(samples, now)
+            self._write(_readable(groups))
+            pause = SECONDS_BETWEEN
         except Exception as error:  # noqa: BLE001 - of the store, the file system or a gateway: no run fails for it
             if not self._warned:
                 _LOG.warning("metrics could not be written to %s: %s", without_credentials(self.target), error)
             self._warned = True
+        self._due = time.monotonic() + pause
 
     def _running(self, left: float | None) -> Iterator[Sample]:
         yield Sample("run_running", 1)
@@ -186,7 +190,7 @@ class Metrics:
         for stage, seconds in stage_seconds(run, self.since).items():
             yield Sample("stage_seconds", seconds, (stage,))
 
-    def _write(self, samples: Iterator[Sample], now: float) -> None:
+    def _write(self, samples: Iterator[Sample]) -> None:
         import prometheus_client  # noqa: PLC0415 - few commands write metrics
 
         registry = _registry(samples, without_credentials(self.root))
@@ -198,7 +202,15 @@ class Metrics:
             prometheus_client.push_to_gateway(
                 address, _JOB, registry, grouping_key=grouping, timeout=_PUSH_SECONDS, handler=handler
             )
-        self._written = now
+
+
+def _readable(groups: Iterable[Iterator[Sample]]) -> Iterator[Sample]:
+    """What can be read of each group: what cannot may be why the run failed."""
+    for group in groups:
+        try:
+            yield from group
+        except Exception as error:  # noqa: BLE001 - every store raises its own, and no run fails for it
+            _LOG.debug("metrics are without what could not be read: %s", error)
 
 
 def _ended(*, succeeded: bool) -> Iterator[Sample]:
@@ -287,13 +299,3 @@ def _gateway(target: str) -> tuple[str, Any]:
         return basic_auth_handler(url, method, timeout, headers, data, user, password)
 
     return without_credentials(target), with_user
-
-
-def without_credentials(url: str) -> str:
-    """Returns an address without user and password.
-
-    >>> without_credentials("https://me:secret@example.org:9091/a"), without_credentials("/var/x")
-    ('https://example.org:9091/a', '/var/x')
-    """
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else url

@@ -116,8 +116,9 @@ def run(job: str, root: Path, *arguments: str) -> None:
 
 
 def made(root: Path) -> dict[str, str]:
-    """Every file below a root with its hash, but for plans, where times and hosts may be."""
-    files = [path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "plans"]
+    """Every file below a root with its hash, but for plans and reports, where times and hosts may be."""
+    timed = ("plans", "reports")
+    files = [path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] not in timed]
     return {str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -4,7 +4,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -54,6 +57,7 @@ def test_a_port_that_is_taken_is_named(root: Path, capsys: Capture) -> None:
     [
         (("--port", "70000"), "is not a port"),
         (("--host", "no such host"), "is no address of this machine"),
+        (("--allow-host", "http://photos.example"), "is no name of a host"),
         (("--max-upload", "x"), "is not"),
         (("--refresh", "0"), "is not a number of seconds"),
     ],
@@ -72,3 +76,16 @@ def test_its_help_needs_no_server() -> None:
     code = "import sys; from pipelines import cli\ntry: cli.main(['serve', '--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'fastapi', 'uvicorn', 'prometheus_client', 'torch', 'faiss'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.gate
+def test_it_ends_while_a_picture_is_awaited_that_does_not_come(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"
+        make_root(tmp_path / "root", [Row("a", (1.0, 0.0), uri=uri)])
+        with served(tmp_path / "root", "--trust-uris", "--timeout", "1") as server:
+            with pytest.raises(HTTPError, match="504"):
+                urlopen(f"{server.url}/api/items/0/picture", timeout=30)
+            began = time.monotonic()
+            assert server.ended(signal.SIGTERM) == 0
+            assert time.monotonic() - began < 8  # it is waited for 15 s

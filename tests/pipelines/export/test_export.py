@@ -216,3 +216,7 @@ def test_bad_usage_is_one_line(tmp_path: Path, capsys: Capture, words: tuple[str
     assert export.main(["--root", str(tmp_path), *words]) == 2
     error = capsys.readouterr().err
     assert why in error and error.count("\n") == 1
+
+
+def test_the_command_offers_the_layouts_that_there_are() -> None:
+    assert tuple(LAYOUTS) == export.LAYOUTS

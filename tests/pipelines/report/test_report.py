@@ -2,19 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines import build, gc, hide, inspect, reindex, report, rollback, verify
+from pipelines import build, gc, hide, inspect, reindex, report, rollback, unhide, verify
 from tests.end_to_end.builds import every_file, generation_of
 from tests.pipelines.report.conftest import Told, said_by
 from tests.pipelines.report.pages import HOSTILE, TINY, Page, last_line, value_at
 from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.report import make, page, samples, thumbnails
-from transforms.report.facts import Facts, gather
+from transforms.report.facts import Facts, RejectKind, gather
+from transforms.report.make import Made
 from transforms.storage.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -40,6 +42,10 @@ def expected(said: dict[str, Any], last: dict[str, Any], evaluation: dict[str, A
 
 def inspected(root: object) -> dict[str, Any]:
     return said_by(inspect.main, "--root", root, "--json")
+
+
+def some_key(root: Path) -> str:
+    return samples.samples_of(Store.at(str(root)), generation_of(root)).answered[0].asked.key
 
 
 # --- numbers ---
@@ -120,6 +126,23 @@ def test_what_comes_from_outside_is_text(told: Told, monkeypatch: pytest.MonkeyP
     assert "ro <i>ot" in shown.text
 
 
+def test_addresses_have_no_users_passwords_and_signatures(told: Told) -> None:
+    address = "https://me:s3cret@example.org/rows.csv?signature=s3cret"
+    facts = gather(Store.at(str(told.root)), generation_of(told.root), lambda: None)
+    assert facts.samples is not None
+    facts.root = "s3://me:s3cret@bucket/root"
+    facts.said["sources"][0] |= {"pattern": address, "metadata": address}
+    facts.said["reject_reasons"][0]["message"] = f"404 of {address}"
+    facts.unread.append(("history", f"{address} cannot be read"))
+    facts.rejects = (RejectKind("fetch", "OSError", ((f"{address}#1", address, f"404 of {address}"),)),)
+    answered = facts.samples.answered[0]
+    asked = replace(answered.asked, key=f"{address}#7", uri=address, shows=address, caption=None)
+    facts.samples = replace(facts.samples, answered=(replace(answered, asked=asked),))
+    text = page.page(facts)
+    assert "s3cret" not in text
+    assert "https://example.org/rows.csv#7" in text and "s3://bucket/root" in text
+
+
 def test_the_same_file_is_told_from_what_is_near(told: Told) -> None:
     shown = Page.at(told.page(2)).text
     assert "same file" in shown
@@ -171,6 +194,20 @@ def test_hidden_items_are_on_no_page(root: Path, monkeypatch: pytest.MonkeyPatch
     assert secret not in shown
 
 
+def test_what_is_hidden_stays_on_no_page_of_before(root: Path, capsys: Capture) -> None:
+    key = some_key(root)
+    hide.main(["--root", str(root), key])
+    err = capsys.readouterr().err
+    assert "2 reports may show them and went" in err
+    assert not list(root.glob("reports/*/index.html")) and inspected(root)["report"] is None
+    assert said_by(verify.main, "--root", root)["orphans"] == {"files": 0, "bytes": 0}
+    said_by(report.main, "--root", root, "--generation", 2)
+    values = Page.at(root / "reports/000002/index.html").values
+    assert "seconds.embed" in values and "curve.0.recall" in values
+    unhide.main(["--root", str(root), key])
+    assert (root / "reports/000002/index.html").exists() and "dropped" not in capsys.readouterr().err
+
+
 # --- the command ---
 
 
@@ -178,6 +215,18 @@ def test_a_copy_is_written_where_it_is_asked_for(root: Path, tmp_path: Path) -> 
     said = said_by(report.main, "--root", root, "--generation", 1, "--output", tmp_path / "copy.html")
     assert said == {"report": str(root / "reports/000001/index.html")}
     assert (tmp_path / "copy.html").read_bytes() == (root / "reports/000001/index.html").read_bytes()
+
+
+def test_a_root_that_cannot_be_written_has_its_report_in_the_copy(root: Path, tmp_path: Path, capsys: Capture) -> None:
+    shutil.rmtree(root / "reports")
+    (root / "reports").write_bytes(b"no folder")  # also a user who may do anything cannot write below it
+    copy = tmp_path / "copy.html"
+    assert report.main(["--root", str(root), "--output", str(copy)]) == 0
+    out, err = capsys.readouterr()
+    assert last_line(out) == {"report": str(copy)}
+    assert "cannot be written" in err and len(err.splitlines()) == 1
+    assert Page.at(copy).values["generation"] == ["2"]
+    assert report.main(["--root", str(root)]) != 0
 
 
 def test_an_evaluation_stays_for_later_reports(root: Path) -> None:
@@ -245,7 +294,12 @@ def test_a_report_that_fails_fails_no_build(
 
 def test_a_report_is_tried_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Generation] = []
-    monkeypatch.setattr(make, "make", lambda _store, generation, **_: made.append(generation))
+
+    def noted(_: Store, generation: Generation, **__: object) -> Made:
+        made.append(generation)
+        return Made(generation.generation, "", b"")
+
+    monkeypatch.setattr(make, "make", noted)
     (root.parent / "extra.csv").write_text("x")
     from transforms.runs.run import Run  # noqa: PLC0415
 

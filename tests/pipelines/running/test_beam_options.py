@@ -48,6 +48,18 @@ def test_flags_of_beam_pass_through() -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [("--metrics", "http://u:swordfish@host:9091"), ("--metrics=http://u:swordfish@host:9091",)]
+)
+@pytest.mark.parametrize("job", ["build", "reindex"])
+def test_a_password_that_only_the_launcher_needs_is_in_no_console(job: str, words: tuple[str, ...]) -> None:
+    for told in (parsed("--root", "r", *words, "--experiments=x", job=job), parsed(*words, job=job)):
+        assert "swordfish" not in str(told.get_all_options()) + str(told.display_data())
+        assert not [word for word in told._flags or () if "swordfish" in word]
+    assert parsed(*words, "--seed", "3").get_all_options()["seed"] == 3
+    assert parsed("--root", "r", *words).get_all_options()["root"] == "r"
+
+
+@pytest.mark.parametrize(
     ("job", "wrong"),
     [("build", "--columns"), ("build", "--direct_num_worker"), ("reindex", "--columns"), ("reindex", "--zoned")],
 )

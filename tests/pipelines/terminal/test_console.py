@@ -109,6 +109,19 @@ def test_a_stderr_that_was_closed_meanwhile_is_no_error(monkeypatch: pytest.Monk
     assert console.run(raising(UsageError("bad flag"))) == console.BAD_USAGE
 
 
+def test_a_line_is_written_whole_beside_those_of_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    class Pieces(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return super().write(text)
+
+    monkeypatch.setattr("sys.stderr", Pieces())
+    console.say('{"event": "progress"}')
+    assert [piece for piece in written if piece] == ['{"event": "progress"}\n']
+
+
 def test_json_is_one_line_in_the_order_given_with_letters_as_they_are(capsys: Capture) -> None:
     console.show_json({"name": "동그라미\n", "a": 1})
     assert capsys.readouterr().out == '{"name": "동그라미\\n", "a": 1}\n'

@@ -86,10 +86,21 @@ def test_a_run_of_another_process_is_followed_to_its_end(tmp_path: Path, capsys:
     assert next(event for event in ends if event["stage"] == "embed")["done"] == 200
 
 
+def test_of_a_root_that_is_no_folder_the_same_is_told(tmp_path: Path, capsys: Capture) -> None:
+    root, words = f"memory://{tmp_path.name}/root", [word for word in texts(tmp_path) if word != "--no-progress"]
+    assert build.main(["--root", root, *words, "--progress", "json"]) == 0
+    said = capsys.readouterr()
+    events = [json.loads(line) for line in said.err.splitlines() if line.startswith("{")]
+    done = {event["stage"]: (event["done"], event["unit"]) for event in events if event.get("state") == "done"}
+    vectors = json.loads(said.out.splitlines()[-1])["vectors"]
+    assert done["add"] == done["merge"] == (vectors, "vectors")
+    assert watch.main(["--root", root]) == 0
+
+
 def test_nothing_is_under_way(tmp_path: Path, capsys: Capture) -> None:
     assert build.main(["--root", str(tmp_path / "root"), *texts(tmp_path)]) == 0
     code, last, said = followed(capsys, tmp_path / "root")
-    assert (code, last) == (0, {"generation": 1, "published": True, "seconds": {}})
+    assert (code, last) == (0, {"generation": 1, "published": False, "seconds": {}})
     assert said[-1].endswith("no run is under way, generation 1 is the current one")
 
 

@@ -199,7 +199,14 @@ def test_a_folder_with_files_of_somebody_else_is_left_alone(store: Store, tmp_pa
 def test_a_record_that_cannot_be_read_is_said(store: Store, tmp_path: Path) -> None:
     made(store, tmp_path / "out", "faiss")
     (tmp_path / "out" / FOLDER / "export.json").write_text("{")
-    with pytest.raises(UsageError, match=r"export.json is not a readable Export .* name a new or empty folder"):
+    with pytest.raises(UsageError, match=r"export.json is not a readable Export .*\): name a new or empty folder"):
+        made(store, tmp_path / "out", "faiss")
+
+
+def test_a_damaged_word_of_what_is_done_is_said_with_the_way_out(store: Store, tmp_path: Path) -> None:
+    made(store, tmp_path / "out", "faiss")
+    (tmp_path / "out" / FOLDER / "done.json").write_text("{")
+    with pytest.raises(UsageError, match=r"done.json is not a readable Done .*\): name a new or empty folder"):
         made(store, tmp_path / "out", "faiss")
 
 

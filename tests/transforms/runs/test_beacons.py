@@ -1,5 +1,6 @@
 """Beacons: there while a task is at work, and nothing depends on them."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -87,6 +88,32 @@ def test_what_killed_workers_left_is_cleared(run: Run) -> None:
     run.store.overwrite(layout.beacon(1, "add", 1), encode(Beacon(0.25, time.time())))
     beacons.clear(run)
     assert beacons.read(run, "add", set()) == {}
+
+
+def test_a_store_where_nothing_may_be_removed_stops_no_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Store, folder: str) -> None:
+        raise LookupError("403 Forbidden: no permission to delete")  # stores' own errors are no OSErrors
+
+    monkeypatch.setattr(Store, "remove_folder", forbidden)
+    beacons.clear(run)
+
+
+def test_a_write_that_takes_longer_than_the_task_leaves_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, overwrite, path = threading.Event(), Store.overwrite, layout.beacon(1, "embed", 7)
+
+    def slow(self: Store, path: str, data: bytes) -> None:
+        begun.set()
+        time.sleep(0.5)
+        overwrite(self, path, data)
+
+    monkeypatch.setattr(Store, "overwrite", slow)
+    monkeypatch.setattr(beacons, "_SECONDS_TO_END", 0.01)
+    with beacons.lit(run, "embed", 7, first=0.01, every=0.01):
+        assert begun.wait(20)
+    for thread in threading.enumerate():
+        if thread.name == "beacon":
+            thread.join()
+    assert not run.store.exists(path)
 
 
 def test_what_is_told_never_goes_back_and_never_beyond_all() -> None:

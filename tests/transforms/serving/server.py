@@ -66,13 +66,19 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    root: Path, limits: Limits | None = None, *, refresh: float = 0.05, how: How | None = None
+    root: Path,
+    limits: Limits | None = None,
+    *,
+    refresh: float = 0.05,
+    how: How | None = None,
+    host: str = "127.0.0.1",
+    allowed: tuple[str, ...] = (),
 ) -> Iterator[Server]:
     """Serves a root while the block lasts."""
     following = Following(how or How(Store.at(str(root)), ENCODER), refresh)
-    with listen.open_socket("127.0.0.1", 0) as listening:
+    with listen.open_socket(host, 0) as listening:
         answers = threading.Event()
-        app = application(following, limits or Limits(), listen.names_of(listening, "127.0.0.1"))
+        app = application(following, limits or Limits(), listen.names_of(listening, host, allowed))
 
         def told() -> None:
             following.start()

@@ -123,7 +123,7 @@ def test_its_types_are_described(server: Server) -> None:
         ({"text": "a", "modality": "keyword"}, "this index has none"),
         ({"text": "a", "min_score": float("nan")}, "min_score is nan"),
         ({"text": "a", "min_score": "much"}, "min_score"),
-        ({"text": "a", "group_by": "colour"}, "no row has a column colour"),
+        ({"text": "a", "group_by": "colour"}, "has no column colour"),
         ({"text": "a", "colour": "red"}, "colour: "),
         ({"text": "x" * 10_001}, "text: "),
         ({"key": "nobody"}, "has no item of the key 'nobody'"),

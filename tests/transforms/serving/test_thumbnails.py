@@ -1,8 +1,11 @@
 """Pictures of items: decoded and made anew, whatever a foreign file says, and read only where they may be."""
 
 import io
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import PIL.Image
@@ -113,6 +116,26 @@ def test_whoever_trusts_the_root_has_it_read(tmp_path: Path) -> None:
         assert shown(server, 0).size == (64, 48)
 
 
+@pytest.mark.parametrize("path", ["a.png", "gone.png"])
+def test_a_picture_on_the_web_is_fetched_once_the_root_is_trusted(path: str, tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    picture(0).save(tmp_path / "web" / "a.png")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        try:
+            make_root(tmp_path / "root", [Row("a", (1.0, 0.0), uri=f"http://127.0.0.1:{web.server_port}/{path}")])
+            with serving(tmp_path / "root", how=How(Store.at(str(tmp_path / "root")), trust_uris=True)) as server:
+                if path == "a.png":
+                    assert shown(server, 0).size == (64, 48)
+                else:
+                    assert "HTTPError" in server.get("/api/items/0/picture").json["error"]
+        finally:
+            web.shutdown()
+            thread.join()
+
+
 def test_a_row_of_a_file_has_no_picture(tmp_path: Path) -> None:
     row = Row("file:///rows.csv#1", (1.0, 0.0), "text", caption="words", uri="file:///rows.csv")
     make_root(tmp_path / "root", [row])
@@ -147,3 +170,33 @@ def test_thumbnails_are_kept_within_a_bound(folder: Path, monkeypatch: pytest.Mo
             shown(server, 0)
         assert len(made) == 4
         wait_for(lambda: server.get("/healthz").status == 200)
+
+
+def test_a_picture_that_cannot_be_read_now_is_asked_for_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = uris.read
+
+    def expired(*_: object) -> bytes:
+        raise PermissionError("The provided token has expired.")
+
+    with serving_of(folder) as server:
+        monkeypatch.setattr(uris, "read", expired)
+        reply = server.get("/api/items/0/picture")
+        assert reply.status == 502 and "The provided token has expired." in reply.json["error"]
+        assert reply.headers["cache-control"] == "no-store"
+        monkeypatch.setattr(uris, "read", read)
+        shown(server, 0)
+
+
+def test_a_file_that_is_replaced_or_comes_back_is_shown_as_it_is_now(folder: Path) -> None:
+    file = folder / "root" / "pictures" / "first.png"
+    with serving_of(folder) as server:
+        before = server.get("/api/items/0/picture")
+        picture(9).save(file.with_name("new"), "png")
+        file.with_name("new").replace(file)
+        after = server.get("/api/items/0/picture", {"if-none-match": before.headers["etag"]})
+        assert after.status == 200 and after.body != before.body
+        assert server.get("/api/items/0/picture").body == after.body
+        file.unlink()
+        assert server.get("/api/items/0/picture").status == 404
+        picture(0).save(file)
+        assert server.get("/api/items/0/picture").body == before.body

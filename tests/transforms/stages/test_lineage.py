@@ -36,3 +36,11 @@ def test_no_name_has_a_user_a_password_or_a_query() -> None:
     ):
         assert "secret" not in "".join(segments_of(url))
         assert segments_of(url)[-1] == "a/rows.csv"
+
+
+def test_a_sign_in_a_path_is_no_user() -> None:
+    assert segments_of("s3://bucket/photos@2x/*.png") == ("s3", "bucket", "photos@2x/*.png")
+    assert segments_of("gs://bucket/a@b") == ("gcs", "bucket", "a@b")
+    assert segments_of("s3://key:secret@bucket/photos@2x/*.png") == ("s3", "bucket", "photos@2x/*.png")
+    assert segments_of("https://me:secret@host/photos@2x/a.csv") == ("https", "host", "photos@2x/a.csv")
+    assert segments_of("memory://me@here") == ("memory", "here")

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from transforms.records import EncoderSettings, FileReference, IndexSettings, Pl
 from transforms.runs import beginning
 from transforms.runs.run import Run
 from transforms.storage import layout
+from transforms.storage.backend import StoredFile
 from transforms.storage.store import Store
 from transforms.upkeep import garbage as collecting
 from transforms.upkeep.garbage import Garbage, find_garbage
@@ -176,6 +178,30 @@ def test_of_an_unfinished_run_everything_stays_that_its_markers_name(store: Stor
     garbage = garbage_of(store, keep=2)
     assert paths(garbage) == {"embeddings/0000/unnamed"}
     assert set(collecting.needed_by(run)) >= {*named, f"{layout.items_folder(3)}/x.parquet"}
+
+
+def test_a_beacon_that_goes_while_it_is_looked_at_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, lit = begin(store), layout.beacon(3, "embed", 7)
+    store.create(layout.marker(3, "embed", 0), b"{}")
+    store.overwrite(lit, b"{}")
+    walk = Store.walk
+
+    def walk_while_a_task_ends(where: Store, folder: str, *, hidden: bool = False) -> Iterator[StoredFile]:
+        files = list(walk(where, folder, hidden=hidden))
+        if folder == layout.plan_folder(3):
+            where.remove(lit)
+        yield from files
+
+    monkeypatch.setattr(Store, "walk", walk_while_a_task_ends)
+    assert layout.marker(3, "embed", 0) in set(collecting.needed_by(run))
+
+
+def test_beacons_stay_while_their_run_is_unfinished(store: Store) -> None:
+    run = begin(store)
+    store.overwrite(layout.beacon(3, "embed", 7), b"{}")
+    assert paths(garbage_of(store, keep=2)) == set()
+    beginning.abandon(run)
+    assert layout.beacon(3, "embed", 7) in paths(garbage_of(store, keep=2))
 
 
 def test_the_merged_index_of_an_unfinished_run_stays_though_no_marker_names_it(store: Store) -> None:

@@ -154,7 +154,7 @@ function fill() {
   preview.hidden = !picture;
   if (picture) preview.src = picture.preview;
   else preview.removeAttribute("src");
-  at("text").placeholder = name ? "or describe a picture" : "Describe a picture";
+  at("text").placeholder = name ? "or words" : "Describe a picture";
   const what = state.q || (name && `Like ${name}`);
   at("heading").textContent = what || "From this collection";
   document.title = what ? `${what.slice(0, 100)} · pixdex` : "pixdex";

@@ -75,6 +75,15 @@ def test_without_a_forecast_only_the_stages_own_time_is_known() -> None:
     assert (event.left, event.all_left) == (80, None)
 
 
+def test_an_index_that_is_taken_over_is_not_trained() -> None:
+    follower, before = Follower(), STAGES[: STAGES.index("train")]
+    empty = tuple(StageProgress(stage, unit_of(stage), 0, 0, 0, finished=1.0) for stage in before)
+    taken = StageProgress("train", "tasks", 1, 1, 1, finished=2.0)
+    looks = [(*empty, StageProgress("train", "tasks", 0, 1, 0)), (*empty, taken)]
+    events = [event for stages in looks for event in follower.take(RunLook(3, stages, Embedded(), None), 3.0)]
+    assert {event.stage for event in events} == {"plan"}
+
+
 def test_training_is_one_stage_of_steps_with_names() -> None:
     follower = Follower()
     [*follower.take(look("sample", 0), 0)]

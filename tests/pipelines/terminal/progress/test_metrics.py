@@ -3,8 +3,10 @@
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +20,7 @@ from tests.transforms.runs.planned import FIRST, embed, plan
 from tests.transforms.small_runs import begin, pictures
 from transforms.errors import UsageError
 from transforms.runs.progress import RunProgress
+from transforms.storage.addresses import without_credentials
 
 Capture = pytest.CaptureFixture[str]
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -185,11 +188,62 @@ def test_a_gateway_that_goes_away_fails_no_run(tmp_path: Path, capsys: Capture) 
     kept.finish(succeeded=True)
 
 
+def test_a_store_that_fails_for_a_moment_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, file = str(tmp_path / "root"), tmp_path / "figures.prom"
+    words = ["--root", root, *sources(tmp_path), "--metrics", str(file)]
+
+    def gone(*_: object) -> None:
+        raise ConnectionResetError("the store is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(metrics, "stage_seconds", gone)  # as of a listing
+        away.setattr(metrics, "published", SimpleNamespace(current=gone))
+        assert build.main(words) == 0
+        assert read(file)["items_embedded_total", ()] == 18
+        assert build.main(words) == 0  # nothing to do
+    assert read(file)["run_running", ()] == 0 and read(file)["run_success", ()] == 1
+
+
+def test_what_failed_is_said_though_metrics_fail_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def gone(*_: object) -> None:
+        raise ConnectionResetError("the store is away")
+
+    monkeypatch.setattr(metrics, "stage_seconds", gone)
+    words = ["--root", str(tmp_path / "root"), *sources(tmp_path), "--max-reject-ratio", "0.05"]
+    assert build.main([*words, "--metrics", str(tmp_path / "figures.prom")]) == 1
+    said = capsys.readouterr().err
+    assert "--max-reject-ratio" in said and "Traceback" not in said
+
+
+def test_a_gateway_that_does_not_answer_is_asked_no_more_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(tmp_path / "root", pictures(tmp_path))
+    plan(run)
+    clock, asked = [1000.0], []
+
+    def dead(*_: object, **__: object) -> None:
+        asked.append(clock[0])
+        clock[0] += 10
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
+    monkeypatch.setattr("prometheus_client.push_to_gateway", dead)
+    kept, look = Metrics("http://127.0.0.1:9", run.store.url), RunProgress(run).look()
+    kept.begin(run)
+    for _ in range(5):
+        kept.refresh(look, None)
+    assert asked == [1000]
+    clock[0] += 60
+    kept.refresh(look, None)
+    assert asked == [1000, 1070]
+
+
 def test_a_root_is_named_without_credentials() -> None:
     kept = Metrics("unused", "https://me:secret@example.org/root")
     text = "".join(str(value) for value in vars(kept).values())
     assert "secret" in text  # or there is nothing to see here
-    assert metrics.without_credentials(kept.root) == "https://example.org/root"
+    assert without_credentials(kept.root) == "https://example.org/root"
 
 
 def test_an_empty_name_is_refused() -> None:

@@ -1,0 +1,96 @@
+"""The time left, told again of builds that were: a million ready vectors of 64 components, IVF4096,PQ16, two cores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from pipelines.terminal.progress.follow import Follower
+from transforms.forecast.rates import DEFAULT
+from transforms.forecast.work import stage_costs
+from transforms.forecast.workload import Machines, Workload
+from transforms.index.index_key import IndexKey
+from transforms.runs.progress import Embedded, RunLook, StageProgress, unit_of
+from transforms.runs.run import STAGES, Stage
+
+TASKS: Mapping[Stage, int] = {"embed": 16, "sample": 16, "route": 16, "cells": 3, "pass1": 3, "pass2": 3, "add": 16}
+"""Of others there is one."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Seconds that stages took, in order, as the last line of a build says them."""
+
+    seconds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, text: str) -> "Trace":
+        return cls(tuple(map(float, text.split())))
+
+
+def forecast() -> dict[Stage, float]:
+    load = Workload(
+        key=IndexKey.parse("IVF4096,PQ16"),
+        metric="ip",
+        rows=1_000_000,
+        dim=64,
+        item_bytes=None,
+        normalized=True,
+        object_store=False,
+        refine="f16",
+    )
+    return {cost.stage: cost.seconds(DEFAULT, Machines(1, 2)) for cost in stage_costs(load) if cost.stage != "plan"}
+
+
+def looks(seconds: Sequence[float]) -> Iterator[tuple[float, RunLook]]:
+    """What is seen each half second: a task has its marker when its part of the seconds of its stage is over."""
+    at, ends = 0.0, [sum(seconds[: place + 1]) for place in range(len(seconds))]
+    while at < ends[-1]:
+        current = next(place for place, end in enumerate(ends) if at < end)
+        stages = [
+            StageProgress(stage, unit_of(stage), tasks, tasks, tasks, finished=end)
+            for stage, end, tasks in zip(STAGES[:current], ends, (TASKS.get(each, 1) for each in STAGES), strict=False)
+        ]
+        stage, tasks = STAGES[current], TASKS.get(STAGES[current], 1)
+        done = int(tasks * (1 - (ends[current] - at) / seconds[current]))
+        stages.append(StageProgress(stage, unit_of(stage), done, None if stage == "plan" else tasks, done))
+        yield at, RunLook(1, tuple(stages), Embedded(), None)
+        at += 0.5
+
+
+def said(trace: Trace) -> list[tuple[Stage, float, float]]:
+    """At each look from the plan on: the stage, the seconds that were left, and those that were said to be."""
+    follower, total, told = Follower("publish", forecast), sum(trace.seconds), []
+    for at, look in looks(trace.seconds):
+        for event in follower.take(look, at):
+            assert look.current is not None
+            if event.all_left is not None and event.kind != "end":
+                told.append((look.current.stage, total - at, event.all_left))
+    return told
+
+
+MEASURED = (
+    Trace.of("14.53 1.57 .16 .09 .11 1.47 1.14 2.55 1.76 2.40 .13 1.72 .11 11.54 26.52 .08 .13 .42 .13"),
+    Trace.of("3.45 .51 .11 .16 .05 1.02 .52 1.45 1.46 2.14 .31 1.68 .07 8.24 29.07 .14 .15 .94 .40"),
+)
+"""On a machine of which other work had most."""
+
+FREED = Trace((*MEASURED[0].seconds[:13], 5.0, 7.5, *MEASURED[0].seconds[15:]))
+"""Made up: as if the other work had ended while codes were trained."""
+
+
+@pytest.mark.parametrize("trace", [*MEASURED, FREED])
+def test_what_is_ahead_is_told_within_a_factor_and_what_is_at_work_well(trace: Trace) -> None:
+    told = said(trace)
+    adding, compacting = (sum(trace.seconds[: STAGES.index(stage)]) for stage in ("add", "compact"))
+    total = sum(trace.seconds)
+    known = total - adding - 4 / 16 * trace.seconds[STAGES.index("add")]  # four blocks are there
+    for stage, left, guess in told:
+        if STAGES.index(stage) > STAGES.index("route") and left > total - compacting:
+            assert 0.4 < guess / left < 2.5, (stage, left, guess)
+        if stage == "add" and left < known:
+            assert abs(guess - left) < max(0.3 * left, 1.5), (left, guess)
+
+
+def test_training_codes_is_no_moment() -> None:
+    assert forecast()["train"] > 1.5  # 2.7 seconds of CPU time, most of it on one thread
