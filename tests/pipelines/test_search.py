@@ -291,18 +291,6 @@ def test_an_unreadable_picture_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert "picture.png is not a readable picture" in said
 
 
-@pytest.mark.parametrize("name", ["nope.png", "nope/nope.png", "there.png/nope.png", "leads-nowhere.png"])
-def test_a_picture_that_is_not_there_is_told_before_an_encoder_is_opened(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    root = compass_root(tmp_path / "root")
-    PIL.Image.new("RGB", (9, 7), "blue").save(tmp_path / "there.png")
-    (tmp_path / "leads-nowhere.png").symlink_to(tmp_path / "gone.png")
-    monkeypatch.setattr("transforms.tasks.embed.open_encoder.open_encoder", None)
-    said = refused(capsys, "--root", root, "--image", str(tmp_path / "there.png"), "--image", str(tmp_path / name))
-    assert said.endswith(f"--image: there is no file {tmp_path / name}")
-
-
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -348,16 +336,6 @@ def test_a_vector_is_never_unpickled(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_page_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = compass_root(tmp_path / "root")
     assert "cannot be written" in refused(capsys, "--root", root, "east", "--html", str(tmp_path / "no" / "page.html"))
-
-
-def test_a_column_that_no_row_has_is_refused_with_the_nearest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = compass_root(tmp_path)
-    for more in ([], ["--json"], ["--html", str(tmp_path / "page.html")]):
-        said = refused(capsys, "--root", root, "east", "--columns", "group,nme", *more)
-        assert "has no column nme; did you mean name?" in said
-    assert search.main(["--root", root, "east", "--columns", "name"]) == 0
 
 
 def test_an_unknown_flag_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,28 @@ def test_columns_choose_what_table_and_page_show(tmp_path: Path, capsys: pytest.
     assert "price: 0" in page and "maker: Kim" in page and "colour" not in page.partition("<body>")[2]
 
 
+def test_a_column_that_no_row_has_is_refused_with_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = compass_root(tmp_path)
+    for more in ([], ["--json"], ["--html", str(tmp_path / "page.html")]):
+        said = refused(capsys, "--root", root, "east", "--columns", "group,nme", *more)
+        assert "has no column nme; did you mean name?" in said
+    assert search.main(["--root", root, "east", "--columns", "name"]) == 0
+
+
+@pytest.mark.parametrize("name", ["nope.png", "nope/nope.png", "there.png/nope.png", "leads-nowhere.png"])
+def test_a_picture_that_is_not_there_is_told_before_an_encoder_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    root = compass_root(tmp_path / "root")
+    PIL.Image.new("RGB", (9, 7), "blue").save(tmp_path / "there.png")
+    (tmp_path / "leads-nowhere.png").symlink_to(tmp_path / "gone.png")
+    monkeypatch.setattr("transforms.tasks.embed.open_encoder.open_encoder", None)
+    said = refused(capsys, "--root", root, "--image", str(tmp_path / "there.png"), "--image", str(tmp_path / name))
+    assert said.endswith(f"--image: there is no file {tmp_path / name}")
+
+
 def test_the_page_calls_a_vector_a_vector(tmp_path: Path) -> None:
     file, page = vector_file(tmp_path, unit(0)), tmp_path / "page.html"
     assert search.main(["--root", compass_root(tmp_path / "root"), "--vector", file, "--html", str(page)]) == 0

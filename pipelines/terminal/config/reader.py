@@ -7,6 +7,7 @@ on the command line, and the type of its flag reads it.
 
 import argparse
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ _BOOL: Final = "tag:yaml.org,2002:bool"
 _NULL: Final = "tag:yaml.org,2002:null"
 _LIST: Final = "tag:yaml.org,2002:seq"
 _TRUE: Final = frozenset({"true", "yes", "on"})
+_UNDECODED: Final = re.compile(rb"\\(?:u|U0000)[dD][89a-fA-F]")
+"""A surrogate, as YAML writes it, which is how Python has a byte that is no text."""
 _TOO_DEEP: Final = "{} is nested too deeply: write an option a line"
 
 Values = tuple[str | None, ...]
@@ -105,8 +108,9 @@ def read(file: str, job: str, flags: Mapping[str, Flag], *, known_elsewhere: fro
 
     text = _text_of(file)
     try:
-        # libyaml's, where PyYAML has it, is ten times as fast: minutes become seconds for the largest of files.
-        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        # libyaml, where PyYAML has it, is ten times as fast, but refuses bytes of a path that are no text.
+        loader = yaml.SafeLoader if _UNDECODED.search(text) else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        node = yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         if error.problem == "exceeded maximum nesting depth":  # what libyaml says before a RecursionError could
             raise UsageError(_TOO_DEEP.format(file)) from error

@@ -67,7 +67,6 @@ def test_bash_proposes_the_flags_of_a_command_in_one_spelling(bash: Path, comman
         (("gc", "--dry-run", "--js"), {"--json"}),
         (("build", "--seed", ""), set()),
     ],
-    ids=str,
 )
 def test_bash_proposes_values_and_files(bash: Path, words: tuple[str, ...], expected: set[str]) -> None:
     assert proposed(bash, "pixdex", *words) == expected
