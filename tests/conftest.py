@@ -2,17 +2,23 @@
 
 import gc
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import examples  # noqa: F401 - it loads the profile of Hypothesis
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 REPOSITORY = Path(__file__).parents[1]
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 os.environ["PIXDEX_TRUSTED_ENCODERS"] = "tests.encoders,tests.end_to_end.recording_encoder,tests.pipelines.test_search"
 """The classes of the tests' own; that of a stranger is a subject of tests/transforms/encoders/test_trusted.py."""
@@ -69,3 +75,17 @@ def beam_remembers() -> Iterator[None]:
 
             beam_that_remembers.remember(patch)
         yield
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Chromium: one for all tests of a process, in which Playwright can be started once."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        skip_or_fail("CHROMIUM", f"none of {', '.join(CHROMIUM)} is installed")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - few tests need it
+
+    with sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program, args=["--no-sandbox"])  # root has none
+        yield opened
+        opened.close()

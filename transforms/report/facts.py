@@ -4,7 +4,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from transforms.errors import PixdexError
 from transforms.generations import manifest, published, tables
@@ -15,11 +15,13 @@ from transforms.report import described, evaluated, samples, timing
 from transforms.report.evaluated import Evaluation, Watched
 from transforms.report.lists import Lists, lists_of
 from transforms.report.samples import Item, Samples
-from transforms.report.thumbnails import Thumbnail, thumbnails_of
 from transforms.report.timing import Timing
 from transforms.report.words import bare, cut
 from transforms.shards import files
 from transforms.storage.store import Store
+
+if TYPE_CHECKING:
+    from transforms.report.thumbnails import Thumbnail
 
 REJECTS_COUNTED: Final = 250_000
 """Whose reasons are counted, at most, and a file more: it takes about a second."""
@@ -87,7 +89,7 @@ class Facts:
     watched: Watched | None = None
     evaluation: Evaluation | None = None
     samples: Samples | None = None
-    thumbnails: dict[str, Thumbnail] = field(default_factory=dict)
+    thumbnails: "dict[str, Thumbnail]" = field(default_factory=dict)
     timing: Timing | None = None
     history: tuple[Past, ...] = ()
     unread: list[tuple[str, str]] = field(default_factory=list)
@@ -143,8 +145,10 @@ def gather(
     facts.timing = facts.part("what the run took", took)
     facts.history = facts.part("history", lambda: _history(store, generation)) or ()
     facts.samples = facts.part("samples", lambda: samples.samples_of(store, generation, trust_uris=trust_uris))
-    if facts.samples is not None:
-        facts.thumbnails = thumbnails_of(_pictures(facts.samples), generation.request, trusted=trust_uris)
+    if facts.samples is not None and (pictures := _pictures(facts.samples)):
+        from transforms.report.thumbnails import thumbnails_of  # noqa: PLC0415 - Pillow: most ready vectors have none
+
+        facts.thumbnails = thumbnails_of(pictures, generation.request, trusted=trust_uris)
     return facts
 
 

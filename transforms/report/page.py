@@ -4,7 +4,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import jinja2
 import numpy as np
@@ -16,8 +16,10 @@ from transforms.report.evaluated import Evaluation
 from transforms.report.facts import Facts, Past
 from transforms.report.figures import Line
 from transforms.report.samples import NEAR_COSINE, Item, Nearest, Pair, Samples
-from transforms.report.thumbnails import Thumbnail
 from transforms.report.timing import Timing
+
+if TYPE_CHECKING:
+    from transforms.report.thumbnails import Thumbnail
 
 MOST_BYTES: Final = 3_000_000
 """Of a page; one that would be larger is made without pictures."""
@@ -45,7 +47,7 @@ def page(facts: Facts) -> str:
     return text
 
 
-def _rendered(facts: Facts, thumbnails: Mapping[str, Thumbnail]) -> str:
+def _rendered(facts: Facts, thumbnails: "Mapping[str, Thumbnail]") -> str:
     said, request, looked = facts.said, facts.generation.request, facts.samples
     root_name = words.bare(facts.root).rstrip("/").rpartition("/")[2] or words.bare(facts.root)
     stacked, colours = _stacked(facts.timing)
@@ -102,7 +104,7 @@ def name_of(item: Item) -> str:
     return item.caption or words.bare(item.shows).rstrip("/").rpartition("/")[2] or words.bare(item.key)
 
 
-def _alike(pair: Pair, thumbnails: Mapping[str, Thumbnail]) -> str:
+def _alike(pair: Pair, thumbnails: "Mapping[str, Thumbnail]") -> str:
     """Says in what two rows are the same, where that is seen; empty: they are only near."""
     one, other = pair.one, pair.other
     if not one.is_pictured:

@@ -1,29 +1,14 @@
 """A browser, a shop with hostile rows, and a server of it."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.conftest import skip_or_fail
 from tests.end_to_end.serving.browsing import Visit, visit
 from tests.end_to_end.serving.server_process import ServerProcess, served
 from tests.transforms.serving.shop import open_shop
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if program is None:
-        skip_or_fail("CHROMIUM", f"none of {', '.join(CHROMIUM)} is installed")
-    with sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=program, args=["--no-sandbox"])  # root has none
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,11 @@
 """Reports in Chromium, as wide as a phone and as a desk: nothing is cut off, loaded or complained of."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pipelines import report
-from tests.conftest import skip_or_fail
 from tests.pipelines.report.conftest import Told, said_by
 
 if TYPE_CHECKING:
@@ -18,18 +14,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.gate
 
 HEIGHTS = "[...document.querySelectorAll('svg.plot text')].map(text => text.getBoundingClientRect().height)"
-CHROMIUM = os.environ.get("PIXDEX_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    if not Path(CHROMIUM).exists():
-        skip_or_fail("CHROMIUM", f"there is no browser at {CHROMIUM}")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

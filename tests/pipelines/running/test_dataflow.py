@@ -182,7 +182,7 @@ def test_every_step_says_what_memory_its_worker_should_have(graph: Graph) -> Non
         if step == "Embed/EmbedPartition":
             assert SMALL_BYTES < graph.memory(step) < LARGE_BYTES
         else:
-            small = step.partition("/")[0] in ("Plan", "Embed", "Tombstones", "Publish")
+            small = step.partition("/")[0] in ("Plan", "Embed", "Tombstones", "Publish", "Report")
             assert graph.memory(step) == (SMALL_BYTES if small else LARGE_BYTES), step
 
 
