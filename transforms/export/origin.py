@@ -17,6 +17,7 @@ from transforms.markers import ShardMarker
 from transforms.records import MODALITIES, Modality, row_ids
 from transforms.search.keys import rows_of_keys
 from transforms.search.row_groups import Kept
+from transforms.search.selection import kind_slice
 from transforms.shards import ready_vectors
 from transforms.storage import outside, parquet_files
 from transforms.storage.store import Store
@@ -35,7 +36,7 @@ class Living:
     def of(self, modality: Modality) -> NDArray[np.bool_]:
         """Returns which rows are of a modality and live."""
         chosen = np.zeros(len(self.rows), np.bool_)
-        part = kind_slice(self.shard, modality)
+        part = kind_slice(self.shard.ready, (self.shard.images, self.shard.texts, self.shard.keywords), modality)
         chosen[part] = self.rows[part]
         return chosen
 
@@ -136,17 +137,6 @@ class Origin:
         with parquet_files.opened(self.store, living.shard.embeddings) as file:
             keys = file.read(columns=["key"])["key"]
         return _paired(keys, images, texts)
-
-
-def kind_slice(shard: ShardMarker, modality: Modality) -> slice:
-    """Returns the rows of a shard that are of a modality; those of one stand together, in the order of `MODALITIES`."""
-    if shard.ready is not None:
-        kinds = [part.modality for part in shard.ready.of_each_file]
-        counts = [shard.ready.items if kind in kinds else 0 for kind in MODALITIES]
-    else:
-        counts = [shard.images, shard.texts, shard.keywords]
-    place = MODALITIES.index(modality)
-    return slice(sum(counts[:place]), sum(counts[: place + 1]))
 
 
 def _paired(

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +16,7 @@ from transforms.generations import tables
 from transforms.generations.tombstones import Tombstones
 from transforms.index.wanted_lists import are_set
 from transforms.nearest import no_column
+from transforms.ready_range import VectorRange
 from transforms.records import MODALITIES, ROWS_PER_SHARD, Modality
 from transforms.shards.files import EMBEDDING
 from transforms.storage import parquet_files
@@ -156,11 +157,14 @@ class Selections:
 
 def rows_of(shard: Mapping[str, Any], modality: Modality | None) -> slice:
     """Returns the rows of a shard that are of a kind; kinds stand one by one, of ready embeddings with the rejected."""
-    if (ready := tables.range_of(shard)) is not None:
+    return kind_slice(tables.range_of(shard), (shard["images"], shard["texts"], shard["keywords"]), modality)
+
+
+def kind_slice(ready: VectorRange | None, counts: Sequence[int], modality: Modality | None) -> slice:
+    """Returns the same of its range of ready embeddings, if it has one, or of its rows of each of `MODALITIES`."""
+    if ready is not None:
         kinds = [part.modality for part in ready.of_each_file]
         counts = [ready.items if kind in kinds else 0 for kind in MODALITIES]
-    else:
-        counts = [shard["images"], shard["texts"], shard["keywords"]]
     if modality is None:
         return slice(0, sum(counts))
     place = MODALITIES.index(modality)

@@ -1,10 +1,11 @@
 """What is asked over HTTP and what is answered, as types: they check requests, and `/openapi.json` is made of them."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from transforms.errors import UsageError
+from transforms.search.hits import Hit
 
 MOST_LETTERS: Final = 10_000
 """Of a text; longer ones are no queries, and encoders read but their beginning."""
@@ -51,27 +52,11 @@ class Question(BaseModel):
             raise UsageError(f"k + offset is {self.k + self.offset}: this server answers with {most} results at most")
 
 
-class Result(BaseModel):
-    """One result, as `pixdex search --json` has it."""
-
-    rank: int
-    score: float
-    id: int
-    key: str
-    uri: str
-    modality: str
-    part: int
-    caption: str | None
-    columns: dict[str, Any]
-    exact: bool
-    captions: list[str]
-
-
 class Answer(BaseModel):
     """The results of one search, nearest first, and the generation that they are of."""
 
     generation: int
-    results: list[Result]
+    results: list[Hit]
 
 
 class About(BaseModel):

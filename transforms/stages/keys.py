@@ -7,10 +7,11 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from transforms.markers import StageMarker
+from transforms.runs.inventory import key_bits
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
-from transforms.tasks.keys import bits_of, entries_of, has_keys, write_bucket
+from transforms.tasks.keys import entries_of, has_keys, write_bucket
 
 _SHARDS_AT_ONCE = 16
 
@@ -56,7 +57,7 @@ class _ShardsToKey(RunTask):
 class _AllBuckets(RunTask):
     def process(self, embedded: StageMarker) -> Iterator[tuple[int, bytes]]:
         if has_keys(self._run):
-            yield from ((bucket, b"") for bucket in range(1 << bits_of(self._run)))
+            yield from ((bucket, b"") for bucket in range(1 << key_bits(self._run)))
 
 
 class _KeysOfShards(RunTask):

@@ -23,11 +23,6 @@ _IN_FILE = r"#(\d+|bytes=\d+\+\d+)$"
 _COLUMNS = ["key", "uri", "version", "modality", "part"]
 
 
-def bits_of(run: Run) -> int:
-    """Returns how many bits of a hash number the buckets of a run; never fewer than those of the generation before."""
-    return inventory.key_bits(run)
-
-
 def has_keys(run: Run) -> bool:
     """Tells whether the stage has anything to do."""
     # A run that went past the stage goes on with what that made.
@@ -37,7 +32,7 @@ def has_keys(run: Run) -> bool:
 
 def entries_of(run: Run, shards: range) -> Iterator[tuple[int, bytes]]:
     """Yields the entries (`key_tables.ENTRY`) of some shards by bucket."""
-    bits = bits_of(run)
+    bits = inventory.key_bits(run)
     for marker in run.shards(shards):
         entries = shard_entries(run.store, marker, run.request.sources)
         for bucket, some in key_tables.by_bucket(entries, bits):
@@ -46,7 +41,7 @@ def entries_of(run: Run, shards: range) -> Iterator[tuple[int, bytes]]:
 
 def write_bucket(run: Run, number: int, parts: Iterable[bytes]) -> None:
     """Makes and commits a bucket: what the base has, without what is removed, with the entries of new shards."""
-    bits = bits_of(run)
+    bits = inventory.key_bits(run)
     known = [] if run.base is None else tables.buckets_of(run.store, run.base)
     removed = tables.removed_of(run.store, run.plan)
     task_digest = digest(bits, [one.file for one in known], [one.file for one in removed], run.plan.partitions)

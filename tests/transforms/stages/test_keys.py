@@ -25,13 +25,14 @@ from transforms.generations.key_tables import Bucket
 from transforms.markers import KeysMarker
 from transforms.records import Reindex
 from transforms.runs import beginning, inventory
+from transforms.runs.inventory import key_bits
 from transforms.runs.run import Run
 from transforms.stages.embed import EmbedPartitions
 from transforms.stages.keys import UpdateKeys
 from transforms.stages.plan import PlanItems
 from transforms.storage import layout
 from transforms.storage.store import Store
-from transforms.tasks.keys import bits_of, shard_entries
+from transforms.tasks.keys import shard_entries
 
 pytestmark = pytest.mark.slow
 
@@ -122,7 +123,7 @@ def forget(run: Run) -> None:
 
 def test_every_item_of_a_first_build_has_an_entry_in_the_bucket_of_its_hash(first: Run) -> None:
     go(UpdateKeys(first))
-    assert bits_of(first) == 3
+    assert key_bits(first) == 3
     assert tasks(first, "keys") == len(files_of(first)) == 8
     expected = [shard_entries(first.store, marker, first.request.sources) for marker in first.shards()]
     assert as_set(entries_of(first)) == as_set(key_tables.joined(expected))
@@ -254,12 +255,12 @@ def test_a_collection_that_grew_is_cut_into_more_buckets_and_one_that_shrank_int
     items.write()
     run = night(tmp_path / "root")
     go(UpdateKeys(run))
-    assert bits_of(run) == 4 and len(files_of(run)) == 16
+    assert key_bits(run) == 4 and len(files_of(run)) == 16
     new = key_tables.joined([shard_entries(run.store, marker, run.request.sources) for marker in run.shards()])
     assert as_set(entries_of(run)) == as_set(known_before(run)) | as_set(new)
 
     monkeypatch.setattr(key_tables, "ENTRIES_PER_BUCKET", 1 << 19)
-    assert bits_of(run) == 2, "never fewer than before"
+    assert key_bits(run) == 2, "never fewer than before"
 
 
 def test_twice_is_once_in_a_reindex_too(items: Collection, tmp_path: Path) -> None:
