@@ -7,6 +7,10 @@ Both use the same trained index: ours, opened by faiss from the root. With `--pe
 with every centroid. With `--peer hnsw` it searches a graph (HNSW32) over the same centroids, as deep as it takes to
 find the nearest centroid as often as our assignment does on 20,000 vectors; making the graph is not counted. More lists
 need more vectors, else the key is reduced: 65,536 want 2.6 million (clustered_vectors.py --rows 4000000 --dim 128).
+
+Beside both stands the limit of products: seconds that rotation, products with all centroids and codebooks would take at
+the rate that numpy reaches at these shapes in the same run. Who looks at fewer centroids, or fewer components, may be
+below it.
 """
 
 import shutil
@@ -22,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.benchmarks import faiss_peer
-from tests.benchmarks.instruments import measuring, own_builds, recall, report, vector_folder
+from tests.benchmarks.instruments import measuring, own_builds, products, recall, report, vector_folder
 from tests.benchmarks.instruments.arguments import parser_of
 from tests.benchmarks.instruments.measuring import Measured, say
 from tests.benchmarks.instruments.own_builds import OwnRun
@@ -69,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     work = Path(tempfile.mkdtemp(prefix="roots-", dir=cache))
     own: list[OwnRun] = []
     theirs: list[Measured] = []
+    limits: list[list[products.Product]] = []
     try:
         for number in range(options.rounds):
             say(f"round {number + 1} of {options.rounds}")
@@ -78,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             agreement = agreement_of(index, positions, folder)
             theirs.append(run_peer(folder, own[-1], work, agreement if options.peer == "hnsw" else None))
             say(f"faiss took {theirs[-1].last_json()}, at our agreement of {agreement:.4f}")
+            limits.append(products.of_adding(index, machine["cores"]))
         exact, queries = recall.exact_of(folder, cache), folder.queries()
         filled = faiss.read_index(str(work / "peer.index"), faiss.IO_FLAG_MMAP)
         seconds = statistics.median(run.stages["add"] for run in own)
@@ -100,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "hnsw_depth": theirs[-1].last_json().get("hnsw_depth"),
                 "vectors_a_second": round(folder.rows / peer_seconds),
             },
+            "products": _limit(limits, folder.rows, seconds, peer_seconds),
             "times_faster": report.ratio(peer_seconds, seconds),
             "recall": report.compare(
                 recall.measure(index, queries, exact, positions), recall.measure(filled, queries, exact)
@@ -109,6 +116,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         shutil.rmtree(work, ignore_errors=True)
     report.write(options.output, found)
     show(found)
+
+
+def _limit(limits: list[list[products.Product]], rows: int, seconds: float, peer_seconds: float) -> dict[str, Any]:
+    """Sums up what products alone would take, and which share of either side that is: medians over the rounds."""
+    least = statistics.median(sum(product.seconds(rows) for product in round_) for round_ in limits)
+    return {
+        "least_seconds": round(least, 3),
+        "share_of_pixdex": report.ratio(least, seconds),
+        "share_of_faiss": report.ratio(least, peer_seconds),
+        "of_each": {
+            each.what: {
+                "shape": [each.inner, each.columns],
+                "gflops": round(each.flops_a_second / 1e9, 1),
+                "seconds": round(each.seconds(rows), 3),
+            }
+            for each in limits[-1]
+        },
+    }
 
 
 def show(found: dict[str, Any]) -> None:
@@ -121,6 +146,20 @@ def show(found: dict[str, Any]) -> None:
         )
     )
     print(f"pixdex is {found['times_faster']:.2f} times as fast\n")
+    limit = found["products"]
+    print(
+        report.table(
+            ["product, in float32", "shape", "GFLOPS", "seconds"],
+            [
+                [what, f"{each['shape'][0]} x {each['shape'][1]}", each["gflops"], each["seconds"]]
+                for what, each in limit["of_each"].items()
+            ],
+        )
+    )
+    print(
+        f"products alone: {limit['least_seconds']:.1f} s, {limit['share_of_pixdex']:.2f} of what pixdex takes and "
+        f"{limit['share_of_faiss']:.2f} of what faiss takes\n"
+    )
     print(report.compare_table(found["recall"], "faiss"))
 
 

@@ -227,7 +227,9 @@ def _adding(load: Workload) -> TaskMemory:
     copies = _READ_COPIES if load.object_store else 1  # a folder's index is mapped
     held = (_centroids(load, copies, shared=True), *_graph(load, copies, shared=True))
     codes = _entries("a block", block, load.entry)
-    return TaskMemory("add", "adding a block", load.blocks, (*held, *codes, batches, *_ranking(load), *_rounding(load)))
+    return TaskMemory(
+        "add", "adding a block", load.blocks, (*held, *codes, batches, *_assigning(load), *_rounding(load))
+    )
 
 
 def _merging(load: Workload) -> TaskMemory:
@@ -262,6 +264,14 @@ def _ranking(load: Workload) -> tuple[Term, ...]:
     threads, product = THREADS_A_TASK, f"{RANKED_ROWS:,} vectors x {load.cells:,} parents x {_RANKING_BYTES} bytes"
     size = threads * RANKED_ROWS * load.cells * _RANKING_BYTES
     return (Term("nearest parents", size, f"{threads} threads x {product}"),)
+
+
+def _assigning(load: Workload) -> tuple[Term, ...]:
+    """What assignment holds beside the centroids: parents that are ranked, or a sketch of half as many components."""
+    if not load.assigned_flat:
+        return _ranking(load)
+    product = f"{load.key.nlist:,} lists x {load.inner // 2} components x 4 bytes"
+    return (Term("a sketch of the centroids", 4 * load.key.nlist * (load.inner // 2), product, shared=True),)
 
 
 def _rounding(load: Workload) -> tuple[Term, ...]:

@@ -1,12 +1,13 @@
 """Assigns vectors to lists, flat or by two levels, so that what else is in a batch never changes an answer.
 
-Flat assignment costs K products a vector. By two levels, a vector meets the √K parents and the centroids of its best
-`probes` cells; vectors are grouped by cell, so that each cell is one matrix product. The shape of a product depends on
-the batch, and with it the last bits of a score: so wherever the two best are within rounding, exact products decide,
-of all such rows together.
+Flat assignment costs K products a vector, of few components where these rule out most lists (`scores.sketch`). By two
+levels, a vector meets the √K parents and the centroids of its best `probes` cells; vectors are grouped by cell, so that
+each cell is one matrix product. The shape of a product depends on the batch, and with it the last bits of a score: so
+wherever the two best are within rounding, exact products decide, of all such rows together.
 """
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -14,22 +15,43 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.index.scores.scorer import Looks, Room, Rows, Scorer
+from transforms.index.scores.sketch import Finalists, Sketch, chosen_sketch
+
 RANKED_ROWS: Final = 4096
 """Rows that are ranked against the parents at once, padded: a product of one shape rounds a row always alike."""
 
 _GROUPED_BYTES: Final = 32 << 20
 _BLOCK_ROWS, _BLOCK_LISTS = 1024, 1024
-_ROUNDING: Final = 1e-5
-"""Bound of the error of a float32 product, over the norms of its sides; a hundred times what is seen at 1,000 d."""
+_CHOOSING_ROWS: Final = 4096
+"""Vectors from which on a sketch is looked for; to assign fewer takes less than that."""
 
 _WIDE_ROUNDING: Final = 1e-6
 """Bound of the error of a float64 product, over that of a float32 one; a thousand times what is seen."""
 
 _PAIR_BYTES: Final = 32 << 20
 
-Rows = slice | NDArray[np.int64]
-Looks = Iterator[tuple[Rows, int, int]]
-"""Which rows look at which lists: rows, first list, and the one behind the last; all lists of a row in order."""
+
+class _Sketches:
+    """The sketch that assignment goes by, chosen when there are enough vectors to choose by."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._is_chosen = False
+        self._sketch: Sketch | None = None
+        self._choosing = threading.Lock()
+
+    def of(self, vectors: NDArray[np.float32]) -> Sketch | None:
+        """Returns the sketch for vectors, float32 `(n, d)`; None: to do without is cheaper, as far as is known."""
+        with self._choosing:
+            if not self._is_chosen and len(vectors) >= _CHOOSING_ROWS:
+                self._sketch = chosen_sketch(self._scorer, vectors)
+                self._is_chosen = True
+            return self._sketch
+
+    def reconsider(self) -> None:
+        """Chooses anew with the next vectors: these were other ones than those that were chosen by."""
+        self._is_chosen = False
 
 
 @dataclass(frozen=True)
@@ -40,11 +62,28 @@ class FlatAssigner:
     spherical: bool
 
     @cached_property
-    def _scorer(self) -> "_Scorer":
-        return _Scorer(self.centroids, self.spherical)
+    def _scorer(self) -> Scorer:
+        return Scorer(self.centroids, self.spherical)
+
+    @cached_property
+    def _sketches(self) -> _Sketches:
+        return _Sketches(self._scorer)
 
     def assign(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """Returns the list, int64 `(n,)`, of every vector of float32 `(n, d)`, finite; of equals, the lower one."""
+        sketch = self._sketches.of(vectors)
+        if sketch is None:
+            return self._among_all(vectors)
+        finalists = Finalists(self._scorer, vectors)
+        finalists.look(sketch)
+        lists, sure = finalists.decide()
+        if not sure.all():
+            lists[~sure] = self._among_all(vectors[~sure])
+        if 2 * np.count_nonzero(sure) < len(vectors):
+            self._sketches.reconsider()
+        return lists
+
+    def _among_all(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         return _nearest(self._scorer, vectors, lambda rows: self._looks(len(vectors) if rows is None else len(rows)))
 
     def _looks(self, rows: int) -> Looks:
@@ -71,17 +110,17 @@ class TwoLevelAssigner:
     spherical: bool
 
     @cached_property
-    def _scorer(self) -> "_Scorer":
-        return _Scorer(self.centroids, self.spherical)
+    def _scorer(self) -> Scorer:
+        return Scorer(self.centroids, self.spherical)
 
     @cached_property
     def _occupied(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.bounds[1:] > self.bounds[:-1])
 
     @cached_property
-    def _ranking(self) -> "_Scorer":
+    def _ranking(self) -> Scorer:
         """Scores the parents of cells that have lists."""
-        return _Scorer(self.parents[self._occupied], self.spherical)
+        return Scorer(self.parents[self._occupied], self.spherical)
 
     def assign(self, vectors: NDArray[np.float32], probes: int) -> NDArray[np.int64]:
         """Returns a list for every vector of float32 `(n, d)`, finite: int64 `(n,)`; of equally near ones, the lower.
@@ -133,58 +172,19 @@ def padded(vectors: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
     return slot
 
 
-class _Scorer:
-    """Scores of vectors against centroids, higher is nearer: x·c, and for L2 x·c - c²/2."""
-
-    def __init__(self, centroids: NDArray[np.float32], spherical: bool) -> None:
-        self._centroids = centroids
-        squares = np.einsum("ij,ij->i", centroids, centroids)
-        self._bias = None if spherical else 0.5 * squares
-        self._longest = float(np.sqrt(squares.max()))
-
-    def scores(self, vectors: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
-        """float32 `(n, stop - start)`."""
-        products: NDArray[np.float32] = vectors @ self._centroids[start:stop].T
-        if self._bias is not None:
-            products -= self._bias[start:stop]
-        return products
-
-    def rounding(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """By how much scores of each vector may be off, at the most: float32 `(n,)`."""
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        bound: NDArray[np.float32] = norms if self._bias is None else norms + np.float32(0.5 * self._longest)
-        return bound * np.float32(_ROUNDING * self._longest)
-
-    def wide_scores(self, vectors: NDArray[np.float64], lists: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The same in float64, `(n, k)`, for some lists."""
-        centroids = self._centroids[lists].astype(np.float64)
-        products: NDArray[np.float64] = vectors @ centroids.T
-        if self._bias is not None:
-            products -= 0.5 * np.einsum("ij,ij->i", centroids, centroids)
-        return products
-
-    def exact(self, vectors: NDArray[np.float64], lists: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The score of each vector with the list beside it, float64 `(n,)`: whatever stands in other rows."""
-        centroids = self._centroids[lists].astype(np.float64)
-        # Sums along rows, not a matrix product: a row's sum is then the same among any others.
-        products: NDArray[np.float64] = (centroids * vectors).sum(axis=1)
-        if self._bias is not None:
-            products -= 0.5 * (centroids * centroids).sum(axis=1)
-        return products
-
-
 class _Contest:
     """The best list of every vector so far, and the score of the second best."""
 
-    def __init__(self, scorer: _Scorer, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, scorer: Scorer, vectors: NDArray[np.float32]) -> None:
         self._scorer, self._vectors = scorer, vectors
         self.best = np.full(len(vectors), -np.inf, np.float32)
         self.second = np.full(len(vectors), -np.inf, np.float32)
         self.lists = np.zeros(len(vectors), np.int64)
+        self._room = Room()
 
     def offer(self, rows: Rows, start: int, stop: int) -> None:
         """Lets some vectors, those at `rows`, each once, look at the lists `start` to `stop`."""
-        scores = self._scorer.scores(self._vectors[rows], start, stop)
+        scores = self._scorer.scores(self._vectors[rows], start, stop, self._room)
         # Flat positions; and argmax twice, which numpy does faster than max.
         firsts = np.arange(0, scores.size, stop - start)
         place = scores.argmax(axis=1)
@@ -205,7 +205,7 @@ class _Settling:
     """
 
     def __init__(
-        self, scorer: _Scorer, vectors: NDArray[np.float32], best: NDArray[np.float32], rounding: NDArray[np.float32]
+        self, scorer: Scorer, vectors: NDArray[np.float32], best: NDArray[np.float32], rounding: NDArray[np.float32]
     ) -> None:
         self._scorer, self._vectors, self._wide = scorer, vectors, vectors.astype(np.float64)
         self._floor, self._rounding = best - 2 * rounding, _WIDE_ROUNDING * rounding.astype(np.float64)
@@ -240,7 +240,7 @@ class _Settling:
 
 
 def _nearest(
-    scorer: _Scorer, vectors: NDArray[np.float32], looks: Callable[[NDArray[np.int64] | None], Looks]
+    scorer: Scorer, vectors: NDArray[np.float32], looks: Callable[[NDArray[np.int64] | None], Looks]
 ) -> NDArray[np.int64]:
     """The nearest list of every vector; `looks` says what some rows, numbered anew, or all of them look at.
 

@@ -1,0 +1,113 @@
+"""Sketches: what they rule out is never the nearest, and what they leave open is decided without them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.examples import costly
+from transforms.index.assignment import FlatAssigner
+from transforms.index.scores.scorer import Scorer
+from transforms.index.scores.sketch import Finalists, Sketch, chosen_sketch
+
+D, NLIST = 96, 300
+
+
+def drawn(seed: int, rows: int, decay: float) -> NDArray[np.float32]:
+    """Vectors whose components get smaller by this factor from one to the next, turned."""
+    turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((D, D)))
+    scales = decay ** np.arange(D)
+    made = (np.random.default_rng(seed).standard_normal((rows, D)) * scales) @ turn
+    return np.asarray(made, np.float32)
+
+
+def turned(lists: NDArray[np.float32]) -> NDArray[np.float64]:
+    _, basis = np.linalg.eigh((lists.T @ lists).astype(np.float64))
+    return np.asarray(basis[:, ::-1])
+
+
+def exact_scores(vectors: NDArray[np.float32], lists: NDArray[np.float32], *, spherical: bool) -> NDArray[np.float64]:
+    wide = lists.astype(np.float64)
+    return np.asarray(vectors.astype(np.float64) @ wide.T - (0 if spherical else 0.5 * (wide * wide).sum(axis=1)))
+
+
+@costly
+@given(
+    seed=st.integers(0, 999),
+    decay=st.sampled_from([1.0, 0.97, 0.9, 0.5]),
+    size=st.sampled_from([1e-8, 1e-3, 1.0, 1e6]),
+    components=st.sampled_from([1, 8, 32]),
+    spherical=st.booleans(),
+)
+def test_no_score_is_above_its_bound(seed: int, decay: float, size: float, components: int, *, spherical: bool) -> None:
+    lists, vectors = drawn(seed, NLIST, decay), np.float32(size) * drawn(seed + 1, 200, decay)
+    vectors[:50] = lists[:50]  # of equal directions the bound is the score itself
+    scorer = Scorer(lists, spherical)
+    sketch = Sketch(scorer, turned(lists), components)
+    bounds = sketch.bounds(sketch.of(vectors), np.empty((200, NLIST), np.float32))
+    over = exact_scores(vectors, lists, spherical=spherical) - bounds
+    assert (over <= scorer.rounding(vectors)[:, None]).all()
+
+
+@costly
+@given(seed=st.integers(0, 999), decay=st.sampled_from([1.0, 0.97, 0.9]), spherical=st.booleans())
+def test_what_is_sure_is_the_exactly_nearest(seed: int, decay: float, *, spherical: bool) -> None:
+    lists, vectors = drawn(seed, NLIST, decay), drawn(seed + 1, 500, decay)
+    lists[NLIST // 2 :] = lists[: NLIST // 2]
+    lists[200:] += np.float32(1e-3) * drawn(seed + 2, NLIST - 200, decay)
+    scorer = Scorer(lists, spherical)
+    finalists = Finalists(scorer, vectors)
+    finalists.look(Sketch(scorer, turned(lists), 32))
+    found, sure = finalists.decide()
+    scores = exact_scores(vectors, lists, spherical=spherical)
+    np.testing.assert_array_equal(found[sure], scores.argmax(axis=1)[sure])
+    highest = np.sort(scores, axis=1)
+    equal = highest[:, -1] == highest[:, -2]
+    assert not (sure & equal).any()
+
+
+def test_rows_with_many_lists_left_are_not_sure() -> None:
+    scorer = Scorer(drawn(1, NLIST, 1.0), True)
+    finalists = Finalists(scorer, drawn(2, 100, 1.0))
+    finalists.look(Sketch(scorer, np.eye(D), 1))
+    assert (finalists.left > 64).all()
+    assert not finalists.decide()[1].any()
+
+
+def test_no_sketch_where_all_directions_tell_as_much() -> None:
+    assert chosen_sketch(Scorer(drawn(3, NLIST, 1.0), True), drawn(4, 5000, 1.0)) is None
+    assert chosen_sketch(Scorer(drawn(3, NLIST, 0.9), True), drawn(4, 5000, 0.9)) is not None
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+@costly
+@given(seed=st.integers(0, 99), cuts=st.lists(st.integers(0, 6000), max_size=4))
+def test_neither_the_sketch_nor_company_changes_a_list(seed: int, cuts: list[int], *, spherical: bool) -> None:
+    lists, vectors = drawn(5, NLIST, 0.9), drawn(6, 6000, 0.9)
+    lists[200] = lists[100]
+    vectors[::7] = lists[100]
+    scores = exact_scores(vectors, lists, spherical=spherical)
+    order = np.random.default_rng(seed).permutation(len(vectors))
+    assigner = FlatAssigner(lists, spherical)
+    whole = assigner.assign(vectors)  # of so many a sketch is chosen
+    np.testing.assert_array_equal(whole, scores.argmax(axis=1))
+    parts = [assigner.assign(part) for part in np.split(vectors[order], sorted(cuts))]
+    np.testing.assert_array_equal(np.concatenate(parts), whole[order])
+
+
+def test_other_vectors_than_those_it_was_chosen_by_get_their_lists_too() -> None:
+    lists = np.concatenate([drawn(7, NLIST // 2, 0.9), drawn(8, NLIST // 2, 1.0)])
+    assigner = FlatAssigner(lists, spherical=True)
+    for decay in (0.9, 1.0, 1.0, 0.9):
+        vectors = drawn(9, 5000, decay)
+        expected = exact_scores(vectors, lists, spherical=True).argmax(axis=1)
+        np.testing.assert_array_equal(assigner.assign(vectors), expected)
+
+
+def test_vectors_too_long_for_float32_are_left_open() -> None:
+    scorer = Scorer(drawn(10, NLIST, 0.9), True)
+    finalists = Finalists(scorer, drawn(11, 100, 0.9) * np.float32(1e25))
+    with np.errstate(over="ignore", invalid="ignore"):
+        finalists.look(Sketch(scorer, turned(scorer.centroids), 32))
+    assert not finalists.decide()[1].any()

@@ -1,0 +1,1 @@
+"""How near vectors are to centroids: scores and their rounding, and bounds of them that cost less."""

@@ -1,0 +1,177 @@
+"""Rules out most lists of a vector by few components, so that a whole product is made with the few that are left.
+
+In the directions in which centroids are longest, m components of a vector and a centroid give a part of their product,
+and by Cauchy and Schwarz the rest is at most the product of the lengths left: x·c <= x'·c' + |x"| |c"|. That bound is
+itself a product, of m + 1 components. A list whose bound is below the score of one that was looked at is not the
+nearest; so the nearest is always among those left, however few they are.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.index.scores.scorer import Scorer
+
+_STEP: Final = 32
+"""Sketches have a multiple of so many components, up to half of all."""
+
+_SQUARE_ROUNDING: Final = 1e-5
+"""Bound of the error of a squared length in float32, over itself."""
+
+_MOST_PAIRS: Final = 64
+"""Lists left to a row from which on a product with all lists is cheaper."""
+
+_BLOCK_BOUNDS: Final = 1 << 18
+"""Bounds that are computed at once: one megabyte, of which most stays in the caches of a core."""
+
+_SKETCH_BYTES: Final = 64 << 20
+_MOST_COMPONENTS: Final = 2048
+"""Of vectors with more, eigenvectors take minutes."""
+
+_LEAST_TRIED, _TRIED_ROWS, _TRIED_BOUNDS = 8, 512, 1 << 21
+"""On how many vectors sketches are tried: so many that the bounds of one trial are about two million."""
+
+_BASIS_ROWS, _WIDE_ROWS = 8192, 1024
+"""Centroids that the directions are taken from, and those that are in float64 at a time."""
+
+_PASSES_OF_BOUNDS, _PASSES_OF_SCORES, _PAIR_COST = 32, 20, 27
+"""What was measured, in products of a component: to go through the bounds of a list, through its scores, and to make
+one of the products that are left, for each of its components."""
+
+
+class Sketch:
+    """Centroids in `components` directions, and the length that each has left."""
+
+    def __init__(self, scorer: Scorer, basis: NDArray[np.float64], components: int) -> None:
+        """`basis` float64 `(d, d)` has orthonormal columns, those that tell most first."""
+        self._basis = basis[:, :components].astype(np.float32)
+        nlist = len(scorer.centroids)
+        self._lists = np.empty((nlist, components + 1 + (scorer.bias is not None)), np.float32)
+        for start in range(0, nlist, _WIDE_ROWS):
+            rows = slice(start, start + _WIDE_ROWS)
+            turned = scorer.centroids[rows].astype(np.float64) @ basis
+            self._lists[rows, :components] = turned[:, :components]
+            left = turned[:, components:]
+            self._lists[rows, components] = np.sqrt(np.einsum("ij,ij->i", left, left))
+        if scorer.bias is not None:
+            self._lists[:, -1] = -scorer.bias
+
+    def of(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns what stands for vectors in `bounds`, float32 `(n, m + 1)`, and one more for L2."""
+        components = self._basis.shape[1]
+        made = np.ones((len(vectors), self._lists.shape[1]), np.float32)
+        part = vectors @ self._basis
+        made[:, :components] = part
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        left = squares * np.float32(1 + _SQUARE_ROUNDING) - np.einsum("ij,ij->i", part, part)
+        made[:, components] = np.sqrt(np.maximum(left, 0))
+        return made
+
+    def bounds(self, sketched: NDArray[np.float32], out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What no score with a list is above but by rounding, float32 `(n, nlist)`: the first rows of `out`."""
+        return np.matmul(sketched, self._lists.T, out=out[: len(sketched)])
+
+
+class Finalists:
+    """The lists that bounds leave to some vectors, which become those vectors' nearest lists."""
+
+    def __init__(self, scorer: Scorer, vectors: NDArray[np.float32]) -> None:
+        """Begins with no lists; `vectors` are float32 `(n, d)`, n > 0."""
+        self._scorer, self._vectors = scorer, vectors
+        self._rounding = scorer.rounding(vectors)
+        self._left = np.zeros(len(vectors), np.int64)
+        self._pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+
+    @property
+    def left(self) -> NDArray[np.int64]:
+        """How many lists are left to each row beside that of the highest bound, int64 `(n,)`."""
+        return self._left
+
+    def look(self, sketch: Sketch) -> None:
+        """Lets every row look at every list: the floor of a row is the score of the list with the highest bound."""
+        nlist, sketched = len(self._scorer.centroids), sketch.of(self._vectors)
+        at_once = max(1, _BLOCK_BOUNDS // nlist)
+        room = np.empty((at_once, nlist), np.float32)  # new memory for every block would take as long as the products
+        for first in range(0, len(sketched), at_once):
+            bounds = sketch.bounds(sketched[first : first + at_once], room)
+            rows, places = np.arange(first, first + len(bounds)), np.arange(0, bounds.size, nlist)
+            flat, highest = bounds.reshape(-1), bounds.argmax(axis=1)
+            self._pairs.append((rows, highest))
+            floors = self._scorer.of_pairs(self._vectors, rows, highest) - 2 * self._rounding[rows]
+            # Of most rows no other is left: the second highest bound takes a third of the time of a comparison of all.
+            flat[places + highest] = -np.inf
+            some = np.flatnonzero(flat[places + bounds.argmax(axis=1)] >= floors)
+            self._keep(rows[some], bounds[some] >= floors[some, None])
+
+    def _keep(self, rows: NDArray[np.int64], near: NDArray[np.bool_]) -> None:
+        row, lists = np.divmod(np.flatnonzero(near), near.shape[1])
+        counts = np.bincount(row, minlength=len(rows))
+        self._left[rows] = counts
+        few = (counts <= _MOST_PAIRS)[row]
+        self._pairs.append((rows[row[few]], lists[few]))
+
+    def decide(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Returns the nearest list of every row, int64 `(n,)`, and whether it is surely that one, bool `(n,)`.
+
+        Not sure are rows with many lists left, and those whose two best are within rounding.
+        """
+        rows, lists = (np.concatenate(parts) for parts in zip(*self._pairs, strict=True))
+        kept = self._left[rows] <= _MOST_PAIRS
+        rows, lists = rows[kept], lists[kept]
+        order = np.argsort(rows, kind="stable")
+        rows, lists = rows[order], lists[order]
+        nearest, sure = np.zeros(len(self._vectors), np.int64), np.zeros(len(self._vectors), np.bool_)
+        if not len(rows):
+            return nearest, sure
+        scores = self._scorer.of_pairs(self._vectors, rows, lists)
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        row, counts = rows[starts], np.diff(starts, append=len(rows))
+        best = np.maximum.reduceat(scores, starts)
+        top = scores == np.repeat(best, counts)
+        once = np.add.reduceat(top.astype(np.int64), starts) == 1
+        nearest[rows[top]] = lists[top]
+        second = np.maximum.reduceat(np.where(top, np.float32(-np.inf), scores), starts)
+        sure[row] = once & (best - second > 2 * self._rounding[row])
+        return nearest, sure
+
+
+def chosen_sketch(scorer: Scorer, vectors: NDArray[np.float32]) -> Sketch | None:
+    """Returns the sketch with which assignment takes least, judged by some of these vectors; None: without is cheaper.
+
+    Which one it is changes no answer.
+
+    Memory: at most 64 MiB for the sketch. Cost: eigenvectors of `(d, d)`, and a few products of some rows with all.
+    """
+    nlist, dim = scorer.centroids.shape
+    widest = min(dim // 2, _SKETCH_BYTES // (4 * nlist) - 2)
+    if dim > _MOST_COMPONENTS or widest < _STEP:
+        return None
+    some = vectors[:: -(-len(vectors) // max(_LEAST_TRIED, min(_TRIED_ROWS, _TRIED_BOUNDS // nlist)))]
+    found, least = None, nlist * (dim + _PASSES_OF_SCORES)
+    basis = _directions(scorer.centroids)
+    for components in range(_STEP, widest + 1, _STEP):
+        bounds_cost = nlist * (components + _PASSES_OF_BOUNDS) + dim * components
+        if bounds_cost >= least:
+            break
+        sketch = Sketch(scorer, basis, components)
+        finalists = Finalists(scorer, some)
+        finalists.look(sketch)
+        left = finalists.left
+        cost = bounds_cost + _PAIR_COST * dim * np.minimum(left, _MOST_PAIRS).mean()
+        cost += (left > _MOST_PAIRS).mean() * nlist * (dim + _PASSES_OF_SCORES)
+        if cost < least:
+            found, least = sketch, cost
+    return found
+
+
+def _directions(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Directions in which centroids are long, orthonormal columns of float64 `(d, d)`, the longest first."""
+    some = centroids[:: -(-len(centroids) // _BASIS_ROWS)]
+    products = np.zeros((some.shape[1], some.shape[1]))
+    for start in range(0, len(some), _WIDE_ROWS):
+        wide = some[start : start + _WIDE_ROWS].astype(np.float64)
+        products += wide.T @ wide
+    _, vectors = np.linalg.eigh(products)
+    found: NDArray[np.float64] = vectors[:, ::-1]
+    return found
