@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.index.scores.elsewhere import Best, Products
 from transforms.index.scores.scorer import Looks, Room, Rows, Scorer
 from transforms.index.scores.sketch import Finalists, Sketch, chosen_sketch
 
@@ -56,10 +57,14 @@ class _Sketches:
 
 @dataclass(frozen=True)
 class FlatAssigner:
-    """Finds the nearest of all centroids, float32 `(nlist, d)`: by inner product when `spherical`, else by L2."""
+    """Finds the nearest of all centroids, float32 `(nlist, d)`: by inner product when `spherical`, else by L2.
+
+    `products` are those of another device; None: this processor makes them.
+    """
 
     centroids: NDArray[np.float32]
     spherical: bool
+    products: Products | None = None
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -71,7 +76,7 @@ class FlatAssigner:
 
     def assign(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """Returns the list, int64 `(n,)`, of every vector of float32 `(n, d)`, finite; of equals, the lower one."""
-        sketch = self._sketches.of(vectors)
+        sketch = None if self.products else self._sketches.of(vectors)
         if sketch is None:
             return self._among_all(vectors)
         finalists = Finalists(self._scorer, vectors)
@@ -84,13 +89,18 @@ class FlatAssigner:
         return lists
 
     def _among_all(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-        return _nearest(self._scorer, vectors, lambda rows: self._looks(len(vectors) if rows is None else len(rows)))
+        at_once = self.products.block_rows if self.products else _BLOCK_ROWS
 
-    def _looks(self, rows: int) -> Looks:
+        def looks(rows: NDArray[np.int64] | None) -> Looks:
+            return self._looks(len(vectors), at_once) if rows is None else self._looks(len(rows), _BLOCK_ROWS)
+
+        return _nearest(self._scorer, vectors, looks, self.products)
+
+    def _looks(self, rows: int, at_once: int) -> Looks:
         nlist = len(self.centroids)
-        for first in range(0, rows, _BLOCK_ROWS):
+        for first in range(0, rows, at_once):
             for start in range(0, nlist, _BLOCK_LISTS):
-                yield slice(first, min(first + _BLOCK_ROWS, rows)), start, min(start + _BLOCK_LISTS, nlist)
+                yield slice(first, min(first + at_once, rows)), start, min(start + _BLOCK_LISTS, nlist)
 
 
 @dataclass(frozen=True)
@@ -102,12 +112,14 @@ class TwoLevelAssigner:
         centroids: float32 `(nlist, d)`, cell by cell.
         bounds: int64 `(cells + 1,)`: cell c has the centroids `bounds[c]` to `bounds[c + 1]`.
         spherical: nearest by inner product, else by L2.
+        products: those of another device with the centroids; None: this processor makes them, as those with parents.
     """
 
     parents: NDArray[np.float32]
     centroids: NDArray[np.float32]
     bounds: NDArray[np.int64]
     spherical: bool
+    products: Products | None = None
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -139,7 +151,11 @@ class TwoLevelAssigner:
 
     def _assign(self, vectors: NDArray[np.float32], probes: int) -> NDArray[np.int64]:
         cells = self._nearest_cells(vectors, probes)
-        return _nearest(self._scorer, vectors, lambda rows: self._looks(cells if rows is None else cells[rows]))
+
+        def looks(rows: NDArray[np.int64] | None) -> Looks:
+            return self._looks(cells if rows is None else cells[rows])
+
+        return _nearest(self._scorer, vectors, looks, self.products)
 
     def _looks(self, cells: NDArray[np.unsignedinteger]) -> Looks:
         flat = cells.reshape(-1)
@@ -198,6 +214,13 @@ class _Contest:
         self.best[rows] = np.maximum(best, top)
 
 
+def _best_lists(scorer: Scorer, vectors: NDArray[np.float32], looks: Looks) -> Best:
+    contest = _Contest(scorer, vectors)
+    for rows, start, stop in looks:
+        contest.offer(rows, start, stop)
+    return Best(contest.lists, contest.best, contest.second)
+
+
 class _Settling:
     """Decides what float32 cannot: of the lists within rounding of the best, float64 leaves hardly more than one.
 
@@ -240,24 +263,25 @@ class _Settling:
 
 
 def _nearest(
-    scorer: Scorer, vectors: NDArray[np.float32], looks: Callable[[NDArray[np.int64] | None], Looks]
+    scorer: Scorer,
+    vectors: NDArray[np.float32],
+    looks: Callable[[NDArray[np.int64] | None], Looks],
+    products: Products | None,
 ) -> NDArray[np.int64]:
     """The nearest list of every vector; `looks` says what some rows, numbered anew, or all of them look at.
 
     Rows whose two best are within rounding look a second time, together; equal ones among them, as those of blank
     pictures are, once for all.
     """
-    contest = _Contest(scorer, vectors)
-    for rows, start, stop in looks(None):
-        contest.offer(rows, start, stop)
+    found = (products.best_lists if products else _best_lists)(scorer, vectors, looks(None))
     rounding = scorer.rounding(vectors)
-    tied = np.flatnonzero(contest.best - contest.second <= 2 * rounding)
+    tied = np.flatnonzero(found.best - found.second <= 2 * rounding)
     if len(tied):
         content = vectors[tied].view(np.dtype((np.void, vectors[:1].nbytes))).reshape(-1)
         _, firsts, same = np.unique(content, return_index=True, return_inverse=True)
         some = tied[firsts]
-        settling = _Settling(scorer, vectors[some], contest.best[some], rounding[some])
+        settling = _Settling(scorer, vectors[some], found.best[some], rounding[some])
         for rows, start, stop in looks(some):
             settling.offer(rows, start, stop)
-        contest.lists[tied] = settling.lists()[same]
-    return contest.lists
+        found.lists[tied] = settling.lists()[same]
+    return found.lists

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.index.assignment import FlatAssigner, padded
+from transforms.index.scores.elsewhere import Products, doubtful
 from transforms.index.vector_transforms import behind_transforms
 from transforms.shards.vectors import BATCH_ROWS, VectorBatch
 
@@ -26,12 +27,15 @@ _DIRECT_COMPONENTS: Final = 16
 """faiss encodes sub-vectors of fewer components one by one, and of more in a matrix product of its own."""
 
 
-def flat_assign(index: faiss.Index) -> Assign:
-    """Returns assignment to the nearest of all lists of a trained index; that of one list asks for no metric."""
+def flat_assign(index: faiss.Index, products: Products | None = None) -> Assign:
+    """Returns assignment to the nearest of all lists of a trained index; that of one list asks for no metric.
+
+    `products` are those of another device.
+    """
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))  # faiss's stubs know no members of it
     if inner.nlist == 1:
         return lambda vectors: np.zeros(len(vectors), np.int64)
-    return FlatAssigner(centroids(inner), inner.metric_type == faiss.METRIC_INNER_PRODUCT).assign
+    return FlatAssigner(centroids(inner), inner.metric_type == faiss.METRIC_INNER_PRODUCT, products).assign
 
 
 def centroids(inner: Any) -> NDArray[np.float32]:
@@ -52,7 +56,11 @@ class Encoded:
 
 
 def encode_batches(
-    index: faiss.Index, batches: Iterable[VectorBatch], assign: Assign, batch_rows: int = BATCH_ROWS
+    index: faiss.Index,
+    batches: Iterable[VectorBatch],
+    assign: Assign,
+    batch_rows: int = BATCH_ROWS,
+    products: Products | None = None,
 ) -> Encoded:
     """Returns what a trained index stores for the rows of some batches, in their order.
 
@@ -60,7 +68,7 @@ def encode_batches(
     padded with zeros: in the transform these are a batch, in the code any consecutive ones of all that were given, so
     that behind a batch which lost rows a row's two places differ. With numpy's own BLAS a row's bytes depend on
     neither place where the processor has AVX-512, and by a last bit elsewhere. Several batches at a time are faster,
-    because assignment groups their rows.
+    because assignment groups their rows. `products` are those of another device, for the codes of product quantizers.
 
     Memory: the vectors of all of these batches behind the transforms, twice; before them, of one.
 
@@ -77,7 +85,7 @@ def encode_batches(
     codes = np.empty((len(vectors), inner.code_size), np.uint8)
     for start in range(0, len(vectors), batch_rows):
         rows = slice(start, start + batch_rows)
-        codes[rows] = _codes(inner, vectors[rows], list_nos[rows], batch_rows)
+        codes[rows] = _codes(inner, vectors[rows], list_nos[rows], batch_rows, products)
     return Encoded(np.concatenate(ids), list_nos, codes)
 
 
@@ -94,8 +102,22 @@ def _check(batch: VectorBatch, dim: int) -> None:
             raise PixdexError(f"{first}: reject it before the add")
 
 
-def _codes(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64], batch_rows: int) -> NDArray[np.uint8]:
+def _codes(
+    inner: Any,
+    vectors: NDArray[np.float32],
+    lists: NDArray[np.int64],
+    batch_rows: int,
+    products: Products | None = None,
+) -> NDArray[np.uint8]:
     """Codes uint8 `(n, code_size)` of rows behind the transforms."""
+    if products and isinstance(inner, faiss.IndexIVFPQ):
+        books, residuals = _codebooks(inner.pq), _residuals(inner, vectors, lists)
+        numbers, margins = products.best_entries(books, residuals)
+        codes = _packed(inner.pq, numbers)
+        for first in range(0, len(again := doubtful(books, residuals, margins)), batch_rows):
+            some = again[first : first + batch_rows]
+            codes[some] = _codes(inner, vectors[some], lists[some], batch_rows)
+        return codes
     if isinstance(inner, faiss.IndexIVFPQ) and inner.pq.dsub >= _DIRECT_COMPONENTS:
         return _product_codes(inner, padded(_residuals(inner, vectors, lists), batch_rows))[: len(vectors)]
     return _faiss_codes(inner, vectors, lists)
@@ -124,13 +146,25 @@ def _residuals(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64
 
 def _product_codes(inner: Any, residuals: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Nearest entry of every codebook, packed as faiss does."""
-    pq = inner.pq
-    books = faiss.vector_to_array(pq.centroids).reshape(pq.M, pq.ksub, pq.dsub)
+    pq, books = inner.pq, _codebooks(inner.pq)
     halves = 0.5 * np.einsum("mkd,mkd->mk", books, books)
-    numbers = np.empty((len(residuals), pq.M), np.int32)
+    numbers = np.empty((len(residuals), pq.M), np.int64)
     for part, book in enumerate(books):
         scores = residuals[:, part * pq.dsub : (part + 1) * pq.dsub] @ book.T
         scores -= halves[part]
         numbers[:, part] = scores.argmax(axis=1)
-    packed: NDArray[np.uint8] = numbers.astype(np.uint8) if pq.nbits == 8 else faiss.pack_bitstrings(numbers, pq.nbits)
+    return _packed(pq, numbers)
+
+
+def _codebooks(pq: Any) -> NDArray[np.float32]:
+    """float32 `(M, k, dsub)`."""
+    books: NDArray[np.float32] = faiss.vector_to_array(pq.centroids).reshape(pq.M, pq.ksub, pq.dsub)
+    return books
+
+
+def _packed(pq: Any, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Packs the numbers of entries, int64 `(n, M)`, as faiss does."""
+    if pq.nbits == 8:
+        return numbers.astype(np.uint8)
+    packed: NDArray[np.uint8] = faiss.pack_bitstrings(numbers.astype(np.int32), pq.nbits)
     return packed

@@ -10,6 +10,7 @@ from transforms.errors import PixdexError
 from transforms.index import faiss_reader
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.encode import Assign, centroids, flat_assign
+from transforms.index.scores.elsewhere import Products
 from transforms.index.trained import read_training
 from transforms.markers import TrainedIndex
 from transforms.storage import whole_files
@@ -32,23 +33,25 @@ class OpenTrained:
         index: without vectors.
         assigner: None where few lists are assigned flat.
         probes: cells that the assigner looks into; 0 without one.
+        products: those of another device than this processor; the assigner has the same.
     """
 
     index: faiss.Index
     assigner: TwoLevelAssigner | None
     probes: int
+    products: Products | None = None
 
     @cached_property
     def assign(self) -> Assign:
         """Gives vectors behind the transforms, float32 `(n, d)` and finite, their lists: int64 `(n,)`."""
         assigner = self.assigner
         if assigner is None:
-            return flat_assign(self.index)
+            return flat_assign(self.index, self.products)
         return lambda vectors: assigner.assign(vectors, self.probes)
 
 
-def open_trained(store: Store, trained: TrainedIndex) -> OpenTrained:
-    """Opens a trained index.
+def open_trained(store: Store, trained: TrainedIndex, products: Products | None = None) -> OpenTrained:
+    """Opens a trained index, to add by the products of another device if there are any.
 
     Memory: of a root on a filesystem, faiss maps the centroids of a flat quantizer, which then take page cache and no
     memory of the process; other parts, and the indexes of object stores, are read.
@@ -62,15 +65,17 @@ def open_trained(store: Store, trained: TrainedIndex) -> OpenTrained:
         # A second copy of the codebooks, laid out for faiss's encoder, which is then half as fast again.
         inner.pq.sync_transposed_centroids()
     if trained.assignment is None:
-        return OpenTrained(index, None, 0)
+        return OpenTrained(index, None, 0, products)
     audit = read_training(store, trained).assignment
     if audit is None:
         raise PixdexError(
             f"{trained.training.path} does not say how many cells {trained.assignment.path} is used with: train again"
         )
     tensors = whole_files.read_tensors(store, trained.assignment)
-    assigner = TwoLevelAssigner(tensors["parents"], centroids(inner), tensors["bounds"], trained.metric == "ip")
-    return OpenTrained(index, assigner, audit.probes)
+    assigner = TwoLevelAssigner(
+        tensors["parents"], centroids(inner), tensors["bounds"], trained.metric == "ip", products
+    )
+    return OpenTrained(index, assigner, audit.probes, products)
 
 
 def trained_index(store: Store, trained: TrainedIndex) -> faiss.Index:

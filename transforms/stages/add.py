@@ -8,14 +8,14 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
-from transforms.index.open_trained import OpenTrained, open_trained
+from transforms.index.open_trained import OpenTrained
 from transforms.markers import StageMarker
 from transforms.records import Block
 from transforms.runs import beacons, inventory
 from transforms.runs.run import Run
 from transforms.stages.barrier import FinishStage
 from transforms.stages.run_task import RunTask
-from transforms.tasks.add import add_block
+from transforms.tasks.add import add_block, opened_to_add
 
 
 @dataclass(eq=False)
@@ -60,6 +60,7 @@ class _AddBlock(RunTask):
         yield block.number
 
     def _opened(self) -> OpenTrained:
-        run, trained = self._run, self._run.trained().trained
-        opened: OpenTrained = self._shared.acquire(lambda: open_trained(run.store, trained), tag=trained.fingerprint)
+        run = self._run
+        fingerprint = run.trained().trained.fingerprint
+        opened: OpenTrained = self._shared.acquire(lambda: opened_to_add(run), tag=fingerprint)
         return opened

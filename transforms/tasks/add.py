@@ -1,11 +1,12 @@
 """Adds one block: the live rows of its shards become one shard index, and beside it their vectors, where asked for."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from itertools import islice
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from transforms.index.batches import batches_a_thread
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.format import Seal
 from transforms.index.lists.writer import write_lists, write_lists_file
-from transforms.index.open_trained import OpenTrained
+from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.refine import stored_kind
 from transforms.index.threads import each_with_one_thread
 from transforms.markers import ListsMarker, ShardMarker
@@ -28,6 +29,24 @@ from transforms.shards.byte_vectors import ROUNDING
 from transforms.shards.stored_vectors import GROUP_ROWS, Extent, Kind, Packed, VectorWriter, pack
 from transforms.shards.vectors import VectorBatch, read_batches
 from transforms.storage import layout
+
+ADD_DEVICE: Final = "PIXDEX_ADD_DEVICE"
+"""A variable of the environment of whoever adds: cuda, cuda:N, auto or cpu, by torch; without it numpy, on the CPU."""
+
+
+def opened_to_add(run: Run) -> OpenTrained:
+    """Opens the trained index of a run, on the device that the environment names.
+
+    Raises:
+        PixdexError: a file is missing or damaged.
+        UsageError: this machine has no such device.
+    """
+    asked = os.environ.get(ADD_DEVICE)
+    if not asked:
+        return open_trained(run.store, run.trained().trained)
+    from transforms.tasks.torch_products import torch_products  # noqa: PLC0415 - seconds, for those who asked only
+
+    return open_trained(run.store, run.trained().trained, torch_products(asked))
 
 
 def add_block(
@@ -182,7 +201,7 @@ def _encoded(
 
     def encode(some: list[VectorBatch]) -> tuple[Encoded, list[_Group]]:
         groups = [group for group in map(stored.packed, some) if group is not None]
-        return encode_batches(opened.index, some, opened.assign), groups
+        return encode_batches(opened.index, some, opened.assign, products=opened.products), groups
 
     waiting: deque[Future[tuple[Encoded, list[_Group]]]] = deque()
     # Closed here: an error keeps the frames that it came through, and they would keep the reading thread.

@@ -1,4 +1,4 @@
-"""The limit that matrix products set: what adding would take if it were nothing but its products, at this machine's rate.
+"""The limit that matrix products set: what adding would take if it were nothing but products at this machine's rate.
 
 Products are numpy's in float32, of 4,096 rows, one in every thread beside the others, as the add stage makes them.
 """
@@ -42,7 +42,7 @@ def of_adding(index: Any, threads: int) -> list[Product]:
         shapes += [("rotation", step.d_in, step.d_out) for step in steps if isinstance(step, faiss.LinearTransform)]
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
     shapes.append(("all centroids", inner.d, inner.nlist))
-    found = [Product(what, *shape, _rate(*shape, threads)) for what, *shape in shapes]
+    found = [Product(what, wide, columns, _rate(wide, columns, threads)) for what, wide, columns in shapes]
     if isinstance(inner, faiss.IndexIVFPQ):
         found.append(Product("codebooks", inner.d, inner.pq.ksub, found[-1].flops_a_second))
     return found

@@ -11,7 +11,7 @@ import pytest
 from tests.transforms.index import small_training
 from tests.transforms.ready import Vectors, random_vectors, range_of, save_npy
 from transforms.digests import digest
-from transforms.errors import PixdexError
+from transforms.errors import PixdexError, UsageError
 from transforms.generations.tombstones import Tombstones
 from transforms.index.encode import Encoded, encode_batches
 from transforms.index.lists.reader import ListFile
@@ -93,6 +93,20 @@ def test_the_number_of_threads_changes_no_byte_of_a_block(tmp_path: Path) -> Non
         marker = write_block(run, Block(0, 4, 6), BlockShards(markers, Tombstones()), opened, "digest")
         checksums.add(marker.lists.checksum)
     assert len(checksums) == 1
+
+
+def test_another_device_changes_no_byte_of_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, markers, opened, _ = ready_run(tmp_path)
+    block, shards = Block(0, 4, 6), BlockShards(markers, Tombstones())
+    expected = write_block(run, block, shards, opened, "digest")
+    assert opened.products is add.opened_to_add(run).products is None
+    monkeypatch.setenv(add.ADD_DEVICE, "cpu")
+    by_torch = add.opened_to_add(run)
+    assert by_torch.products is not None
+    assert write_block(run, block, shards, by_torch, "digest").lists == expected.lists
+    monkeypatch.setenv(add.ADD_DEVICE, "tpu")
+    with pytest.raises(UsageError, match="device 'tpu' is no device"):
+        add.opened_to_add(run)
 
 
 @pytest.mark.parametrize("off", [-1, 1])
