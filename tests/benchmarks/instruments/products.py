@@ -4,6 +4,7 @@ Products are numpy's in float32, of 4,096 rows, one in every thread beside the o
 """
 
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,8 +31,10 @@ class Product:
         return 2 * rows * self.inner * self.columns / self.flops_a_second
 
 
-def of_adding(index: Any, threads: int) -> list[Product]:
+def of_adding(index: Any, threads: int, clock: Callable[[], float] = time.perf_counter) -> list[Product]:
     """Measures the products that bring a vector into an index: transforms, all centroids, codebooks.
+
+    With one thread they are made in this one, whose CPU seconds may be the clock.
 
     Those of codebooks, of a few components each, count at the rate of the centroids' product.
     """
@@ -42,13 +45,13 @@ def of_adding(index: Any, threads: int) -> list[Product]:
         shapes += [("rotation", step.d_in, step.d_out) for step in steps if isinstance(step, faiss.LinearTransform)]
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
     shapes.append(("all centroids", inner.d, inner.nlist))
-    found = [Product(what, wide, columns, _rate(wide, columns, threads)) for what, wide, columns in shapes]
+    found = [Product(what, wide, columns, _rate(wide, columns, threads, clock)) for what, wide, columns in shapes]
     if isinstance(inner, faiss.IndexIVFPQ):
         found.append(Product("codebooks", inner.d, inner.pq.ksub, found[-1].flops_a_second))
     return found
 
 
-def _rate(inner: int, columns: int, threads: int) -> float:
+def _rate(inner: int, columns: int, threads: int, clock: Callable[[], float]) -> float:
     """Operations a second at the best of some tries."""
     random = np.random.default_rng(0)
     rows = [random.standard_normal((_ROWS, inner), np.float32) for _ in range(threads)]
@@ -59,10 +62,14 @@ def _rate(inner: int, columns: int, threads: int) -> float:
         for _ in range(_TIMES):
             np.matmul(some, matrix.T, out=out)
 
-    least = np.inf
-    with each_with_one_thread(threads) as pool:
-        for _ in range(_TRIES):
-            started = time.perf_counter()
-            list(pool.map(multiply, rows, outs))
-            least = min(least, time.perf_counter() - started)
+    def tried(each: Callable[..., Iterable[None]]) -> float:
+        started = clock()
+        list(each(multiply, rows, outs))
+        return clock() - started
+
+    if threads == 1:
+        least = min(tried(map) for _ in range(_TRIES))
+    else:
+        with each_with_one_thread(threads) as pool:
+            least = min(tried(pool.map) for _ in range(_TRIES))
     return float(2 * threads * _TIMES * _ROWS * inner * columns / least)

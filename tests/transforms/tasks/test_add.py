@@ -153,7 +153,7 @@ def test_a_batch_that_fails_is_raised_and_leaves_no_thread(tmp_path: Path, monke
     before = set(threading.enumerate())
     encoding: set[threading.Thread] = set()
 
-    def fail(_: object, batches: list[VectorBatch], *__: object) -> Encoded:
+    def fail(_: object, batches: list[VectorBatch], *__: object, **___: object) -> Encoded:
         encoding.add(threading.current_thread())
         raise ValueError(f"the batch with id {batches[0].ids[0]} fails")
 
