@@ -122,7 +122,7 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
         "parquet_bytes": _parquet(Store.at(str(folder)), wide, encoder),
         "matrix_flops": _side_by_side(threads, 2 * _BATCH * _DIM * _INNER, lambda: wide[:_BATCH] @ rotation),
         "kmeans_flops": (
-            2 * len(rows.vectors) * a_cell * _INNER * figures.ITERATIONS,
+            2 * len(rows.vectors) * a_cell * _INNER * figures.CELL_ITERATIONS,
             lambda: cluster_cells(rows, group, spherical=True, seed=0, workers=threads),
         ),
         "flat_flops": _side_by_side(threads, 2 * _BATCH * _FLAT_LISTS * _INNER, lambda: flat.assign(narrow[:_BATCH])),

@@ -162,9 +162,14 @@ def _route(load: Workload) -> StageCost:
 def _cells(load: Workload) -> StageCost:
     """`transforms.index.training.cells.cluster_cells`."""
     rows, inner, a_cell = load.trained, load.inner, max(1, load.key.nlist // load.cells)
-    flops = 2 * rows * a_cell * inner * ITERATIONS
-    kmeans = Work("k-means in cells", flops, formula(2, rows, a_cell, inner, ITERATIONS), "kmeans_flops")
-    works = (_take("routed sample", rows, inner), *([kmeans] if load.key.nlist > 1 else []))
+    works: tuple[Work, ...] = (_take("routed sample", rows, inner),)
+    if load.key.nlist > 1:
+        compared = inner if inner < 2 * figures.HEAD_COMPONENTS else figures.HEAD_COMPONENTS
+        factors = (2, rows, a_cell, compared, figures.CELL_ITERATIONS)
+        works += (Work("k-means in cells", math.prod(factors), formula(*factors), "kmeans_flops"),)
+        if compared < inner:
+            heads = formula(2, rows, inner, compared)
+            works += (Work("to their first components", 2 * rows * inner * compared, heads, "matrix_flops"),)
     reads, opened = rows * (2 * inner + 8), load.groups * load.blocks
     return StageCost("cells", load.groups, works, reads, load.centroids, small_reads=2 * opened)
 
@@ -174,9 +179,10 @@ def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
         """`transforms.index.training.passes.look`."""
         rows, inner = load.trained, load.inner
         sums = 4 * inner * min(rows, load.groups * load.key.nlist)
+        looked = min(max(1, load.key.nlist // load.cells) + figures.PASS_LISTS, 2 * load.key.nlist)
         works = (
             _take("routed sample", rows, inner),
-            _grouped(rows, figures.PASS_CELLS, load),
+            Work("nearest lists", 2 * rows * looked * inner, formula(2, rows, looked, inner), "matrix_flops"),
             Work("sums", 4 * rows * inner, formula(4, rows, inner), "merge_bytes"),
             Work("sums written", sums, formula(4, sums // (4 * inner), inner), "write_bytes"),
         )

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from transforms.errors import PixdexError
 from transforms.generations.tombstones import Tombstones
-from transforms.index.encode import encode_batches
+from transforms.index.encode import Encoded, encode_batches
 from transforms.index.exact import NO_ROW, dense, distances_of, nearest
 from transforms.index.open_trained import OpenTrained
 from transforms.index.scan import search_lists
-from transforms.index.threads import limited
+from transforms.index.threads import each_with_one_thread
 from transforms.index.training.figures import CANARY_QUERIES
 from transforms.index.vector_transforms import behind_transforms
 from transforms.records import FileReference, Metric
@@ -116,8 +116,8 @@ def grown(
     """Lets rows join the universe, all of which must have its hash, and dead rows leave it.
 
     Neighbours stay exact, however many have died: a row that joins is listed only within the distance up to which all
-    rows are. The result is the same however rows are cut into batches; another number of threads may change the last
-    bits of distances.
+    rows are. The result is the same however rows are cut into batches, and whatever the number of threads: each has
+    batches of its own.
 
     Cost: an inner product of every query and new row, and coding these; every batch costs what a full one does.
     """
@@ -130,20 +130,30 @@ def grown(
     # Of rows that are farther than this, some were left out when there was no room for them.
     exact_to = canaries.near_distances[:, -1:]
     queries = canaries.queries.astype(np.float32)
-    with limited(workers):
-        for batch in _cut(some):
-            encoded = encode_batches(opened.index, [batch], opened.assign)
-            ids.append(encoded.ids)
-            lists.append(encoded.list_nos.astype(np.int64))
-            codes.append(encoded.codes)
-            joining = distances_of(queries, batch.vectors, metric)
-            joining[canaries.query_ids[:, None] == batch.ids] = np.inf
-            # Behind the first rows few are near enough to be looked at.
-            limit = np.minimum(exact_to, distances.max(axis=1, keepdims=True))
-            joining_ids, joining = dense(batch.ids, joining, joining <= limit)
-            near_ids, distances = nearest(
-                np.concatenate([near_ids, joining_ids], axis=1), np.concatenate([distances, joining], axis=1), NEAR
-            )
+
+    def look(batch: VectorBatch) -> tuple[VectorBatch, Encoded, NDArray[np.float32]]:
+        encoded = encode_batches(opened.index, [batch], opened.assign)
+        joining = distances_of(queries, batch.vectors, metric)
+        joining[canaries.query_ids[:, None] == batch.ids] = np.inf
+        return batch, encoded, joining
+
+    with each_with_one_thread(workers) as pool:
+        cut = list(_cut(some))
+        for start in range(0, len(cut), workers):
+            for batch, encoded, joining in pool.map(look, cut[start : start + workers]):
+                ids.append(encoded.ids)
+                lists.append(encoded.list_nos.astype(np.int64))
+                codes.append(encoded.codes)
+                # Behind the first rows few are near enough to be looked at.
+                limit = np.minimum(exact_to, distances.max(axis=1, keepdims=True))
+                if np.isinf(limit).any() and len(batch.ids) > NEAR:
+                    limit = np.minimum(limit, np.partition(joining, NEAR - 1, axis=1)[:, NEAR - 1 : NEAR])
+                some_ids, some_distances = dense(batch.ids, joining, joining <= limit)
+                near_ids, distances = nearest(
+                    np.concatenate([near_ids, some_ids], axis=1),
+                    np.concatenate([distances, some_distances], axis=1),
+                    NEAR,
+                )
     order = np.argsort(np.concatenate(ids), kind="stable")
     near_ids, distances = nearest(near_ids, distances, NEAR)
     return replace(

@@ -1,8 +1,8 @@
 """The tasks that train the lists: cells on their own, then passes over all of them (`stages.train` is their graph).
 
 cells           a group of cells each   k-means in every cell
-pass1, pass2    a group of cells each   rows look into the nearest few cells; sums over the lists they chose
-move1, move2    one                     all sums together move the centroids
+pass1, pass2    a group of cells each   rows look at the lists near their cell; sums over the lists they chose
+move1, move2    one                     all sums together move the centroids; the first divides large lists
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,14 @@ from typing import Literal
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from transforms.digests import digest
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.training import cells, passes
 from transforms.index.training.cells import CellGroup
 from transforms.index.training.copies import Copies
-from transforms.index.training.filling import fill
+from transforms.index.training.filling import divide, fill
 from transforms.index.training.passes import ListSums
 from transforms.runs import inventory
 from transforms.runs.run import Run
@@ -53,13 +54,16 @@ class Routed:
         files: one a block.
         checksums: of these.
         dim: components of a vector behind the transforms.
+        head: by which directions rows of a cell are compared; None: by all of their components.
     """
 
     def __init__(self, run: Run) -> None:
         """Reads the markers of all blocks."""
         self.files = files_of(run, "route")
         self.checksums = [file.checksum for file in self.files]
-        self.dim: int = read_tensors(run, "parents")["parents"].shape[1]
+        parents = read_tensors(run, "parents")
+        self.dim: int = parents["parents"].shape[1]
+        self.head: NDArray[np.float32] | None = parents.get("head")
 
 
 def cluster_cells(run: Run, group: CellGroup, routed: Routed) -> None:
@@ -70,7 +74,12 @@ def cluster_cells(run: Run, group: CellGroup, routed: Routed) -> None:
         workers = request.encoder.threads
         rows = cells.read_cells(run.store, routed.files, group.cells, routed.dim, workers)
         centroids = cells.cluster_cells(
-            rows, group, spherical=request.index.metric == "ip", seed=request.seed, workers=workers
+            rows,
+            group,
+            spherical=request.index.metric == "ip",
+            seed=request.seed,
+            head=routed.head,
+            workers=workers,
         )
         tensors: Tensors = {"centroids": centroids, "counts": np.array(group.centroids, np.int64)}
         file = upload_tensors(run, layout.group_stem("cells", group.number), tensors)
@@ -102,7 +111,7 @@ def look(run: Run, pass_of: Pass, group: CellGroup, before: Before) -> None:
     if run.marker(pass_of, group.number, TensorsMarker, task_digest) is None:
         workers = run.request.encoder.threads
         rows = cells.read_cells(run.store, before.files, group.cells, before.dim, workers)
-        sums = passes.look(before.assigner, rows.vectors, workers, before.copies.weights(rows.ids))
+        sums = passes.look(before.assigner, rows, group.first_cell, workers, before.copies.weights(rows.ids))
         file = upload_tensors(run, layout.group_stem(pass_of, group.number), sums.tensors)
         run.commit(pass_of, group.number, TensorsMarker(group.number, task_digest, file))
 
@@ -118,6 +127,8 @@ def move_lists(run: Run, pass_of: Pass, move: Move, groups: int) -> None:
         moved = passes.move(parts, lists.centroids, spherical=spherical)
         copies = len(Copies.of(read_tensors(run, "parents"))) > 0
         moved, bounds = fill(moved, lists.bounds, copies=copies, spherical=spherical)
+        if pass_of != "pass2":  # what is divided needs another pass
+            moved, bounds = divide(moved, bounds, spherical=spherical)
         file = upload_tensors(run, move, {**moved.tensors, "bounds": bounds})
         run.commit(move, 0, TensorsMarker(0, task_digest, file))
 

@@ -11,7 +11,7 @@ from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.index_key import IndexKey
 from transforms.index.training import assemble, cells, figures, passes, routing, save
 from transforms.index.training.assemble import Assembled
-from transforms.index.training.filling import fill
+from transforms.index.training.filling import divide, fill
 from transforms.index.training.passes import Moved
 from transforms.index.training.routing import Router
 from transforms.index.training.vector_codes import to_codes
@@ -69,18 +69,22 @@ def train_lists(
     rows = [cells.read_cells(store, files, group.cells, dim) for group in groups]
     centroids = np.concatenate(
         [
-            cells.cluster_cells(part, group, spherical=spherical, seed=seed)
+            cells.cluster_cells(part, group, spherical=spherical, seed=seed, head=router.head)
             for part, group in zip(rows, groups, strict=True)
         ]
     )
     counts = [count for group in groups for count in group.centroids]
     bounds = np.append(0, np.cumsum(counts))
-    for _ in range(figures.PASSES):
+    for number in range(figures.PASSES):
         assigner = TwoLevelAssigner(router.parents, centroids, bounds, spherical)
-        weighted = ((part, router.copies.weights(part.ids)) for part in rows)
-        sums = (passes.look(assigner, part.vectors, weights=weights) for part, weights in weighted)
+        weighted = (
+            (part, group.first_cell, router.copies.weights(part.ids)) for part, group in zip(rows, groups, strict=True)
+        )
+        sums = (passes.look(assigner, part, first, weights=weights) for part, first, weights in weighted)
         moved = passes.move(sums, centroids, spherical=spherical)
         moved, bounds = fill(moved, bounds, copies=len(router.copies) > 0, spherical=spherical)
+        if number + 1 < figures.PASSES:
+            moved, bounds = divide(moved, bounds, spherical=spherical)
         centroids = moved.centroids
     return moved
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transforms.errors import PixdexError
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.index_key import IndexKey
-from transforms.index.threads import limited, limited_here
+from transforms.index.threads import each_with_one_thread, limited, limited_here
 from transforms.index.trained import AssignmentAudit
 from transforms.index.training.audit import audit
 from transforms.index.training.clustering import kmeans, nearest
@@ -23,6 +23,8 @@ from transforms.index.training.codebooks import train_codebooks
 from transforms.index.training.copies import Copies
 from transforms.index.training.figures import (
     CODE_ROWS,
+    HEAD_COMPONENTS,
+    HEAD_ROWS,
     LISTS_ASSIGNED_FLAT,
     PILOT_PER_PARENT,
     ROTATION_ROWS,
@@ -35,6 +37,10 @@ from transforms.index.training.routing import Router
 from transforms.index.vector_transforms import behind_transforms
 
 _CELLS_FOR_RESIDUALS = 4
+_LENGTH_ROWS = 4096
+_FEW_PARENTS = 128
+"""Clusters up to which k-means has one thread: several would mostly wait for each other."""
+
 _HARDLY_MORE = 1.05
 _ABOUT_ONE = 0.01
 """By how much normalised vectors differ from length one, at the most: as float16 rounds them."""
@@ -90,8 +96,20 @@ def train_parents(
         _train_transforms(index, _some(pilot, ROTATION_ROWS, seed))
         distinct = copies.first_of_each(pilot)
         chosen = behind_transforms(index, _some(distinct, PILOT_PER_PARENT * parents, seed))
+    # Of several threads at so little most of the time is spent in waiting.
+    with limited(1):
+        head = _head(_some(chosen, HEAD_ROWS, seed), centred=not spherical)
+    with limited(workers if parents > _FEW_PARENTS else 1):
         centroids = kmeans(chosen, min(parents, len(chosen)), spherical=spherical, seed=seed)
-        return Router(index, centroids, spherical, copies)
+    return Router(index, centroids, spherical, copies, head)
+
+
+def _head(vectors: NDArray[np.float32], *, centred: bool) -> NDArray[np.float32] | None:
+    """The directions by which rows of a cell are clustered, float32 `(d, 128)`; None where there are hardly more."""
+    if vectors.shape[1] < 2 * HEAD_COMPONENTS:
+        return None
+    _, directions = principal_directions(vectors, centred=centred)
+    return np.ascontiguousarray(directions[:, :HEAD_COMPONENTS], np.float32)
 
 
 @dataclass(frozen=True)
@@ -125,18 +143,19 @@ def assemble(
     """
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(router.index))  # what it has depends on the key
     with limited(workers):
-        wanted = codebook_rows(inner.pq.dsub) if isinstance(inner, faiss.IndexIVFPQ) else CODE_ROWS
-        chosen = _some(router.copies.first_of_each(pilot), wanted, seed)
+        chosen = _some(router.copies.first_of_each(pilot), _rows_for_codes(inner), seed)
         vectors = behind_transforms(router.index, chosen)
         if len(router.copies):
             known = behind_transforms(router.index, router.copies.first_of_each(pilot))
             centroids = settle(centroids, known, spherical=router.spherical)
+    with limited(workers if inner.nlist > _FEW_PARENTS**2 else 1):
         assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
         if router.spherical:
             assigner = replace(assigner, centroids=assigner.centroids * _length(router, chosen, vectors))
         _fill_quantizer(inner, assigner.centroids)
-        assigned = assigner.assign(vectors, _CELLS_FOR_RESIDUALS)
-    _train_codes(inner, vectors, assigned, seed, workers)
+    if not _stores_vectors(inner):
+        assigned = _assign(assigner, vectors, _CELLS_FOR_RESIDUALS, workers)
+        _train_codes(inner, vectors, assigned, seed, workers)
     inner.is_trained = router.index.is_trained = True
     inner.nprobe = default_nprobe(inner.nlist)
     with limited(workers):
@@ -144,9 +163,30 @@ def assemble(
         # Equal rows would outvote the others, and agree always.
         asked = router.copies.first_of_each(unseen)
         audited = audit(assigner, asked, inner.nprobe) if inner.nlist > LISTS_ASSIGNED_FLAT else None
-        lists = assigner.assign(unseen, audited.probes if audited else len(assigner.parents))
-        residual = _residual(inner, unseen, lists)
+    residual = 0.0
+    if not _stores_vectors(inner):
+        lists = _assign(assigner, unseen, audited.probes if audited else len(assigner.parents), workers)
+        residual = _residual(inner, unseen, lists, workers)
     return Assembled(router.index, residual, assigner if audited else None, audited)
+
+
+def _stores_vectors(inner: Any) -> bool:
+    """Whether codes are the vectors themselves: nothing is trained for them, and nothing is lost."""
+    return isinstance(inner, faiss.IndexIVFFlat)
+
+
+def _rows_for_codes(inner: Any) -> int:
+    """How many rows codes are trained on; where there is nothing to train, some that tell how long vectors are."""
+    if isinstance(inner, faiss.IndexIVFPQ):
+        return codebook_rows(inner.pq.dsub)
+    return _LENGTH_ROWS if _stores_vectors(inner) else CODE_ROWS
+
+
+def _assign(assigner: TwoLevelAssigner, vectors: NDArray[np.float32], probes: int, workers: int) -> NDArray[np.int64]:
+    """Lists of vectors, float32 `(n, d)`, by so many threads, whose number changes none."""
+    parts = np.array_split(vectors, workers)
+    with each_with_one_thread(workers) as pool:
+        return np.concatenate(list(pool.map(lambda part: assigner.assign(part, probes), parts)))
 
 
 def _train_transforms(index: faiss.Index, vectors: NDArray[np.float32]) -> None:
@@ -267,13 +307,14 @@ def _check_range(inner: Any, rows: NDArray[np.float32]) -> None:
             )
 
 
-def _residual(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> float:
+def _residual(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64], workers: int) -> float:
     """Mean squared error of vectors, float32 `(n, d)`, after coding, over their mean squared norm."""
     rows, assigned = np.ascontiguousarray(vectors), np.ascontiguousarray(lists)
     codes = np.zeros((len(rows), inner.code_size), np.uint8)
     decoded = np.empty_like(rows)
-    inner.encode_vectors(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(assigned), faiss.swig_ptr(codes), False)
-    inner.decode_vectors(len(rows), faiss.swig_ptr(codes), faiss.swig_ptr(assigned), faiss.swig_ptr(decoded))
+    with limited(workers):
+        inner.encode_vectors(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(assigned), faiss.swig_ptr(codes), False)
+        inner.decode_vectors(len(rows), faiss.swig_ptr(codes), faiss.swig_ptr(assigned), faiss.swig_ptr(decoded))
     error, norm = (float(np.einsum("ij,ij->", part, part, dtype=np.float64)) for part in (rows - decoded, rows))
     return error / norm if norm else 0.0
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from transforms.index.lists.format import ListSizes
 from transforms.index.lists.opened import opened_lists
 from transforms.index.threads import each_limited
-from transforms.index.training.clustering import kmeans, share_out
+from transforms.index.training.clustering import kmeans, on_sphere, share_out
 from transforms.index.training.figures import GROUP_ROWS
+from transforms.index.training.lloyd import lloyd, sums_by_list
 from transforms.index.training.vector_codes import from_codes
 from transforms.records import FileReference
 from transforms.storage.store import Store
@@ -105,21 +106,34 @@ def read_cells(store: Store, files: Sequence[FileReference], cells: range, dim: 
 
 
 def cluster_cells(
-    rows: CellRows, group: CellGroup, *, spherical: bool, seed: int, workers: int = 1
+    rows: CellRows,
+    group: CellGroup,
+    *,
+    spherical: bool,
+    seed: int,
+    head: NDArray[np.float32] | None = None,
+    workers: int = 1,
 ) -> NDArray[np.float32]:
     """Clusters each cell of a group on its own: float32 `(sum of the group's centroids, d)`, cell by cell.
 
     The seed of a cell follows from the request's and its number, not from the group. `workers` threads have a cell
     each; where one cell is most of the work, or cells are fewer than threads, a cell has several of them, whose number
-    may change the last bits.
+    may change the last bits. Where `head` is given, float32 `(d, m)` with orthonormal columns, rows are compared by
+    their components along these; centroids are means of whole rows.
     """
 
     def cluster(place: int) -> NDArray[np.float32]:
         members = rows.vectors[int(rows.bounds[place]) : int(rows.bounds[place + 1])]
-        count = group.centroids[place]
+        count, own = group.centroids[place], seed + group.cells[place]
         if not count:
             return np.empty((0, members.shape[1]), np.float32)
-        return kmeans(members, count, spherical=spherical, seed=seed + group.cells[place])
+        if count == 1 or len(members) < count:
+            return kmeans(members, count, spherical=spherical, seed=own)
+        lists = lloyd(members if head is None else members @ head, count, spherical=spherical, seed=own)
+        occupied, counts, sums = sums_by_list(members, lists)
+        centroids = np.resize(members, (count, members.shape[1]))  # a list without rows has a row for a centroid
+        centroids[occupied] = sums / counts[:, None].astype(np.float32)
+        return on_sphere(centroids, spherical)
 
     at_once = cells_at_once(np.diff(rows.bounds) * np.array(group.centroids), workers)
     with each_limited(at_once, workers // at_once) as pool:

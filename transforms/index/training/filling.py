@@ -1,7 +1,8 @@
-"""Fills lists that a pass left without rows: lists that hold many rows are split, and give them a part.
+"""Evens lists out: those that hold many rows are split, and give a part to lists that a pass left without any, or few.
 
 A list has no row where its cell has fewer that differ than it was given centroids, where its centroid is a copy of
-another's (of equal ones the lower gets the rows), or by chance. A search would probe it for nothing.
+another's (of equal ones the lower gets the rows), or by chance. A search would probe it for nothing; and a list that
+holds several times its share costs every search that probes it as much as several.
 """
 
 from dataclasses import replace
@@ -20,6 +21,20 @@ _EPSILON: Final = 1 / 1024
 _LOOKS: Final = 3
 _ROWS_A_LIST: Final = 4
 """Rows that tell whether a list is empty, for each list."""
+
+_LARGE: Final = 1.8
+"""A list is split in as many parts as it has so many times its share of the rows.
+
+What it costs to have lists alike: of 300,000 clustered vectors in 4,096 lists the imbalance was 1.99 with none divided,
+1.62 with 1.9 and 1.49 with 1.6, and the codes for a coverage of .95 were 886, 882 and 934, for .98 1,679, 1,699 and
+1,804. Clusters that are alike inside are cut where their neighbours lie on both sides.
+"""
+
+_SMALL: Final = 0.3
+"""Lists with less than so much of a share make room for parts."""
+
+_SHARE_THAT_TELLS: Final = 10
+"""Rows a list, on average, from which on a list is seldom large by chance."""
 
 _FAR: Final = 8
 """Distance of a list that nothing can be in, as a multiple of that of the farthest centroid from their mean."""
@@ -67,10 +82,42 @@ def fill(moved: Moved, bounds: NDArray[np.int64], *, copies: bool, spherical: bo
             values[places] = np.diff(np.linspace(0, values[number], len(places) + 1).astype(np.int64))
     centroids[free] = _out_of_the_way(centroids[used], len(free), spherical=spherical)
     counts[free] = distinct[free] = 0
-    order = np.argsort(cell, kind="stable")
-    ends = np.cumsum(np.bincount(cell, minlength=len(bounds) - 1))
-    lists = replace(moved, centroids=centroids[order], counts=counts[order], distinct=distinct[order])
-    return lists, np.append(0, ends)
+    return _by_cell(replace(moved, centroids=centroids, counts=counts, distinct=distinct), cell, len(bounds) - 1)
+
+
+def divide(moved: Moved, bounds: NDArray[np.int64], *, spherical: bool) -> tuple[Moved, NDArray[np.int64]]:
+    """Splits lists that hold several times their share of rows that differ, in the places of the smallest lists.
+
+    What the smallest had goes to the lists beside them in the next pass, which there must be: it also tells how many
+    rows the parts have. Of few rows a list, whose numbers say little, and of few lists nothing is changed.
+
+    Args:
+        moved: what a pass made.
+        bounds: int64 `(cells + 1,)`: cell c has the lists `bounds[c]:bounds[c + 1]`.
+        spherical: whether centroids have length one.
+
+    Returns:
+        The lists anew, cell by cell, and the bounds of the cells.
+    """
+    rows, share = moved.distinct, moved.distinct.mean()
+    parts = np.where(np.any(moved.centroids != 0, axis=1), np.maximum(rows / (_LARGE * share or 1), 1), 1).astype(int)
+    smallest = np.argsort(rows, kind="stable")
+    smallest = smallest[: np.count_nonzero(rows <= _SMALL * share)]
+    if share < _SHARE_THAT_TELLS or not len(smallest) or not (parts > 1).any():
+        return moved, bounds
+    while (parts - 1).sum() > len(smallest):
+        parts[parts.argmax()] -= 1
+    free = smallest[: (parts - 1).sum()]
+    centroids, cell = moved.centroids.copy(), np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    counts, distinct = moved.counts.copy(), moved.distinct.copy()
+    for number in np.flatnonzero(parts > 1).tolist():
+        places = np.append(number, free[: parts[number] - 1])
+        free = free[parts[number] - 1 :]
+        centroids[places] = on_sphere(_split(centroids[number], len(places)), spherical)
+        cell[places] = cell[number]
+        for values in (counts, distinct):
+            values[places] = np.diff(np.linspace(0, values[number], len(places) + 1).astype(np.int64))
+    return _by_cell(replace(moved, centroids=centroids, counts=counts, distinct=distinct), cell, len(bounds) - 1)
 
 
 def settle(centroids: NDArray[np.float32], rows: NDArray[np.float32], *, spherical: bool) -> NDArray[np.float32]:
@@ -87,6 +134,14 @@ def settle(centroids: NDArray[np.float32], rows: NDArray[np.float32], *, spheric
             break
         centroids = fill(Moved(centroids, counts, 0.0, counts), bounds, copies=True, spherical=spherical)[0].centroids
     return centroids
+
+
+def _by_cell(moved: Moved, cell: NDArray[np.int64], cells: int) -> tuple[Moved, NDArray[np.int64]]:
+    """Orders lists by their cell, int64 `(nlist,)`, and returns the bounds of the cells, too."""
+    order = np.argsort(cell, kind="stable")
+    ends = np.cumsum(np.bincount(cell, minlength=cells))
+    lists = replace(moved, centroids=moved.centroids[order], counts=moved.counts[order], distinct=moved.distinct[order])
+    return lists, np.append(0, ends)
 
 
 def _split(centroid: NDArray[np.float32], parts: int) -> NDArray[np.float32]:

@@ -1,12 +1,13 @@
 """Passes of Lloyd's algorithm over all lists, after the cells: they win back what two levels lose to flat k-means.
 
-In a pass every row looks into the centroids of its nearest few cells. A task does so for a group of cells and writes
-sums over the lists that its rows chose; then the sums of all groups are added, in the order of the groups, and the
-centroids move.
+In a pass every row looks at all lists of its cell, and then at those that are nearest to the best of these: what is
+near a row is near its list (k²-means: Agustsson, Timofte, Van Gool, CVPR 2017). A task does so for a group of cells and
+writes sums over the lists that its rows chose; then the sums of all groups are added, in the order of the groups, and
+the centroids move.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 
 from transforms.index.assignment import TwoLevelAssigner
 from transforms.index.threads import each_with_one_thread
+from transforms.index.training.cells import CellRows
 from transforms.index.training.clustering import on_sphere
-from transforms.index.training.figures import PASS_CELLS
+from transforms.index.training.figures import PASS_CELLS, PASS_LISTS
+from transforms.index.training.lloyd import nearest_of, sums_by_list
 
-_SUMMED_AT_ONCE: Final = 4096
+_ROWS_AT_ONCE: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -88,53 +91,119 @@ class Moved:
 
 
 def sum_lists(
-    vectors: NDArray[np.float32],
-    lists: NDArray[np.int64],
-    workers: int = 1,
-    weights: NDArray[np.int64] | None = None,
+    vectors: NDArray[np.float32], lists: NDArray[np.int64], weights: NDArray[np.int64] | None = None
 ) -> ListSums:
-    """Sums vectors, float32 `(n, d)`, list by list; `lists` int64 `(n,)`. The number of threads changes no bit.
+    """Sums vectors, float32 `(n, d)`, list by list; `lists` int64 `(n,)`.
 
     A row counts as many times as its weight says, int64 `(n,)`; without weights, once.
     """
-    order = np.argsort(lists, kind="stable")
-    occupied, first, counts = np.unique(lists[order], return_index=True, return_counts=True)
-    sums = np.empty((len(occupied), vectors.shape[1]), np.float32)
-    ends, start = first + counts, 0
-    cuts = []
-    while start < len(occupied):  # some lists at a time: new memory costs more than the sums
-        stop = max(start + 1, int(np.searchsorted(ends, first[start] + _SUMMED_AT_ONCE, side="right")))
-        cuts.append((start, stop))
-        start = stop
-
-    def add(cut: tuple[int, int]) -> None:
-        start, stop = cut
-        some = order[first[start] : ends[stop - 1]]
-        rows = vectors[some] if weights is None else vectors[some] * weights[some, None].astype(np.float32)
-        np.add.reduceat(rows, first[start:stop] - first[start], axis=0, out=sums[start:stop])
-
-    with each_with_one_thread(workers) as pool:
-        for _ in pool.map(add, cuts):
-            pass
+    occupied, rows, sums = sums_by_list(vectors, lists, weights)
     norms = np.einsum("ij,ij->i", vectors, vectors)
     if weights is None:
-        return ListSums(occupied, counts, sums, np.array([norms.sum(dtype=np.float64)]), counts)
-    weighted = np.add.reduceat(weights[order], first) if len(first) else counts
-    return ListSums(occupied, weighted, sums, np.array([norms.astype(np.float64) @ weights]), counts)
+        return ListSums(occupied, rows, sums, np.array([norms.sum(dtype=np.float64)]), rows)
+    counts = np.zeros(int(lists.max(initial=-1)) + 1, np.int64)
+    np.add.at(counts, lists, weights)
+    return ListSums(occupied, counts[occupied], sums, np.array([norms.astype(np.float64) @ weights]), rows)
+
+
+def joined(parts: Sequence[ListSums]) -> ListSums:
+    """Adds sums of different rows, one at least, in their order."""
+    lists = np.unique(np.concatenate([part.lists for part in parts]))
+    counts, distinct = np.zeros_like(lists), np.zeros_like(lists)
+    sums, squares = np.zeros((len(lists), parts[0].sums.shape[1]), np.float32), 0.0
+    for part in parts:
+        places = np.searchsorted(lists, part.lists)
+        sums[places] += part.sums
+        counts[places] += part.counts
+        distinct[places] += part.distinct
+        squares += float(part.squares[0])
+    return ListSums(lists, counts, sums, np.array([squares]), distinct)
 
 
 def look(
     assigner: TwoLevelAssigner,
-    vectors: NDArray[np.float32],
+    rows: CellRows,
+    first_cell: int,
     workers: int = 1,
     weights: NDArray[np.int64] | None = None,
 ) -> ListSums:
-    """One group's part of a pass, by so many threads, whose number changes no bit; `weights` as in `sum_lists`."""
-    bounds = np.linspace(0, len(vectors), workers + 1).astype(np.int64)
-    parts = [vectors[start:stop] for start, stop in itertools.pairwise(bounds)]
+    """One group's part of a pass, by so many threads, whose number changes no bit.
+
+    Args:
+        assigner: the lists, cell by cell.
+        rows: of the group.
+        first_cell: of the group.
+        workers: threads; each has a block of rows of one cell.
+        weights: as in `sum_lists`.
+
+    Memory: a copy of a block a thread, and sums over the lists that each block's rows chose.
+    """
+    blocks = [
+        (place, slice(first, min(first + _ROWS_AT_ONCE, int(stop))))
+        for place, (start, stop) in enumerate(zip(rows.bounds[:-1], rows.bounds[1:], strict=True))
+        for first in range(int(start), int(stop), _ROWS_AT_ONCE)
+    ] or [(0, slice(0, 0))]
+
+    def one(block: tuple[int, slice]) -> ListSums:
+        place, some = block
+        cell = slice(int(assigner.bounds[first_cell + place]), int(assigner.bounds[first_cell + place + 1]))
+        vectors, weighted = rows.vectors[some], None if weights is None else weights[some]
+        if cell.stop == cell.start:
+            return sum_lists(vectors, _nearest(assigner, vectors, near[place][0]), weighted)
+        best = nearest_of(vectors, assigner.centroids[cell], spherical=assigner.spherical)
+        order = np.argsort(best, kind="stable")
+        vectors, weighted = vectors.take(order, axis=0), None if weighted is None else weighted[order]
+        edges = np.append(0, np.cumsum(np.bincount(best, minlength=cell.stop - cell.start))).tolist()
+        lists = np.empty(len(vectors), np.int64)
+        for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+            if start < stop:
+                lists[start:stop] = _nearest(assigner, vectors[start:stop], near[place][number])
+        return sum_lists(vectors, lists, weighted)
+
+    cells = range(first_cell, first_cell + len(rows.bounds) - 1)
     with each_with_one_thread(workers) as pool:
-        lists = np.concatenate(list(pool.map(lambda part: assigner.assign(part, PASS_CELLS), parts)))
-        return sum_lists(vectors, lists, workers, weights)
+        near = list(pool.map(lambda cell: lists_near(assigner, cell), cells))
+        return joined(list(pool.map(one, blocks)))
+
+
+def lists_near(assigner: TwoLevelAssigner, cell: int) -> NDArray[np.int64]:
+    """Returns for each list of a cell those that its rows look at, int64 `(lists, 128)`, each row of them ascending.
+
+    They are looked for among the lists that are nearest to the parent of the cell, as many as sixteen cells have and
+    the cell itself. A cell without lists has one row, of lists near its parent.
+    """
+    centroids, nlist = assigner.centroids, len(assigner.centroids)
+    own = np.arange(assigner.bounds[cell], assigner.bounds[cell + 1])
+    wanted = min(len(own) + -(-PASS_CELLS * nlist // len(assigner.parents)), nlist)
+    scores = _scores(assigner, assigner.parents[cell : cell + 1], slice(None))
+    scores[:, own] = np.inf
+    pool = np.sort(_best(scores, wanted)[0])
+    near = min(PASS_LISTS, len(pool))
+    if not len(own):
+        return np.sort(_best(scores, near))
+    return np.asarray(np.sort(pool[_best(_scores(assigner, centroids[own], pool), near)]))
+
+
+def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The places of the `count` highest scores in each row, in no order."""
+    if count == scores.shape[1]:
+        return np.broadcast_to(np.arange(count), scores.shape)
+    return np.argpartition(scores, scores.shape[1] - count, axis=1)[:, scores.shape[1] - count :]
+
+
+def _scores(
+    assigner: TwoLevelAssigner, vectors: NDArray[np.float32], lists: NDArray[np.int64] | slice
+) -> NDArray[np.float32]:
+    centroids = assigner.centroids[lists]
+    scores: NDArray[np.float32] = vectors @ centroids.T
+    if not assigner.spherical:
+        scores -= 0.5 * np.einsum("ij,ij->i", centroids, centroids)
+    return scores
+
+
+def _nearest(assigner: TwoLevelAssigner, vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = lists[_scores(assigner, vectors, lists).argmax(axis=1)]
+    return found
 
 
 def move(parts: Iterable[ListSums], centroids: NDArray[np.float32], *, spherical: bool) -> Moved:

@@ -32,22 +32,27 @@ class Router:
         parents: float32 `(cells, d)`, behind the transforms.
         spherical: nearest by inner product, else by L2.
         copies: rows that others stand for.
+        head: float32 `(d, m)`, orthonormal columns: the directions of largest variance behind the transforms, by which
+            rows of a cell are clustered; None where there are few components, and all are taken.
     """
 
     index: faiss.Index
     parents: NDArray[np.float32]
     spherical: bool
     copies: Copies = field(default_factory=Copies.none)
+    head: NDArray[np.float32] | None = None
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]], *, spherical: bool) -> Self:
         """Takes what `tensors` returned."""
-        return cls(faiss.deserialize_index(tensors["index"]), tensors["parents"], spherical, Copies.of(tensors))
+        index, copies = faiss.deserialize_index(tensors["index"]), Copies.of(tensors)
+        return cls(index, tensors["parents"], spherical, copies, tensors.get("head"))
 
     @property
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """As arrays: `index` uint8, the bytes of a faiss file, `parents`, and those of the copies."""
-        return {"index": faiss.serialize_index(self.index), "parents": self.parents, **self.copies.tensors}
+        """As arrays: `index` uint8, the bytes of a faiss file, `parents`, and those of the copies and the head."""
+        head = {} if self.head is None else {"head": self.head}
+        return {"index": faiss.serialize_index(self.index), "parents": self.parents, **self.copies.tensors, **head}
 
     @property
     def bounded(self) -> bool:

@@ -1,5 +1,7 @@
 """Lists without rows are filled from those with many, and are left out of the way where there are too few."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from transforms.index.training.clustering import nearest
-from transforms.index.training.filling import fill, settle
+from transforms.index.training.filling import divide, fill, settle
 from transforms.index.training.passes import Moved
 
 METRICS = pytest.mark.parametrize("spherical", [True, False], ids=["ip", "l2"])
@@ -99,3 +101,46 @@ def test_without_any_row_nothing_changes() -> None:
     lists: Moved = lists_of([0, 0])
     bounds: NDArray[np.int64] = np.array([0, 2])
     assert fill(lists, bounds, copies=True, spherical=False)[0] is lists
+
+
+@METRICS
+def test_a_list_with_several_times_its_share_is_divided_in_the_place_of_the_smallest(spherical: bool) -> None:
+    lists = lists_of([40, 2, 200, 30, 3, 40, 40, 45], spherical=spherical)
+    done, bounds = divide(lists, np.array([0, 2, 5, 8]), spherical=spherical)
+
+    assert bounds.tolist() == [0, 1, 5, 8]
+    assert done.counts.tolist() == [40, 100, 100, 30, 3, 40, 40, 45]
+    rows = lists.centroids[2] + 0.1 * np.random.default_rng(1).standard_normal((200, 8)).astype(np.float32)
+    assert np.bincount(nearest(rows, done.centroids[1:3], spherical=spherical), minlength=2).min() > 20
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[40, 40, 60, 50], [400, 90, 90, 90], [9, 1, 0, 0], [0, 0, 0, 0]],
+    ids=["alike", "no small one", "few rows", "no row"],
+)
+def test_lists_stay_where_none_is_large_or_none_small_or_rows_are_few(counts: list[int]) -> None:
+    lists, bounds = lists_of(counts), np.array([0, 2, 4])
+    assert divide(lists, bounds, spherical=False) == (lists, bounds)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=40), st.data())
+def test_dividing_keeps_the_number_of_lists_and_never_gives_away_a_large_one(
+    counts: list[int], data: st.DataObject
+) -> None:
+    lists = lists_of(counts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(counts)), max_size=4)))
+    done, bounds = divide(lists, np.array([0, *cuts, len(counts)]), spherical=False)
+
+    assert done.centroids.shape == lists.centroids.shape
+    assert (bounds[0], bounds[-1], len(bounds)) == (0, len(counts), len(cuts) + 2)
+    gone = sum(counts) - int(done.counts.sum())
+    assert 0 <= gone <= 0.3 * sum(counts)
+    assert done.counts.max() <= max(counts)
+
+
+def test_copies_of_one_row_are_not_divided() -> None:
+    lists = lists_of([40, 1, 30, 900])
+    lists = replace(lists, distinct=np.array([40, 1, 30, 1]))
+    bounds = np.array([0, 4])
+    assert divide(lists, bounds, spherical=False) == (lists, bounds)

@@ -1,0 +1,1 @@
+"""Training against other tools, and what of it takes how long."""
