@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pipelines.running import runners
-from pipelines.running.launch import Destination
+from pipelines.running.destination import Destination
 from pipelines.running.request import default_threads
 from pipelines.terminal import console, queries
 from pipelines.terminal.command_line import CommandLine
@@ -28,7 +27,6 @@ from transforms.search.slices import Whole, can_be_sliced
 from transforms.search.where import Condition
 from transforms.sources import packed
 from transforms.sources.ready.vectors import DEFAULT_COLUMN
-from transforms.stages.batch import AnswerQueries
 from transforms.storage import uris
 from transforms.storage.store import Store
 
@@ -62,9 +60,10 @@ def answer(line: CommandLine) -> int:
         _clean(batch)
         return _report(request, there, options, 0.0)
     with shown_parts("answer", partial(_parts, batch), way):
-        outcome = runners.run_to_end(
-            destination.runner, lambda pipeline: pipeline | "AnswerQueries" >> AnswerQueries(batch), destination.options
-        )
+        destination.get_ready()
+        from transforms.stages.batch import AnswerQueries  # noqa: PLC0415 - imports Beam, and no mistake waits for it
+
+        outcome = destination.run(lambda pipeline: pipeline | "AnswerQueries" >> AnswerQueries(batch))
     if outcome != "done":
         console.show_json({"output": options.output, outcome: "batch-search"})
         return console.DONE

@@ -4,8 +4,8 @@ from argparse import Namespace
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.running import dataflow, runners
-from pipelines.running.launch import Destination, Launch, begin
+from pipelines.running.destination import Destination
+from pipelines.running.launch import Launch, begin, unfinished_of_another
 from pipelines.running.request import (
     DEFAULT_ENCODER,
     check,
@@ -96,6 +96,7 @@ def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _
     dim = _dimension(store, sources, planned=planned) if options.vectors else 0
     encoder = None
     if options.encoder or not options.vectors:
+        _check_spec(store, options)
         encoder = _load_encoder(options, in_process=in_process)
         _check_dimension(options, encoder.dim, dim)
     # In this order: a run that another launcher finishes at this moment is seen as the one or as the other.
@@ -122,8 +123,7 @@ def nothing_to_do(launch: Launch, published: Generation) -> int:
     if launch.metrics is not None:
         launch.metrics.finish_without(store)
     console.say(f"{store.url} already has generation {published.generation} of this request: nothing to do")
-    if dataflow.is_template(destination.options):
-        runners.run_to_end(destination.runner, dataflow.nothing, destination.options)
+    destination.end_template()
     console.show_json(run_report.summary(store, published, {}) | {"embedded": 0})
     return console.DONE
 
@@ -170,6 +170,25 @@ def _load_encoder(options: Namespace, *, in_process: bool) -> "Encoder":
     return encoders.load(options.encoder or DEFAULT_ENCODER, device=options.device if in_process else "cpu")
 
 
+def _check_spec(store: Store, options: Namespace) -> None:
+    """Refuses an encoder of another name than that of the root before it is loaded, which takes seconds.
+
+    Raises:
+        UsageError: the root has another one, and holds a generation, or a planned run that is not given up.
+    """
+    from transforms import encoders  # noqa: PLC0415 - ready embeddings need no Pillow
+
+    unfinished, published = beginning.unfinished(store), generations.current(store)
+    known = published or (unfinished if unfinished is not None and unfinished.is_planned else None)
+    if known is None or (unfinished is not None and options.abandon_plan) or known.request.is_ready or options.vectors:
+        return
+    there, asked = known.request.encoder.spec, encoders.absolute_spec(options.encoder or DEFAULT_ENCODER)
+    if there == asked:
+        return
+    told = f"encoder {there}, not {asked}"
+    raise _of_another(store, published, told) if published is not None else unfinished_of_another(store, told)
+
+
 def _check_dimension(options: Namespace, of_encoder: int, of_vectors: int) -> None:
     """Refuses an encoder that did not make the ready embeddings, as far as that is seen."""
     if of_vectors not in (0, of_encoder):
@@ -211,9 +230,13 @@ def _claims(store: Store, published: Generation, request: Request) -> bool:
     """
     if published.request == request:
         return True
-    raise UsageError(
-        f"{store.url} already has generation {published.generation} of another request "
-        f"({difference(published.request, request)}): use 'pixdex reindex' for new items, or a new root"
+    raise _of_another(store, published, difference(published.request, request))
+
+
+def _of_another(store: Store, published: Generation, told: str) -> UsageError:
+    return UsageError(
+        f"{store.url} already has generation {published.generation} of another request ({told}): use 'pixdex reindex' "
+        "for new items, or a new root"
     )
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 from pipelines.running.build import nothing_to_do, report
-from pipelines.running.launch import Destination, Launch, RunLimits, begin, memory_of, opened
+from pipelines.running.destination import Destination
+from pipelines.running.launch import Launch, RunLimits, begin, memory_of, opened
 from pipelines.running.request import difference, versioned
 from pipelines.terminal import console
 from pipelines.terminal.command_line import CommandLine

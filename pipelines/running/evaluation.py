@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.running import neighbours
-from pipelines.running.launch import Destination
+from pipelines.running.destination import Destination
 from pipelines.terminal import console
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.evaluation import report

@@ -4,9 +4,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Final
 
-from pipelines.running import runners
 from pipelines.running.batch import queries_of
-from pipelines.running.launch import Destination
+from pipelines.running.destination import Destination
 from pipelines.running.request import default_threads
 from pipelines.terminal import console
 from pipelines.terminal.progress.shown import shown_parts, way_of
@@ -21,7 +20,6 @@ from transforms.proof.request import Proof, ProofRequest, QuerySet, content_of
 from transforms.queries.encode import QueryEncoder
 from transforms.records import Modality
 from transforms.search.searcher import Searcher
-from transforms.stages.proof import FindNeighbours
 from transforms.storage import uris
 from transforms.storage.cache_folder import cache_folder
 from transforms.storage.store import Store
@@ -80,11 +78,10 @@ def found(
         return there
     count = exact.tasks(proof)
     with shown_parts("neighbours", lambda: (exact.done(proof), count), way):
-        outcome = runners.run_to_end(
-            destination.runner,
-            lambda pipeline: pipeline | "FindNeighbours" >> FindNeighbours(proof),
-            destination.options,
-        )
+        destination.get_ready()
+        from transforms.stages.proof import FindNeighbours  # noqa: PLC0415 - imports Beam, and no mistake waits for it
+
+        outcome = destination.run(lambda pipeline: pipeline | "FindNeighbours" >> FindNeighbours(proof))
     if outcome != "done":
         console.show_json({"work": work.url, outcome: command})
         return None

@@ -5,10 +5,8 @@ import tempfile
 from argparse import Namespace
 from dataclasses import replace
 
-from apache_beam.options.pipeline_options import PipelineOptions
-
-from pipelines.running import runners
-from pipelines.running.launch import Destination, Launch, begin
+from pipelines.running.destination import Destination, Outcome, work_off
+from pipelines.running.launch import Launch, begin
 from pipelines.running.request import check, versioned
 from pipelines.terminal import console, run_report, tune_report
 from pipelines.terminal.command_line import CommandLine
@@ -21,9 +19,9 @@ from transforms.generations.tuned import Tuned
 from transforms.records import Reindex, Request
 from transforms.runs import beginning, inventory
 from transforms.runs.run import Run
-from transforms.stages.plan import PlanItems
 from transforms.storage import layout, outside
 from transforms.storage.store import Store
+from transforms.tasks import plan_at_once
 from transforms.tasks.embed import reject_ratio
 from transforms.tasks.plan import Refusal
 from transforms.upkeep import lease
@@ -64,7 +62,7 @@ def _goes_on(unfinished: Run, launch: Launch) -> bool:
     return unfinished.is_planned and not reject_ratio.is_refused(unfinished, launch.limits.max_reject_ratio)
 
 
-def _carried_out(launch: Launch, run: Run) -> tuple[runners.Outcome, dict[str, float]]:
+def _carried_out(launch: Launch, run: Run) -> tuple[Outcome, dict[str, float]]:
     """Runs the graph; a run that is refused for its sources before it is planned is given up, and leaves its number."""
     try:
         return launch.carry_out(run, "publish")
@@ -121,8 +119,11 @@ def _show_changes(launch: Launch, published: Generation, options: Namespace) -> 
     check(published.request.sources)
     with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
         run = replace(beginning.begin(Store.at(folder), _request(published, options)), base_root=launch.store)
-        planning = PlanItems(run, 0, max_gone_ratio=launch.limits.max_gone_ratio)
-        runners.run_to_end(None, lambda pipeline: pipeline | "Plan" >> planning, PipelineOptions([]))
+        if not plan_at_once.plan(run, 0, None, launch.limits.max_gone_ratio):
+            from transforms.stages.plan import PlanItems  # noqa: PLC0415 - imports Beam, which few dry runs need
+
+            planning = PlanItems(run, 0, max_gone_ratio=launch.limits.max_gone_ratio)
+            work_off(lambda pipeline: pipeline | "Plan" >> planning)
         plan, beside = run.plan, run_report.beside(run.store, run.plan.containers)
         lines = [run_report.changes_text(plan), *run_report.beside_text(run.store, plan.containers)]
         refusal = run.store.find_record(layout.refusal(run.generation), Refusal)

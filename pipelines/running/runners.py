@@ -1,7 +1,6 @@
 """Which of Beam's runners a job goes to, and its graph from there to the end."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -17,6 +16,7 @@ from apache_beam.runners.runner import PipelineRunner, PipelineState, create_run
 from apache_beam.runners.worker import worker_pool_main
 
 from pipelines.running import dataflow, loopback, preflight
+from pipelines.running.destination import Outcome
 from pipelines.running.processes import ProcessEnvironment
 from pipelines.terminal import console
 from transforms.errors import PixdexError, UsageError
@@ -25,10 +25,6 @@ loopback.keep(abstract_job_service, local_job_service, worker_pool_main)
 
 IN_PROCESS = ("direct", "fnapi")
 """Names of the in-process runner, with or without `Runner`, in any case; Beam's own would download a binary first."""
-
-
-Outcome = Literal["done", "handed_over", "graph_built"]
-"""What became of a graph: it ran to its end, something else runs it, or nothing does."""
 
 
 def chosen(options: PipelineOptions, words: Sequence[str]) -> PipelineRunner | None:
@@ -85,7 +81,7 @@ def in_process(options: PipelineOptions) -> FnApiRunner:
 
 
 def run_to_end(
-    runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], None], options: PipelineOptions
+    runner: PipelineRunner | None, wire: Callable[[beam.Pipeline], object], options: PipelineOptions
 ) -> Outcome:
     """Runs a graph and waits for it, unless a flag of Beam says not to.
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from pipelines.running import neighbours
-from pipelines.running.launch import Destination
+from pipelines.running.destination import Destination
 from pipelines.terminal import console, tune_report
 from pipelines.terminal.command_line import CommandLine
 from pipelines.terminal.options import root_of

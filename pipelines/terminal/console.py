@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -154,6 +155,11 @@ def from_worker(error: BaseException) -> PixdexError | KeyboardInterrupt | None:
     if _is_of_a_store(error):
         return PixdexError(_not_reached(type(error).__name__, message))
     return _from_text(str(error))
+
+
+def from_task(error: Exception) -> PixdexError | KeyboardInterrupt | None:
+    """Returns the same of what a task raised in this process, or of what that was raised for."""
+    return from_worker(error) or _from_text("".join(traceback.format_exception(error)))
 
 
 def _from_text(text: str) -> PixdexError | KeyboardInterrupt | None:

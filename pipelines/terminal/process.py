@@ -3,10 +3,18 @@
 import atexit
 import os
 import sys
+import threading
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from pipelines.terminal import console
+
+_IS_OF_A_COMMAND: Final = threading.Event()
+
+
+def is_of_a_command() -> bool:
+    """Tells whether this process is one command and nothing else, before it and behind it."""
+    return _IS_OF_A_COMMAND.is_set()
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -18,6 +26,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     the rest is left to the machine.
     """
     code = console.FAILED
+    _IS_OF_A_COMMAND.set()
 
     def end() -> None:
         for stream in (sys.stdout, sys.stderr):

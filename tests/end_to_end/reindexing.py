@@ -15,7 +15,7 @@ import pytest
 from apache_beam.pvalue import PCollection
 
 from pipelines import build, reindex
-from pipelines.running import launch
+from pipelines.running.graph import wiring
 from transforms.generations import published, tables
 from transforms.generations.manifest import Generation
 from transforms.markers import StageMarker, TrainedIndex, TrainMarker
@@ -150,7 +150,7 @@ def build_with_trained_of(base: Path, root: Path, arguments: Sequence[str], patc
     trained = generation_of(base).trained
     shutil.copytree(base / "trained", root / "trained")
     with patch.context() as local:
-        local.setattr(launch, "TrainIndex", type("Adopt", (_Adopt,), {"trained": trained}))
+        local.setattr(wiring, "TrainIndex", type("Adopt", (_Adopt,), {"trained": trained}))
         assert build.main(["--root", str(root), *arguments]) == 0
 
 

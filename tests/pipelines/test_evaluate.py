@@ -301,7 +301,7 @@ def test_the_same_command_again_finds_nothing_anew(
     first = said(capsys, "--root", tmp_path / "root")
     (work,) = (cache / "pixdex" / "proofs").iterdir()
     files = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
-    monkeypatch.setattr("pipelines.running.runners.run_to_end", lambda *_: pytest.fail("a job runs"))
+    monkeypatch.setattr("pipelines.running.destination.Destination.run", lambda *_: pytest.fail("a job runs"))
     assert without_times(said(capsys, "--root", tmp_path / "root")) == without_times(first)
     said(capsys, "--root", tmp_path / "root", "--nprobe", 3)  # other settings, of the same queries
     said(capsys, "--root", tmp_path / "root", "-k", 50)

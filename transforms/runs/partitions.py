@@ -217,7 +217,8 @@ def write_partitions(store: Store, folder: str, partitions: Sequence[Partition])
         schema = schema.append(pa.field("root_parts", _ROOT_PARTS))
     with store.scratch() as scratch:
         file = scratch / "partitions.parquet"
-        parquet_files.write(pa.Table.from_pylist(rows, schema=schema), file)
+        # Of no rows, pyarrow would import pandas where it is there, to make no table.
+        parquet_files.write(pa.Table.from_pylist(rows, schema=schema) if rows else schema.empty_table(), file)
         return store.upload(file, folder, "partitions")
 
 

@@ -228,6 +228,8 @@ def _check_named(run: Run, beside: Sequence[Beside]) -> None:
 
 
 def _write_containers(run: Run, skippable: Sequence[SkippableFile], beside: Sequence[Beside]) -> FileReference | None:
+    if not skippable and not beside:
+        return None
     counts: dict[int, Counter[str]] = {}
     unnamed: Counter[int] = Counter()
     for part in beside:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import apache_beam
+import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import ControlConnection, GrpcWorkerHandler
 from apache_beam.runners.worker.data_plane import _GrpcDataChannel
@@ -22,6 +23,8 @@ OPTIONS: Final = "apache_beam.options.pipeline_options"
 PROCESSES: Final = "pipelines/running/processes.py"
 PREFLIGHT: Final = "pipelines/running/preflight.py"
 LOOPBACK: Final = "pipelines/running/loopback.py"
+AT_ONCE: Final = "pipelines/running/graph/at_once.py"
+CORE: Final = "apache_beam.transforms.core"
 
 FUNCTIONS: Final = [
     (PROCESSES, f"{HANDLERS}:ControlConnection._read", ["self"]),
@@ -59,11 +62,18 @@ FUNCTIONS: Final = [
         ["self"],
     ),
     ("pipelines/running/worker.py", "apache_beam.runners.worker.sdk_worker_main:main", ["unused_argv"]),
+    (AT_ONCE, f"{CORE}:DoFn.get_function_arguments", ["self", "func"]),
+    (AT_ONCE, "apache_beam.pvalue:AsIter._from_runtime_iterable", ["it", "options"]),
+    (AT_ONCE, "apache_beam.pvalue:AsIter._view_options", ["self"]),
+    (AT_ONCE, "apache_beam.pipeline:Pipeline.apply", ["self", "transform", "pvalueish", "label"]),
     ("the options of the jobs", f"{OPTIONS}:PipelineOptions._add_argparse_args", ["parser"]),
 ]
 """Who needs it, what it is, and its parameters."""
 
 CONSTANTS: Final = [
+    (AT_ONCE, f"{CORE}:_DoFnParam"),
+    (AT_ONCE, f"{CORE}:_MultiParDo"),
+    (AT_ONCE, "apache_beam.transforms.ptransform:_NamedPTransform"),
     (LOOPBACK, f"{HANDLERS}:grpc"),
     (LOOPBACK, f"{PORTABILITY}.abstract_job_service:grpc"),
     (LOOPBACK, f"{PORTABILITY}.local_job_service:grpc"),
@@ -99,6 +109,13 @@ def test_a_constant_is_there(who: str, member: str) -> None:
 @pytest.mark.parametrize("name", ["_push_queue", "_futures_by_id", "_read_thread"])
 def test_a_connection_has_what_the_end_of_a_worker_is_told_through(name: str) -> None:
     assert hasattr(ControlConnection(), name), f"Beam's ControlConnection.{name} is gone, and {PROCESSES} needs it"
+
+
+def test_steps_have_what_they_are_worked_off_by() -> None:
+    outputs = beam.ParDo(beam.DoFn()).with_outputs("one", main="other")
+    assert {"_do_transform", "_main_tag", "_tags"} <= vars(outputs).keys()
+    assert outputs._do_transform.raw_side_inputs == ((), {})
+    assert ("label" >> outputs).transform is outputs
 
 
 @pytest.mark.parametrize("name", ["control_conn", "data_conn", "control_address"])

@@ -249,7 +249,7 @@ def test_other_runners_get_no_hints(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(FnApiRunner, "run_via_runner_api", keep)
     (tmp_path / "rows.csv").write_text("text\nwords\n")
-    source = ["--csv", str(tmp_path / "rows.csv"), "--text-column", "text", "--no-progress"]
+    source = ["--csv", str(tmp_path / "rows.csv"), "--text-column", "text", "--no-progress", "--runner", "FnApiRunner"]
     encoder = ["--encoder", "tests.encoders:TinyEncoder", "--accelerator", "nvidia-l4"]
     assert JOBS["embed"](["--root", str(tmp_path / "root"), *source, *encoder]) == 0
     (proto,) = kept

@@ -3,18 +3,20 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.derivation import RootPart
+from transforms.derivation import Counts, RootPart
 from transforms.generations import tables
 from transforms.index.lists.inputs import ListsReference, MergeInputs
 from transforms.index.lists.merge import plan_pieces
-from transforms.records import ROWS_PER_SHARD, row_ids
+from transforms.records import MODALITIES, ROWS_PER_SHARD, row_ids
 from transforms.runs.run import Run
-from transforms.tasks.derive.origin import Origin, counts_of, open_origin
+
+if TYPE_CHECKING:
+    from transforms.tasks.derive.origin import Origin
 
 GROUP_ROWS: Final = 8192
 """Rows of a group of lists, which are clustered together, unless a list has more."""
@@ -41,7 +43,7 @@ class RootLists:
 
 def containers_of(run: Run) -> Iterator[RootShards | RootLists]:
     """Yields what each worker is to count of the other root."""
-    origin = open_origin(run.request)
+    origin = _opened(run)
     if origin.derivation.operation == "augment":
         yield RootShards()
         return
@@ -58,14 +60,14 @@ def parts_of(run: Run, container: RootShards | RootLists) -> Iterator[RootPart]:
     Raises:
         PixdexError: the root is damaged, or not the one that the run was begun with.
     """
-    origin = open_origin(run.request)
+    origin = _opened(run)
     if isinstance(container, RootShards):
         yield from _shards(origin)
     else:
         yield from _groups(origin, range(container.first, container.stop))
 
 
-def rows_of(origin: Origin, part: RootPart) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def rows_of(origin: "Origin", part: RootPart) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns the ids of the rows of a part of lists, int64 `(n,)` ascending, and their kinds (`Origin.kinds`).
 
     Cost: reads its lists, with their codes.
@@ -81,14 +83,30 @@ def rows_of(origin: Origin, part: RootPart) -> tuple[NDArray[np.int64], NDArray[
     return ids[places], kinds[places]
 
 
-def _shards(origin: Origin) -> Iterator[RootPart]:
+def counts_of(kinds: NDArray[np.int64]) -> Counts:
+    """Returns how many rows are of each kind, of what `Origin.kinds` returned.
+
+    >>> counts_of(np.array([0, 2, -1, 0]))
+    (2, 0, 1)
+    """
+    images, texts, keywords = np.bincount(kinds[kinds >= 0], minlength=len(MODALITIES)).tolist()
+    return images, texts, keywords
+
+
+def _opened(run: Run) -> "Origin":
+    from transforms.tasks.derive.origin import open_origin  # noqa: PLC0415 - searches and faiss: few runs need them
+
+    return open_origin(run.request)
+
+
+def _shards(origin: "Origin") -> Iterator[RootPart]:
     for shard in tables.shards_of(origin.store, origin.generation):
         rows = counts_of(origin.kinds(row_ids(shard.shard, shard.numbered_rows)))
         if sum(rows):
             yield RootPart(rows, shard=shard.shard)
 
 
-def _groups(origin: Origin, lists: range) -> Iterator[RootPart]:
+def _groups(origin: "Origin", lists: range) -> Iterator[RootPart]:
     """Groups of lists with about as many rows; a list that has more than a shard may have is several."""
     first, held = lists.start, np.zeros(3, np.int64)
     for step, numbers, kinds in _counted(origin, lists):
@@ -115,7 +133,7 @@ def _pieces(kinds: NDArray[np.int64], number: int) -> Iterator[RootPart]:
         yield RootPart(counts_of(some), first_list=number, stop_list=number + 1, piece=piece, pieces=pieces)
 
 
-def _counted(origin: Origin, lists: range) -> Iterator[tuple[range, NDArray[np.int64], NDArray[np.int64]]]:
+def _counted(origin: "Origin", lists: range) -> Iterator[tuple[range, NDArray[np.int64], NDArray[np.int64]]]:
     """Lists, and of each row that may be taken, in the order of ids, its list and its kind."""
     steps: dict[range, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
     for step, numbers, ids in _read(origin, lists):
@@ -127,7 +145,7 @@ def _counted(origin: Origin, lists: range) -> Iterator[tuple[range, NDArray[np.i
 
 
 def _joined(
-    origin: Origin, step: range, parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    origin: "Origin", step: range, parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> tuple[range, NDArray[np.int64], NDArray[np.int64]]:
     numbers, ids = (np.concatenate(each) for each in zip(*parts, strict=True))
     order = np.argsort(ids)
@@ -135,12 +153,12 @@ def _joined(
     return step, numbers[order][kinds >= 0], kinds[kinds >= 0]
 
 
-def _rows(origin: Origin, lists: range) -> Iterator[tuple[range, NDArray[np.int64]]]:
+def _rows(origin: "Origin", lists: range) -> Iterator[tuple[range, NDArray[np.int64]]]:
     for step, _, ids in _read(origin, lists):
         yield step, ids
 
 
-def _read(origin: Origin, lists: range) -> Iterator[tuple[range, NDArray[np.int64], NDArray[np.int64]]]:
+def _read(origin: "Origin", lists: range) -> Iterator[tuple[range, NDArray[np.int64], NDArray[np.int64]]]:
     """Lists of each shard index of the root, some at a time, with the list and the id of each row."""
     nlist = origin.generation.trained.nlist
     blocks = tables.blocks_of(origin.store, origin.generation)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.derivation import Counts, Derivation
+from transforms.derivation import Derivation
 from transforms.errors import PixdexError
 from transforms.generations import published
 from transforms.generations.manifest import Generation
@@ -65,13 +65,3 @@ def open_origin(request: Request) -> Origin:
         )
     searcher = Searcher(store, generation, trust_uris=True, index=Whole(store, generation))
     return Origin(store, generation, searcher, derivation, request.encoder.threads, request.seed)
-
-
-def counts_of(kinds: NDArray[np.int64]) -> Counts:
-    """Returns how many rows are of each kind, of what `Origin.kinds` returned.
-
-    >>> counts_of(np.array([0, 2, -1, 0]))
-    (2, 0, 1)
-    """
-    images, texts, keywords = np.bincount(kinds[kinds >= 0], minlength=len(MODALITIES)).tolist()
-    return images, texts, keywords
