@@ -28,7 +28,11 @@ GRAPH_FROM = 1 << 16
 
 _GRAPH_LINKS = 32
 _CODE_SIZES = (64, 32, 16, 8, 4)
-"""Bytes a vector that `auto` tries for product quantization, best first."""
+"""Bytes a vector that `auto` tries, best first.
+
+At each of them product quantization of four components finds more than any other codes, by codes alone, and takes two
+to four times as long to build as 4-bit components do (`tests/README.md` has the table).
+"""
 
 _COMPONENTS_PER_PART = 4
 """The wiki's `OPQM_D`: "D … preferably 4 * M"."""
@@ -82,8 +86,9 @@ def choose(settings: IndexSettings, rows: int, dim: int, *, warn: bool = True) -
     """Returns the index for `rows` vectors of `dim` components.
 
     `auto` takes the most exact one that fits `settings.max_memory` bytes: Flat, then IVF,Flat, then OPQ,IVF,PQ with as
-    many bytes a vector as fit, 4 of them as 4-bit codes; or one of `settings.code_size` bytes a vector. A key that asks
-    for more lists than `rows` can train gets fewer; `warn` logs that.
+    many bytes a vector as fit (PCAR,IVF,SQ8 where that is a byte a component), 4 of them as 4-bit codes; or one of
+    `settings.code_size` bytes a vector. A key that asks for more lists than `rows` can train gets fewer; `warn` logs
+    that.
 
     Raises:
         UsageError: the key cannot work with this dimension or so few vectors, or nothing fits the memory.
@@ -186,9 +191,14 @@ def _automatic(settings: IndexSettings, rows: int, dim: int) -> IndexKey:
 
 
 def _compressed(size: int, dim: int, nlist: int) -> IndexKey:
-    """Returns a product quantizer of `size` bytes, at most `dim`, behind a rotation to what its parts divide."""
+    """Returns codes of `size` bytes, at most `dim`: a product quantizer behind a rotation to what its parts divide.
+
+    Where its parts would have one component each, a byte of even steps is more exact, and needs no codebooks.
+    """
     parts, bits = (2 * size, "x4") if size < _LEAST_PARTS and 2 * size <= dim else (size, "")
     kept = min(_COMPONENTS_PER_PART * parts, dim // parts * parts)
+    if kept == size:
+        return _with_graph(IndexKey((f"PCAR{size}",), 1, "", "SQ8"), nlist)
     return _with_graph(IndexKey((f"OPQ{parts}_{kept}",), 1, "", f"PQ{parts}{bits}"), nlist)
 
 

@@ -30,7 +30,9 @@ from transforms.records import IndexSettings, Metric
         (10**10, 512, 1 << 40, "OPQ64_256,IVF1048576_HNSW32,PQ64"),
         (10**11, 512, 8 << 40, "OPQ64_256,IVF4194304_HNSW32,PQ64"),
         (10**6, 100, 50 << 20, "OPQ32_96,IVF4096,PQ32"),
-        (10**6, 2, 12 << 20, "OPQ2_2,IVF4096,PQ2"),
+        (10**6, 64, 80 << 20, "PCAR64,IVF4096,SQ8"),
+        (10**6, 64, 60 << 20, "OPQ32_64,IVF4096,PQ32"),
+        (10**6, 2, 12 << 20, "PCAR2,IVF4096,SQ8"),
     ],
 )
 def test_auto_takes_the_most_exact_index_that_fits(rows: int, dim: int, memory: int, key: str) -> None:
@@ -50,8 +52,10 @@ def test_auto_refuses_what_fits_in_no_way() -> None:
         (7, 512, "OPQ14_56,IVF4096,PQ14x4"),
         (4, 512, "OPQ8_32,IVF4096,PQ8x4"),
         (33, 100, "OPQ33_99,IVF4096,PQ33"),
-        (100, 100, "OPQ100_100,IVF4096,PQ100"),
-        (1, 1, "OPQ1_1,IVF4096,PQ1"),
+        (50, 100, "OPQ50_100,IVF4096,PQ50"),
+        (51, 100, "PCAR51,IVF4096,SQ8"),
+        (100, 100, "PCAR100,IVF4096,SQ8"),
+        (1, 1, "PCAR1,IVF4096,SQ8"),
     ],
 )
 def test_a_code_size_is_kept_to_the_byte(size: int, dim: int, key: str) -> None:
