@@ -32,6 +32,7 @@ from typing import Final
 
 from pipelines.terminal import command_line, console, flags, plan_report, process, quantities
 from pipelines.terminal.flags import Flag, Group, switch
+from pipelines.terminal.plan_report import Watched
 from pipelines.terminal.run_report import kinds_text
 from transforms.errors import PixdexError, UsageError
 from transforms.forecast import memory, rates
@@ -40,7 +41,8 @@ from transforms.forecast.workload import Machines, Workload
 from transforms.generations import published as generations
 from transforms.generations import tables
 from transforms.index.choose import check_key, choose, index_bytes
-from transforms.records import IndexSettings, Refine, Request
+from transforms.markers import TrainedIndex
+from transforms.records import FileReference, IndexSettings, Refine, Request
 from transforms.rejects import normalised_message
 from transforms.runs import beginning
 from transforms.storage.store import Store
@@ -53,6 +55,8 @@ MOST_CORES: Final = 4096
 _ITEM_BYTES: Final = "100K"
 _BANDWIDTH: Final = "1G"
 _DOUBLINGS: Final = 40
+_CACHE_SHARE: Final = 0.75
+"""Of a machine's memory, what may hold files that were read."""
 
 
 OPTIONS: Final = (
@@ -111,23 +115,24 @@ def plan(argv: Sequence[str]) -> int:
 
         console.show_json(calibrate().values())
         return console.DONE
-    load, notes = _load(options)
+    load, notes, recall = _load(options)
     cores = quantities.count("--cores", options.cores, MOST_CORES) if options.cores else os.cpu_count() or 1
     workers = quantities.count("--workers", options.workers, MOST_WORKERS)
     bandwidth = options.bandwidth or (_BANDWIDTH if workers > 1 or load.object_store else None)
-    machines = Machines(workers, cores, quantities.size("--bandwidth", bandwidth) if bandwidth else None)
+    cache = None if bandwidth else round(_CACHE_SHARE * memory.machine_memory())
+    machines = Machines(workers, cores, quantities.size("--bandwidth", bandwidth) if bandwidth else None, cache)
     if options.worker_memory:
         memory.check_worker_memory(load, options.worker_memory, machines.at_a_time)
     embedded = quantities.rate("--items-per-second", options.items_per_second) if options.items_per_second else None
     expected = forecast(load, machines, rates.load() or rates.DEFAULT, embedded)
     if not options.json:
-        console.show(plan_report.text_of(expected, notes) + "\n")
-    console.show_json(plan_report.as_json(expected, notes))
+        console.show(plan_report.text_of(expected, notes, recall) + "\n")
+    console.show_json(plan_report.as_json(expected, notes, recall))
     return console.DONE
 
 
-def _load(options: Namespace) -> tuple[Workload, list[str]]:
-    """Returns what is to be built, and what should be said about it."""
+def _load(options: Namespace) -> tuple[Workload, list[str], Watched | None]:
+    """Returns what is to be built, what should be said about it, and the recall of that index where it is trained."""
     rows = quantities.count("--num-vectors", options.num_vectors, MOST_VECTORS) if options.num_vectors else 0
     dim = quantities.count("--dim", options.dim, MOST_DIMENSIONS) if options.dim else 0
     store = Store.at(options.root) if options.root else None
@@ -151,7 +156,9 @@ def _load(options: Namespace) -> tuple[Workload, list[str]]:
     normalized = content.request.encoder.normalize if content is not None else not options.no_normalize
     remote = options.object_store or (store is not None and store.local is None)
     refine = options.refine_store or (content.refine if content is not None else "f16" if pictures else "none")
-    return Workload(key, settings.metric, rows, dim, item_bytes, normalized, remote, refine), notes
+    load = Workload(key, settings.metric, rows, dim, item_bytes, normalized, remote, refine)
+    is_trained = content is not None and content.trained is not None and content.trained.key == str(key)
+    return load, notes, _recall(store, content) if is_trained and store and content else None
 
 
 def _settings(options: Namespace, content: "_Content | None") -> IndexSettings:
@@ -189,6 +196,8 @@ class _Content:
     rows: int
     left_out: dict[str, int]
     refine: Refine
+    trained: TrainedIndex | None = None
+    canaries: FileReference | None = None
 
 
 def _content_of(store: Store, *, needed: bool) -> _Content | None:
@@ -202,11 +211,14 @@ def _content_of(store: Store, *, needed: bool) -> _Content | None:
             left_out = tables.left_out_of(store, published.tables.containers)
             stores = any(block.vectors for block in tables.blocks_of(store, published))
             refine: Refine = published.request.index.refine if stores else "none"
-            return _Content(published.request, published.totals.vectors, left_out, refine)
+            rows = published.totals.vectors
+            return _Content(published.request, rows, left_out, refine, published.trained, published.canaries)
         run = beginning.unfinished(store)
         if run is not None and run.is_planned:
             left_out = tables.left_out_of(store, run.plan.containers)
-            return _Content(run.request, run.plan.rows, left_out, run.request.index.refine)
+            made = None if run.stage_marker("train") is None else run.trained()
+            trained, watch = (None, None) if made is None else (made.trained, made.canaries)
+            return _Content(run.request, run.plan.rows, left_out, _to_store(run.request), trained, watch)
     except PixdexError:
         raise
     except Exception as error:  # every object store raises its own
@@ -218,6 +230,22 @@ def _content_of(store: Store, *, needed: bool) -> _Content | None:
         generations.check_there(store)
         raise UsageError(f"{store.url} holds no index and no plan: name --num-vectors and --dim")
     return None
+
+
+def _to_store(request: Request) -> Refine:
+    """How vectors will be stored: those of `.npy` files are not, for they are read where they lie."""
+    lie = request.is_ready and all(source.pattern.lower().endswith(".npy") for source in request.sources)
+    return "none" if lie else request.index.refine
+
+
+def _recall(store: Store, content: _Content) -> Watched | None:
+    """What training measured of the recall of its index: other than bytes and time it depends on the vectors."""
+    if content.canaries is None or content.trained is None:
+        return None
+    from transforms.index import canaries  # noqa: PLC0415 - it imports faiss
+
+    watch = canaries.load(store, content.canaries)
+    return Watched(watch.recall_trained, len(watch.query_ids), len(watch.ids), watch.nprobe)
 
 
 if __name__ == "__main__":

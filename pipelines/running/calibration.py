@@ -6,21 +6,25 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 import apache_beam as beam
 import msgspec
+import numpy as np
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.combiners import Count
 
 from pipelines.terminal import console
 from pipelines.terminal.quantities import rate_text
 from transforms import interpreter
+from transforms.errors import PixdexError
 from transforms.forecast import measure, rates
 from transforms.forecast.rates import Rates
+from transforms.runs.run import STAGES
 
 _STAGES = 15
-_START = "import apache_beam, faiss, pyarrow.parquet, transforms.runs.run"
-"""What every build imports before it begins."""
+_SMALLEST: Final = (1000, 32, "OPQ8_16,IVF16,PQ8")
+"""Vectors, components and key of a build that is hardly more than what every build takes beside its work."""
 
 
 def calibrate() -> Rates:
@@ -32,9 +36,11 @@ def calibrate() -> Rates:
             figures[measured.name] = _told(measured.name, measured.value)
     graph, stage = _graph_seconds()
     figures["graph_seconds"], figures["stage_seconds"] = _told("graph_seconds", graph), _told("stage_seconds", stage)
-    figures["start_seconds"] = _told("start_seconds", _start_seconds())
+    start, step = _smallest_build()
+    figures["start_seconds"], figures["step_seconds"] = _told("start_seconds", start), _told("step_seconds", step)
     figures |= {name: _told(name, getattr(rates.DEFAULT, name), assumed=True) for name in sorted(rates.ASSUMED)}
-    measured_here = msgspec.convert({"machine": _machine(), "measured": measure.today(), **figures}, Rates)
+    known = {"machine": _machine(), "measured": measure.today(), "counting": rates.COUNTING}
+    measured_here = msgspec.convert(known | figures, Rates)
     console.say(f"kept in {rates.save(measured_here)}")
     return measured_here
 
@@ -45,7 +51,7 @@ def _told(name: str, value: float, *, assumed: bool = False) -> float:
 
 
 def _graph_seconds() -> tuple[float, float]:
-    """Seconds before the first task of a graph, and of each stage without work behind it.
+    """Seconds before the first task of a graph of Beam, and of each stage without work behind it.
 
     A stage is a reader of the plan, a task, and the barrier behind it.
     """
@@ -72,10 +78,30 @@ def _touch(element: int, file: str) -> int:
     return element
 
 
-def _start_seconds() -> float:
-    started = time.perf_counter()
-    subprocess.run(interpreter.command("-c", _START), env=interpreter.environment(), check=True)
-    return time.perf_counter() - started
+def _smallest_build() -> tuple[float, float]:
+    """Seconds of a command beside its stages, and of each stage of a build that has next to nothing to do.
+
+    Raises:
+        PixdexError: it failed, which it says by itself.
+    """
+    rows, dim, key = _SMALLEST
+    with tempfile.TemporaryDirectory(prefix="pixdex-") as folder:
+        vectors, root = Path(folder, "vectors.npy"), Path(folder, "root")
+        np.save(vectors, np.random.default_rng(0).standard_normal((rows, dim)).astype(np.float16))
+        words = ["build", "--root", str(root), "--vectors", str(vectors), "--index-key", key, "--no-progress"]
+        started = time.perf_counter()
+        done = subprocess.run(
+            interpreter.command("-m", "pipelines", *words),
+            env=interpreter.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds = time.perf_counter() - started
+    if done.returncode:
+        raise PixdexError(f"the build that is timed failed: {done.stderr.strip().splitlines()[-1:]}")
+    stages: dict[str, float] = msgspec.json.decode(done.stdout.strip().splitlines()[-1])["seconds"]
+    return max(0.0, seconds - sum(stages.values())), sum(stages.values()) / len(STAGES)
 
 
 def _machine() -> str:

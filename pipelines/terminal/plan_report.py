@@ -1,6 +1,7 @@
 """A plan for people, as tables with their arithmetic, and for programs, as values that JSON has."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pipelines.terminal import text_table
@@ -13,7 +14,22 @@ _SMALL: Final = 0.001
 """Stages below this share of the whole are left out of the formulas."""
 
 
-def as_json(forecast: Forecast, notes: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Watched:
+    """recall@10 by codes that training measured: of so many queries, among so many rows, in `nprobe` lists each."""
+
+    recall: float
+    queries: int
+    rows: int
+    nprobe: int
+
+    def __str__(self) -> str:
+        """Says so."""
+        among = f"{self.queries:,} queries among {self.rows:,} sampled rows, {self.nprobe:,} lists each"
+        return f"{self.recall:.3f} by codes, as training measured it: {among}"
+
+
+def as_json(forecast: Forecast, notes: Sequence[str], recall: Watched | None = None) -> dict[str, Any]:
     """Returns all of a plan; sizes are bytes, durations seconds (null: not known) and hours.
 
     Where `embedding` is null, the rate of the encoder is not known: `seconds`, `hours` and `bottleneck` leave it out.
@@ -47,14 +63,15 @@ def as_json(forecast: Forecast, notes: Sequence[str]) -> dict[str, Any]:
         "hours": round(forecast.seconds / 3600, 6),
         "embedding": None if forecast.embedding is None else round(forecast.embedding, 3),
         "bottleneck": forecast.bottleneck,
+        "recall": recall and round(recall.recall, 4),
         "rates": {"machine": rates.machine, "measured": rates.measured, "assumed": sorted(ASSUMED), **rates.values()},
         "notes": list(notes),
     }
 
 
-def text_of(forecast: Forecast, notes: Sequence[str]) -> str:
+def text_of(forecast: Forecast, notes: Sequence[str], recall: Watched | None = None) -> str:
     """Returns the same for people, with every formula."""
-    parts = [_facts(forecast), _stages(forecast), _formulas(forecast), _memory(forecast), _rates(forecast)]
+    parts = [_facts(forecast, recall), _stages(forecast), _formulas(forecast), _memory(forecast), _rates(forecast)]
     return "\n\n".join([*parts, *(f"note: {note}" for note in notes)])
 
 
@@ -70,7 +87,7 @@ def _stage_json(stage: StageForecast) -> dict[str, Any]:
     }
 
 
-def _facts(forecast: Forecast) -> str:
+def _facts(forecast: Forecast, recall: Watched | None) -> str:
     load, machines = forecast.load, forecast.machines
     storage = {kind: size for kind, size in load.storage.items() if size}
     unknown = any(stage.seconds is None for stage in forecast.stages)
@@ -91,6 +108,7 @@ def _facts(forecast: Forecast) -> str:
         ("storage", f"{bytes_text(sum(storage.values()))}: {kinds}"),
         ("workers", f"{machines.workers:,} of {machines.cores} cores{network}{disk}"),
         ("time", f"{duration_text(forecast.seconds)}{uncounted}"),
+        ("recall@10", str(recall or "not known before an index is trained on the vectors")),
         ("bottleneck", f"{forecast.bottleneck}{' of the stages that are counted' if unknown else ''}"),
     ]
     room = max(len(name) for name, _ in facts)
@@ -115,6 +133,8 @@ def _stages(forecast: Forecast) -> str:
 def _formulas(forecast: Forecast) -> str:
     threads = forecast.machines.threads
     each = forecast.rates.file_seconds
+    rates = forecast.rates
+    beside = rates.step_seconds if forecast.machines.is_one_process else rates.stage_seconds
     rows = []
     for stage in forecast.stages:
         if stage.seconds is None or stage.seconds < _SMALL * forecast.seconds:
@@ -129,8 +149,8 @@ def _formulas(forecast: Forecast) -> str:
     columns = [Column("stage"), Column("work"), Column("formula"), Column("a task", "right"), Column("in all", "right")]
     storage = forecast.machines.bandwidth
     head = (
-        f"A stage takes ⌈tasks / {forecast.machines.slots:,}⌉ x (work / tasks + {forecast.rates.marker_seconds:.3f} s) "
-        f"+ {forecast.rates.stage_seconds:.3f} s; a task has {threads} threads."
+        f"A stage takes ⌈tasks / {forecast.machines.slots:,}⌉ x (work / tasks + {rates.marker_seconds:.3f} s) "
+        f"+ {beside:.3f} s; a task has {threads} threads."
         + (" It takes no less than its bytes take between workers and storage." if storage else "")
     )
     return f"{head}\n{text_table.render(columns, rows)}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import build, plan
+from pipelines import build, plan, train
 from pipelines.running.request import default_threads
 from pipelines.terminal import flags, plan_report
 from tests.tiers import mostly_gate
@@ -18,6 +18,7 @@ from transforms.forecast import rates
 from transforms.forecast.hours import forecast
 from transforms.forecast.workload import THREADS_A_TASK, Machines, Workload
 from transforms.generations import published
+from transforms.index import canaries
 from transforms.index.index_key import IndexKey
 from transforms.records import Plan
 from transforms.runs.run import STAGES, Run
@@ -63,7 +64,7 @@ def test_the_json_names_the_same_things_for_every_size(capsys: pytest.CaptureFix
         "vectors", "dim", "metric", "index_key", "nlist", "code_bytes", "sample_rows", "shards", "partitions", "blocks",
         "tiers", "pieces", "files", "markers", "storage_bytes", "workers", "cores", "bandwidth_bytes",
         "object_store", "worker_memory_bytes", "worker_disk_bytes", "stages", "seconds", "hours", "embedding",
-        "bottleneck", "rates", "notes",
+        "bottleneck", "recall", "rates", "notes",
     ]  # fmt: skip
 
 
@@ -218,10 +219,15 @@ def test_rates_of_before_there_was_one_more_are_read(capsys: pytest.CaptureFixtu
     assert rates.load() == rates.DEFAULT
 
 
+def test_rates_of_other_formulas_are_no_rates_of_these() -> None:
+    rates.save(replace(rates.DEFAULT, counting=rates.COUNTING - 1))
+    assert rates.load() is None
+
+
 def test_people_see_the_formulas_and_the_rates(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.main(["--num-vectors", "1e6", "--dim", "512", "--index-key", "OPQ64_256,IVF4096,PQ64"]) == 0
     shown = capsys.readouterr().out
-    assert "2 x 1,000,000 x 4,096 x 256" in shown
+    assert "2 x 1,000,000 x 4,096 x (256 + 40)" in shown
     assert rates.DEFAULT.machine in shown
     assert json.loads(shown.splitlines()[-1])["vectors"] == 10**6
 
@@ -287,7 +293,39 @@ def test_a_plan_is_what_a_build_does(key: str, tmp_path: Path, capsys: pytest.Ca
         assert marker is not None
         assert marker.tasks == tasks[stage], stage
     assert figures["storage_bytes"]["lists"] == pytest.approx(rows * (generation.trained.code_size + 8))
-    assert figures["storage_bytes"]["index"] == pytest.approx(generation.index.bytes, rel=0.05)
+    assert figures["storage_bytes"]["index"] == pytest.approx(generation.index.bytes, rel=0.01)
+    for kind, parts in {"trained": ["trained"], "training": ["plans/000001/sample", "plans/000001/training"]}.items():
+        files = [file for part in parts for file in (root / part).rglob("*") if file.suffix != ".json"]
+        assert figures["storage_bytes"][kind] == pytest.approx(sum(file.stat().st_size for file in files), rel=0.03)
+
+
+def test_recall_is_that_which_training_measured_and_of_another_index_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = build_vectors(tmp_path, capsys, 3000, "--index-key", "IVF16,SQ8")
+    store = Store.at(str(root))
+    generation = published.current(store)
+    assert generation is not None
+    assert generation.canaries is not None
+    measured = canaries.load(store, generation.canaries).recall_trained
+    assert planned(capsys, "--root", str(root))["recall"] == pytest.approx(measured, abs=1e-4)
+    assert 0 < measured <= 1
+    assert planned(capsys, "--root", str(root), "--index-key", "IVF16,Flat")["recall"] is None
+    assert planned(capsys, "--num-vectors", "1e6", "--dim", "16")["recall"] is None
+    assert plan.main(["--root", str(root)]) == 0
+    assert f"{measured:.3f} by codes, as training measured it" in capsys.readouterr().out
+
+
+def test_a_build_that_is_trained_but_not_finished_has_its_recall_and_its_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).standard_normal((3000, 16)).astype(np.float16))
+    words = ["--root", str(tmp_path / "root"), "--vectors", str(tmp_path / "v.npy"), "--index-key", "IVF16,SQ8"]
+    assert train.main([*words, "--no-progress"]) == 0
+    capsys.readouterr()
+    figures = planned(capsys, "--root", str(tmp_path / "root"))
+    assert 0 < figures["recall"] <= 1
+    assert figures["storage_bytes"]["vectors"] == 0  # .npy files are read where they lie
 
 
 def test_a_root_without_an_index_says_what_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """How long each stage of a build takes on some workers, and which of them is the bottleneck."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transforms.forecast import memory as sizing
 from transforms.forecast.memory import TaskMemory
@@ -57,15 +57,23 @@ def forecast(load: Workload, machines: Machines, rates: Rates, items_per_second:
     stages = []
     for cost in stage_costs(load):
         kind = _MEMORY_OF.get(cost.stage)
-        seconds: float | None = cost.seconds(rates, machines)
+        there = _reading(cost, load, machines, rates)
+        seconds: float | None = cost.seconds(rates, there)
         if cost.stage == "embed" and load.item_bytes is not None:
             seconds = items_per_second and cost.seconds(
                 rates, machines, _encoding(cost, load, machines, items_per_second)
             )
         if cost.stage == "plan":
-            seconds = cost.seconds(rates, machines) + rates.graph_seconds
+            seconds = cost.seconds(rates, there) + (0.0 if machines.is_one_process else rates.graph_seconds)
         stages.append(StageForecast(cost, peaks[kind] if kind else None, seconds))
     return Forecast(load, machines, rates, tuple(stages))
+
+
+def _reading(cost: StageCost, load: Workload, machines: Machines, rates: Rates) -> Machines:
+    """What a stage finds that reads all vectors: those that do not fit the page cache come from the disk each time."""
+    if machines.bandwidth is not None or machines.cache is None or not machines.cache < load.stored <= cost.reads:
+        return machines
+    return replace(machines, bandwidth=round(rates.disk_bytes))
 
 
 def _encoding(cost: StageCost, load: Workload, machines: Machines, items_per_second: float) -> float:

@@ -18,8 +18,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from transforms.forecast.rates import A_CORE, RateName
-from transforms.forecast.work import GRAPH_LOOKS
-from transforms.forecast.workload import OWN_SHARD_BYTES, SCORE_COMPONENTS, THREADS_A_TASK
+from transforms.forecast.work import graph_looks
+from transforms.forecast.workload import (
+    ENTRY_COMPONENTS,
+    OWN_SHARD_BYTES,
+    PRODUCT_COMPONENTS,
+    SCORE_COMPONENTS,
+    THREADS_A_TASK,
+)
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 from transforms.index.lists.merge import merge_range
 from transforms.index.lists.reader import ListFile
@@ -45,9 +51,10 @@ _FLAT_LISTS = 4096
 _SUBSPACES, _CODES = 64, 256
 _INPUTS, _ENTRIES = 4, 400_000
 _FILE_BYTES = 256 << 20
-_LINKED = 2048
+_LINKED, _LINKS = 8192, 32
 _SAMPLE_SHARE = 0.05
 _FILES = 64
+_CLUSTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -103,15 +110,16 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
     random = np.random.default_rng(0)
     wide = random.standard_normal((_ROWS, _DIM), dtype=np.float32)
     shard, encoder = _shard(folder, wide)
-    narrow = wide[:_AT_ONCE, :_INNER].copy()
-    lists = _unit(random.standard_normal((_LISTS, _INNER), dtype=np.float32))
-    a_cell, in_cell = _LISTS // _CELLS, POINTS_PER_LIST * _LISTS // _CELLS
-    bounds = np.arange(_CELLS + 1, dtype=np.int64) * a_cell
-    assigner = TwoLevelAssigner(lists[::a_cell].copy(), lists, bounds, spherical=True)
+    a_cell, in_cell, cells = _LISTS // _CELLS, POINTS_PER_LIST * _LISTS // _CELLS, 2 * threads
+    drawn = _like_embeddings(random, max(cells * in_cell, _AT_ONCE))
+    narrow, lists = drawn[:_AT_ONCE], _like_embeddings(random, _LISTS)
+    parents = clustering.kmeans(lists, _CELLS, spherical=True, seed=0)
+    cell = clustering.nearest(lists, parents, spherical=True)
+    bounds = np.append(0, np.cumsum(np.bincount(cell, minlength=_CELLS)))
+    assigner = TwoLevelAssigner(parents, lists[np.argsort(cell, kind="stable")], bounds, spherical=True)
     rotation = random.standard_normal((_DIM, _INNER), dtype=np.float32)
     flat = FlatAssigner(lists[:_FLAT_LISTS].copy(), spherical=True)
-    cells = 2 * threads
-    clustered = wide[: cells * in_cell, :_INNER].copy()
+    clustered = drawn[: cells * in_cell]
     rows = CellRows(clustered, np.arange(cells + 1) * in_cell, np.arange(len(clustered)))
     group = CellGroup(0, 0, (a_cell,) * cells)
     taken, parts = wide[:, :_INNER], wide[:, : _INNER // _SUBSPACES * 8].copy()
@@ -122,10 +130,14 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
         "parquet_bytes": _parquet(Store.at(str(folder)), wide, encoder),
         "matrix_flops": _side_by_side(threads, 2 * _BATCH * _DIM * _INNER, lambda: wide[:_BATCH] @ rotation),
         "kmeans_flops": (
-            2 * len(rows.vectors) * a_cell * _INNER * figures.CELL_ITERATIONS,
+            2 * len(rows.vectors) * a_cell * (_INNER + PRODUCT_COMPONENTS) * figures.CELL_ITERATIONS,
             lambda: cluster_cells(rows, group, spherical=True, seed=0, workers=threads),
         ),
-        "flat_flops": _side_by_side(threads, 2 * _BATCH * _FLAT_LISTS * _INNER, lambda: flat.assign(narrow[:_BATCH])),
+        "flat_flops": _side_by_side(
+            threads,
+            2 * _BATCH * _FLAT_LISTS * (_INNER + PRODUCT_COMPONENTS),
+            lambda: flat.assign(narrow[:_BATCH]),
+        ),
         "grouped_flops": _side_by_side(
             threads,
             2 * len(narrow) * (_CELLS + _PROBES * a_cell) * (_INNER + SCORE_COMPONENTS),
@@ -136,14 +148,27 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
             lambda: codebooks.train_codebooks(parts, 8, 8, 0, threads),
         ),
         "encode_flops": _side_by_side(
-            threads, 2 * _BATCH * _CODES * _INNER, _encoding(narrow[:_BATCH], lists[:_CODES])
+            threads,
+            2 * _BATCH * _CODES * (_INNER + ENTRY_COMPONENTS * _SUBSPACES),
+            _encoding(narrow[:_BATCH], lists[:_CODES]),
         ),
-        "link_flops": (2 * _LINKED * GRAPH_LOOKS * _INNER, lambda: _link(lists[:_LINKED])),
+        "link_flops": (2 * _LINKED * graph_looks(_LINKS) * _INNER, lambda: _link(lists[:_LINKED])),
         "list_bytes": (_ENTRIES * (_SUBSPACES + 8), lambda: _write_lists(folder / "0.ivf", 0)),
         "take_bytes": (2 * taken.size, _taking(folder, taken, threads)),
         "merge_bytes": (_INPUTS * _ENTRIES * (_SUBSPACES + 8), _merging(folder)),
         "write_bytes": (_FILE_BYTES, lambda: _write(folder / "bytes", bytes(_FILE_BYTES))),
+        "disk_bytes": (_FILE_BYTES, lambda: _read_from_disk(folder / "bytes")),
     }
+
+
+def _like_embeddings(random: np.random.Generator, rows: int) -> NDArray[np.float32]:
+    """Vectors of length 1 in clusters, whose directions tell less and less: how much of a product is made of two
+    vectors depends on that, and embeddings are so.
+    """
+    spread = (1.0 + np.arange(_INNER, dtype=np.float32)) ** -0.5
+    centres = spread * np.random.default_rng(1).standard_normal((_CLUSTERS, _INNER), dtype=np.float32)
+    noise = 0.5 * spread * random.standard_normal((rows, _INNER), dtype=np.float32)
+    return _unit(centres[random.integers(0, _CLUSTERS, rows)] + noise)
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -192,8 +217,8 @@ def _parquet(
 
 def _link(nodes: NDArray[np.float32]) -> None:
     """As `transforms.index.training.assemble` fills an HNSW quantizer."""
-    graph = faiss.IndexHNSWFlat(_INNER, 32, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = 200
+    graph = faiss.IndexHNSWFlat(_INNER, _LINKS, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = figures.GRAPH_EFFORT
     with threadpool_limits(1):
         graph.add(nodes)
 
@@ -250,6 +275,15 @@ def _write(file: Path, data: bytes) -> None:
     with file.open("wb") as out:
         out.write(data)
         _flush(out)
+
+
+def _read_from_disk(file: Path) -> None:
+    """Reads a file that is not in the page cache."""
+    with file.open("rb", buffering=0) as stream:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while stream.read(1 << 20):
+            pass
 
 
 def _flush(out: Any) -> None:

@@ -17,7 +17,7 @@ from transforms.index.choose import graph_bytes
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import STEP_BYTES
 from transforms.index.lists.writer import SORTED_AT_ONCE
-from transforms.index.training.figures import GROUP_ROWS
+from transforms.index.training.figures import CANARY_QUERIES, GROUP_ROWS
 from transforms.shards.byte_vectors import COMPONENTS_TOGETHER, ROWS_AT_ONCE
 from transforms.shards.vectors import BATCH_ROWS
 
@@ -41,6 +41,9 @@ _MOVE_COPIES = 5
 
 _INDEX_COPIES = 5
 """Centroids as they were moved, cell by cell, in the index, and twice where the audit looks at all of them."""
+
+_DISTANCE_COPIES = 3
+"""Distances of canary queries, a thread: products, distances, and those that are sorted."""
 
 _WORKING_COPIES = 4
 """Of a thread's vectors behind the transforms: batch by batch, together, brought to cells, and their products."""
@@ -201,7 +204,7 @@ def _training(load: Workload) -> Iterator[TaskMemory]:
     kept = Term(
         "the pilot", 4 * load.pilot * (load.dim + inner), f"{load.pilot:,} vectors x ({load.dim} + {inner}) x 4 bytes"
     )
-    index = (_centroids(load, _INDEX_COPIES), *_graph(load, _READ_COPIES), kept)
+    index = (_centroids(load, _INDEX_COPIES), *_graph(load, _READ_COPIES), kept, *_watching(load))
     yield TaskMemory("train", "finding the parents", 1, (pilot,))
     yield TaskMemory("train", "clustering cells", load.groups, (rows,))
     yield TaskMemory(
@@ -212,6 +215,18 @@ def _training(load: Workload) -> Iterator[TaskMemory]:
     )
     yield TaskMemory("train", "moving the centroids", 1, (_centroids(load, _MOVE_COPIES), sums))
     yield TaskMemory("train", "writing the index", 1, index)
+
+
+def _watching(load: Workload) -> tuple[Term, Term]:
+    """Choosing canary queries: what they are answered with, and their distances to a batch of it in every thread."""
+    watched = Term(
+        "watched vectors", 4 * load.watched * load.dim, f"{load.watched:,} vectors x {load.dim} dimensions x 4 bytes"
+    )
+    copies, rows = _DISTANCE_COPIES * THREADS_A_TASK, min(BATCH_ROWS, load.watched)
+    size = 4 * copies * CANARY_QUERIES * rows
+    return watched, Term(
+        "canaries", size, f"{copies} copies of {CANARY_QUERIES:,} queries x {rows:,} vectors x 4 bytes"
+    )
 
 
 def _adding(load: Workload) -> TaskMemory:

@@ -26,6 +26,7 @@ RateName = Literal[
     "take_bytes",
     "merge_bytes",
     "write_bytes",
+    "disk_bytes",
     "shuffle_bytes",
 ]
 
@@ -45,6 +46,10 @@ A_CORE: Final[frozenset[RateName]] = frozenset(
 
 ASSUMED: Final[frozenset[RateName]] = frozenset({"shuffle_bytes"})
 """Rates that nothing measures, here or anywhere: a minute of shuffling would say what the runner is known for."""
+
+
+COUNTING: Final = 2
+"""Which formulas count the operations of `forecast.work`: rates of other formulas are no rates of these."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,15 @@ class Rates:
         take_bytes: vectors taken out of lists of the sample.
         merge_bytes: merged index, with reading, writing and flushing.
         write_bytes: a file, flushed to the disk.
+        disk_bytes: a file, read from the disk: what is read does not fit the memory that is left for it.
         shuffle_bytes: through a GroupByKey; assumed, not measured.
-        stage_seconds: what a stage of the graph takes beside its work.
+        stage_seconds: what a stage of a graph of Beam takes beside its work.
         marker_seconds: what a task takes beside its work: its marker, and small files.
         file_seconds: a small file opened and read: a marker, or a part of a list file.
-        graph_seconds: from the graph to its first task.
-        start_seconds: from the command to the graph.
+        graph_seconds: from a graph of Beam to its first task.
+        start_seconds: of a command before its first stage and behind its last one, the report included.
+        step_seconds: what a stage takes beside its work where one process does all of them.
+        counting: the `COUNTING` that they were measured with.
         parquet_bytes: embeddings in a shard of ours, read and decoded, all of it for any row.
     """
 
@@ -100,6 +108,9 @@ class Rates:
     graph_seconds: float
     start_seconds: float
     parquet_bytes: float = 0.3e9
+    step_seconds: float = 0.05
+    disk_bytes: float = 0.4e9
+    counting: int = 1
     format_version: int = FORMAT_VERSION
 
     def of(self, name: RateName, threads: int) -> float:
@@ -119,11 +130,11 @@ DEFAULT: Final = Rates(
     scan_bytes=8e9,
     read_bytes=2e9,
     matrix_flops=80e9,
-    kmeans_flops=65e9,
-    flat_flops=75e9,
+    kmeans_flops=75e9,
+    flat_flops=87e9,
     grouped_flops=66e9,
     codebook_flops=20e9,
-    encode_flops=22e9,
+    encode_flops=88e9,
     link_flops=20e9,
     list_bytes=0.3e9,
     take_bytes=0.25e9,
@@ -135,6 +146,7 @@ DEFAULT: Final = Rates(
     file_seconds=0.0001,
     graph_seconds=1.0,
     start_seconds=2.0,
+    counting=COUNTING,
 )
 """Of one machine of today: another is a small factor away, `pixdex plan --calibrate` measures it."""
 
@@ -154,10 +166,11 @@ def save(rates: Rates) -> Path:
 
 
 def load() -> Rates | None:
-    """Returns the measured rates of this machine, None when it was never calibrated.
+    """Returns the measured rates of this machine, None when it was never calibrated as rates are counted today.
 
     Raises:
         PixdexError: the file is damaged, or of a newer version.
     """
     kept = file()
-    return decode(kept.read_bytes(), Rates, str(kept)) if kept.exists() else None
+    found = decode(kept.read_bytes(), Rates, str(kept)) if kept.exists() else None
+    return found if found is not None and found.counting == COUNTING else None

@@ -10,10 +10,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from transforms.forecast.rates import RateName, Rates
-from transforms.forecast.workload import COLUMN_BYTES, SCORE_COMPONENTS, Machines, Workload, formula
+from transforms.forecast.workload import (
+    COLUMN_BYTES,
+    ENTRY_COMPONENTS,
+    PRODUCT_COMPONENTS,
+    SCORE_COMPONENTS,
+    Machines,
+    Workload,
+    formula,
+)
 from transforms.generations import key_tables
 from transforms.index.training import figures
-from transforms.index.training.figures import ITERATIONS, PILOT_PER_PARENT
+from transforms.index.training.figures import GRAPH_EFFORT, ITERATIONS, PILOT_PER_PARENT
 from transforms.runs.run import STAGES, Stage
 from transforms.shards.byte_vectors import COMPONENTS_TOGETHER
 from transforms.shards.vectors import BATCH_ROWS
@@ -37,8 +45,8 @@ _FIRST_LOOKS: Final = 10
 """Distances of the first batch that canary queries are compared with are all near enough to be sorted; those of later
 ones are looked at once. 1,000 queries and 32,768 rows took a core 1.2 seconds, which one thread does."""
 
-GRAPH_LOOKS: Final = 6000
-"""Distances that adding to an HNSW graph computes: its width, 200, times about half of its links."""
+_FEW_COMPONENTS: Final = 16
+"""Sub-vectors of fewer are encoded one by one, of more in matrix products (`transforms.index.encode`)."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,10 @@ class StageCost:
 
         `beside` are seconds of work that has no rate here.
         """
+        beside_work = rates.step_seconds if machines.is_one_process else rates.stage_seconds
         if not self.tasks:
-            return rates.stage_seconds
-        return max(beside + self._working(rates, machines), self._moving(machines)) + rates.stage_seconds
+            return beside_work
+        return max(beside + self._working(rates, machines), self._moving(machines)) + beside_work
 
     def _moving(self, machines: Machines) -> float:
         busy = min(self.tasks, machines.workers)
@@ -153,7 +162,7 @@ def _route(load: Workload) -> StageCost:
     works = (
         _take("sample", rows, load.dim),
         *([_transform(rows, load)] if load.key.transforms else []),
-        Work("to parents", 2 * rows * load.cells * inner, formula(2, rows, load.cells, inner), "matrix_flops"),
+        _scored("to parents", rows, load.cells, inner, "flat_flops"),
         Work("routed sample", written, f"{rows:,} x (2 x {inner} + 8)", "list_bytes"),
     )
     return StageCost("route", load.blocks, works, 2 * rows * load.dim, written, small_reads=3 * load.blocks)
@@ -165,8 +174,7 @@ def _cells(load: Workload) -> StageCost:
     works: tuple[Work, ...] = (_take("routed sample", rows, inner),)
     if load.key.nlist > 1:
         compared = inner if inner < 2 * figures.HEAD_COMPONENTS else figures.HEAD_COMPONENTS
-        factors = (2, rows, a_cell, compared, figures.CELL_ITERATIONS)
-        works += (Work("k-means in cells", math.prod(factors), formula(*factors), "kmeans_flops"),)
+        works += (_scored("k-means in cells", rows, a_cell, compared, "kmeans_flops", figures.CELL_ITERATIONS),)
         if compared < inner:
             heads = formula(2, rows, inner, compared)
             works += (Work("to their first components", 2 * rows * inner * compared, heads, "matrix_flops"),)
@@ -178,7 +186,7 @@ def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
     def cost(load: Workload) -> StageCost:
         """`transforms.index.training.passes.look`."""
         rows, inner = load.trained, load.inner
-        sums = 4 * inner * min(rows, load.groups * load.key.nlist)
+        sums = load.sums
         looked = min(max(1, load.key.nlist // load.cells) + figures.PASS_LISTS, 2 * load.key.nlist)
         works = (
             _take("routed sample", rows, inner),
@@ -195,7 +203,7 @@ def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
 def _move(stage: Stage) -> Callable[[Workload], StageCost]:
     def cost(load: Workload) -> StageCost:
         """`transforms.index.training.passes.move`."""
-        sums = 4 * load.inner * min(load.trained, load.groups * load.key.nlist)
+        sums = load.sums
         text = f"{formula(4, sums // (4 * load.inner), load.inner)} + {formula(4, 4, load.key.nlist, load.inner)}"
         read = Work("sums read", sums + 4 * load.centroids, text, "merge_bytes")
         write = Work("centroids written", load.centroids, formula(4, load.key.nlist, load.inner), "write_bytes")
@@ -221,10 +229,10 @@ def _train(load: Workload) -> StageCost:
         works.append(Work("codebooks", flops, text, "codebook_flops"))
     if not load.assigned_flat:
         rows = figures.HELD_OUT + figures.AUDIT_QUERIES
-        works.append(Work("audit", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops"))
+        works.append(_scored("audit", rows, lists, inner, "flat_flops"))
     if load.key.coarse:
-        flops = 2 * lists * GRAPH_LOOKS * inner
-        works.append(Work("graph", flops, formula(2, lists, GRAPH_LOOKS, inner), "link_flops"))
+        looks = graph_looks(int(load.key.coarse.removeprefix("_HNSW")))
+        works.append(Work("graph", 2 * lists * looks * inner, formula(2, lists, looks, inner), "link_flops"))
     watched = min(load.pilot, figures.CANARY_ROWS)
     factors = (2, figures.CANARY_QUERIES, watched, load.dim)
     works.append(Work("canaries", math.prod(factors), formula(*factors), "matrix_flops"))
@@ -251,8 +259,7 @@ def _add(load: Workload) -> StageCost:
         works.append(_transform(rows, load))
     works.append(_assigned(rows, load))
     if match := _PRODUCT_QUANTIZER.match(load.key.storage):
-        codes = 1 << int(match[2] or 8)
-        works.append(Work("codes", 2 * rows * codes * inner, formula(2, rows, codes, inner), "encode_flops"))
+        works.append(_encoded(rows, int(match[1]), 1 << int(match[2] or 8), inner))
     works.append(Work("lists", load.listed, formula(rows, load.entry), "list_bytes"))
     if load.refined and load.refine == "sq8":
         factors = (_ROUNDING_FLOPS, rows, load.dim, min(load.dim, COMPONENTS_TOGETHER))
@@ -307,15 +314,34 @@ def _kmeans(what: str, rows: int, load: Workload) -> tuple[Work, ...]:
     """A mean, where there is one cell only, is not worth a line."""
     if load.cells == 1:
         return ()
-    factors = (2, rows, load.cells, load.inner, ITERATIONS)
-    return (Work(what, math.prod(factors), formula(*factors), "kmeans_flops"),)
+    return (_scored(what, rows, load.cells, load.inner, "kmeans_flops", ITERATIONS),)
 
 
 def _assigned(rows: int, load: Workload) -> Work:
     if not load.assigned_flat:
         return _grouped(rows, load.probes, load)
-    lists, inner = load.key.nlist, load.inner
-    return Work("nearest lists", 2 * rows * lists * inner, formula(2, rows, lists, inner), "flat_flops")
+    return _scored("nearest lists", rows, load.key.nlist, load.inner, "flat_flops")
+
+
+def _scored(what: str, rows: int, lists: int, inner: int, rate: RateName, times: int = 1) -> Work:
+    """Products of rows and centroids, and the look at each of them."""
+    amount = 2 * rows * lists * (inner + PRODUCT_COMPONENTS) * times
+    text = f"{formula(2, rows, lists)} x ({inner} + {PRODUCT_COMPONENTS})"
+    return Work(what, amount, text if times == 1 else f"{text} x {times}", rate)
+
+
+def _encoded(rows: int, parts: int, codes: int, inner: int) -> Work:
+    """Distances of sub-vectors to the entries of their codebooks."""
+    of_part = inner // parts
+    if of_part >= _FEW_COMPONENTS:
+        return _scored("codes", rows, codes * parts, of_part, "flat_flops")
+    text = f"{formula(2, rows, codes, parts)} x ({of_part} + {ENTRY_COMPONENTS})"
+    return Work("codes", 2 * rows * codes * parts * (of_part + ENTRY_COMPONENTS), text, "encode_flops")
+
+
+def graph_looks(links: int) -> int:
+    """Distances that adding to an HNSW graph of so many links computes: its width, times about as many."""
+    return GRAPH_EFFORT * links
 
 
 def _grouped(rows: int, probes: int, load: Workload) -> Work:

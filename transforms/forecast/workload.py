@@ -6,17 +6,34 @@ good for.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from transforms.index.choose import graph_bytes
 from transforms.index.index_key import IndexKey, code_size, reduced_dim
 from transforms.index.lists.format import ID_BYTES
 from transforms.index.lists.merge import FAN_IN, FILE_BYTES, PIECE_BYTES, READ_BYTES, STEP_BYTES
 from transforms.index.refine import is_exact
-from transforms.index.training.figures import GROUP_ROWS, LISTS_ASSIGNED_FLAT, PASSES, Shares, parents_of, sample_shares
+from transforms.index.training.figures import (
+    CANARY_NEIGHBOURS,
+    CANARY_QUERIES,
+    CANARY_ROWS,
+    GROUP_ROWS,
+    LISTS_ASSIGNED_FLAT,
+    PASSES,
+    Shares,
+    parents_of,
+    sample_shares,
+)
 from transforms.records import ROWS_PER_SHARD, Metric, Refine
 from transforms.runs import partitions
+
+_PRODUCT_QUANTIZER = re.compile(r"^PQ(\d+)(?:x(\d+))?")
+
+LIST_BYTES: Final = 8
+"""Of a list in the head of an index: its length."""
 
 STORED_BYTES: Final = 2
 """Of a component: ready embeddings are counted as float16."""
@@ -27,6 +44,9 @@ OWN_SHARD_BYTES: Final = 1.75
 COLUMN_BYTES: Final = 200
 """Of an item's other columns in a shard: key, URI, caption."""
 
+GROUPS_OF_A_LIST: Final = 3.25
+"""Groups of cells in which rows choose a list in a pass, its own among them: so many of 37, with 65,536 lists."""
+
 ASSUMED_PROBES: Final = 16
 """Cells that two-level assignment looks into. The audit of the training decides it: of 16,384 lists it took 8 for a
 million vectors of 512 components, brought to 256, and 24 for ten million of 128."""
@@ -34,6 +54,13 @@ million vectors of 512 components, brought to 256, and 24 for ten million of 128
 SCORE_COMPONENTS: Final = 80
 """A score of a vector and a list among a few takes as long as so many components more: one thread took 3.2, 4.7 and
 7.7 ns for 64, 128 and 256 components, for what is done with a score does not depend on them."""
+
+PRODUCT_COMPONENTS: Final = 40
+"""The same of a product of a batch with many centroids, as flat assignment and k-means have it: one thread took 2.6,
+4.4, 6.8 and 12.5 ns a score of 64, 128, 256 and 512 components."""
+
+ENTRY_COMPONENTS: Final = 12
+"""The same of a sub-vector and an entry of a codebook: .33, .36 and .42 ns for 1, 2 and 4 components."""
 
 THREADS_A_TASK: Final = 4
 """Threads of a request that names none, where there are as many cores."""
@@ -155,6 +182,12 @@ class Workload:
         return -(-self.cells // cells)
 
     @property
+    def sums(self) -> int:
+        """Bytes of the sums of a pass: of each list in every group that has a row for it."""
+        groups = min(self.groups, GROUPS_OF_A_LIST)
+        return 4 * self.inner * min(self.trained, round(groups * self.key.nlist))
+
+    @property
     def fan_in(self) -> int:
         """Most inputs of one merge."""
         return STEP_BYTES // READ_BYTES if self.object_store else FAN_IN
@@ -199,6 +232,33 @@ class Workload:
         return 4 * self.key.nlist * self.inner
 
     @property
+    def head(self) -> int:
+        """Bytes of a trained index without vectors: transforms, centroids and their graph, codebooks."""
+        match = _PRODUCT_QUANTIZER.match(self.key.storage)
+        books = 4 * (1 << int(match[2] or 8)) * self.inner if match else 0
+        return self.transforms + self.centroids + graph_bytes(self.key) + books
+
+    @property
+    def transforms(self) -> int:
+        """Bytes of the matrices of the transforms; a principal component analysis keeps all of its directions."""
+        if not self.key.transforms:
+            return 0
+        directions = 4 * self.dim**2 if self.key.components else 0
+        return 4 * self.dim * self.inner + directions
+
+    @property
+    def watched(self) -> int:
+        """Rows that canary queries are answered with."""
+        return min(self.pilot, CANARY_ROWS)
+
+    @property
+    def canaries(self) -> int:
+        """Bytes of the canary queries, and of what they are answered with."""
+        queries = min(CANARY_QUERIES, self.rows)
+        asked = queries * (STORED_BYTES * self.dim + ID_BYTES)
+        return asked + self.watched * (2 * ID_BYTES + self.code) + queries * CANARY_NEIGHBOURS * (ID_BYTES + 4)
+
+    @property
     def pieces(self) -> int:
         """Pieces of the merge, segments on an object store: a list is in one of them."""
         return max(1, min(self.key.nlist, -(-self.listed // (FILE_BYTES if self.object_store else PIECE_BYTES))))
@@ -239,15 +299,16 @@ class Workload:
         """Bytes by kind that a build leaves; ready embeddings lie where they were."""
         half, rows = self.sample_component, self.trained
         embeddings = 0 if self.item_bytes is None else self.stored + self.rows * COLUMN_BYTES
-        passes = PASSES * 4 * self.inner * min(rows, self.key.nlist * self.groups) + 3 * self.centroids
+        passes = PASSES * self.sums + 3 * self.centroids
+        passes += self.head - self.centroids - graph_bytes(self.key) + 4 * self.cells * self.inner
         sample = self.sampled * (half * self.dim + ID_BYTES) + rows * (half * self.inner + ID_BYTES)
         return {
             "embeddings": embeddings,
             "training": sample + passes,
-            "trained": self.centroids + 4 * self.dim * self.inner,
+            "trained": self.head + self.canaries + (0 if self.assigned_flat else 4 * self.cells * (self.inner + 2)),
             "lists": self.listed * (1 + self.tiers),
             "vectors": self.refined,
-            "index": self.listed + (0 if self.object_store else self.centroids),
+            "index": self.listed + (0 if self.object_store else self.head + LIST_BYTES * self.key.nlist),
             "markers": 1024 * self.markers,
         }
 
@@ -262,11 +323,13 @@ class Machines:
         workers: how many.
         cores: of each.
         bandwidth: bytes a second between each and the storage; None: as much as it takes, which a page cache has.
+        cache: bytes that a page cache has room for; more are read from the disk each time. None: any number.
     """
 
     workers: int
     cores: int
     bandwidth: int | None = None
+    cache: int | None = None
 
     @property
     def threads(self) -> int:
@@ -282,6 +345,11 @@ class Machines:
     def slots(self) -> int:
         """Tasks at a time, on all workers."""
         return self.workers * self.at_a_time
+
+    @property
+    def is_one_process(self) -> bool:
+        """Whether a command does it all by itself, and no graph of Beam is made."""
+        return self.slots == 1
 
 
 def formula(*factors: float) -> str:

@@ -21,15 +21,13 @@ from transforms.index.exact import NO_ROW, dense, distances_of, nearest
 from transforms.index.open_trained import OpenTrained
 from transforms.index.scan import search_lists
 from transforms.index.threads import each_with_one_thread
+from transforms.index.training.figures import CANARY_NEIGHBOURS as NEAR
 from transforms.index.training.figures import CANARY_QUERIES
 from transforms.index.vector_transforms import behind_transforms
 from transforms.records import FileReference, Metric
 from transforms.shards.vectors import BATCH_ROWS, VectorBatch
 from transforms.storage import layout, whole_files
 from transforms.storage.store import Store
-
-NEAR: Final = 100
-"""Exact neighbours kept of every query: so many may die until it has fewer than ten."""
 
 RECALL_AT: Final = 10
 

@@ -60,22 +60,29 @@ def exact_neighbours(
 ) -> NDArray[np.int64]:
     """Returns the positions of the `k` nearest vectors of each query, int64 `(queries, k)`, nearest first.
 
-    Cost: one product of all queries with all vectors; memory of a block and the scores of 500 queries.
+    Cost: one product of all queries with all vectors, and a look at each of its numbers; memory of a block and the
+    scores of 500 queries.
     """
     best = np.full((len(queries), k), -np.inf, np.float32)
     places = np.full((len(queries), k), -1, np.int64)
     first = 0
     for block in blocks:
-        halves = 0.5 * np.einsum("ij,ij->i", block, block) if metric == "l2" else np.zeros(len(block), np.float32)
+        halves = 0.5 * np.einsum("ij,ij->i", block, block) if metric == "l2" else None
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
             these = slice(start, start + _QUERIES_AT_ONCE)
-            distances = halves - queries[these] @ block.T
-            near = np.argpartition(distances, min(k, len(block)) - 1, axis=1)[:, :k]
-            scores = np.concatenate([best[these], -np.take_along_axis(distances, near, axis=1)], axis=1)
-            both = np.concatenate([places[these], near + first], axis=1)
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            best[these] = np.take_along_axis(scores, order, axis=1)
-            places[these] = np.take_along_axis(both, order, axis=1)
+            scores = queries[these] @ block.T
+            if halves is not None:
+                scores -= halves
+            # After some blocks few vectors are nearer than the k-th so far: sorting all would take most of the time.
+            for query in np.flatnonzero(scores.max(axis=1) > best[these, -1]) + start:
+                row = scores[query - start]
+                near = np.flatnonzero(row > best[query, -1])
+                if len(near) > k:
+                    near = near[np.argpartition(-row[near], k - 1)[:k]]
+                both = np.concatenate([best[query], row[near]])
+                order = np.argsort(-both, kind="stable")[:k]
+                best[query] = both[order]
+                places[query] = np.concatenate([places[query], near + first])[order]
         first += len(block)
     return places
 

@@ -18,6 +18,6 @@ def test_every_rate_is_measured_but_those_of_the_runner(tmp_path: Path, monkeypa
     for name, value in _SMALL.items():
         monkeypatch.setattr(measure, name, value)
     measured = {one.name: one.value for one in measure.measure(tmp_path)}
-    of_the_runner = {"graph_seconds", "stage_seconds", "start_seconds"}
+    of_the_runner = {"graph_seconds", "stage_seconds", "start_seconds", "step_seconds"}
     assert measured.keys() == rates.DEFAULT.values().keys() - of_the_runner - rates.ASSUMED
     assert all(0 < value < math.inf for value in measured.values())

@@ -23,6 +23,7 @@ from transforms.index.training.codebooks import train_codebooks
 from transforms.index.training.copies import Copies
 from transforms.index.training.figures import (
     CODE_ROWS,
+    GRAPH_EFFORT,
     HEAD_COMPONENTS,
     HEAD_ROWS,
     LISTS_ASSIGNED_FLAT,
@@ -51,10 +52,6 @@ _LEAST_RABITQ = 1e-6
 
 _EMPTY_DIRECTION = float(np.finfo(np.float32).eps)
 """Variance that is rounding alone, relative to the largest."""
-
-_HNSW_EF_CONSTRUCTION = 100
-"""Effort of building a graph of centroids, on one thread. Of 16,384 centroids it took 2.2 s, and 4.4 s with 200; of the
-64 nearest centroids a search with efSearch 128 found .990, and .995 with 200."""
 
 _FEW_BITS = {faiss.ScalarQuantizer.QT_4bit: 4, faiss.ScalarQuantizer.QT_6bit: 6}
 """Scalar quantizers that cannot afford steps that hardly a row is in; a byte has 256 of them."""
@@ -267,7 +264,7 @@ def _fill_quantizer(inner: Any, centroids: NDArray[np.float32]) -> None:
     if not isinstance(quantizer, faiss.IndexHNSW):
         quantizer.add(centroids)
         return
-    quantizer.hnsw.efConstruction = _HNSW_EF_CONSTRUCTION
+    quantizer.hnsw.efConstruction = GRAPH_EFFORT
     with limited_here(1):  # a graph that several threads build differs from run to run
         quantizer.add(centroids)
 
