@@ -60,7 +60,7 @@ def _name(text: str) -> str:
 
 def _port(text: str) -> int:
     """Reads a port, for argparse."""
-    if not text.isdecimal() or not int(text[:6]) < 1 << 16:
+    if not (text.isascii() and text.isdecimal()) or not int(text[:6]) < 1 << 16:
         raise ArgumentTypeError(f"{text[:40]!r} is not a port, from 0 (any that is free) to 65535")
     return int(text)
 

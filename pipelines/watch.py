@@ -9,10 +9,11 @@ All of it is read from the root, so that it is the same for a job on Flink, on D
 neither the job's flags nor its machine, only a root that can be read.
 
 Exit codes: 0 when the generation is published, when a reindex found nothing to do, or when nothing is under way; 1 when
-the run was given up, when the process that had it is dead, or when nothing was heard of it for ten minutes
-(--stalled-after), with a line that says what was seen last; 130 when it is interrupted, which stops nothing but this
-command. The last line on stdout is one JSON object: {"generation", "published", "seconds"}; published tells whether a
-run was followed that was published: of none, or where there was nothing to do, generation is the current one.
+the run was given up, when the process that had it is dead (a build's: where it was of this machine), or when nothing
+was heard of it for ten minutes (--stalled-after), with a line that says what was seen last; 130 when it is interrupted,
+which stops nothing but this command. The last line on stdout is one JSON object: {"generation", "published",
+"seconds"}; published tells whether a run was followed that was published: of none, or where there was nothing to do,
+generation is the current one.
 """
 
 import logging
@@ -31,7 +32,7 @@ from pipelines.terminal.progress.metrics import Metrics
 from pipelines.terminal.progress.shown import Watching, pause_after, watching, way_of
 from transforms.errors import PixdexError, UsageError
 from transforms.generations import published
-from transforms.runs import beginning
+from transforms.runs import beginning, worked_on
 from transforms.runs.progress import stage_seconds
 from transforms.runs.run import Run
 from transforms.storage import layout
@@ -63,6 +64,9 @@ OPTIONS: Final = (
 
 _GRACE: Final = 30.0
 """Seconds for a run that was silent for long when this command began: it may just be going on."""
+
+_SECONDS_OF_ANOTHER: Final = 15.0
+"""Two commands may work on one run, of which the root names the last: the other's beacons are heard in less."""
 
 _SECONDS_TO_END: Final = 10.0
 """Between the generation, or that it was given up, and the marker of the last stage."""
@@ -153,6 +157,7 @@ class _Following:
     _heard: float = field(default_factory=time.monotonic)
     _sign: object = None
     _holder: lease.Lease | None = None
+    _process: worked_on.Process | None = None
 
     def to_the_end(self) -> State:
         """Shows how it goes until it is over.
@@ -187,7 +192,9 @@ class _Following:
             raise PixdexError(
                 f"{self.run.store.url}: the run of generation {self.run.generation} was given up{self._where()}"
             )
-        who = "the process that had it" if self._holder is None else lease.who(self._holder)
+        who = "the process that had it" if self._process is None else self._process.name
+        if self._holder is not None:
+            who = lease.who(self._holder)
         raise PixdexError(
             f"{self.run.store.url}: {who} has ended without publishing generation {self.run.generation}"
             f"{self._where()}: run its command again, which goes on from there"
@@ -220,11 +227,18 @@ class _Following:
         if holder is not None and holder.run == number:
             self._holder = holder
             return "at work" if lease.is_alive(store, holder) else "dead"
-        if self._holder is None:
-            return "at work"  # a build, which has no lease
-        # It was given back, by a process that came to an end; what it did last may not have been seen yet.
+        if self._holder is None and not self._is_deserted():  # a build has no lease
+            return "at work"
+        # The process that had it came to an end; what it did last may not have been seen yet.
         is_over = any(store.exists(path) for path in (layout.generation(number), layout.abandoned(number)))
         return self._state() if is_over else "dead"
+
+    def _is_deserted(self) -> bool:
+        """Whether the process that had the run has ended here, and nobody else shows that he is at work on it."""
+        if time.monotonic() - self._heard < _SECONDS_OF_ANOTHER:
+            return False
+        self._process = worked_on.process_of(self.run)
+        return self._process is not None and self._process.is_gone
 
     def _wait_for_publish(self) -> bool:
         """Waits a moment for the marker of the last stage; returns whether it came."""

@@ -1,5 +1,6 @@
 """A command on its way to its runner: what it brings along, its run, and its graph up to a stage."""
 
+import contextlib
 import time
 from argparse import Namespace
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from pipelines.running.destination import Destination, Outcome
 from pipelines.running.request import difference
 from pipelines.terminal import console
 from pipelines.terminal.options import item_limits_of
+from pipelines.terminal.progress import ahead
 from pipelines.terminal.progress.metrics import Metrics
 from pipelines.terminal.progress.shown import Way, is_quiet, shown, way_of
 from transforms.errors import UsageError
@@ -15,7 +17,7 @@ from transforms.forecast.machines import Workers, workers_for
 from transforms.forecast.memory import machine_memory
 from transforms.records import Request
 from transforms.rejects import normalised_message
-from transforms.runs import beacons, beginning
+from transforms.runs import beacons, beginning, worked_on
 from transforms.runs.progress import stage_seconds
 from transforms.runs.run import Run, Stage
 from transforms.storage import layout
@@ -107,9 +109,13 @@ class Launch:
             self.destination.get_ready()  # before the clock, for it is of no stage; a night may need none of it
         started = time.time()  # the clock that stage markers use
         beacons.clear(run)
-        with shown(run, self.way, last=last, metrics=self.metrics, workers=self.workers) as seen:
+        is_here = self.destination.runner is None  # with another runner the work may go on without this process
+        here = worked_on.by_this_process(run) if is_here else contextlib.nullcontext()
+        with here, shown(run, self.way, last=last, metrics=self.metrics, workers=self.workers) as seen:
             outcome = self._carried_out(run, last, started)
             seen.is_over = outcome == "done"
+        if outcome == "done" and is_here:
+            ahead.remember(run, seen.follower.took, self.workers)
         if outcome != "done":
             console.show_json({"generation": run.generation, outcome: last})
         return outcome, stage_seconds(run, started)

@@ -29,14 +29,14 @@ def size(text: str) -> int:
 
 def positive(text: str) -> int:
     """Reads a whole number above 0, for argparse."""
-    if not text.isdecimal() or not 1 <= int(text[:20]) <= MOST:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= MOST:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number above 0")
     return int(text)
 
 
 def threads(text: str) -> int:
     """Reads a number of threads, for argparse."""
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MOST_THREADS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0, up to {MOST_THREADS}")
     return int(text)
 
@@ -54,7 +54,7 @@ def integer(text: str) -> int:
 
 def whole(text: str) -> int:
     """Reads a whole number from 0 on, for argparse."""
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 

@@ -76,6 +76,11 @@ def beacon(number: int, stage: str, task: int) -> str:
     return f"{beacon_folder(number, stage)}/{task:010d}.json"
 
 
+def worked_on(number: int) -> str:
+    """Which process works on a run, where that is one of a machine's own; it goes with the beacons."""
+    return f"{beacons(number)}/process.json"
+
+
 def stage_marker(number: int, stage: str) -> str:
     """Exists when every task of a stage is done."""
     return f"{marker_folder(number, 'stages')}/{stage}.json"

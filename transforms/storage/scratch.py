@@ -39,14 +39,35 @@ def process_of(folder: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def process_lives(pid: int) -> bool:
+def process_lives(pid: int, started: str = "") -> bool:
     """Tells whether a process of this machine is alive.
 
     One that was killed or ended and is only not yet asked for, as in containers that reap nothing, is dead.
+
+    Args:
+        pid: its number, which may have been given away again.
+        started: when it began, as `process_start` said it; empty where that is not known.
     """
     try:
-        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        if psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return False
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
-        return True
+        pass
+    now = process_start(pid)
+    return not (now and started) or now == started
+
+
+def process_start(pid: int) -> str:
+    """Returns when a process of this machine began, and in which boot; empty where the system does not say.
+
+    As the kernel counts it, in ticks since the boot: a time of day would change when the clock is set.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # The name of the program, in parentheses, may hold anything.
+        after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return f"{boot} {after_name.split()[19]}"
+    except (OSError, IndexError):
+        return ""

@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from transforms.errors import PixdexError, UsageError
@@ -24,7 +23,7 @@ from transforms.records import FORMAT_VERSION
 from transforms.runs import beginning
 from transforms.runs.run import STAGES, Run
 from transforms.storage import layout
-from transforms.storage.scratch import process_lives
+from transforms.storage.scratch import process_lives, process_start
 from transforms.storage.store import Store
 
 DEAD_SECONDS: Final = 600
@@ -216,29 +215,8 @@ def is_alive(store: Store, lease: Lease, clock: Clock = REAL_TIME) -> bool:
     if lease.run is not None and lease.left and _is_over(store, lease.run):
         return False
     if not lease.left and lease.host == socket.gethostname():
-        return _lives(lease)
+        return process_lives(lease.pid, lease.started)
     return clock.now() - max(lease.renewed, last_marker(store, lease.run)) < DEAD_SECONDS
-
-
-def process_start(pid: int) -> str:
-    """Returns when a process of this machine began, and in which boot; empty where the system does not say.
-
-    As the kernel counts it, in ticks since the boot: a time of day would change when the clock is set.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # The name of the program, in parentheses, may hold anything.
-        after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-        return f"{boot} {after_name.split()[19]}"
-    except (OSError, IndexError):
-        return ""
-
-
-def _lives(lease: Lease) -> bool:
-    if not process_lives(lease.pid):
-        return False
-    started = process_start(lease.pid)
-    return not (started and lease.started) or started == lease.started
 
 
 def _is_over(store: Store, run: int) -> bool:

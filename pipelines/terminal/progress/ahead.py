@@ -1,9 +1,12 @@
 """What is ahead of a run, as a forecast has it: what a time left rests on where nothing was seen yet."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from transforms.errors import PixdexError
-from transforms.forecast import rates
+from transforms.forecast import paces, rates
+from transforms.forecast.paces import Pace
+from transforms.forecast.rates import Rates
 from transforms.forecast.work import stage_costs
 from transforms.forecast.workload import Machines, Workload
 from transforms.index.index_key import IndexKey
@@ -13,15 +16,53 @@ _ITEM_BYTES = 1
 """Of a picture: only that there are pictures counts, for how long they take is seen."""
 
 
-def expected(run: Run, workers: int = 1) -> Mapping[Stage, float]:
-    """Returns the seconds that stages of a run will take, as `pixdex plan` reckons; its plan must be there.
+@dataclass(frozen=True)
+class Ahead:
+    """The seconds that stages of a run are expected to take, none where nobody knows.
 
-    Of a reindex there is none; of embedding with an encoder neither, for its rate is seen. Rates are those that were
-    measured on this machine (`pixdex plan --calibrate`), or those of a usual one: how far off they are is seen when the
-    first stages are done.
+    Attributes:
+        is_of_here: whether this machine was measured, or seen doing most of it; else they are a usual machine's.
     """
-    request, plan = run.request, run.plan
-    if request.reindex is not None or not plan.rows:
+
+    seconds: Mapping[Stage, float] = field(default_factory=dict)
+    is_of_here: bool = False
+
+
+def expected(run: Run, workers: int = 1) -> Ahead:
+    """Returns the seconds that stages of a run will take; its plan must be there.
+
+    They are those of `pixdex plan`, by rates that were measured on this machine (`pixdex plan --calibrate`) or those of
+    a usual one, times what earlier runs took here beside their own (`forecast.paces`). Of a reindex there is none; of
+    embedding with an encoder neither, for its rate is seen.
+    """
+    known = _rates()
+    seconds = _forecast(run, workers, known)
+    if not seconds:
+        return Ahead()
+    kept = paces.load(known).stages
+    here = {stage: kept.get(stage, Pace()).of(each) for stage, each in seconds.items()}
+    seen = sum(each for stage, each in seconds.items() if kept.get(stage, Pace()).expected)
+    return Ahead(here, is_of_here=known is not rates.DEFAULT or seen >= sum(seconds.values()) / 2)
+
+
+def remember(run: Run, took: Mapping[Stage, float], workers: int = 1) -> None:
+    """Remembers how long stages of a run took that this machine did, for the times left of later ones."""
+    known = _rates()
+    seconds = _forecast(run, workers, known) if took else {}
+    if seconds:
+        paces.save(paces.load(known).with_run(took, seconds))
+
+
+def _rates() -> Rates:
+    try:
+        return rates.load() or rates.DEFAULT
+    except PixdexError:  # measured by another pixdex
+        return rates.DEFAULT
+
+
+def _forecast(run: Run, workers: int, known: Rates) -> Mapping[Stage, float]:
+    request = run.request
+    if request.reindex is not None or not (plan := run.plan).rows:
         return {}
     load = Workload(
         key=IndexKey.parse(plan.index_key),
@@ -35,10 +76,6 @@ def expected(run: Run, workers: int = 1) -> Mapping[Stage, float]:
     )
     if not load.key.nlist:
         return {}
-    try:
-        known = rates.load() or rates.DEFAULT
-    except PixdexError:  # measured by another pixdex
-        known = rates.DEFAULT
     machines = Machines(workers, request.encoder.threads)
     unknown = ("plan",) if request.is_ready else ("plan", "embed")
     return {cost.stage: cost.seconds(known, machines) for cost in stage_costs(load) if cost.stage not in unknown}

@@ -5,6 +5,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from transforms.forecast.paces import OVERHEAD
+
 WINDOW: Final = 30.0
 """What is longer ago says nothing of how fast it goes, as long as enough happened since."""
 
@@ -17,9 +19,6 @@ _NEVER: Final = 1e9
 
 _OVERDUE: Final = 0.15
 """What takes longer than was expected takes, for all that one knows, so much of what it took once more."""
-
-_OVERHEAD: Final = 0.2
-"""Seconds: a part that is expected to take no more is what a graph takes beside its work, and has no pace."""
 
 _FAR_OFF: Final = 2.0
 """Times what is usual."""
@@ -36,6 +35,15 @@ _LONG: Final = 60.0
 
 _SURE: Final = 0.25
 """Seconds of a forecast that stand for its worth, when it is compared with what was seen."""
+
+_TOLD: Final = 0.05
+"""Share of what only a usual machine's forecast speaks of, that has to be seen before it is told."""
+
+_TOLD_SECONDS: Final = 5.0
+"""Seconds of a forecast that are enough in any case."""
+
+_LITTLE: Final = 0.5
+"""Times what is known by its own rate: so much may rest on a forecast that may be off."""
 
 
 @dataclass
@@ -142,7 +150,7 @@ def _weighted_median(seen: list[tuple[float, float]]) -> float:
 
 def _seen_of(part: Part) -> tuple[float, float] | None:
     """The seconds that were spent on a part, and those of its forecast for that; None: it says nothing."""
-    if not part.counts or part.expected is None or part.expected <= _OVERHEAD:
+    if not part.counts or part.expected is None or part.expected <= OVERHEAD:
         return None
     expected = part.expected * part.gained
     return (part.spent, expected) if expected > 0 else None
@@ -150,7 +158,7 @@ def _seen_of(part: Part) -> tuple[float, float] | None:
 
 def _late_of(part: Part) -> tuple[float, float] | None:
     """The same of a part of which nothing is seen, but that it takes longer than was expected."""
-    if not part.counts or part.expected is None or part.expected <= _OVERHEAD or part.gained:
+    if not part.counts or part.expected is None or part.expected <= OVERHEAD or part.gained:
         return None
     expected = part.expected * (1 - part.before)
     return (part.spent, expected) if part.spent > expected > 0 else None
@@ -165,7 +173,7 @@ def left_of(part: Part, pace: float) -> float | None:
         return 0.0
     if part.expected is None:
         return part.left
-    if part.expected <= _OVERHEAD:
+    if part.expected <= OVERHEAD:
         pace = 1.0
     forecast = part.expected * pace * (1 - (part.share or 0.0))
     if not part.gained:  # one task, of which nothing is seen: it goes on
@@ -181,3 +189,16 @@ def all_left(parts: list[Part]) -> float | None:
     pace = speed(parts)
     left = [left_of(part, pace) for part in parts]
     return None if any(each is None for each in left) else sum(each for each in left if each is not None)
+
+
+def is_told(parts: list[Part]) -> bool:
+    """Tells whether enough was seen to tell what is left, where forecasts are those of a usual machine.
+
+    Enough is a twentieth of what nothing but the forecast speaks of; or that is little beside what has its own rate.
+    """
+    ahead = [each for each in parts if each.share != 1.0]
+    bare = sum((each.expected or 0.0) * (1 - each.before) for each in ahead if not each.gained)
+    seen = sum(spoken for _, spoken in filter(None, map(_seen_of, parts)))
+    late = sum(spent for spent, _ in filter(None, map(_late_of, parts)))
+    own = sum(each.left or 0.0 for each in ahead if each.gained)
+    return seen + late >= min(_TOLD * bare, _TOLD_SECONDS) or bare <= _LITTLE * own

@@ -5,29 +5,33 @@ from dataclasses import replace
 from typing import Final
 
 from pipelines.terminal.progress import estimate
+from pipelines.terminal.progress.ahead import Ahead
 from pipelines.terminal.progress.estimate import Part, Rate
 from pipelines.terminal.progress.words import PHASES, STEPS, Event, Kind, Phase
+from transforms.forecast.paces import OVERHEAD
 from transforms.runs.progress import RunLook, StageProgress
 from transforms.runs.run import STAGES, Stage
 
 NOT_OF_THIS_PACE: Final = ("plan", "embed")
 """Of stages whose pace says nothing of those behind them: sources, graphs and encoders have their own."""
 
-Forecast = Callable[[], Mapping[Stage, float]]
+Forecast = Callable[[], Ahead]
 
 
 class Follower:
     """Follows a run up to a stage, from its first look on."""
 
-    def __init__(self, last: Stage = "publish", forecast: Forecast = dict) -> None:
+    def __init__(self, last: Stage = "publish", forecast: Forecast = Ahead) -> None:
         """Takes what is asked for once, when the run is planned: the seconds that its stages are expected to take."""
         self._stages = STAGES[: STAGES.index(last) + 1]
         self._phases = [phase for phase in PHASES if phase.stages[0] in self._stages]
-        self._forecast, self._expected = forecast, dict[Stage, float]()
+        self._forecast, self._ahead = forecast, Ahead()
         self._is_planned = False
         self._first: float | None = None
         self._before: dict[Stage, float] = {}
         self._rates: dict[Stage, Rate] = {}
+        self._took: dict[Stage, float] = {}
+        self._joined: frozenset[Stage] = frozenset()
         self._begun: set[str] = set()
         self._ended: set[str] = set()
         self._latest: Event | None = None
@@ -40,7 +44,7 @@ class Follower:
         seen = {each.stage: each for each in look.stages}
         if not self._is_planned and look.current is not None and look.current.stage != "plan":
             self._is_planned = True
-            self._expected = dict(self._forecast())
+            self._ahead = self._forecast()
         for stage, each in seen.items():
             if stage not in self._rates:
                 # Only of the stage that is at work at the first look can something be done before.
@@ -49,6 +53,7 @@ class Follower:
                     self._rates[stage].add(self._began(stage, seen), 0.0)
             self._rates[stage].add(now, each.done)
         parts = {stage: self._part(stage, seen, now) for stage in self._stages}
+        self._keep(seen, parts, joined=first)
         for phase in self._phases:
             own = [seen[stage] for stage in phase.stages if stage in seen]
             if phase.name in self._ended or not own:
@@ -71,13 +76,33 @@ class Follower:
         """The last event of the stage that is, or was, at work."""
         return self._latest
 
+    @property
+    def took(self) -> Mapping[Stage, float]:
+        """Seconds of the stages that were seen from their beginning to their end."""
+        return self._took
+
     def stop(self, now: float) -> Event | None:
         """Returns what says that nobody looks on any more; None where no stage is at work."""
         latest = self._latest
         return None if latest is None or latest.kind == "end" else replace(latest, kind="stopped", at=now)
 
+    def _keep(self, seen: Mapping[Stage, StageProgress], parts: Mapping[Stage, Part], *, joined: bool) -> None:
+        if joined:
+            self._joined = frozenset(seen)
+        for stage in seen.keys() - self._joined - self._took.keys():
+            each, forecast = seen[stage], self._ahead.seconds.get(stage, 0.0)
+            # What was expected to be work and had no task was taken over: it says nothing of the machine.
+            if each.finished is not None and not (each.is_empty and forecast > OVERHEAD):
+                self._took[stage] = parts[stage].spent
+
+    def _told(self, parts: Mapping[Stage, Part]) -> Mapping[Stage, Part]:
+        """The parts, without their forecasts where these are not to be told yet."""
+        if self._ahead.is_of_here or estimate.is_told(list(parts.values())):
+            return parts
+        return {stage: replace(part, expected=None) for stage, part in parts.items()}
+
     def _part(self, stage: Stage, seen: Mapping[Stage, StageProgress], now: float) -> Part:
-        expected = self._expected.get(stage)
+        expected = self._ahead.seconds.get(stage)
         counts = stage not in NOT_OF_THIS_PACE
         if stage not in seen:
             return Part(expected, counts=counts)
@@ -102,13 +127,14 @@ class Follower:
         parts: Mapping[Stage, Part],
         now: float,
     ) -> Event:
-        current, pace = own[-1], estimate.speed(list(parts.values()))
+        told = self._told(parts)
+        current, pace = own[-1], estimate.speed(list(told.values()))
         began = self._began(phase.stages[0], {each.stage: each for each in look.stages})
         is_over = kind == "end"
         seconds = max(0.0, (current.finished if is_over and current.finished is not None else now) - began)
         # Of what was done before anybody looked, nobody knows how long it took.
         was_there = current.finished is not None and self._first is not None and current.finished <= self._first
-        left = [estimate.left_of(parts[stage], pace) for stage in phase.stages if stage in parts]
+        left = [estimate.left_of(told[stage], pace) for stage in phase.stages if stage in told]
         rate = self._mean(current, seconds) if is_over else self._rates[current.stage].per_second(now)
         done, planned = self._counts(phase, own)
         return Event(
@@ -122,7 +148,7 @@ class Follower:
             step=STEPS.get(current.stage) if len(phase.stages) > 1 and not is_over else None,
             rate=None if len(phase.stages) > 1 else rate,
             left=0.0 if is_over else None if any(each is None for each in left) else sum(each or 0.0 for each in left),
-            all_left=estimate.all_left(list(parts.values())),
+            all_left=estimate.all_left(list(told.values())),
             rejected=max(each.rejected for each in own),
             seconds=None if was_there and len(own) == len(phase.stages) else seconds,
             generation=look.generation,

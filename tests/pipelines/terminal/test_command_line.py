@@ -2,10 +2,13 @@
 
 import argparse
 from argparse import Namespace
+from collections.abc import Callable
 
 import pytest
 
+from pipelines import serve
 from pipelines.terminal import command_line, options
+from pipelines.terminal.flags import positive, threads, whole
 from pipelines.terminal.jobs import OPTIONS as JOBS
 from tests.deploy import commands
 from transforms.errors import UsageError
@@ -142,3 +145,11 @@ def test_a_short_flag_is_refused_twice_also_where_its_value_is_not_set_apart() -
 
 def test_flags_that_take_several_and_switches_may_be_repeated() -> None:
     assert parse("--csv", "a", "--csv", "b", "--no-progress", "--no-progress").csv == ["a", "b"]
+
+
+@pytest.mark.parametrize("read", [positive, threads, whole, serve._port])
+@pytest.mark.parametrize("text", ["٣", "²", "1_0", ""])
+def test_numbers_are_written_in_ascii_digits(read: Callable[[str], int], text: str) -> None:
+    assert read("3") == 3
+    with pytest.raises(argparse.ArgumentTypeError):
+        read(text)

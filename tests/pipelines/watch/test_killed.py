@@ -15,7 +15,7 @@ from transforms.storage import layout
 
 
 def test_a_run_that_is_killed_is_seen_to_be_silent_and_goes_on_from_what_is_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "root"
     texts = ["--csv", str(write_texts(tmp_path / "texts.csv", 12_000)), "--text-column", "description"]
@@ -30,6 +30,9 @@ def test_a_run_that_is_killed_is_seen_to_be_silent_and_goes_on_from_what_is_ther
     there = len(list(shards.glob("*.json")))
     assert watch.main(["--root", str(root), "--stalled-after", "0.5", "--progress", "none"]) == 1
     assert "nothing was heard of the run of generation 1" in capsys.readouterr().err
+    monkeypatch.setattr(watch, "_SECONDS_OF_ANOTHER", 0.5)
+    assert watch.main(["--root", str(root), "--progress", "none"]) == 1
+    assert "has ended without publishing generation 1" in capsys.readouterr().err
 
     assert build.main(["--root", str(root), *texts, *encoder, "--progress", "json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]

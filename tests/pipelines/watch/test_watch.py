@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.transforms.small_runs import begin, pictures
 from transforms.record_json import encode
 from transforms.runs import beginning
 from transforms.runs.run import Run
+from transforms.runs.worked_on import Process
 from transforms.storage import layout
 from transforms.upkeep.lease import Lease
 
@@ -148,6 +150,28 @@ def test_a_process_that_gave_its_lease_back_without_publishing_has_failed(run: R
     with meanwhile(0.7, lambda: run.store.remove(layout.LEASE)):
         code, _, said = followed(capsys, root_of(run))
     assert code == 1 and "has ended without publishing generation 1" in said[-1]
+
+
+def test_a_build_whose_process_has_ended_here_is_said_to_be_dead(
+    run: Run, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_SECONDS_OF_ANOTHER", 0.5)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    run.store.overwrite(layout.worked_on(1), encode(Process(socket.gethostname(), gone.pid, "")))
+    code, _, said = followed(capsys, root_of(run))
+    assert code == 1
+    assert f"process {gone.pid} on {socket.gethostname()} has ended without publishing generation 1" in said[-1]
+
+
+@pytest.mark.parametrize("process", [Process("elsewhere", 1 << 22, ""), replace(Process.here(), started="")])
+def test_a_build_elsewhere_and_one_that_lives_is_waited_for(
+    run: Run, capsys: Capture, monkeypatch: pytest.MonkeyPatch, process: Process
+) -> None:
+    monkeypatch.setattr(watch, "_SECONDS_OF_ANOTHER", 0.0)
+    run.store.overwrite(layout.worked_on(1), encode(process))
+    code, _, said = followed(capsys, root_of(run), "--stalled-after", "1")
+    assert code == 1 and "nothing was heard of the run" in said[-1]
 
 
 def test_silence_has_an_end_and_a_beacon_is_a_sign_of_life(run: Run, capsys: Capture) -> None:

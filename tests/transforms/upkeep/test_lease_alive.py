@@ -27,6 +27,7 @@ from transforms.markers import StageMarker
 from transforms.records import EncoderSettings, IndexSettings, Request, Source
 from transforms.runs import beginning
 from transforms.storage import layout
+from transforms.storage.scratch import process_start
 from transforms.storage.store import Store
 from transforms.upkeep import lease
 
@@ -34,7 +35,7 @@ from transforms.upkeep import lease
 
 
 def test_a_living_process_keeps_others_out_with_a_line_that_says_who_it_is(store: Store, sleeper: int) -> None:
-    put(store, here(sleeper, lease.process_start(sleeper)))
+    put(store, here(sleeper, process_start(sleeper)))
     with pytest.raises(PixdexError) as raised, lease.held(store, "gc"):
         pass
     line = str(raised.value)
@@ -51,7 +52,7 @@ def test_the_lease_of_a_dead_process_is_taken_over_at_once(store: Store) -> None
 
 def test_a_killed_process_whose_parent_does_not_ask_for_it_is_dead(store: Store) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    put(store, here(process.pid, lease.process_start(process.pid)))
+    put(store, here(process.pid, process_start(process.pid)))
     assert not is_free(store)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # as in a container whose first process reaps nothing
@@ -62,21 +63,21 @@ def test_a_killed_process_whose_parent_does_not_ask_for_it_is_dead(store: Store)
 
 
 def test_the_start_of_a_process_is_its_own_and_stays(sleeper: int) -> None:
-    began = lease.process_start(sleeper)
+    began = process_start(sleeper)
     assert re.fullmatch(r"\S+ \d+", began)
-    assert lease.process_start(sleeper) == began
-    assert lease.process_start(os.getpid()) != began
-    assert lease.process_start(dead_pid()) == ""
+    assert process_start(sleeper) == began
+    assert process_start(os.getpid()) != began
+    assert process_start(dead_pid()) == ""
 
 
 def test_a_number_that_was_given_to_another_process_is_not_taken_for_it(store: Store, sleeper: int) -> None:
-    boot, _, ticks = lease.process_start(sleeper).partition(" ")
+    boot, _, ticks = process_start(sleeper).partition(" ")
     put(store, here(sleeper, f"{boot} {int(ticks) - 1}"))
     assert is_free(store)
 
 
 def test_a_lease_of_before_the_machine_was_started_again_is_dead(store: Store, sleeper: int) -> None:
-    put(store, here(sleeper, f"another-boot {lease.process_start(sleeper).split()[1]}"))
+    put(store, here(sleeper, f"another-boot {process_start(sleeper).split()[1]}"))
     assert is_free(store)
 
 
@@ -94,7 +95,7 @@ def test_a_process_of_another_user_is_alive(store: Store, monkeypatch: pytest.Mo
     def refuse(process: psutil.Process) -> str:
         raise psutil.AccessDenied(process.pid)
 
-    put(store, here(os.getpid(), lease.process_start(os.getpid())))
+    put(store, here(os.getpid(), process_start(os.getpid())))
     monkeypatch.setattr(psutil.Process, "status", refuse)
     assert not is_free(store)
 
@@ -173,7 +174,7 @@ def test_a_kept_lease_is_over_when_its_run_is_published_or_given_up(store: Store
 
 
 def test_a_kept_lease_is_dead_when_its_run_falls_silent_though_its_process_may_live(store: Store) -> None:
-    own = here(os.getpid(), lease.process_start(os.getpid()))
+    own = here(os.getpid(), process_start(os.getpid()))
     put(store, replace(own, run=5, left=True, renewed=time.time() - JUST_NOW))
     assert not is_free(store)
     put(store, replace(own, run=5, left=True, renewed=time.time() - LONG_AGO))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.terminal.progress import words
+from pipelines.terminal.progress.ahead import Ahead
 from pipelines.terminal.progress.follow import Follower, PartsFollower
 from pipelines.terminal.progress.json_lines import record_of
 from pipelines.terminal.progress.lines import Lines
@@ -58,7 +59,7 @@ def test_a_restart_counts_what_was_there_as_done_and_not_in_the_rate() -> None:
 
 def test_the_time_left_of_all_is_a_forecasts_and_follows_the_pace() -> None:
     expected: Mapping[Stage, float] = dict.fromkeys(STAGES[1:], 10.0)
-    follower = Follower("add", lambda: expected)
+    follower = Follower("add", lambda: Ahead(expected))
     latest = None
     for at, stage in enumerate(STAGES[1:15]):  # each takes twice as long as it is expected to
         over = {each: 20.0 * place for place, each in enumerate(STAGES[:15])}
@@ -73,6 +74,25 @@ def test_without_a_forecast_only_the_stages_own_time_is_known() -> None:
     [*follower.take(look("embed", 10), 0)]
     (event,) = follower.take(look("embed", 20), 10)
     assert (event.left, event.all_left) == (80, None)
+
+
+def test_a_forecast_of_a_usual_machine_is_told_once_a_twentieth_of_it_was_seen() -> None:
+    expected: Mapping[Stage, float] = dict.fromkeys(STAGES[1:], 10.0)
+    follower, here = Follower("publish", lambda: Ahead(expected)), Follower("publish", lambda: Ahead(expected, True))
+    told = []
+    for at, (stage, done) in enumerate([("plan", 0), ("keys", 0), ("keys", 40), ("keys", 60)]):
+        *_, event = follower.take(look(stage, done, plan=1.0, embed=1.0), 1.0 + 3 * at)  # type: ignore[arg-type]
+        *_, known = here.take(look(stage, done, plan=1.0, embed=1.0), 1.0 + 3 * at)  # type: ignore[arg-type]
+        told.append((event.all_left is not None, known.all_left is not None))
+    assert told == [(False, False), (False, True), (False, True), (True, True)]
+
+
+def test_only_stages_that_were_seen_whole_say_how_long_they_took() -> None:
+    follower = Follower("publish", lambda: Ahead(dict.fromkeys(STAGES, 10.0)))
+    [*follower.take(look("keys", 50), 100)]
+    [*follower.take(look("tombstones", 50, keys=103.0), 104)]
+    [*follower.take(look("drift", 50, keys=103.0, tombstones=108.0), 110)]
+    assert follower.took == {"tombstones": 5.0}
 
 
 def test_an_index_that_is_taken_over_is_not_trained() -> None:
@@ -94,11 +114,15 @@ def test_training_is_one_stage_of_steps_with_names() -> None:
 
 
 @cheap
-@given(st.lists(st.tuples(st.sampled_from(STAGES), st.floats(0, 100), st.floats(0, 50)), max_size=30), st.booleans())
+@given(
+    st.lists(st.tuples(st.sampled_from(STAGES), st.floats(0, 100), st.floats(0, 50)), max_size=30),
+    st.booleans(),
+    st.booleans(),
+)
 def test_whatever_is_seen_shares_are_shares_times_are_positive_and_ends_are_whole(
-    looks: list[tuple[Stage, float, float]], forecast: bool
+    looks: list[tuple[Stage, float, float]], forecast: bool, of_here: bool
 ) -> None:
-    follower = Follower("publish", lambda: dict.fromkeys(STAGES, 1.0) if forecast else {})
+    follower = Follower("publish", lambda: Ahead(dict.fromkeys(STAGES, 1.0), of_here) if forecast else Ahead())
     now, ended = 1.0, []
     for stage, done, passed in sorted(looks, key=lambda each: STAGES.index(each[0])):
         now += passed

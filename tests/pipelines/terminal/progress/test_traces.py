@@ -1,11 +1,13 @@
 """The time left, told again of builds that were: a million ready vectors of 64 components, IVF4096,PQ16, two cores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from pipelines.terminal.progress.ahead import Ahead
 from pipelines.terminal.progress.follow import Follower
+from transforms.forecast.paces import Paces
 from transforms.forecast.rates import DEFAULT
 from transforms.forecast.work import stage_costs
 from transforms.forecast.workload import Machines, Workload
@@ -42,6 +44,17 @@ def forecast() -> dict[Stage, float]:
     return {cost.stage: cost.seconds(DEFAULT, Machines(1, 2)) for cost in stage_costs(load) if cost.stage != "plan"}
 
 
+def of_a_usual_machine() -> Ahead:
+    return Ahead(forecast())
+
+
+def after(trace: Trace) -> Ahead:
+    """What is expected on a machine that did a run before."""
+    took: dict[Stage, float] = dict(zip(STAGES, trace.seconds, strict=True))
+    kept = Paces("these rates").with_run(took, forecast()).stages
+    return Ahead({stage: kept[stage].of(each) for stage, each in forecast().items()}, is_of_here=True)
+
+
 def looks(seconds: Sequence[float]) -> Iterator[tuple[float, RunLook]]:
     """What is seen each half second: a task has its marker when its part of the seconds of its stage is over."""
     at, ends = 0.0, [sum(seconds[: place + 1]) for place in range(len(seconds))]
@@ -58,9 +71,9 @@ def looks(seconds: Sequence[float]) -> Iterator[tuple[float, RunLook]]:
         at += 0.5
 
 
-def said(trace: Trace) -> list[tuple[Stage, float, float]]:
+def said(trace: Trace, expected: Callable[[], Ahead] = of_a_usual_machine) -> list[tuple[Stage, float, float]]:
     """At each look from the plan on: the stage, the seconds that were left, and those that were said to be."""
-    follower, total, told = Follower("publish", forecast), sum(trace.seconds), []
+    follower, total, told = Follower("publish", expected), sum(trace.seconds), []
     for at, look in looks(trace.seconds):
         for event in follower.take(look, at):
             assert look.current is not None
@@ -90,6 +103,22 @@ def test_what_is_ahead_is_told_within_a_factor_and_what_is_at_work_well(trace: T
             assert 0.4 < guess / left < 2.5, (stage, left, guess)
         if stage == "add" and left < known:
             assert abs(guess - left) < max(0.3 * left, 1.5), (left, guess)
+
+
+@pytest.mark.parametrize("trace", MEASURED)
+def test_a_usual_machines_forecast_is_not_told_before_anything_of_the_run_was_seen(trace: Trace) -> None:
+    stages = [stage for stage, _, _ in said(trace)]
+    assert stages and not {"embed", "keys", "tombstones", "drift", "sample"} & set(stages)
+
+
+def test_what_earlier_runs_took_here_is_told_from_the_plan_on() -> None:
+    trace = MEASURED[1]
+    told = said(trace, lambda: after(trace))
+    planned = sum(trace.seconds) - trace.seconds[0]
+    assert told[0][1] > planned - 0.6  # at the first look behind the plan
+    for stage, left, guess in told:
+        if STAGES.index(stage) < STAGES.index("add"):
+            assert abs(guess - left) < 0.15 * left, (stage, left, guess)
 
 
 def test_training_codes_is_no_moment() -> None:
