@@ -41,9 +41,9 @@ _ROUNDING_FLOPS = 8
 out, are of float64, which takes twice as long, and half of the time is in no product. 4,096 x 1,280 took a core 0.64
 seconds."""
 
-_FIRST_LOOKS: Final = 10
-"""Distances of the first batch that canary queries are compared with are all near enough to be sorted; those of later
-ones are looked at once. 1,000 queries and 32,768 rows took a core 1.2 seconds, which one thread does."""
+_FIRST_LOOKS: Final = 2
+"""Of the first batch that canary queries are compared with the nearest distances are found, and then looked at as those
+of later ones are: by one thread."""
 
 _FEW_COMPONENTS: Final = 16
 """Sub-vectors of fewer are encoded one by one, of more in matrix products (`transforms.index.encode`)."""
@@ -170,14 +170,12 @@ def _route(load: Workload) -> StageCost:
 
 def _cells(load: Workload) -> StageCost:
     """`transforms.index.training.cells.cluster_cells`."""
-    rows, inner, a_cell = load.trained, load.inner, max(1, load.key.nlist // load.cells)
-    works: tuple[Work, ...] = (_take("routed sample", rows, inner),)
-    if load.key.nlist > 1:
-        compared = inner if inner < 2 * figures.HEAD_COMPONENTS else figures.HEAD_COMPONENTS
-        works += (_scored("k-means in cells", rows, a_cell, compared, "kmeans_flops", figures.CELL_ITERATIONS),)
-        if compared < inner:
-            heads = formula(2, rows, inner, compared)
-            works += (Work("to their first components", 2 * rows * inner * compared, heads, "matrix_flops"),)
+    rows, inner, a_cell = load.trained, load.inner, load.lists_a_cell
+    compared = figures.HEAD_COMPONENTS if inner >= 2 * figures.HEAD_COMPONENTS else inner
+    kmeans = [_scored("k-means in cells", rows, a_cell, compared, "kmeans_flops", figures.CELL_ITERATIONS)]
+    if compared < inner:
+        kmeans.append(Work("compared", 2 * rows * inner * compared, formula(2, rows, inner, compared), "matrix_flops"))
+    works = (_take("routed sample", rows, inner), *(kmeans if load.key.nlist > 1 else []))
     reads, opened = rows * (2 * inner + 8), load.groups * load.blocks
     return StageCost("cells", load.groups, works, reads, load.centroids, small_reads=2 * opened)
 
@@ -187,10 +185,15 @@ def _pass(stage: Stage) -> Callable[[Workload], StageCost]:
         """`transforms.index.training.passes.look`."""
         rows, inner = load.trained, load.inner
         sums = load.sums
-        looked = min(max(1, load.key.nlist // load.cells) + figures.PASS_LISTS, 2 * load.key.nlist)
         works = (
             _take("routed sample", rows, inner),
-            Work("nearest lists", 2 * rows * looked * inner, formula(2, rows, looked, inner), "matrix_flops"),
+            _looks("lists of cells", rows, load.lists_a_cell + min(figures.PASS_LISTS, load.key.nlist), inner),
+            _looks(
+                "lists near lists",
+                load.key.nlist,
+                min((1 + figures.PASS_CELLS) * load.lists_a_cell, load.key.nlist),
+                inner,
+            ),
             Work("sums", 4 * rows * inner, formula(4, rows, inner), "merge_bytes"),
             Work("sums written", sums, formula(4, sums // (4 * inner), inner), "write_bytes"),
         )
@@ -330,6 +333,13 @@ def _scored(what: str, rows: int, lists: int, inner: int, rate: RateName, times:
     return Work(what, amount, text if times == 1 else f"{text} x {times}", rate)
 
 
+def _looks(what: str, rows: int, lists: int, inner: int) -> Work:
+    """Products of few rows at a time with the centroids that they look at."""
+    components = inner + SCORE_COMPONENTS
+    text = f"{formula(2, rows, lists)} x ({inner} + {SCORE_COMPONENTS})"
+    return Work(what, 2 * rows * lists * components, text, "grouped_flops")
+
+
 def _encoded(rows: int, parts: int, codes: int, inner: int) -> Work:
     """Distances of sub-vectors to the entries of their codebooks."""
     of_part = inner // parts
@@ -345,7 +355,7 @@ def graph_looks(links: int) -> int:
 
 
 def _grouped(rows: int, probes: int, load: Workload) -> Work:
-    lists = min(probes, load.cells) * max(1, load.key.nlist // load.cells)
+    lists = min(probes, load.cells) * load.lists_a_cell
     components = load.inner + SCORE_COMPONENTS
     text = f"{formula(2, rows)} x ({load.cells} + {lists:,}) x ({load.inner} + {SCORE_COMPONENTS})"
     return Work("nearest lists", 2 * rows * (load.cells + lists) * components, text, "grouped_flops")

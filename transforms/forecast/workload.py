@@ -120,6 +120,11 @@ class Workload:
         return parents_of(self.key.nlist)
 
     @property
+    def lists_a_cell(self) -> int:
+        """Lists of a cell, on average."""
+        return max(1, self.key.nlist // self.cells)
+
+    @property
     def assigned_flat(self) -> bool:
         """Whether a vector is compared with every list."""
         return self.key.nlist <= LISTS_ASSIGNED_FLAT

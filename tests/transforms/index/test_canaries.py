@@ -14,10 +14,11 @@ from tests.transforms.index import small_training
 from transforms.errors import PixdexError
 from transforms.generations.tombstones import Tombstones
 from transforms.index import canaries
-from transforms.index.canaries import NEAR, Canaries
+from transforms.index.canaries import Canaries
 from transforms.index.encode import encode_batches
 from transforms.index.open_trained import OpenTrained, open_trained
 from transforms.index.scan import search_lists
+from transforms.index.training.figures import CANARY_NEIGHBOURS as NEAR
 from transforms.index.training.sampling import in_sample
 from transforms.records import Metric
 from transforms.shards.vectors import VectorBatch
