@@ -147,10 +147,7 @@ def test_the_same_request_again_does_nothing_and_says_so(tmp_path: Path, capsys:
         (("--seed", "1"), "seed 0, not 1"),
         (("--index-key", "Flat"), "key 'auto', not 'Flat'"),
         (("--keyword-column", "words"), "other sources"),
-        (
-            ("--encoder", "tests.encoders:OtherEncoder"),
-            "encoder tests.encoders:TinyEncoder, not tests.encoders:OtherEncoder",
-        ),
+        (("--encoder", "tests.encoders:OtherEncoder"), "tests.encoders:TinyEncoder, not tests.encoders:OtherEncoder"),
         (("--image-fit", "pad"), "with fingerprint"),
     ],
 )
