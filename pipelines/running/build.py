@@ -1,5 +1,6 @@
 """From a command line to a generation: what `build` and the commands for its single stages share."""
 
+import contextlib
 from argparse import Namespace
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -73,13 +74,25 @@ def build(line: CommandLine, last: Stage) -> int:
     run = begin(launch.store, asked.request, asked.unfinished, launch.limits, abandon=options.abandon_plan)
     if not launch.quiet:
         console.say(_what_is_built(asked, options, in_process=destination.runner is None))
-    outcome, seconds = launch.carry_out(run, last)
+    request, lending = asked.request, _lending(asked, destination)
+    del asked  # and with it the encoder, where other processes embed
+    with lending:
+        outcome, seconds = launch.carry_out(run, last)
     if outcome != "done":
         return console.DONE
     if last != "publish":
         console.show_json({"generation": run.generation, "done": last, "seconds": seconds})
         return console.DONE
-    return report(launch, run, asked.request, seconds)
+    return report(launch, run, request, seconds)
+
+
+def _lending(asked: _Asked, destination: Destination) -> contextlib.AbstractContextManager[None]:
+    """Lends the encoder to the tasks of this process, as long as a run takes, where there is no other."""
+    if asked.encoder is None or asked.request.is_ready or not destination.is_one_process:
+        return contextlib.nullcontext()
+    from transforms.tasks.embed import open_encoder  # noqa: PLC0415 - ready embeddings need no Pillow
+
+    return open_encoder.lent(asked.encoder, asked.request.encoder)
 
 
 def _asked(launch: Launch, options: Namespace, sources: tuple[Source, ...]) -> _Asked:

@@ -12,10 +12,12 @@ from pipelines.running import runners
 from pipelines.running.build import build
 from pipelines.running.request import default_threads, difference, request_of, request_of_vectors, sources_of
 from pipelines.terminal import command_line, options
+from tests.corpora import write_pictures
 from tests.transforms.small_runs import TINY
 from transforms import encoders
 from transforms.errors import UsageError
 from transforms.records import EncoderSettings, IndexSettings, Request, Source
+from transforms.tasks.embed import open_encoder
 
 REQUEST = Request((Source("images", "file:///p"),), TINY, IndexSettings())
 
@@ -107,6 +109,26 @@ def test_an_unknown_runner_is_named_before_anything_is_written(tmp_path: Path, r
     with pytest.raises(UsageError, match=f"--runner {runner} "):
         build(command_line.read("build", "", argv, options.BUILD), "publish")
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(("flags", "loads"), [((), 1), (("--runner", "FnApiRunner"), 2)])
+def test_the_encoder_that_is_loaded_embeds_where_no_other_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], loads: int
+) -> None:
+    load = encoders.load
+    loaded: list[str] = []
+
+    def load_and_tell(spec: str, *, device: str = "auto") -> encoders.Encoder:
+        loaded.append(spec)
+        return load(spec, device=device)
+
+    monkeypatch.setattr(encoders, "load", load_and_tell)
+    write_pictures(tmp_path / "pictures", 3)
+    argv = ["--root", str(tmp_path / "root"), "--images", str(tmp_path / "pictures"), "--no-progress"]
+    argv += ["--encoder", "tests.encoders:TinyEncoder", *flags]
+    assert build(command_line.read("build", "", argv, options.BUILD), "publish") == 0
+    assert len(loaded) == loads
+    assert not open_encoder._lent
 
 
 def test_several_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

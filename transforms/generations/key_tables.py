@@ -187,7 +187,8 @@ def compare(
         known: entries (`ENTRY`) of the current generation.
         listing: items (`LISTED`) as they are now.
         unopened: origins whose items are all unchanged, and were not listed.
-        retry: types of rejects to be tried again though they did not change; empty: all; None: none.
+        retry: types of rejects to be tried again though they did not change; empty: all, and items that were kept
+            without the picture that they name; None: none.
         damaged: shards whose items are to be embedded again though they did not change; None: none.
     """
     place = place_among(listing, known)
@@ -198,7 +199,10 @@ def compare(
     again = np.zeros(len(listing), np.bool_)
     if retry is not None:
         kinds = known["reject"][matched]
-        again[is_known] = (kinds != 0) & (np.isin(kinds, retry) if len(retry) else True)
+        of_kinds = np.isin(kinds, retry) if len(retry) else True
+        again[is_known] = (kinds != 0) & of_kinds
+        if not len(retry):
+            again[is_known] |= _lack_picture(known[matched])
     if damaged is not None:
         again[is_known] |= np.isin(known["shard"][matched], damaged)
     again &= same
@@ -213,6 +217,7 @@ def compare(
     stays |= kept
     rejected = known["reject"] != 0
     records = _carried(known, listing, place, damaged)
+    _ask_for_pictures(records, again)
     counts = Changes(
         new=int((~is_known).sum()),
         changed=int((is_known & ~same).sum()),
@@ -225,6 +230,18 @@ def compare(
     clashes = np.zeros(len(listing), np.bool_)
     clashes[is_known] = np.isin(known["origin"][matched], unopened)
     return Difference(~same | again, records, removed, clashes, counts, gone, is_known)
+
+
+def _lack_picture(entries: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tells which entries are of items that name a picture and were kept without it."""
+    has_row = (entries["text"] >= 0) | (entries["keyword"] >= 0)
+    return (entries["reject"] == 0) & (entries["picture"] != 0) & (entries["image"] < 0) & has_row
+
+
+def _ask_for_pictures(records: NDArray[np.void], again: NDArray[np.bool_]) -> None:
+    """Has items that are tried again keep no more than vectors of their words."""
+    records["whole"][again] = False
+    records["image"][again] = -1
 
 
 def _carried(

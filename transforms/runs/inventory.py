@@ -35,13 +35,16 @@ def is_idle(run: Run) -> bool:
 
 
 def tried_in_vain(run: Run) -> bool:
-    """Tells whether a reindex did nothing but try rejects again, and all were rejected again: what is known stays."""
+    """Tells whether a reindex did nothing but try rejects, and pictures that were missing, again, and none came.
+
+    What is known stays then.
+    """
     plan, reindex = run.plan, run.request.reindex
     if reindex is None or reindex.repair or plan.changes is None or not plan.changes.retried:
         return False
     if plan.items > plan.changes.retried or plan.changes.gone:
         return False
-    return all(marker.rejected == marker.items for marker in run.shards())
+    return all(marker.rejected == marker.items or marker.rows == marker.carried for marker in run.shards())
 
 
 def retrains(run: Run) -> bool:

@@ -184,7 +184,7 @@ class RowListing:
             elif source.image_column:
                 named = cells_of(source.image_column)
                 if source.kind == "urls":
-                    named, problems = url_lists.problems_of(named)
+                    named, problems = url_lists.problems_of(named, file)
                     if source.missing_image == "text" and (source.text_column or source.keyword_column):
                         problems = None  # a row without a URL keeps its texts
                 image, picture_version = _pictures(file, named, versions)

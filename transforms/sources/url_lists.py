@@ -24,6 +24,9 @@ COLUMN: Final = "url"
 LINE_BYTES: Final = 64 << 10
 """Of the longest line that is read; a longer one is rejected."""
 
+_ELSEWHERE: Final = frozenset({*addresses.WEB, "s3", "s3a", "gs", "gcs"})
+"""Protocols that a list may name wherever it lies."""
+
 _BATCH_LINES: Final = 8192
 _HEAD_BYTES: Final = 1 << 20
 _SHOWN: Final = 80
@@ -65,15 +68,26 @@ def pattern_of(location: str) -> str:
     return f"{pattern.rstrip('/')}/**/*.parquet" if is_folder else pattern
 
 
-def problems_of(cells: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Returns cells without those that hold something else than a URL, and what is wrong with these."""
+def problems_of(cells: pa.Array, file: str) -> tuple[pa.Array, pa.Array]:
+    """Returns cells of a list without those that name nothing to be fetched, and what is wrong with these.
+
+    A list that is no file of this machine may name the web, buckets, and what lies where it does, but no local files.
+    """
+    own = file.partition("://")[0].lower()
+    may_name = None if own in ("file", "local") else _ELSEWHERE | {own}
     texts = [(cell or "").strip() for cell in cells.to_pylist()]
-    problems = [
-        f"NoURL: {text[:_SHOWN]!r} is no URL, such as https://host/picture.jpg" if text and "://" not in text else None
-        for text in texts
-    ]
+    problems = [_problem(text, may_name) for text in texts]
     urls = [None if problem else text for text, problem in zip(texts, problems, strict=True)]
     return pa.array(urls, pa.string()), pa.array(problems, pa.string())
+
+
+def _problem(text: str, may_name: frozenset[str] | None) -> str | None:
+    protocol, colon, _ = text.partition("://")
+    if text and not colon:
+        return f"NoURL: {text[:_SHOWN]!r} is no URL, such as https://host/picture.jpg"
+    if text and may_name is not None and protocol.lower() not in may_name:
+        return f"NotFromElsewhere: {text[:_SHOWN]!r} may only be named by a list that is a file of this machine"
+    return None
 
 
 @dataclass(frozen=True)

@@ -105,13 +105,18 @@ class EmbedPartition(RunTask):
         return self._run.commit("embed", partition.shard, derive_shard(self._run, partition, origin))
 
     def _embed(self, partition: Partition, told: Told) -> ShardMarker:
-        """Embeds with the encoder, which is loaded once a process, and only where something is left to embed."""
+        """Embeds with the encoder, which is loaded once a process, and only where something is left to embed.
+
+        One that the launcher lends, in whose process this is, is not loaded here at all.
+        """
         # Imported here, since Pillow and an encoder are nothing that ready embeddings need.
-        from transforms.tasks.embed.open_encoder import open_encoder  # noqa: PLC0415
+        from transforms.tasks.embed.open_encoder import lent_encoder, open_encoder  # noqa: PLC0415
         from transforms.tasks.embed.shard import embed_partition  # noqa: PLC0415
 
         settings = self._run.request.encoder
-        opened: OpenedEncoder = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
+        opened: OpenedEncoder | None = lent_encoder(settings)
+        if opened is None:
+            opened = self._shared.acquire(lambda: open_encoder(settings), tag=settings.fingerprint)
         with attempt(self._run, partition.shard) as is_guarded:
             new = embed_partition(self._run, partition, opened.encoder, self._limits, is_guarded=is_guarded, told=told)
             return self._run.commit("embed", partition.shard, new)

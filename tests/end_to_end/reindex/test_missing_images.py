@@ -57,6 +57,9 @@ def test_texts_stay_and_pictures_come(tmp_path: Path, capsys: Capture, monkeypat
     nothing = ("--root", str(root), "--encoder", TINY[1], "--no-progress")
     assert reindex.main([*nothing]) == 0
     assert last_line(capsys)["embedded"] == 0
+    assert reindex.main([*nothing, "--retry-rejects"]) == 0
+    line = last_line(capsys)
+    assert (line["generation"], line["retried"], line["embedded"]) == (1, 2, 0)  # neither came: nothing is published
     rows.write_text(rows.read_text().replace(",g0,", ",g9,"))  # of row 3, too: only metadata changes
     assert reindex.main([*nothing]) == 0
     line = last_line(capsys)

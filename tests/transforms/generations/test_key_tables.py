@@ -80,6 +80,22 @@ def test_items_of_damaged_shards_come_again() -> None:
     assert found.counts.retried == 2
 
 
+@pytest.mark.parametrize(("retry", "again"), [(None, False), ([5], False), ([], True)])
+def test_an_item_that_lacks_its_picture_is_tried_again_and_keeps_its_words(
+    retry: list[int] | None, again: bool
+) -> None:
+    known, listed = known_of({1: (7, 0, 0), 2: (7, 0, 0), 3: (7, 0, 0)}), listed_of({1: 7, 2: 7, 3: 7})
+    known["picture"] = listed["picture"] = [1, 1, 0]  # the third names none
+    known["words"] = listed["words"] = 2
+    known["image"], known["text"], known["keyword"] = [-1, 1, -1], [2, 3, 4], -1
+    found = key_tables.compare(known, listed, NO_ORIGINS, None if retry is None else np.array(retry, np.uint32))
+    assert found.chosen.tolist() == found.removed.tolist() == [again, False, False]
+    assert (found.counts.retried, found.counts.unchanged) == (int(again), 3 - again)
+    first = found.records[0]
+    assert (first["shard"], first["image"], first["text"], first["keyword"]) == (7, -1, 2, -1)
+    assert first["whole"] == (not again)
+
+
 PARTS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 """Hashes of a picture and of words; 0: there is none, or nobody wrote it down."""
 

@@ -159,3 +159,14 @@ def test_a_file_that_a_list_names_is_asked_whether_it_changed(tmp_path: Path) ->
     nights.publish(tmp_path / "root", (source_of(tmp_path / "list.txt"),), lambda key: False)
     picture.write_bytes(b"another")
     assert nights.plan(nights.begin_night(tmp_path / "root")).changes == Changes(0, 1, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("local", ["file:///etc/passwd", "FILE:///etc/passwd", "local:///x", "zip://a::file:///x"])
+def test_a_list_from_elsewhere_names_no_local_file(local: str) -> None:
+    cells = pa.array([local, "https://h/a.jpg", "s3://b/a.jpg", None])
+    for place in ("https://h/list.txt", "s3://b/list.txt"):
+        urls, problems = url_lists.problems_of(cells, place)
+        assert urls.to_pylist()[:3] == [None, "https://h/a.jpg", "s3://b/a.jpg"]
+        assert problems[0].as_py().startswith("NotFromElsewhere: ")
+        assert problems.to_pylist()[1:] == [None, None, None]
+    assert url_lists.problems_of(cells, "file:///d/list.txt")[1].null_count == 4

@@ -1,13 +1,18 @@
 """Opens the encoder of a request on a worker and checks that it is the one that was planned with."""
 
+import contextlib
 import hashlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from transforms import encoders
 from transforms.encoders import Encoder, HasEarlier
 from transforms.errors import PixdexError
 from transforms.records import EncoderSettings
+
+_lent: dict[EncoderSettings, Encoder] = {}
+"""Encoders that this process has loaded already."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,34 @@ def open_encoder(settings: EncoderSettings) -> OpenedEncoder:
     Raises:
         PixdexError: it is another one than the request names, for example because the checkpoint was replaced.
     """
-    encoder = encoders.load(settings.spec, device=settings.device)
+    return _checked(encoders.load(settings.spec, device=settings.device), settings)
+
+
+@contextlib.contextmanager
+def lent(encoder: Encoder, settings: EncoderSettings) -> Iterator[None]:
+    """Has `lent_encoder` return an encoder that was loaded for these settings, until the context ends.
+
+    The launcher has loaded it to describe it; where no other process embeds, nobody has to load it again.
+    """
+    _lent[settings] = encoder
+    del encoder  # what is lent is held in one place
+    try:
+        yield
+    finally:
+        _lent.pop(settings, None)
+
+
+def lent_encoder(settings: EncoderSettings) -> OpenedEncoder | None:
+    """Returns the encoder that is lent for these settings, with its threads set; None: none is.
+
+    Raises:
+        PixdexError: as `open_encoder`.
+    """
+    encoder = _lent.get(settings)
+    return None if encoder is None else _checked(encoder, settings)
+
+
+def _checked(encoder: Encoder, settings: EncoderSettings) -> OpenedEncoder:
     encoder = as_recorded(encoder, settings.fingerprint, settings.image_fit)
     fingerprint = fingerprint_of(encoder, settings.image_fit)
     if fingerprint != settings.fingerprint:

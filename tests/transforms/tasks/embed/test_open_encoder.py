@@ -1,6 +1,8 @@
 """A worker opens the encoder that was planned with, once, whatever class it is of."""
 
+import gc
 import hashlib
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from transforms.errors import PixdexError
 from transforms.pictures.decode import decode
 from transforms.queries.encode import QueryEncoder
 from transforms.records import EncoderSettings, IndexSettings, Request
-from transforms.tasks.embed.open_encoder import as_recorded, fingerprint_of, open_encoder
+from transforms.tasks.embed.open_encoder import as_recorded, fingerprint_of, lent, lent_encoder, open_encoder
 
 OF_BEFORE = "d2b9bb921ceea15aa2390f13d787b84116fb6d9f07fa2ffe276ab4e534db2050"
 """What roots of the demo encoder say that were made while Pillow resized their pictures."""
@@ -54,6 +56,29 @@ def test_an_opened_encoder_says_where_it_computes() -> None:
 def test_another_encoder_than_the_planned_one_is_refused() -> None:
     with pytest.raises(PixdexError, match=r"has fingerprint .*, the root was made with 000000000000…"):
         open_encoder(replace(SETTINGS, fingerprint="0" * 64))
+
+
+def test_an_encoder_is_lent_for_its_settings_and_for_a_time() -> None:
+    class Loaded(Slotted):
+        """Takes weak references."""
+
+    encoder = Loaded()
+    is_there = weakref.ref(encoder)
+    with lent(encoder, SETTINGS):
+        opened = lent_encoder(SETTINGS)
+        assert opened is not None
+        assert opened.encoder is encoder
+        assert lent_encoder(replace(SETTINGS, batch=9)) is None
+    del opened, encoder
+    assert lent_encoder(SETTINGS) is None
+    gc.collect()
+    assert is_there() is None
+
+
+def test_what_is_lent_is_the_planned_one_or_refused() -> None:
+    other = replace(SETTINGS, fingerprint="0" * 64)
+    with lent(Slotted(), other), pytest.raises(PixdexError, match=r"has fingerprint .*, the root was made with 00000"):
+        lent_encoder(other)
 
 
 @pytest.fixture(scope="module")
