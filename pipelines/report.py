@@ -22,6 +22,9 @@ hides is not shown, and pixdex hide drops the pages that may show it. The report
 drops it with its generation, and nothing needs it. What a root holds, its report shows: captions, paths, names of
 hosts; of addresses no users, passwords and queries.
 
+A page with pictures is kept while none of them can be read, as when the sources are away, and the command says so;
+--without-pictures replaces it.
+
 The last line on stdout is one JSON object: {"report": path or URL}. With --output a root that cannot be written is a
 warning, and the copy is the report.
 """
@@ -33,18 +36,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipelines.terminal import command_line, console, process, run_report
-from pipelines.terminal.flags import Flag, Group, positive
+from pipelines.terminal.flags import Flag, Group, positive, switch
 from pipelines.terminal.options import ROOT, TRUST, root_of
 from pipelines.terminal.queries import path_of
 from transforms.errors import UsageError
 from transforms.generations.manifest import Generation
 from transforms.generations.published import open_generation
 from transforms.rejects import normalised_message
-from transforms.storage import outside
+from transforms.storage import layout, outside
+from transforms.storage.addresses import without_credentials
 from transforms.storage.store import Store
 
 if TYPE_CHECKING:
     from transforms.report.make import Made
+
+_PICTURE: Final = "data:image/jpeg"
 
 OPTIONS: Final = (
     ROOT,
@@ -55,6 +61,7 @@ OPTIONS: Final = (
             Flag("--generation", "G", "which one (default: the current)", positive),
             Flag("--evaluation", "DIR", "with the curve of an evaluation: what pixdex evaluate --output wrote"),
             Flag("--output", "FILE", "write a copy of the page to this file, too"),
+            switch("--without-pictures", "replace a page with pictures also while none of them can be read"),
         ),
     ),
     TRUST,
@@ -81,17 +88,35 @@ def report(argv: Sequence[str]) -> int:
     if options.evaluation is not None:
         evaluation = evaluated.evaluation_in(path_of("--evaluation", options.evaluation), generation)
     made = make.make(store, generation, evaluation=evaluation, trust_uris=options.trust_uris)
-    console.show_json({"report": _written(made, store, generation, copy)})
+    console.show_json({"report": _written(made, store, generation, copy, is_forced=options.without_pictures)})
     return console.DONE
 
 
-def _written(made: "Made", store: Store, generation: Generation, copy: Path | None) -> str:
+def _keep_pictures(made: "Made", store: Store, copy: Path | None) -> None:
+    """Refuses to put a page whose pictures cannot be read now in the place of one that has them.
+
+    Raises:
+        UsageError: with the way out.
+    """
+    path = layout.report(made.generation)
+    if _PICTURE in made.page or not store.exists(path) or _PICTURE.encode() not in store.read(path):
+        return
+    also = "" if copy is None else f" ({copy} is written)"
+    raise UsageError(
+        f"none of the pictures can be read now, and {store.url}/{path} has some: it is kept{also}; make the sources "
+        "readable, or replace it with --without-pictures"
+    )
+
+
+def _written(made: "Made", store: Store, generation: Generation, copy: Path | None, *, is_forced: bool) -> str:
     """Writes a report, its copy first, and returns where it is: who has a copy needs no root that can be written."""
     if copy is not None:
         try:
             copy.write_text(made.page, encoding="utf-8", errors="replace")
         except OSError as error:
             raise UsageError(f"--output {copy} cannot be written ({error.strerror or error}): name another") from error
+    if not is_forced:
+        _keep_pictures(made, store, copy)
     try:
         made.write(store)
     except Exception as error:  # clients of stores raise anything
@@ -105,6 +130,11 @@ def _written(made: "Made", store: Store, generation: Generation, copy: Path | No
 def _copy(options: Namespace) -> Path | None:
     if options.output is None:
         return None
+    if "://" in options.output:
+        raise UsageError(
+            f"--output {without_credentials(options.output)}: a copy is a file of this machine; name one, or "
+            "leave it out: the report is in the root"
+        )
     file = path_of("--output", options.output)
     if file.is_dir():
         raise UsageError(f"--output {options.output} is a folder: name a file in it")

@@ -27,8 +27,8 @@ What is asked at once beyond --max-concurrency gets 503, what takes longer than 
 Whose class the encoder is, and which pictures are read, is as of pixdex search (--encoder, --trust-uris).
 
 It needs the extra `serve`: pip install -e '.[serve]'. The last line on stdout, when it listens, is one JSON object:
-{"url"}. It ends at Ctrl-C with exit code 130, at SIGTERM with 0, when what was begun is answered; 20 s later, even
-if something is not, as a picture on a mount that does not answer.
+{"url"}; until then the port refuses connections. It ends at Ctrl-C with exit code 130, at SIGTERM with 0, when what was
+asked is answered; 20 s later, even if something is not, as a picture on a mount that does not answer.
 """
 
 import importlib.util

@@ -163,7 +163,7 @@ def read(
         tuple(others),
         tuple(parser._option_string_actions),
         tuple(groups),
-        parser.written,
+        _without_switches_that_are_off(parser.written, values, groups),
         places,
         asked.print_config,
     )
@@ -210,11 +210,20 @@ class _WithHelp(Parser):
         return help_page.page(self, self.job, self.manual)
 
 
+def _without_switches_that_are_off(
+    written: Mapping[str, tuple[str, ...]], values: Namespace, groups: Sequence[Group]
+) -> dict[str, tuple[str, ...]]:
+    switches = (flag for group in groups for flag in group.flags if flag.action == "store_true")
+    off = {flag.name for flag in switches if not getattr(values, flag.dest)}
+    return {name: texts for name, texts in written.items() if name not in off}
+
+
 def _joined(
     file: Config, words: Sequence[str], written: Mapping[str, tuple[str, ...]], others: Sequence[str]
 ) -> tuple[list[str], dict[str, str]]:
     """The words of a command line with those of a file before them, where the command line says nothing else."""
-    bare, flags, places = file.words(frozenset({*written, *writer.beam_values(others)}))
+    opposites = (f"--{name[5:]}" if name.startswith("--no-") else f"--no-{name[2:]}" for name in written)
+    bare, flags, places = file.words(frozenset({*written, *opposites, *writer.beam_values(others)}))
     if any(word.startswith("-") for word in bare):
         return [*flags, *words, "--", *bare], places
     return [*bare, *flags, *words], places

@@ -3,9 +3,10 @@
 import argparse
 import math
 import re
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from pipelines.terminal import quantities
 from transforms.records import Metric
@@ -135,9 +136,12 @@ def tail(text: str) -> tuple[float, float]:
 
 def add(parser: argparse._ActionsContainer, flag: str, **kwargs: object) -> None:
     """Adds a flag under both spellings, `--index-key` and `--index_key`."""
-    other = "--" + flag.removeprefix("--").replace("-", "_")
-    spellings = dict.fromkeys([flag, other]) if flag.startswith("--") else [flag]
+    spellings = dict.fromkeys([flag, _with_underscores(flag)]) if flag.startswith("--") else [flag]
     parser.add_argument(*spellings, **kwargs)  # type: ignore[arg-type]  # argparse's own overloads are wider
+
+
+def _with_underscores(flag: str) -> str:
+    return "--" + flag.removeprefix("--").replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -191,9 +195,11 @@ class Flag:
 
     def add_to(self, parser: argparse._ActionsContainer) -> None:
         """Declares it to a parser of argparse, or of Beam, which is one."""
+        if self.action == "store_true":
+            self._add_switch_to(parser)
+            return
         told: dict[str, object] = {"help": self._help_with_default, "default": self.default, "action": self.action}
-        if self.action != "store_true":
-            told |= {"type": self.type, "choices": self.choices, "metavar": self.metavar}
+        told |= {"type": self.type, "choices": self.choices, "metavar": self.metavar}
         if self.nargs is not None:
             told["nargs"] = self.nargs
         if self.const is not None:
@@ -203,9 +209,47 @@ class Flag:
         else:
             add(parser, self.name, **told)
 
+    @property
+    def dest(self) -> str:
+        """What its value is called among the options.
+
+        >>> ROOT.dest, METRIC_TYPE.dest
+        ('root', 'metric_type')
+        """
+        return self.name.lstrip("-").replace("-", "_")
+
+    @property
+    def opposite(self) -> str:
+        """The flag that turns a switch off again.
+
+        >>> switch("--json", "").opposite, switch("--no-report", "").opposite
+        ('--no-json', '--report')
+        """
+        bare = self.name.removeprefix("--")
+        return f"--{bare.removeprefix('no-')}" if bare.startswith("no-") else f"--no-{bare}"
+
+    def _add_switch_to(self, parser: argparse._ActionsContainer) -> None:
+        spellings = [self.name] if self.dashes_only else [self.name, _with_underscores(self.name)]
+        if self.opposite not in parser._option_string_actions:  # --progress is a flag of its own
+            spellings += self.opposite, _with_underscores(self.opposite)
+        parser.add_argument(*dict.fromkeys(spellings), help=self.help, dest=self.dest, default=False, action=_Switch)
+
+
+class _Switch(argparse.Action):
+    """Is turned on by its name and off by the opposite, of which the last one counts; the help shows the name."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **settings)
+        self._names = frozenset((option_strings[0], _with_underscores(option_strings[0])))
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, option_string in self._names)
+
 
 def switch(name: str, help: str, *, dashes_only: bool = False) -> Flag:
-    """Returns a flag without a value, which is off unless it is given."""
+    """Returns a flag without a value, which is off unless given; its `opposite` turns off what a file turns on."""
     return Flag(name, None, help, default=False, action="store_true", dashes_only=dashes_only)
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import sqlglot
 from numpy.typing import NDArray
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ParseError, SqlglotError, TokenError
 
 from transforms.errors import UsageError
 
@@ -52,8 +52,7 @@ class Condition:
         try:
             tree = sqlglot.parse_one(text, into=exp.Condition, dialect="duckdb")
         except (SqlglotError, RecursionError, ValueError) as error:
-            why = (str(error).splitlines() or ["too deep"])[0][:200]
-            raise UsageError(f"the condition {_short(text)} is not understood: {why}") from error
+            raise UsageError(f"the condition {_short(text)} is not understood{_where_wrong(error)}") from error
         _check(tree, MOST_DEEP)
         self._tree = tree
         self.columns = frozenset(column.name for column in tree.find_all(exp.Column))
@@ -75,6 +74,20 @@ class Condition:
             return np.full(rows, found.as_py() is True)
         is_true: NDArray[np.bool_] = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
         return is_true
+
+
+def _where_wrong(error: Exception) -> str:
+    """How a refusal goes on, in words that name no class of the parser: near which word the text goes wrong."""
+    if isinstance(error, RecursionError):
+        return ": it is nested too deeply"
+    if isinstance(error, TokenError):
+        return ": a quote or a comment in it does not end"
+    found = error.errors[0] if isinstance(error, ParseError) and error.errors else {}
+    near = str(found.get("highlight") or "").strip()
+    if not near:
+        return f": use {_UNDERSTOOD}"
+    is_short = str(found.get("description")).startswith(("Required keyword", "Expecting"))
+    return f": something is missing at {_short(near)}" if is_short else f": {_short(near)} is not expected there"
 
 
 class _Columns:

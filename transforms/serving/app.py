@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from transforms.errors import PixdexError, UsageError
 from transforms.pictures.guards import Decoders
 from transforms.search.trace import Trace
-from transforms.serving import files, thumbnails
+from transforms.serving import files, misread, thumbnails
 from transforms.serving.answering import answer, as_json
 from transforms.serving.doors import Doors
 from transforms.serving.faults import BusyError, LateError, NoPictureError, NotReachedError, TooLargeError
@@ -180,11 +180,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _not_understood(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    names = [part for part in first["loc"][1:] if isinstance(part, str)]
-    return _answer_of(
-        HTTPStatus.BAD_REQUEST, f"{names[0] if names else 'the request':.80}: {first['msg']:.200}; see /openapi.json"
-    )
+    return _answer_of(HTTPStatus.BAD_REQUEST, misread.line_of(error.errors()))
 
 
 async def _of_http(_: Request, error: Exception) -> Response:

@@ -1,7 +1,8 @@
 """Connections that keep a server from its work: those that say nothing, and those that are too many.
 
 uvicorn closes a connection that is idle after an answer. One whose request never has all of its head it would keep for
-ever, and more of them than a process may have files would stop it from taking any.
+ever, and more of them than a process may have files would stop it from taking any. Nor does the end of a server wait
+for a body that may never be whole.
 """
 
 import asyncio
@@ -54,6 +55,13 @@ class Connection(H11Protocol):
         """Forgets it."""
         self._forget()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Ends, as the server does: what was asked is answered first, but what is not asked whole yet never may be."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
     def _mind(self) -> None:
         cycle: Any = self.cycle

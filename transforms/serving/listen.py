@@ -27,7 +27,9 @@ _BACKLOG: Final = 128
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens at an address; port 0 is any that is free.
+    """Returns a socket that has an address, and listens only once it is served; port 0 is any that is free.
+
+    Until then who asks is refused at once, as platforms expect of what is not ready, instead of being left to wait.
 
     Raises:
         UsageError: it cannot.
@@ -41,12 +43,15 @@ def open_socket(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
-        way_out = "take another --port, or 0" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "see --host"
-        raise UsageError(f"cannot listen at {host}:{port} ({error.strerror or error}): {way_out}") from error
+        raise _cannot_listen(f"{host}:{port}", error) from error
     return listening
+
+
+def _cannot_listen(address: str, error: OSError) -> UsageError:
+    way_out = "take another --port, or 0" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "see --host"
+    return UsageError(f"cannot listen at {address} ({error.strerror or error}): {way_out}")
 
 
 def url_of(listening: socket.socket) -> str:
@@ -64,7 +69,15 @@ def names_of(listening: socket.socket, host: str, allowed: Iterable[str] = ()) -
 
 
 def serve(app: ASGIApp, listening: socket.socket, told: Callable[[], None]) -> signal.Signals | None:
-    """Answers until a signal says to end; `told` is called when it answers. Returns the signal."""
+    """Answers until a signal says to end; `told` is called when it answers. Returns the signal.
+
+    Raises:
+        UsageError: another process has begun to listen there since the socket was opened.
+    """
+    try:
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(url_of(listening), error) from error
     Connection.most = most_connections()
     server = Server.of(app, told)
     server.run(sockets=[listening])

@@ -5,8 +5,8 @@ lie beside each other.
 """
 
 import logging
-import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -93,8 +93,14 @@ def check(target: str) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"--metrics {target}: there is no folder {folder}: make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"--metrics {target}: {folder} cannot be written: mend its permissions, or name another file")
+    try:  # root may do anything to /proc by its permissions, and yet make no file there
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        why = error.strerror or error
+        raise UsageError(
+            f"--metrics {target}: {folder} cannot be written ({why}): mend its permissions, or name another file"
+        ) from error
 
 
 @dataclass

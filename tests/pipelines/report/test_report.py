@@ -245,6 +245,7 @@ def test_an_evaluation_stays_for_later_reports(root: Path) -> None:
         (("--evaluation", "{}/odd.json"), "is no evaluation"),
         (("--generation", "1", "--evaluation", "{told}"), "is of generation 2"),
         (("--output", "{}"), "is a folder"),
+        (("--output", "s3://bucket/report.html"), "a copy is a file of this machine"),
         (("--output", "{}/no/such/folder.html"), "cannot be written"),
         (("--outptu", "x"), "did you mean --output"),
     ],

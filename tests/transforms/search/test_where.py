@@ -165,3 +165,20 @@ def test_many_queries_with_a_condition_are_answered_as_each_alone(tmp_path: Path
     queries = np.array([unit(angle) for angle in range(150)], np.float32)
     together = searcher.search(queries, 3, where="price < 10")
     assert together == [searcher.search(query[None], 3, where="price < 10")[0] for query in queries]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a =", "something is missing at '='"),
+        ("a b c", "'b' is not expected there"),
+        ("a = (1", "something is missing at '1'"),
+        ("a = 'x", "a quote or a comment in it does not end"),
+        ("", "use =, <>"),
+    ],
+)
+def test_what_is_not_understood_is_said_without_names_of_the_parser(text: str, why: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Condition(text)
+    assert f"is not understood: {why}" in str(caught.value)
+    assert "sqlglot" not in str(caught.value) and "class" not in str(caught.value)

@@ -14,8 +14,9 @@ import pytest
 from pipelines import search
 from tests.transforms.serving.server import Server, serving, wait_for
 from tests.transforms.serving.shop import HOSTILE, PLAIN, base64_of, file_of, picture
-from transforms.serving import answering
+from transforms.serving import answering, misread
 from transforms.serving.limits import Limits
+from transforms.serving.questions import Question
 
 Capture = pytest.CaptureFixture[str]
 
@@ -106,6 +107,10 @@ def test_its_types_are_described(server: Server) -> None:
 # --- what is refused ---
 
 
+def test_every_field_of_a_question_has_words_for_what_it_takes() -> None:
+    assert set(Question.model_fields) <= set(misread.TAKES)
+
+
 @pytest.mark.parametrize(
     ("question", "said"),
     [
@@ -113,19 +118,24 @@ def test_its_types_are_described(server: Server) -> None:
         ({"text": "a", "key": "b"}, "not text and key"),
         ({"text": " "}, "the query is empty"),
         ({"text": "a", "k": 0}, "k is 0"),
-        ({"text": "a", "k": "3"}, "k: "),
+        ({"text": "a", "k": "3"}, "k: it takes a whole number, and is given '3'"),
         ({"text": "a", "offset": -1}, "offset -1"),
         ({"text": "a", "k": 600, "offset": 600}, "1000 results at most"),
         ({"text": "a", "where": "price <"}, "is not understood"),
         ({"text": "a", "where": "colour = 'red'"}, "colour"),
         ({"text": "a", "where": "(" * 5000}, "is not understood"),
-        ({"text": "a", "modality": "sound"}, "modality: "),
+        (
+            {"text": "a", "modality": "sound"},
+            "modality: it takes one of image, text, keyword, any, and is given 'sound'",
+        ),
+        ({"text": "a", "modality": "imag"}, "did you mean image?"),
         ({"text": "a", "modality": "keyword"}, "this index has none"),
         ({"text": "a", "min_score": float("nan")}, "min_score is nan"),
-        ({"text": "a", "min_score": "much"}, "min_score"),
+        ({"text": "a", "min_score": "much"}, "min_score: it takes a number, or auto, and is given 'much'"),
         ({"text": "a", "group_by": "colour"}, "has no column colour"),
-        ({"text": "a", "colour": "red"}, "colour: "),
-        ({"text": "x" * 10_001}, "text: "),
+        ({"text": "a", "colour": "red"}, "colour: there is no such field"),
+        ({"text": "a", "wher": "red"}, "wher: there is no such field, did you mean where?"),
+        ({"text": "x" * 10_001}, "text: it takes a text of at most 10,000 letters"),
         ({"key": "nobody"}, "has no item of the key 'nobody'"),
         ({"vector": [1.0] * 15}, "this root takes (queries, 16)"),
         ({"vector": []}, "this root takes (queries, 16)"),

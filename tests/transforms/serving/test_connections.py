@@ -1,14 +1,19 @@
 """Connections that say nothing end, and so many that none is left for others are not taken."""
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.transforms.serving.server import Server, serving
+from transforms.serving import listen
 from transforms.serving.connections import Connection
+from transforms.serving.opened import Opened
 
 
 @pytest.fixture
@@ -58,3 +63,32 @@ def test_a_head_alone_may_be_asked_for(strict: Server) -> None:
     for path in ("/", "/healthz"):
         reply = strict.ask("HEAD", path)
         assert reply.status == 200 and reply.body == b"" and int(reply.headers["content-length"]) > 0
+
+
+def test_the_end_waits_for_answers_and_for_no_body_that_is_not_whole(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+
+    def sample(_: Opened) -> list[Any]:
+        began.set()
+        assert goes_on.wait(30)
+        return []
+
+    with contextlib.ExitStack() as stack:
+        with serving(shop) as server:
+            monkeypatch.setattr(Opened, "sample", sample)
+            head = f"POST /api/search HTTP/1.1\r\nhost: {server.host}\r\ncontent-type: application/json\r\n"
+            half = stack.enter_context(silent(server, f"{head}content-length: 100\r\n\r\n{{".encode()))
+            asked = stack.enter_context(silent(server, b"GET /api/sample HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"))
+            assert began.wait(30)
+            threading.Timer(1.0, goes_on.set).start()
+            end = time.monotonic()
+        assert time.monotonic() - end < 10  # and not 20, the grace of what was begun
+        assert is_over(half)
+        assert asked.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+
+def test_nobody_is_let_in_before_the_root_is_open(shop: Path) -> None:
+    with listen.open_socket("127.0.0.1", 0) as early, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(early.getsockname(), timeout=5)

@@ -82,6 +82,31 @@ def test_a_switch_is_true_or_false_and_may_be_said_the_other_way_round(at: Path,
     assert line(text).options.no_normalize is kept
 
 
+@pytest.mark.parametrize(
+    ("on", "flag"),
+    [
+        ("no-normalize", "--normalize"),
+        ("no-report", "--report"),
+        ("allow-private-addresses", "--no_allow_private_addresses"),
+        ("abandon-plan", "--no-abandon-plan"),
+    ],
+)
+def test_a_flag_turns_off_what_a_file_turns_on(at: Path, on: str, flag: str) -> None:
+    name = on.replace("-", "_")
+    assert getattr(line(f"{on}: true\n").options, name) is True
+    read = line(f"{on}: true\n", flag)
+    assert getattr(read.options, name) is False and not read.others
+    assert f"--{on}" not in read.given  # so that --print-config does not turn it on again
+    assert getattr(line(f"{on}: true\n", flag, f"--{on}").options, name) is True
+
+
+def test_how_progress_is_shown_is_what_the_command_line_says(at: Path) -> None:
+    options = line("no-progress: true\n", "--progress", "bar").options
+    assert (options.progress, options.no_progress) == ("bar", False)
+    options = line("progress: bar\n", "--no-progress").options
+    assert (options.progress, options.no_progress) == (None, True)
+
+
 def test_a_flag_whose_value_may_be_left_out_is_true_without_one(at: Path) -> None:
     def retried(text: str) -> object:
         return line(text, job="reindex").options.retry_rejects

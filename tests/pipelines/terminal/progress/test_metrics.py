@@ -122,6 +122,7 @@ def test_watching_keeps_the_same_names(tmp_path: Path) -> None:
         ("http://", "a Pushgateway has a host"),
         ("http://127.0.0.1:9/", "no Pushgateway answers there"),
         ("{folder}/texts.csv/figures.prom", "there is no folder"),
+        ("/proc/figures.prom", "/proc cannot be written"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_any_work(
