@@ -235,7 +235,8 @@ def compare(
 def _lack_picture(entries: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tells which entries are of items that name a picture and were kept without it."""
     has_row = (entries["text"] >= 0) | (entries["keyword"] >= 0)
-    return (entries["reject"] == 0) & (entries["picture"] != 0) & (entries["image"] < 0) & has_row
+    lacks: NDArray[np.bool_] = (entries["reject"] == 0) & (entries["picture"] != 0) & (entries["image"] < 0) & has_row
+    return lacks
 
 
 def _ask_for_pictures(records: NDArray[np.void], again: NDArray[np.bool_]) -> None:

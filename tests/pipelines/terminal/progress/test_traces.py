@@ -83,13 +83,13 @@ def said(trace: Trace, expected: Callable[[], Ahead] = of_a_usual_machine) -> li
 
 
 MEASURED = (
-    Trace.of("14.53 1.57 .16 .09 .11 1.47 1.14 2.55 1.76 2.40 .13 1.72 .11 11.54 26.52 .08 .13 .42 .13"),
-    Trace.of("3.45 .51 .11 .16 .05 1.02 .52 1.45 1.46 2.14 .31 1.68 .07 8.24 29.07 .14 .15 .94 .40"),
+    Trace.of("1.95 1.39 .15 .06 .03 2.26 1.58 3.83 5.05 2.80 .21 2.82 .20 8.17 26.07 .01 .03 .27 .07"),
+    Trace.of("1.39 .95 .09 .05 .03 1.77 .98 2.17 2.11 1.36 .16 1.61 .11 3.70 12.15 .01 .02 .22 .10"),
 )
-"""On a machine of which other work had most."""
+"""On a machine of which other work had most, and on one of which it had some."""
 
-FREED = Trace((*MEASURED[0].seconds[:13], 5.0, 7.5, *MEASURED[0].seconds[15:]))
-"""Made up: as if the other work had ended while codes were trained."""
+FREED = Trace((*MEASURED[0].seconds[:13], 5.0, 12.0, *MEASURED[0].seconds[15:]))
+"""Made up: as if most of the other work had ended while codes were trained."""
 
 
 @pytest.mark.parametrize("trace", [*MEASURED, FREED])
@@ -118,8 +118,8 @@ def test_what_earlier_runs_took_here_is_told_from_the_plan_on() -> None:
     assert told[0][1] > planned - 0.6  # at the first look behind the plan
     for stage, left, guess in told:
         if STAGES.index(stage) < STAGES.index("add"):
-            assert abs(guess - left) < 0.15 * left, (stage, left, guess)
+            assert abs(guess - left) < 0.2 * left, (stage, left, guess)
 
 
 def test_training_codes_is_no_moment() -> None:
-    assert forecast()["train"] > 1.5  # 2.7 seconds of CPU time, most of it on one thread
+    assert forecast()["train"] > 0.5  # most of it on one thread

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -62,7 +63,7 @@ def test_an_encoder_is_lent_for_its_settings_and_for_a_time() -> None:
     class Loaded(Slotted):
         """Takes weak references."""
 
-    encoder = Loaded()
+    encoder: Any = Loaded()
     is_there = weakref.ref(encoder)
     with lent(encoder, SETTINGS):
         opened = lent_encoder(SETTINGS)
@@ -77,7 +78,8 @@ def test_an_encoder_is_lent_for_its_settings_and_for_a_time() -> None:
 
 def test_what_is_lent_is_the_planned_one_or_refused() -> None:
     other = replace(SETTINGS, fingerprint="0" * 64)
-    with lent(Slotted(), other), pytest.raises(PixdexError, match=r"has fingerprint .*, the root was made with 00000"):
+    encoder: Any = Slotted()
+    with lent(encoder, other), pytest.raises(PixdexError, match=r"has fingerprint .*, the root was made with 00000"):
         lent_encoder(other)
 
 
