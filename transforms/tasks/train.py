@@ -3,7 +3,7 @@
 Each reads what it needs from the store, gives the same bytes in any order, and is left alone once it has its marker.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.index import canaries
+from transforms.index.index_key import IndexKey
 from transforms.index.lists.writer import write_lists_file
 from transforms.index.open_trained import open_trained
 from transforms.index.training import assemble, routing, sampling, save
@@ -28,6 +29,9 @@ from transforms.tasks.training_files import TensorsMarker, files_of, key_of, rea
 
 _PILOT: Final = range(PILOT_PART, PILOT_PART + 1)
 _HELD_OUT: Final = range(HELD_OUT_PART, HELD_OUT_PART + 1)
+
+_WAY: Final = "heads, lists near lists, large lists divided"
+"""How lists are trained: a run that was begun in another way, or for another key, is not gone on with."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,12 @@ def train_parents(run: Run) -> None:
     """
     request, workers = run.request, run.request.encoder.threads
     samples = files_of(run, "sample")
-    task_digest = digest(request.index, request.seed, [file.checksum for file in samples])
+    key, rows = key_of(run)
+    task_digest = _parents_digest(run, key, samples)
     if run.marker("parents", 0, TensorsMarker, task_digest) is None:
         ids, pilot = sampling.read_parts(run.store, samples, _PILOT, request.encoder.dim, workers)
         if not len(pilot):
             raise PixdexError(f"{run.store.url} has no vector to train an index on: every item was rejected")
-        key, rows = key_of(run)
         shares = sample_shares(key, rows)
         router = assemble.train_parents(
             key,
@@ -91,6 +95,10 @@ def train_parents(run: Run) -> None:
             part=shares.pilot / shares.trained,
         )
         run.commit("parents", 0, TensorsMarker(0, task_digest, upload_tensors(run, "parents", router.tensors)))
+
+
+def _parents_digest(run: Run, key: IndexKey, samples: Sequence[FileReference]) -> str:
+    return digest(_WAY, str(key), run.request.index, run.request.seed, [file.checksum for file in samples])
 
 
 def route_block(run: Run, block: int) -> None:
@@ -110,18 +118,23 @@ def route_block(run: Run, block: int) -> None:
 
 
 def assemble_index(run: Run) -> None:
-    """Makes and commits the trained index, with the canary queries."""
+    """Makes and commits the trained index, with the canary queries.
+
+    Raises:
+        PixdexError: what there is of the lists was trained in another way, or for another key.
+    """
     settings, seed = run.request.index, run.request.seed
     (last,) = run.markers("move2", [0], TensorsMarker)
     task_digest = digest(last.tensors.checksum, last.digest)
     if run.marker("train", 0, TrainMarker, task_digest) is None:
         samples, encoder = files_of(run, "sample"), run.request.encoder
+        key, _ = key_of(run)
+        run.marker("parents", 0, TensorsMarker, _parents_digest(run, key, samples))
         pilot_ids, pilot = sampling.read_parts(run.store, samples, _PILOT, encoder.dim, encoder.threads)
         held_out_ids, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, encoder.dim, encoder.threads)
         router = Router.of(read_tensors(run, "parents"), spherical=settings.metric == "ip")
         lists = Moved.of(read_tensors(run, "move2"))
         assembled = assemble.assemble(router, lists.centroids, pilot, held_out, seed, encoder.threads)
-        key, _ = key_of(run)
         trained = save.save(
             run.store,
             assembled,

@@ -5,7 +5,8 @@ bytes, one step after the other: that is most of what a small build takes. Here 
 order, with elements that are objects, and no graph is kept. It knows what the stages are made of, and no more of Beam:
 no windows, no timers, no state.
 
-Memory: elements are held until nothing that is wired refers to them any more, as they are by Beam's runner.
+Memory: all elements that a step makes are held until nothing that is wired refers to them any more. Of stages these are
+records and names of tasks, never vectors or pictures.
 """
 
 import itertools

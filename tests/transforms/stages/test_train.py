@@ -19,6 +19,7 @@ from transforms.markers import ListsMarker
 from transforms.runs.run import Run, Stage
 from transforms.stages.train import TrainIndex
 from transforms.storage import layout
+from transforms.tasks import train
 from transforms.tasks.training_files import TensorsMarker, read_tensors
 
 TRAINING: tuple[Stage, ...] = (
@@ -82,6 +83,16 @@ def test_a_run_that_was_stopped_at_any_stage_ends_with_the_same_index(run: Run, 
         run.store.local_path(layout.stage_marker(1, stage)).unlink()
     go(TrainIndex(run))
     assert run.trained() == before
+
+
+def test_lists_that_were_trained_in_another_way_become_no_index(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(train, "_WAY", "as before")
+        go(TrainIndex(run))
+    run.store.local_path(layout.marker(1, "train", 0)).unlink()
+    run.store.local_path(layout.stage_marker(1, "train")).unlink()
+    with pytest.raises(PixdexError, match="start again with --abandon-plan"):
+        go(TrainIndex(run))
 
 
 @pytest.mark.gate

@@ -19,6 +19,9 @@ _STEP: Final = 32
 _SQUARE_ROUNDING: Final = 1e-5
 """Bound of the error of a squared length in float32, over itself."""
 
+_LEAST_SQUARE: Final = 1e-30
+"""Squared length of a vector below which squares of its components may be too small for float32, and bounds too low."""
+
 _MOST_PAIRS: Final = 64
 """Lists left to a row from which on a product with all lists is cheaper."""
 
@@ -80,6 +83,7 @@ class Finalists:
         """Begins with no lists; `vectors` are float32 `(n, d)`, n > 0."""
         self._scorer, self._vectors = scorer, vectors
         self._rounding = scorer.rounding(vectors)
+        self._are_long_enough = np.einsum("ij,ij->i", vectors, vectors) > _LEAST_SQUARE
         self._left = np.zeros(len(vectors), np.int64)
         self._pairs = [(np.empty(0, np.int64), np.empty(0, np.int64))]
 
@@ -114,7 +118,7 @@ class Finalists:
     def decide(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Returns the nearest list of every row, int64 `(n,)`, and whether it is surely that one, bool `(n,)`.
 
-        Not sure are rows with many lists left, and those whose two best are within rounding.
+        Not sure are rows with many lists left, those whose two best are within rounding, and those of almost no length.
         """
         rows, lists = (np.concatenate(parts) for parts in zip(*self._pairs, strict=True))
         kept = self._left[rows] <= _MOST_PAIRS
@@ -132,7 +136,7 @@ class Finalists:
         once = np.add.reduceat(top.astype(np.int64), starts) == 1
         nearest[rows[top]] = lists[top]
         second = np.maximum.reduceat(np.where(top, np.float32(-np.inf), scores), starts)
-        sure[row] = once & (best - second > 2 * self._rounding[row])
+        sure[row] = once & (best - second > 2 * self._rounding[row]) & self._are_long_enough[row]
         return nearest, sure
 
 

@@ -111,3 +111,14 @@ def test_vectors_too_long_for_float32_are_left_open() -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         finalists.look(Sketch(scorer, turned(scorer.centroids), 32))
     assert not finalists.decide()[1].any()
+
+
+@pytest.mark.parametrize("size", [1e-18, 1e-23, 1e-30, 1e-38])
+def test_vectors_whose_squares_are_too_small_for_float32_are_never_sure(size: float) -> None:
+    lists, vectors = drawn(0, NLIST, 0.97), np.float32(size) * drawn(1, 500, 1.0)
+    scorer = Scorer(lists, spherical=True)
+    finalists = Finalists(scorer, vectors)
+    finalists.look(Sketch(scorer, turned(lists), 32))
+    found, sure = finalists.decide()
+    exact = exact_scores(vectors, lists, spherical=True).argmax(axis=1)
+    assert (found == exact)[sure].all()
