@@ -38,7 +38,7 @@ class _Sketches:
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
-        self._is_chosen = False
+        self._is_chosen = self._was_given_up = False
         self._sketch: Sketch | None = None
         self._choosing = threading.Lock()
 
@@ -50,9 +50,14 @@ class _Sketches:
                 self._is_chosen = True
             return self._sketch
 
-    def reconsider(self) -> None:
-        """Chooses anew with the next vectors: these were other ones than those that were chosen by."""
-        self._is_chosen = False
+    def give_up(self, sketch: Sketch) -> None:
+        """Chooses anew with the next vectors, for these were other ones than those that it was chosen by.
+
+        A second one that decides too little is not followed by a third: near pairs of lists are decided by none.
+        """
+        with self._choosing:
+            if sketch is self._sketch:
+                self._sketch, self._is_chosen, self._was_given_up = None, self._was_given_up, True
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class FlatAssigner:
         if not sure.all():
             lists[~sure] = self._among_all(vectors[~sure])
         if 2 * np.count_nonzero(sure) < len(vectors):
-            self._sketches.reconsider()
+            self._sketches.give_up(sketch)
         return lists
 
     def _among_all(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:

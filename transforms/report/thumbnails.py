@@ -150,6 +150,6 @@ def _read(uri: str, request: Request) -> bytes:
     if not addresses.is_web(uri):
         return item_picture.read(uri, request, _BYTES, most_before=_BYTES_BEFORE)
     from transforms.web.client import Wanted, client_of  # noqa: PLC0415 - few roots have pictures on the web
-    from transforms.web.limits import WebLimits  # noqa: PLC0415
+    from transforms.web.limits import WebLimits  # noqa: PLC0415 - as above
 
     return client_of(WebLimits()).get(Wanted(uri, _BYTES, _WEB_SECONDS, _Clock(), _BYTES))

@@ -32,7 +32,7 @@ def read_tensors(store: Store, file: FileReference) -> dict[str, NDArray[Any]]:
         PixdexError: it is missing, is not the one that the reference speaks of, or holds something else.
     """
     import safetensors.numpy  # noqa: PLC0415 - most commands read no tensors
-    from safetensors import SafetensorError  # noqa: PLC0415
+    from safetensors import SafetensorError  # noqa: PLC0415 - as above
 
     data = read(store, file)
     try:

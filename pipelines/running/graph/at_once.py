@@ -85,7 +85,9 @@ def _made(transform: Transform, given: Any) -> list[Any] | None:
     made: Iterable[Any]
     match transform:
         case beam.ParDo():
-            made = _done(transform, given.elements)
+            made = list(_done(transform, given.elements))
+            if any(isinstance(element, TaggedOutput) for element in made):
+                raise NotImplementedError(f"{type(transform.fn).__name__} has an output that the step does not name")
         case beam.Impulse():
             made = [b""]
         case beam.Create():

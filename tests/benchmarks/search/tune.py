@@ -147,7 +147,7 @@ def resampled(
 def drawn(count: int, queries: int, cache: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Vectors of drawn pictures, and of captions of others."""
     from tests.benchmarks.search import null_results  # noqa: PLC0415 - opens torch
-    from transforms.encoders import loading  # noqa: PLC0415
+    from transforms.encoders import loading  # noqa: PLC0415 - as above
 
     encoder = loading.load("demo")
     _, pictures = null_results.gallery(encoder, count, cache)

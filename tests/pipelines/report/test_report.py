@@ -17,6 +17,7 @@ from transforms.generations.manifest import Generation
 from transforms.report import make, page, samples, thumbnails
 from transforms.report.facts import Facts, RejectKind, gather
 from transforms.report.make import Made
+from transforms.runs.run import Run
 from transforms.storage.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -302,8 +303,6 @@ def test_a_report_is_tried_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(make, "make", noted)
     (root.parent / "extra.csv").write_text("x")
-    from transforms.runs.run import Run  # noqa: PLC0415
-
     run = Run(Store.at(str(root)), 2)
     (root / "plans/000002/attempts/report").unlink()
     make.after(run, 0.0)

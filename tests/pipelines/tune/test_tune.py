@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import pixdex
@@ -113,8 +114,6 @@ def test_it_is_the_default_of_every_way_to_search_and_numbers_still_count(
         capsys, root, "--queries", tmp_path / "q.npy", "--output", tmp_path / "o.parquet", "--no-progress",
         main=batch_search.main,
     )  # fmt: skip
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     assert pq.read_table(tmp_path / "o.parquet")["id"].to_pylist() == ids
     record = said(capsys, root, "--num-queries", 50, "--no-progress", main=evaluate.main)
     (default,) = [point for point in record["curve"] if point["default"]]

@@ -24,17 +24,17 @@ NAMES = ("first", "second", "third", "fourth")
 
 def rows(folder: Path) -> list[Row]:
     return [
-        Row(name, unit(20 * place), uri=f"file://{folder}/root/pictures/{name}.png") for place, name in enumerate(NAMES)
+        Row(name, unit(20 * place), uri=f"file://{folder}/site/pictures/{name}.png") for place, name in enumerate(NAMES)
     ]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A root without an encoder of its own that is trusted, and its pictures."""
-    make_root(tmp_path / "root", rows(tmp_path))
-    (tmp_path / "root" / "pictures").mkdir()
+    make_root(tmp_path / "site", rows(tmp_path))
+    (tmp_path / "site" / "pictures").mkdir()
     for seed, name in enumerate(NAMES):
-        picture(seed).save(tmp_path / "root" / "pictures" / f"{name}.png")
+        picture(seed).save(tmp_path / "site" / "pictures" / f"{name}.png")
     return tmp_path
 
 
@@ -45,7 +45,7 @@ def shown(server: Server, place: int, size: int = 320) -> PIL.Image.Image:
 
 
 def serving_of(folder: Path, limits: Limits | None = None) -> AbstractContextManager[Server]:
-    return serving(folder / "root", limits, how=How(Store.at(str(folder / "root"))))
+    return serving(folder / "site", limits, how=How(Store.at(str(folder / "site"))))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def serving_of(folder: Path, limits: Limits | None = None) -> AbstractContextMan
     ],
 )
 def test_what_is_no_picture_is_not_found_with_a_reason(content: bytes | None, why: str, folder: Path) -> None:
-    file = folder / "root" / "pictures" / "second.png"
+    file = folder / "site" / "pictures" / "second.png"
     file.unlink()
     if content is not None:
         file.write_bytes(content)
@@ -73,7 +73,7 @@ def test_what_is_no_picture_is_not_found_with_a_reason(content: bytes | None, wh
 def test_nothing_but_the_picture_reaches_a_browser(folder: Path) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "<script>alert('exif')</script>"  # turned, and described
-    PIL.Image.new("RGB", (64, 48), "red").save(folder / "root" / "pictures" / "first.png", "JPEG", exif=exif)
+    PIL.Image.new("RGB", (64, 48), "red").save(folder / "site" / "pictures" / "first.png", "JPEG", exif=exif)
     with serving_of(folder) as server:
         reply = server.get("/api/items/0/picture")
         assert b"script" not in reply.body and reply.headers["content-type"] in ("image/jpeg", "image/png")
@@ -82,7 +82,7 @@ def test_nothing_but_the_picture_reaches_a_browser(folder: Path) -> None:
 
 @pytest.mark.parametrize("sides", [(4000, 20), (20, 4000), (1, 1), (300, 300)])
 def test_a_picture_is_shown_whole(sides: tuple[int, int], folder: Path) -> None:
-    PIL.Image.new("RGB", sides, "blue").save(folder / "root" / "pictures" / "first.png")
+    PIL.Image.new("RGB", sides, "blue").save(folder / "site" / "pictures" / "first.png")
     with serving_of(folder) as server:
         small = shown(server, 0, 100)
         assert max(small.size) == min(100, max(sides))
@@ -95,7 +95,7 @@ def test_a_picture_is_shown_whole(sides: tuple[int, int], folder: Path) -> None:
     ("uri", "said"),
     [
         ("file:///etc/hostname", "not among the sources"),
-        ("file://{folder}/root/pictures/../../secret.png", "not among the sources"),
+        ("file://{folder}/site/pictures/../../secret.png", "not among the sources"),
         ("http://127.0.0.1:9/a.png", "an address of this machine"),
         ("http://169.254.169.254/latest", "an address of this machine"),
         ("ftp://127.0.0.1/a.png", "not among the sources"),
@@ -103,7 +103,7 @@ def test_a_picture_is_shown_whole(sides: tuple[int, int], folder: Path) -> None:
 )
 def test_a_root_of_a_stranger_has_nothing_read_elsewhere(uri: str, said: str, tmp_path: Path) -> None:
     picture(0).save(tmp_path / "secret.png")
-    make_root(tmp_path / "root", [Row("a", (1.0, 0.0), uri=uri.format(folder=tmp_path))])
+    make_root(tmp_path / "site", [Row("a", (1.0, 0.0), uri=uri.format(folder=tmp_path))])
     with serving_of(tmp_path) as server:
         reply = server.get("/api/items/0/picture")
         assert reply.status == 404 and said in reply.json["error"]
@@ -111,8 +111,8 @@ def test_a_root_of_a_stranger_has_nothing_read_elsewhere(uri: str, said: str, tm
 
 def test_whoever_trusts_the_root_has_it_read(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "elsewhere.png")
-    make_root(tmp_path / "root", [Row("a", (1.0, 0.0), uri=f"file://{tmp_path}/elsewhere.png")])
-    with serving(tmp_path / "root", how=How(Store.at(str(tmp_path / "root")), trust_uris=True)) as server:
+    make_root(tmp_path / "site", [Row("a", (1.0, 0.0), uri=f"file://{tmp_path}/elsewhere.png")])
+    with serving(tmp_path / "site", how=How(Store.at(str(tmp_path / "site")), trust_uris=True)) as server:
         assert shown(server, 0).size == (64, 48)
 
 
@@ -125,8 +125,8 @@ def test_a_picture_on_the_web_is_fetched_once_the_root_is_trusted(path: str, tmp
         thread = threading.Thread(target=web.serve_forever)
         thread.start()
         try:
-            make_root(tmp_path / "root", [Row("a", (1.0, 0.0), uri=f"http://127.0.0.1:{web.server_port}/{path}")])
-            with serving(tmp_path / "root", how=How(Store.at(str(tmp_path / "root")), trust_uris=True)) as server:
+            make_root(tmp_path / "site", [Row("a", (1.0, 0.0), uri=f"http://127.0.0.1:{web.server_port}/{path}")])
+            with serving(tmp_path / "site", how=How(Store.at(str(tmp_path / "site")), trust_uris=True)) as server:
                 if path == "a.png":
                     assert shown(server, 0).size == (64, 48)
                 else:
@@ -138,7 +138,7 @@ def test_a_picture_on_the_web_is_fetched_once_the_root_is_trusted(path: str, tmp
 
 def test_a_row_of_a_file_has_no_picture(tmp_path: Path) -> None:
     row = Row("file:///rows.csv#1", (1.0, 0.0), "text", caption="words", uri="file:///rows.csv")
-    make_root(tmp_path / "root", [row])
+    make_root(tmp_path / "site", [row])
     with serving_of(tmp_path) as server:
         assert "names no picture" in server.get("/api/items/0/picture").json["error"]
 
@@ -188,7 +188,7 @@ def test_a_picture_that_cannot_be_read_now_is_asked_for_again(folder: Path, monk
 
 
 def test_a_file_that_is_replaced_or_comes_back_is_shown_as_it_is_now(folder: Path) -> None:
-    file = folder / "root" / "pictures" / "first.png"
+    file = folder / "site" / "pictures" / "first.png"
     with serving_of(folder) as server:
         before = server.get("/api/items/0/picture")
         picture(9).save(file.with_name("new"), "png")

@@ -73,16 +73,11 @@ def fill(moved: Moved, bounds: NDArray[np.int64], *, copies: bool, spherical: bo
     # A centroid at zero has no sides.
     rows = np.where(used, np.where(np.any(centroids != 0, axis=1), np.maximum(distinct, 1), 1), 0)
     parts = np.where(used, share_out(rows, min(nlist, int(rows.sum()))), 0)
-    for number in np.flatnonzero(parts > 1).tolist():
-        places = np.append(number, free[: parts[number] - 1])
-        free = free[parts[number] - 1 :]
-        centroids[places] = on_sphere(_split(centroids[number], len(places)), spherical)
-        cell[places] = cell[number]
-        for values in (counts, distinct):
-            values[places] = np.diff(np.linspace(0, values[number], len(places) + 1).astype(np.int64))
+    lists = replace(moved, centroids=centroids, counts=counts, distinct=distinct)
+    free = free[_give_parts(lists, cell, parts, free, spherical=spherical) :]
     centroids[free] = _out_of_the_way(centroids[used], len(free), spherical=spherical)
     counts[free] = distinct[free] = 0
-    return _by_cell(replace(moved, centroids=centroids, counts=counts, distinct=distinct), cell, len(bounds) - 1)
+    return _by_cell(lists, cell, len(bounds) - 1)
 
 
 def divide(moved: Moved, bounds: NDArray[np.int64], *, spherical: bool) -> tuple[Moved, NDArray[np.int64]]:
@@ -108,16 +103,10 @@ def divide(moved: Moved, bounds: NDArray[np.int64], *, spherical: bool) -> tuple
     while (parts - 1).sum() > len(smallest):
         parts[parts.argmax()] -= 1
     free = smallest[: (parts - 1).sum()]
-    centroids, cell = moved.centroids.copy(), np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    counts, distinct = moved.counts.copy(), moved.distinct.copy()
-    for number in np.flatnonzero(parts > 1).tolist():
-        places = np.append(number, free[: parts[number] - 1])
-        free = free[parts[number] - 1 :]
-        centroids[places] = on_sphere(_split(centroids[number], len(places)), spherical)
-        cell[places] = cell[number]
-        for values in (counts, distinct):
-            values[places] = np.diff(np.linspace(0, values[number], len(places) + 1).astype(np.int64))
-    return _by_cell(replace(moved, centroids=centroids, counts=counts, distinct=distinct), cell, len(bounds) - 1)
+    lists = replace(moved, centroids=moved.centroids.copy(), counts=moved.counts.copy(), distinct=moved.distinct.copy())
+    cell = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    _give_parts(lists, cell, parts, free, spherical=spherical)
+    return _by_cell(lists, cell, len(bounds) - 1)
 
 
 def settle(centroids: NDArray[np.float32], rows: NDArray[np.float32], *, spherical: bool) -> NDArray[np.float32]:
@@ -134,6 +123,24 @@ def settle(centroids: NDArray[np.float32], rows: NDArray[np.float32], *, spheric
             break
         centroids = fill(Moved(centroids, counts, 0.0, counts), bounds, copies=True, spherical=spherical)[0].centroids
     return centroids
+
+
+def _give_parts(
+    lists: Moved, cell: NDArray[np.int64], parts: NDArray[np.int64], free: NDArray[np.int64], *, spherical: bool
+) -> int:
+    """Splits each list in so many parts, of which all but one take `free` places, in its cell, and a share of its rows.
+
+    Changes `lists` and `cell` in place, and returns how many places were taken.
+    """
+    taken = 0
+    for number in np.flatnonzero(parts > 1).tolist():
+        places = np.append(number, free[taken : taken + parts[number] - 1])
+        taken += len(places) - 1
+        lists.centroids[places] = on_sphere(_split(lists.centroids[number], len(places)), spherical)
+        cell[places] = cell[number]
+        for values in (lists.counts, lists.distinct):
+            values[places] = np.diff(np.linspace(0, values[number], len(places) + 1).astype(np.int64))
+    return taken
 
 
 def _by_cell(moved: Moved, cell: NDArray[np.int64], cells: int) -> tuple[Moved, NDArray[np.int64]]:

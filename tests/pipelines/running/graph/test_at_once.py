@@ -165,6 +165,8 @@ def test_a_step_that_no_stage_is_made_of_is_refused() -> None:
             work_off(partial(_with, step=step))
     with pytest.raises(NotImplementedError):
         work_off(lambda pipeline: pipeline | beam.PTransform())
+    with pytest.raises(NotImplementedError, match="an output that the step does not name"):
+        work_off(partial(_with, step=beam.FlatMap(lambda one: [beam.pvalue.TaggedOutput("unnamed", one)])))
 
 
 def test_builds_and_nights_are_the_same_to_the_byte_whoever_works_them_off(tmp_path: Path) -> None:

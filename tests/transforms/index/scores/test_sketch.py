@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.examples import costly
+from transforms.index import assignment
 from transforms.index.assignment import FlatAssigner
 from transforms.index.scores.scorer import Scorer
 from transforms.index.scores.sketch import Finalists, Sketch, chosen_sketch
@@ -122,3 +123,18 @@ def test_vectors_whose_squares_are_too_small_for_float32_are_never_sure(size: fl
     found, sure = finalists.decide()
     exact = exact_scores(vectors, lists, spherical=True).argmax(axis=1)
     assert (found == exact)[sure].all()
+
+
+def test_lists_that_come_in_near_pairs_are_no_longer_sketched_after_two_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = drawn(0, NLIST, 0.9)
+    lists[NLIST // 2 :] = lists[: NLIST // 2] * np.float32(1 + 1e-7)
+    vectors, chosen = drawn(1, 4096, 0.9), []
+
+    def noted(scorer: Scorer, rows: NDArray[np.float32]) -> Sketch | None:
+        chosen.append(Sketch(scorer, turned(lists), 32))
+        return chosen[-1]
+
+    monkeypatch.setattr(assignment, "chosen_sketch", noted)
+    assigner = FlatAssigner(lists, spherical=True)
+    found = [assigner.assign(vectors).tolist() for _ in range(4)]
+    assert len(chosen) == 2 and all(each == found[0] for each in found)

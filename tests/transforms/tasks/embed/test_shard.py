@@ -16,6 +16,7 @@ from tests.corpora import write_csv, write_pictures
 from tests.encoders import TinyEncoder
 from tests.transforms.embedded import SETTINGS, Embedded, embed, planned
 from transforms.errors import PixdexError
+from transforms.pictures import decode
 from transforms.records import Source
 from transforms.sources import items
 from transforms.storage import layout, uris
@@ -228,8 +229,6 @@ class _Picky(TinyEncoder):
 
 
 def pixels_of(file: Path) -> NDArray[np.float32]:
-    from transforms.pictures import decode  # noqa: PLC0415
-
     with PIL.Image.open(file) as picture:
         return TinyEncoder().preprocess(decode.fit(picture.convert("RGB"), "crop"))
 
