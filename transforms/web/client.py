@@ -99,19 +99,25 @@ class Client:
             OutOfTimeError: it took too long.
             MoreRoomError: it has more bytes than there is room for, and no more than it may have as far as is known.
         """
+        known: Fault | None = None
         for pause in (*faults.pauses(), None):
             try:
                 return self._fetched(wanted)
+            except OutOfTimeError:
+                break
             except WebError as error:
                 fault = error.fault
             if fault.rule != "retry" or pause is None or self._turns.is_down(str(_parsed(wanted.url).host)):
                 raise WebError(fault)
+            if not fault.is_silence:
+                known = fault
             if _is_busy(fault):
                 continue  # its turn comes when the host has time again
             if pause >= wanted.left():
-                raise OutOfTimeError if fault.is_silence else WebError(fault)
+                break
             self._sleep(pause)
-        raise AssertionError("the last try returns or raises")
+        # What a server did wrong before the time was over says more than that it was over.
+        raise OutOfTimeError if known is None else WebError(known)
 
     def _fetched(self, wanted: Wanted) -> bytes:
         """One try, along all redirects."""

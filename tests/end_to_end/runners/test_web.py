@@ -5,7 +5,6 @@ In this process by the quick tests, on Flink by the gate.
 
 import gzip
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,7 +87,6 @@ def test_every_url_ends_embedded_or_rejected_with_the_right_reason(
     server.files["/list.txt.gz"] = gzip.compress("\n".join(["# pictures", "", *named]).encode())
     argv = ("--urls", server.url("/list.txt.gz"), *LIMITS, *TINY)
 
-    began = time.monotonic()
     built = run_here(capsys, "--root", tmp_path / "root", *argv, *flags)
     assert built.code == 0, built.err
     assert (built.said["items"], built.said["embedded"]) == (len(named), len(EMBEDDED))
@@ -107,7 +105,6 @@ def test_every_url_ends_embedded_or_rejected_with_the_right_reason(
     assert server.seen.headers["/ok/1.png"]["user-agent"] == "pixdex tests"
     first, second = server.seen.times("/busy/33")
     assert second - first >= 1
-    assert time.monotonic() - began < (20 if runner == "here" else 120)
 
     if runner == "here":
         again(tmp_path / "root", capsys, server)
