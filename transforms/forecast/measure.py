@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from transforms.forecast.rates import A_CORE, RateName
-from transforms.forecast.work import graph_looks
+from transforms.forecast.work import graph_made, kmeans_in_cells
 from transforms.forecast.workload import (
     ENTRY_COMPONENTS,
     OWN_SHARD_BYTES,
@@ -130,7 +130,7 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
         "parquet_bytes": _parquet(Store.at(str(folder)), wide, encoder),
         "matrix_flops": _side_by_side(threads, 2 * _BATCH * _DIM * _INNER, lambda: wide[:_BATCH] @ rotation),
         "kmeans_flops": (
-            2 * len(rows.vectors) * a_cell * (_INNER + PRODUCT_COMPONENTS) * figures.CELL_ITERATIONS,
+            kmeans_in_cells(len(rows.vectors), a_cell, _INNER)[0],
             lambda: cluster_cells(rows, group, spherical=True, seed=0, workers=threads),
         ),
         "flat_flops": _side_by_side(
@@ -152,7 +152,7 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
             2 * _BATCH * _CODES * (_INNER + ENTRY_COMPONENTS * _SUBSPACES),
             _encoding(narrow[:_BATCH], lists[:_CODES]),
         ),
-        "link_flops": (2 * _LINKED * graph_looks(_LINKS) * _INNER, lambda: _link(lists[:_LINKED])),
+        "link_flops": (graph_made(_LINKED, _LINKS, _INNER)[0], lambda: _link(lists[:_LINKED])),
         "list_bytes": (_ENTRIES * (_SUBSPACES + 8), lambda: _write_lists(folder / "0.ivf", 0)),
         "take_bytes": (2 * taken.size, _taking(folder, taken, threads)),
         "merge_bytes": (_INPUTS * _ENTRIES * (_SUBSPACES + 8), _merging(folder)),

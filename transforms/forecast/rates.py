@@ -48,7 +48,7 @@ ASSUMED: Final[frozenset[RateName]] = frozenset({"shuffle_bytes"})
 """Rates that nothing measures, here or anywhere: a minute of shuffling would say what the runner is known for."""
 
 
-COUNTING: Final = 2
+COUNTING: Final = 3
 """Which formulas count the operations of `forecast.work`: rates of other formulas are no rates of these."""
 
 
@@ -107,8 +107,8 @@ class Rates:
     file_seconds: float
     graph_seconds: float
     start_seconds: float
-    parquet_bytes: float = 0.3e9
-    step_seconds: float = 0.05
+    parquet_bytes: float = 0.2e9
+    step_seconds: float = 0.04
     disk_bytes: float = 0.4e9
     counting: int = 1
     format_version: int = FORMAT_VERSION
@@ -125,27 +125,27 @@ class Rates:
 
 DEFAULT: Final = Rates(
     machine="2 cores of an AMD EPYC virtual machine with a network disk",
-    measured="2026-11-20",
+    measured="2026-12-01",
     check_bytes=8e9,
-    scan_bytes=8e9,
-    read_bytes=2e9,
-    matrix_flops=80e9,
-    kmeans_flops=75e9,
-    flat_flops=87e9,
-    grouped_flops=66e9,
-    codebook_flops=20e9,
-    encode_flops=88e9,
-    link_flops=20e9,
-    list_bytes=0.3e9,
-    take_bytes=0.25e9,
-    merge_bytes=1e9,
-    write_bytes=0.5e9,
+    scan_bytes=4e9,
+    read_bytes=0.9e9,
+    matrix_flops=75e9,
+    kmeans_flops=65e9,
+    flat_flops=100e9,
+    grouped_flops=55e9,
+    codebook_flops=22e9,
+    encode_flops=85e9,
+    link_flops=30e9,
+    list_bytes=0.28e9,
+    take_bytes=0.22e9,
+    merge_bytes=0.65e9,
+    write_bytes=0.4e9,
     shuffle_bytes=60e6,
-    stage_seconds=0.1,
-    marker_seconds=0.007,
+    stage_seconds=0.06,
+    marker_seconds=0.002,
     file_seconds=0.0001,
-    graph_seconds=1.0,
-    start_seconds=2.0,
+    graph_seconds=2.5,
+    start_seconds=1.5,
     counting=COUNTING,
 )
 """Of one machine of today: another is a small factor away, `pixdex plan --calibrate` measures it."""

@@ -13,6 +13,8 @@ from transforms.forecast.rates import RateName, Rates
 from transforms.forecast.workload import (
     COLUMN_BYTES,
     ENTRY_COMPONENTS,
+    LINK_COMPONENTS,
+    MOVED_LISTS,
     PRODUCT_COMPONENTS,
     SCORE_COMPONENTS,
     Machines,
@@ -144,7 +146,7 @@ def _parents(load: Workload) -> StageCost:
     """`transforms.index.training.assemble.train_parents`."""
     pilot, dim, inner = load.pilot, load.dim, load.inner
     some = min(pilot, PILOT_PER_PARENT * load.cells)
-    works: tuple[Work, ...] = (_take("pilot", pilot, dim), *_kmeans("parents", some, load))
+    works: tuple[Work, ...] = (*_pilot(some, load), *_kmeans("parents", some, load))
     if load.key.transforms:
         rotated = min(pilot, figures.ROTATION_ROWS)
         rotation = 2 * rotated * dim**2 + _EIGEN_FLOPS * dim**3
@@ -160,7 +162,7 @@ def _route(load: Workload) -> StageCost:
     rows, inner = load.trained, load.inner
     written = rows * (2 * inner + 8)
     works = (
-        _take("sample", rows, load.dim),
+        Work("sample read", 2 * rows * load.dim, f"{formula(rows, load.dim, 2)} bytes", "read_bytes"),
         *([_transform(rows, load)] if load.key.transforms else []),
         _scored("to parents", rows, load.cells, inner, "flat_flops"),
         Work("routed sample", written, f"{rows:,} x (2 x {inner} + 8)", "list_bytes"),
@@ -172,7 +174,7 @@ def _cells(load: Workload) -> StageCost:
     """`transforms.index.training.cells.cluster_cells`."""
     rows, inner, a_cell = load.trained, load.inner, load.lists_a_cell
     compared = figures.HEAD_COMPONENTS if inner >= 2 * figures.HEAD_COMPONENTS else inner
-    kmeans = [_scored("k-means in cells", rows, a_cell, compared, "kmeans_flops", figures.CELL_ITERATIONS)]
+    kmeans = [Work("k-means in cells", *kmeans_in_cells(rows, a_cell, compared), "kmeans_flops")]
     if compared < inner:
         kmeans.append(Work("compared", 2 * rows * inner * compared, formula(2, rows, inner, compared), "matrix_flops"))
     works = (_take("routed sample", rows, inner), *(kmeans if load.key.nlist > 1 else []))
@@ -220,7 +222,7 @@ def _train(load: Workload) -> StageCost:
     lists, inner, match = load.key.nlist, load.inner, _PRODUCT_QUANTIZER.match(load.key.storage)
     some = min(load.pilot, figures.codebook_rows(inner // int(match[1])) if match else figures.CODE_ROWS)
     works = [
-        _take("pilot", load.pilot, load.dim),
+        *_pilot(some, load),
         *([_transform(some, load)] if load.key.transforms else []),
         *_kmeans("parents of lists", min(lists, PILOT_PER_PARENT * load.cells), load),
         Work("index written", load.centroids, formula(4, lists, inner), "write_bytes"),
@@ -234,8 +236,8 @@ def _train(load: Workload) -> StageCost:
         rows = figures.HELD_OUT + figures.AUDIT_QUERIES
         works.append(_scored("audit", rows, lists, inner, "flat_flops"))
     if load.key.coarse:
-        looks = graph_looks(int(load.key.coarse.removeprefix("_HNSW")))
-        works.append(Work("graph", 2 * lists * looks * inner, formula(2, lists, looks, inner), "link_flops"))
+        links = int(load.key.coarse.removeprefix("_HNSW"))
+        works.append(Work("graph", *graph_made(lists, links, inner), "link_flops"))
     watched = min(load.pilot, figures.CANARY_ROWS)
     factors = (2, figures.CANARY_QUERIES, watched, load.dim)
     works.append(Work("canaries", math.prod(factors), formula(*factors), "matrix_flops"))
@@ -309,6 +311,13 @@ def _take(what: str, rows: int, dim: int) -> Work:
     return Work(f"{what} read", 2 * rows * dim, f"{formula(rows, dim, 2)} bytes", "take_bytes")
 
 
+def _pilot(chosen: int, load: Workload) -> tuple[Work, Work]:
+    """The pilot, read at once, and those of its rows that something is trained on: all of it is memory that is new."""
+    copied = 4 * (load.pilot + chosen) * load.dim
+    text = f"4 x ({load.pilot:,} + {chosen:,}) x {load.dim}"
+    return _take("pilot", load.pilot, load.dim), Work("pilot copied", copied, text, "merge_bytes")
+
+
 def _transform(rows: int, load: Workload) -> Work:
     return Work("transform", 2 * rows * load.dim * load.inner, formula(2, rows, load.dim, load.inner), "matrix_flops")
 
@@ -349,9 +358,21 @@ def _encoded(rows: int, parts: int, codes: int, inner: int) -> Work:
     return Work("codes", 2 * rows * codes * parts * (of_part + ENTRY_COMPONENTS), text, "encode_flops")
 
 
-def graph_looks(links: int) -> int:
-    """Distances that adding to an HNSW graph of so many links computes: its width, times about as many."""
-    return GRAPH_EFFORT * links
+def kmeans_in_cells(rows: int, lists: int, components: int) -> tuple[float, str]:
+    """Operations of k-means on rows of which each is in a cell of so many lists, and their formula."""
+    factors = 2 * rows, lists + MOVED_LISTS, components + PRODUCT_COMPONENTS, figures.CELL_ITERATIONS
+    text = f"2 x {rows:,} x ({lists:,} + {MOVED_LISTS}) x ({components} + {PRODUCT_COMPONENTS}) x {factors[3]}"
+    return math.prod(factors), text
+
+
+def graph_made(nodes: int, links: int, components: int) -> tuple[float, str]:
+    """Operations of an HNSW graph of so many links while it is made, and their formula.
+
+    A node is compared with about its width, times its links, others.
+    """
+    looks = GRAPH_EFFORT * links
+    text = f"2 x {nodes:,} x {looks:,} x ({components} + {LINK_COMPONENTS})"
+    return 2 * nodes * looks * (components + LINK_COMPONENTS), text
 
 
 def _grouped(rows: int, probes: int, load: Workload) -> Work:

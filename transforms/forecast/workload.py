@@ -59,6 +59,12 @@ PRODUCT_COMPONENTS: Final = 40
 """The same of a product of a batch with many centroids, as flat assignment and k-means have it: one thread took 2.6,
 4.4, 6.8 and 12.5 ns a score of 64, 128, 256 and 512 components."""
 
+MOVED_LISTS: Final = 30
+"""K-means in a cell takes a row as long as so many lists more, for centroids are moved: 120 ns in 128 components."""
+
+LINK_COMPONENTS: Final = 200
+"""A look at a node of a graph takes as long as so many components more: it may lie anywhere in the memory."""
+
 ENTRY_COMPONENTS: Final = 12
 """The same of a sub-vector and an entry of a codebook: .33, .36 and .42 ns for 1, 2 and 4 components."""
 

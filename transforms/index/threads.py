@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import get_cached_controller
 
 
 def _libraries(*, shared: bool) -> Any:  # threadpoolctl is untyped
@@ -20,7 +20,7 @@ def _libraries(*, shared: bool) -> Any:  # threadpoolctl is untyped
 
     They are selected: at its end, a limit brings back the numbers of all libraries that it was made from.
     """
-    libraries = ThreadpoolController()
+    libraries = get_cached_controller()
     blas = [
         library.filepath
         for library in libraries.lib_controllers

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
+
+from transforms import freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +20,7 @@ DECODED_BYTES = 768 << 20
 BATCHES_AHEAD = 2
 """Batches of pictures being fetched and decoded while one is encoded: more hides slower storage, and holds more."""
 
-_TRIM_FROM = 16 << 20
-_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only; elsewhere freed memory goes back by itself
+_GIVEN_BACK_FROM = 16 << 20
 
 
 class Budget(Protocol):
@@ -77,8 +77,8 @@ class DecodeBudget:
         try:
             yield share
         finally:
-            if share.most >= _TRIM_FROM and _malloc_trim is not None:
-                _malloc_trim(0)
+            if share.most >= _GIVEN_BACK_FROM:
+                freed_memory.give_back()
             self.release(share)
 
     def release(self, share: Share) -> None:

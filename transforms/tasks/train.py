@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from transforms import freed_memory
 from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.index import canaries
@@ -127,6 +128,7 @@ def assemble_index(run: Run) -> None:
     (last,) = run.markers("move2", [0], TensorsMarker)
     task_digest = digest(last.tensors.checksum, last.digest)
     if run.marker("train", 0, TrainMarker, task_digest) is None:
+        freed_memory.give_back()  # of tasks before: this one takes the most
         samples, encoder = files_of(run, "sample"), run.request.encoder
         key, _ = key_of(run)
         run.marker("parents", 0, TensorsMarker, _parents_digest(run, key, samples))
@@ -145,8 +147,11 @@ def assemble_index(run: Run) -> None:
             held_out=len(held_out),
             seed=seed,
         )
-        watch = _canaries(run, trained, VectorBatch(pilot_ids, pilot), VectorBatch(held_out_ids, held_out))
-        run.commit("train", 0, TrainMarker(task_digest, trained, watch))
+        watched = sampling.in_sample(pilot_ids, seed, _watched_share(run))
+        rows = VectorBatch(pilot_ids[watched], pilot[watched])
+        queries = VectorBatch(held_out_ids, held_out) if len(held_out) else VectorBatch(pilot_ids, pilot)
+        del assembled, lists, router, pilot  # what is opened next is as large once more
+        run.commit("train", 0, TrainMarker(task_digest, trained, _canaries(run, trained, rows, queries)))
 
 
 def take_over(run: Run) -> None:
@@ -159,20 +164,23 @@ def take_over(run: Run) -> None:
         run.commit("train", 0, TrainMarker(task_digest, base.trained, watch))
 
 
-def _canaries(run: Run, trained: TrainedIndex, pilot: VectorBatch, held_out: VectorBatch) -> FileReference:
-    """Queries that later runs ask again: rows that nothing was trained on, where there are any."""
+def _watched_share(run: Run) -> float:
+    """The share of the rows, 0 to 1, that canary queries are answered with."""
     # Thresholds of one hash: a smaller share of the rows is part of the pilot.
     key, rows = key_of(run)
-    share = min(sample_shares(key, rows).pilot, CANARY_ROWS / max(rows, 1))
-    watched = sampling.in_sample(pilot.ids, run.request.seed, share)
-    queries = canaries.make(
+    return min(sample_shares(key, rows).pilot, CANARY_ROWS / max(rows, 1))
+
+
+def _canaries(run: Run, trained: TrainedIndex, rows: VectorBatch, queries: VectorBatch) -> FileReference:
+    """Makes and stores queries that later runs ask again: vectors that nothing was trained on, where there are any."""
+    made = canaries.make(
         open_trained(run.store, trained),
-        VectorBatch(pilot.ids[watched], pilot.vectors[watched]),
-        held_out if len(held_out.ids) else pilot,
+        rows,
+        queries,
         trained.metric,
         seed=run.request.seed,
-        share=share,
+        share=_watched_share(run),
         nprobe=trained.nprobe,
         workers=run.request.encoder.threads,
     )
-    return canaries.save(run.store, trained.fingerprint, queries)
+    return canaries.save(run.store, trained.fingerprint, made)

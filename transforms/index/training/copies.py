@@ -32,7 +32,8 @@ _GRAIN: Final = 1 << 16
 _LEAST_COMPONENTS: Final = 4
 """In fewer, vectors that differ lie as close as those of a crowd."""
 
-_HASHED_AT_ONCE: Final = 4096
+_HASHED_AT_ONCE: Final = 512
+"""So few that what is computed of them stays in a cache, and takes next to no memory that is new."""
 
 Hashes = NDArray[np.uint64]
 
@@ -159,7 +160,9 @@ def _step_hashes(vectors: NDArray[np.float32], scale: float) -> Hashes:
     hashes = np.empty(len(vectors), np.uint64)
     for start in range(0, len(vectors), _HASHED_AT_ONCE):
         some = vectors[start : start + _HASHED_AT_ONCE]
-        whole = np.rint(some.astype(np.float64) * (_GRAIN / scale))
+        whole = some.astype(np.float64)
+        whole *= _GRAIN / scale
+        np.rint(whole, out=whole)
         steps = np.floor((whole @ directions + edges) / width) + 0.0
         hashes[start : start + len(some)] = [xxhash.xxh3_64_intdigest(row) for row in steps]
     return hashes
@@ -172,7 +175,7 @@ def _scale(vectors: NDArray[np.float32]) -> float:
     mean, total = vectors.mean(axis=0, dtype=np.float64), 0.0
     for start in range(0, len(vectors), _HASHED_AT_ONCE):
         apart = vectors[start : start + _HASHED_AT_ONCE] - mean
-        total += float(np.einsum("ij,ij->", apart, apart))
+        total += float(np.vdot(apart, apart))
     return float(np.sqrt(total / len(vectors)))
 
 

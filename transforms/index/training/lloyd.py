@@ -72,16 +72,20 @@ def sums_by_list(vectors: Vectors, lists: Numbers, weights: Numbers | None = Non
 
     Memory: the vectors once more.
     """
-    order = np.argsort(lists, kind="stable")
-    occupied, firsts = np.unique(lists[order], return_index=True)
-    edges = np.append(firsts, len(lists)).tolist()
+    of_all = np.bincount(lists)
+    occupied = np.flatnonzero(of_all)
+    counts = of_all[occupied]
+    # A radix sort, as long as 16 bits are enough.
+    order = np.argsort(lists.astype(np.min_scalar_type(len(of_all)), copy=False), kind="stable")
     rows = vectors.take(order, axis=0)
     if weights is not None:
         rows *= weights[order, None].astype(np.float32)
     sums = np.empty((len(occupied), vectors.shape[1]), np.float32)
-    for number in range(len(occupied)):  # five times as fast as reduceat, which goes through columns
-        np.add.reduce(rows[edges[number] : edges[number + 1]], axis=0, out=sums[number])
-    return occupied, np.diff(edges), sums
+    start = 0
+    for number, stop in enumerate(np.cumsum(counts).tolist()):  # five times as fast as reduceat: that takes columns
+        np.add.reduce(rows[start:stop], axis=0, out=sums[number])
+        start = stop
+    return occupied, counts, sums
 
 
 def _swap(centroids: Vectors, vectors: Vectors, lists: Numbers, rng: np.random.Generator, *, spherical: bool) -> None:

@@ -42,7 +42,8 @@ def principal_directions(
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32) if centred else np.float32(0)
     covariance = np.zeros((sample.shape[1], sample.shape[1]))
     for start in range(0, len(sample), _CENTRED_AT_ONCE):  # no second copy of the sample
-        rows = sample[start : start + _CENTRED_AT_ONCE] - mean
+        rows = sample[start : start + _CENTRED_AT_ONCE]
+        rows = rows - mean if centred else rows
         covariance += rows.T @ rows
     covariance /= max(len(sample), 1)
     variances, directions = np.linalg.eigh(covariance)

@@ -115,17 +115,24 @@ def read_parts(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Reads parts of the stored sample: ids int64 `(n,)` ascending, and vectors float32 `(n, dim)` in their order.
 
-    Memory: the vectors, and their codes twice. `workers` threads convert them.
+    Memory: the vectors, and the codes of one file; the vectors twice where ids of files are mixed. `workers` threads
+    convert them.
     """
-    ids, codes = [], []
-    for file in files:
+    sizes = [_rows_of(store, file, parts) for file in files]
+    ids, vectors = np.empty(sum(sizes), np.int64), np.empty((sum(sizes), dim), np.float32)
+    start = 0
+    for file, size in zip(files, sizes, strict=True):
         with opened_lists(store, file) as lists:
-            _, some_codes, some_ids = lists.read(parts).unpack()
-        ids.append(some_ids)
-        codes.append(some_codes)
-    all_ids, stored = np.concatenate(ids), np.concatenate(codes)
-    del codes, some_codes
-    if (np.diff(all_ids) < 0).any():  # their order must not tell how they were cut into blocks
-        order = np.argsort(all_ids)
-        all_ids, stored = all_ids[order], stored[order]
-    return all_ids, from_codes(stored, dim, workers)
+            _, codes, some_ids = lists.read(parts).unpack()
+        ids[start : start + size], vectors[start : start + size] = some_ids, from_codes(codes, dim, workers)
+        start += size
+    if (np.diff(ids) < 0).any():  # their order must not tell how they were cut into blocks
+        order = np.argsort(ids)
+        ids, vectors = ids[order], vectors[order]
+    return ids, vectors
+
+
+def _rows_of(store: Store, file: FileReference, parts: range) -> int:
+    with opened_lists(store, file) as lists:
+        stored = lists.sizes()
+    return int(stored.sizes[np.isin(stored.list_nos, parts)].sum())

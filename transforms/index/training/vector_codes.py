@@ -45,24 +45,27 @@ def write_vectors(
     narrow = list_nos.astype(np.min_scalar_type(nlist - 1), copy=False)
     in_order = (np.diff(ids) > 0).all()  # then a sort of 16-bit numbers is enough, a radix sort
     order = np.argsort(narrow, kind="stable") if in_order else np.lexsort((ids, narrow))
-    ends = np.cumsum(np.bincount(narrow, minlength=nlist))
+    sizes = np.bincount(narrow, minlength=nlist)
+    occupied = np.flatnonzero(sizes)
     size = codes.shape[1]
     lists = range(nlist)
     spacing = fence_spacing(lists, len(ids) * (size + ID_BYTES), FENCE_BYTES)
     writer = ListWriter(out, nlist=nlist, lists=lists, code_size=size, fingerprint="", spacing=spacing)
-    start = 0
-    for number, stop in enumerate(ends.tolist()):
-        if start < stop:
-            writer.append(ListSizes(np.array([number]), np.array([stop - start])), _body(codes, ids, order[start:stop]))
-        start = stop
+    writer.append(ListSizes(occupied, sizes[occupied]), _bodies(codes, ids, order, np.cumsum(sizes[occupied])))
     return writer.finish((int(ids.min()), int(ids.max())) if len(ids) else (0, -1))
 
 
-def _body(codes: NDArray[np.uint8], ids: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[memoryview]:
-    at_once = max(1, _CHUNK // codes.shape[1])
-    for first in range(0, len(rows), at_once):
-        yield codes[rows[first : first + at_once]].data
-    yield ids[rows].astype("<i8", copy=False).data
+def _bodies(
+    codes: NDArray[np.uint8], ids: NDArray[np.int64], order: NDArray[np.integer], ends: NDArray[np.int64]
+) -> Iterator[memoryview]:
+    """The bodies of lists that end at these places of the order: the codes of each, and its ids."""
+    at_once, start = max(1, _CHUNK // codes.shape[1]), 0
+    for stop in ends.tolist():
+        rows = order[start:stop]
+        for first in range(0, len(rows), at_once):
+            yield codes[rows[first : first + at_once]].data
+        yield ids[rows].astype("<i8", copy=False).data
+        start = stop
 
 
 def _quantizer(dim: int) -> faiss.ScalarQuantizer:

@@ -97,20 +97,26 @@ def test_a_forecast_is_corrected_by_the_pace_that_was_seen() -> None:
     done = [Part(10, spent=20, share=1.0), Part(5, spent=10, share=1.0)]
     ahead = Part(30)
     left = estimate.all_left([*done, ahead])
-    assert left is not None and left == pytest.approx(60, rel=0.02)
-    assert estimate.all_left([*done, ahead, Part(0.1)]) == pytest.approx(left + 0.1)  # which is no work
+    assert left is not None and 45 < left < 60  # twice as long as expected, but only a third of it was seen
+    assert estimate.all_left([*done, ahead, Part(0.1)]) == pytest.approx(left + 0.1, abs=0.05)  # which is no work
     assert estimate.all_left([Part(30)]) == 30
 
 
 def test_one_forecast_that_is_far_off_does_not_spoil_the_others() -> None:
     usual = [Part(2, spent=4, share=1.0)] * 4
-    assert estimate.speed([*usual, Part(1, spent=40, share=1.0)]) == pytest.approx(2.2, rel=0.05)
-    assert estimate.speed([*usual, Part(1, spent=40, share=0.0)]) == pytest.approx(2.2, rel=0.05)
+    assert estimate.speed([*usual, Part(1, spent=40, share=1.0)]) == pytest.approx(2.1, rel=0.05)
+    assert estimate.speed([*usual, Part(1, spent=40, share=0.0)]) == pytest.approx(2.1, rel=0.05)
+
+
+def test_the_first_of_many_parts_says_little_of_the_others() -> None:
+    first = Part(1, spent=4, share=1.0)
+    assert estimate.speed([first, Part(9)]) < 2.3
+    assert estimate.speed([first]) > 3
 
 
 def test_of_what_was_there_before_nothing_is_learned() -> None:
     half_there = Part(10, spent=10, before=0.5, share=1.0)
-    assert estimate.speed([half_there]) == pytest.approx(2, rel=0.05)
+    assert estimate.speed([half_there]) == pytest.approx(1.8, rel=0.05)
     assert estimate.speed([Part(10, spent=0, before=1.0, share=1.0)]) == 1
 
 

@@ -83,10 +83,10 @@ def said(trace: Trace, expected: Callable[[], Ahead] = of_a_usual_machine) -> li
 
 
 MEASURED = (
-    Trace.of("1.95 1.39 .15 .06 .03 2.26 1.58 3.83 5.05 2.80 .21 2.82 .20 8.17 26.07 .01 .03 .27 .07"),
-    Trace.of("1.39 .95 .09 .05 .03 1.77 .98 2.17 2.11 1.36 .16 1.61 .11 3.70 12.15 .01 .02 .22 .10"),
+    Trace.of("1.26 .52 .10 .05 .03 1.46 .76 1.07 1.48 1.48 .07 .93 .08 4.15 25.52 .04 .08 1.11 .17"),
+    Trace.of(".62 .79 .04 .02 .01 .73 .48 .52 1.27 .97 .06 .76 .04 1.79 9.76 .02 .03 .40 .11"),
 )
-"""On a machine of which other work had most, and on one of which it had some."""
+"""On two cores of which two others had half each, and on two that had nothing else to do; vectors not in memory yet."""
 
 FREED = Trace((*MEASURED[0].seconds[:13], 5.0, 12.0, *MEASURED[0].seconds[15:]))
 """Made up: as if most of the other work had ended while codes were trained."""
