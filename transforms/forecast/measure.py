@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from transforms.forecast.rates import A_CORE, RateName
-from transforms.forecast.work import graph_made, kmeans_in_cells
 from transforms.forecast.workload import (
     ENTRY_COMPONENTS,
     OWN_SHARD_BYTES,
     PRODUCT_COMPONENTS,
     SCORE_COMPONENTS,
     THREADS_A_TASK,
+    graph_made,
+    kmeans_in_cells,
 )
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 from transforms.index.lists.merge import merge_range

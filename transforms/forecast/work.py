@@ -13,17 +13,17 @@ from transforms.forecast.rates import RateName, Rates
 from transforms.forecast.workload import (
     COLUMN_BYTES,
     ENTRY_COMPONENTS,
-    LINK_COMPONENTS,
-    MOVED_LISTS,
     PRODUCT_COMPONENTS,
     SCORE_COMPONENTS,
     Machines,
     Workload,
     formula,
+    graph_made,
+    kmeans_in_cells,
 )
 from transforms.generations import key_tables
 from transforms.index.training import figures
-from transforms.index.training.figures import GRAPH_EFFORT, ITERATIONS, PILOT_PER_PARENT
+from transforms.index.training.figures import ITERATIONS, PILOT_PER_PARENT
 from transforms.runs.run import STAGES, Stage
 from transforms.shards.byte_vectors import COMPONENTS_TOGETHER
 from transforms.shards.vectors import BATCH_ROWS
@@ -315,7 +315,7 @@ def _pilot(chosen: int, load: Workload) -> tuple[Work, Work]:
     """The pilot, read at once, and those of its rows that something is trained on: all of it is memory that is new."""
     copied = 4 * (load.pilot + chosen) * load.dim
     text = f"4 x ({load.pilot:,} + {chosen:,}) x {load.dim}"
-    return _take("pilot", load.pilot, load.dim), Work("pilot copied", copied, text, "merge_bytes")
+    return _take("pilot", load.pilot, load.dim), Work("pilot copied", copied, text, "take_bytes")
 
 
 def _transform(rows: int, load: Workload) -> Work:
@@ -356,23 +356,6 @@ def _encoded(rows: int, parts: int, codes: int, inner: int) -> Work:
         return _scored("codes", rows, codes * parts, of_part, "flat_flops")
     text = f"{formula(2, rows, codes, parts)} x ({of_part} + {ENTRY_COMPONENTS})"
     return Work("codes", 2 * rows * codes * parts * (of_part + ENTRY_COMPONENTS), text, "encode_flops")
-
-
-def kmeans_in_cells(rows: int, lists: int, components: int) -> tuple[float, str]:
-    """Operations of k-means on rows of which each is in a cell of so many lists, and their formula."""
-    factors = 2 * rows, lists + MOVED_LISTS, components + PRODUCT_COMPONENTS, figures.CELL_ITERATIONS
-    text = f"2 x {rows:,} x ({lists:,} + {MOVED_LISTS}) x ({components} + {PRODUCT_COMPONENTS}) x {factors[3]}"
-    return math.prod(factors), text
-
-
-def graph_made(nodes: int, links: int, components: int) -> tuple[float, str]:
-    """Operations of an HNSW graph of so many links while it is made, and their formula.
-
-    A node is compared with about its width, times its links, others.
-    """
-    looks = GRAPH_EFFORT * links
-    text = f"2 x {nodes:,} x {looks:,} x ({components} + {LINK_COMPONENTS})"
-    return 2 * nodes * looks * (components + LINK_COMPONENTS), text
 
 
 def _grouped(rows: int, probes: int, load: Workload) -> Work:

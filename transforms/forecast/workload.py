@@ -20,6 +20,8 @@ from transforms.index.training.figures import (
     CANARY_NEIGHBOURS,
     CANARY_QUERIES,
     CANARY_ROWS,
+    CELL_ITERATIONS,
+    GRAPH_EFFORT,
     GROUP_ROWS,
     LISTS_ASSIGNED_FLAT,
     PASSES,
@@ -370,3 +372,20 @@ def formula(*factors: float) -> str:
     '2 x 1,000,000 x 512'
     """
     return " x ".join(f"{factor:,}" for factor in factors if factor != 1) or "1"
+
+
+def kmeans_in_cells(rows: int, lists: int, components: int) -> tuple[float, str]:
+    """Operations of k-means on rows of which each is in a cell of so many lists, and their formula."""
+    factors = 2 * rows, lists + MOVED_LISTS, components + PRODUCT_COMPONENTS, CELL_ITERATIONS
+    text = f"2 x {rows:,} x ({lists:,} + {MOVED_LISTS}) x ({components} + {PRODUCT_COMPONENTS}) x {factors[3]}"
+    return math.prod(factors), text
+
+
+def graph_made(nodes: int, links: int, components: int) -> tuple[float, str]:
+    """Operations of an HNSW graph of so many links while it is made, and their formula.
+
+    A node is compared with about its width, times its links, others.
+    """
+    looks = GRAPH_EFFORT * links
+    text = f"2 x {nodes:,} x {looks:,} x ({components} + {LINK_COMPONENTS})"
+    return 2 * nodes * looks * (components + LINK_COMPONENTS), text

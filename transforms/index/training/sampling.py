@@ -9,7 +9,8 @@ part, with the vector for a code, so that each part is one range of bytes.
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import BinaryIO
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ from transforms.storage.store import Store
 PILOT_PART, REST_PART, HELD_OUT_PART = range(3)
 
 _PARTS = 3
+_READERS: Final = 8
+"""Files that are asked for sizes at once."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
@@ -118,7 +122,8 @@ def read_parts(
     Memory: the vectors, and the codes of one file; the vectors twice where ids of files are mixed. `workers` threads
     convert them.
     """
-    sizes = [_rows_of(store, file, parts) for file in files]
+    with ThreadPoolExecutor(_READERS) as pool:
+        sizes = list(pool.map(lambda file: _rows_of(store, file, parts), files))
     ids, vectors = np.empty(sum(sizes), np.int64), np.empty((sum(sizes), dim), np.float32)
     start = 0
     for file, size in zip(files, sizes, strict=True):
@@ -134,5 +139,4 @@ def read_parts(
 
 def _rows_of(store: Store, file: FileReference, parts: range) -> int:
     with opened_lists(store, file) as lists:
-        stored = lists.sizes()
-    return int(stored.sizes[np.isin(stored.list_nos, parts)].sum())
+        return lists.sizes(parts).rows
