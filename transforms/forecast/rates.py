@@ -148,7 +148,8 @@ DEFAULT: Final = Rates(
     start_seconds=1.5,
     counting=COUNTING,
 )
-"""Of one machine of today: another is a small factor away, `pixdex plan --calibrate` measures it."""
+"""Of one machine of today, between what calibrations of a good and of a bad hour gave: another is a small factor away,
+`pixdex plan --calibrate` measures it."""
 
 
 def file() -> Path:

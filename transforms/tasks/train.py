@@ -130,7 +130,7 @@ def assemble_index(run: Run) -> None:
     if run.marker("train", 0, TrainMarker, task_digest) is None:
         freed_memory.give_back()  # of tasks before: this one takes the most
         samples, encoder = files_of(run, "sample"), run.request.encoder
-        key, _ = key_of(run)
+        key, count = key_of(run)
         run.marker("parents", 0, TensorsMarker, _parents_digest(run, key, samples))
         pilot_ids, pilot = sampling.read_parts(run.store, samples, _PILOT, encoder.dim, encoder.threads)
         held_out_ids, held_out = sampling.read_parts(run.store, samples, _HELD_OUT, encoder.dim, encoder.threads)
@@ -147,11 +147,13 @@ def assemble_index(run: Run) -> None:
             held_out=len(held_out),
             seed=seed,
         )
-        watched = sampling.in_sample(pilot_ids, seed, _watched_share(run))
+        # Thresholds of one hash: a smaller share of the rows is part of the pilot.
+        share = min(sample_shares(key, count).pilot, CANARY_ROWS / max(count, 1))
+        watched = sampling.in_sample(pilot_ids, seed, share)
         rows = VectorBatch(pilot_ids[watched], pilot[watched])
         queries = VectorBatch(held_out_ids, held_out) if len(held_out) else VectorBatch(pilot_ids, pilot)
         del assembled, lists, router, pilot  # what is opened next is as large once more
-        run.commit("train", 0, TrainMarker(task_digest, trained, _canaries(run, trained, rows, queries)))
+        run.commit("train", 0, TrainMarker(task_digest, trained, _canaries(run, trained, rows, queries, share)))
 
 
 def take_over(run: Run) -> None:
@@ -164,22 +166,22 @@ def take_over(run: Run) -> None:
         run.commit("train", 0, TrainMarker(task_digest, base.trained, watch))
 
 
-def _watched_share(run: Run) -> float:
-    """The share of the rows, 0 to 1, that canary queries are answered with."""
-    # Thresholds of one hash: a smaller share of the rows is part of the pilot.
-    key, rows = key_of(run)
-    return min(sample_shares(key, rows).pilot, CANARY_ROWS / max(rows, 1))
+def _canaries(run: Run, trained: TrainedIndex, rows: VectorBatch, queries: VectorBatch, share: float) -> FileReference:
+    """Makes and stores queries that later runs ask again.
 
-
-def _canaries(run: Run, trained: TrainedIndex, rows: VectorBatch, queries: VectorBatch) -> FileReference:
-    """Makes and stores queries that later runs ask again: vectors that nothing was trained on, where there are any."""
+    Args:
+        run, trained: whose they are.
+        rows: that they are answered with, a share of all.
+        queries: that some are taken of: vectors that nothing was trained on, where there are any.
+        share: of all rows, 0 to 1.
+    """
     made = canaries.make(
         open_trained(run.store, trained),
         rows,
         queries,
         trained.metric,
         seed=run.request.seed,
-        share=_watched_share(run),
+        share=share,
         nprobe=trained.nprobe,
         workers=run.request.encoder.threads,
     )

@@ -1,6 +1,9 @@
 """Threads of their own for independent work, and nothing changed once it is done, whoever else is at work."""
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -8,6 +11,7 @@ import faiss
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from tests.conftest import REPOSITORY
 from transforms.index.threads import each_limited, each_with_one_thread, limited
 
 
@@ -58,6 +62,25 @@ def test_any_thread_can_limit_though_another_asked_before() -> None:
     with threadpool_limits(2), ThreadPoolExecutor(1) as other:
         assert other.submit(inside).result() == {3}
         assert set(blas()) == {2}
+
+
+LATE = """
+from transforms.index.threads import limited
+with limited(1):
+    pass
+import faiss
+import torch
+with limited(1):
+    print(faiss.omp_get_max_threads(), torch.get_num_threads())
+"""
+
+
+def test_a_library_that_is_loaded_after_a_limit_is_limited_by_the_next() -> None:
+    many = os.environ | {"OMP_NUM_THREADS": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], env=many, cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["1", "1"], done.stderr
 
 
 def test_another_number_waits_until_all_have_left() -> None:

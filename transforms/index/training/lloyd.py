@@ -76,7 +76,7 @@ def sums_by_list(vectors: Vectors, lists: Numbers, weights: Numbers | None = Non
     occupied = np.flatnonzero(of_all)
     counts = of_all[occupied]
     # A radix sort, as long as 16 bits are enough.
-    order = np.argsort(lists.astype(np.min_scalar_type(len(of_all)), copy=False), kind="stable")
+    order = np.argsort(lists.astype(np.min_scalar_type(len(of_all) - 1), copy=False), kind="stable")
     rows = vectors.take(order, axis=0)
     if weights is not None:
         rows *= weights[order, None].astype(np.float32)

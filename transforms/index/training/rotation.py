@@ -39,11 +39,12 @@ def principal_directions(
 
     `sample` and `centred` are those of `principal_rotation`.
     """
-    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32) if centred else np.float32(0)
+    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32) if centred else None
     covariance = np.zeros((sample.shape[1], sample.shape[1]))
     for start in range(0, len(sample), _CENTRED_AT_ONCE):  # no second copy of the sample
         rows = sample[start : start + _CENTRED_AT_ONCE]
-        rows = rows - mean if centred else rows
+        if mean is not None:
+            rows = rows - mean
         covariance += rows.T @ rows
     covariance /= max(len(sample), 1)
     variances, directions = np.linalg.eigh(covariance)

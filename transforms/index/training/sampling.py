@@ -129,7 +129,8 @@ def read_parts(
     for file, size in zip(files, sizes, strict=True):
         with opened_lists(store, file) as lists:
             _, codes, some_ids = lists.read(parts).unpack()
-        ids[start : start + size], vectors[start : start + size] = some_ids, from_codes(codes, dim, workers)
+        ids[start : start + size] = some_ids
+        vectors[start : start + size] = from_codes(codes, dim, workers)
         start += size
     if (np.diff(ids) < 0).any():  # their order must not tell how they were cut into blocks
         order = np.argsort(ids)

@@ -97,8 +97,9 @@ def test_a_forecast_is_corrected_by_the_pace_that_was_seen() -> None:
     done = [Part(10, spent=20, share=1.0), Part(5, spent=10, share=1.0)]
     ahead = Part(30)
     left = estimate.all_left([*done, ahead])
-    assert left is not None and 45 < left < 60  # twice as long as expected, but only a third of it was seen
-    assert estimate.all_left([*done, ahead, Part(0.1)]) == pytest.approx(left + 0.1, abs=0.05)  # which is no work
+    # Twice as long as expected, of which a third was seen; and 6.75 s of the forecast stand for its worth.
+    assert left is not None and left == pytest.approx(30 * (30 + 6.75) / (15 + 6.75))
+    assert estimate.all_left([*done, ahead, Part(0.1)]) == pytest.approx(left + 0.1)  # which is no work
     assert estimate.all_left([Part(30)]) == 30
 
 
@@ -109,9 +110,9 @@ def test_one_forecast_that_is_far_off_does_not_spoil_the_others() -> None:
 
 
 def test_the_first_of_many_parts_says_little_of_the_others() -> None:
-    first = Part(1, spent=4, share=1.0)
-    assert estimate.speed([first, Part(9)]) < 2.3
-    assert estimate.speed([first]) > 3
+    first = Part(1, spent=3, share=1.0)
+    assert estimate.speed([first, Part(9)]) == pytest.approx((3 + 1.5) / (1 + 1.5))
+    assert estimate.speed([first]) == pytest.approx((3 + 0.25) / (1 + 0.25))
 
 
 def test_of_what_was_there_before_nothing_is_learned() -> None:

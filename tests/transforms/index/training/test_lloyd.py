@@ -72,3 +72,9 @@ def test_rows_are_summed_list_by_list_with_their_weights() -> None:
     expected = np.stack([(rows * weights[:, None])[lists == number].sum(axis=0) for number in occupied])
     np.testing.assert_allclose(sums, expected, rtol=1e-4)
     assert sums_by_list(rows[:0], lists[:0])[2].shape == (0, 3)
+
+
+@pytest.mark.parametrize("last", [255, 256, 65_535, 65_536])
+def test_rows_of_the_last_of_many_lists_are_its_own(last: int) -> None:
+    occupied, counts, sums = sums_by_list(np.array([[1], [2], [4]], np.float32), np.array([last, 0, last]))
+    assert (occupied.tolist(), counts.tolist(), sums.tolist()) == ([0, last], [1, 2], [[2], [5]])

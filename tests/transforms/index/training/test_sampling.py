@@ -132,10 +132,11 @@ def test_a_stored_sample_reads_back_part_by_part_in_order_of_id(store: Store) ->
         (range(PILOT_PART, REST_PART + 1), in_sample(ids, 0, 0.6)),
         (range(HELD_OUT_PART, HELD_OUT_PART + 1), in_sample(ids, 0, 0.8) & ~in_sample(ids, 0, 0.6)),
     ):
-        found_ids, found = read_parts(store, files, parts, 5)
-        assert found.dtype == np.float32
-        assert np.array_equal(found_ids, ids[wanted])
-        assert np.array_equal(found, everything[wanted])
+        for in_turn in (files, files[::-1]):
+            found_ids, found = read_parts(store, in_turn, parts, 5)
+            assert found.dtype == np.float32
+            assert np.array_equal(found_ids, ids[wanted])
+            assert np.array_equal(found, everything[wanted])
 
 
 def test_other_blocks_hold_the_same_sample(store: Store) -> None:
