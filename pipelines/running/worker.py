@@ -10,6 +10,7 @@ import sys
 import threading
 
 from pipelines.terminal import console
+from transforms import freed_memory
 
 READY = b"ready"
 
@@ -25,6 +26,7 @@ def _end_with_the_pool() -> None:
 
 def main() -> None:
     """Works for the runner that the environment names, until it says that this is enough."""
+    freed_memory.share()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the pool too, which ends this when it will
     ready = os.dup(1)
     os.dup2(2, 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from pipelines.terminal import console
+from transforms import freed_memory
 
 _IS_OF_A_COMMAND: Final = threading.Event()
 
@@ -26,6 +27,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     the rest is left to the machine.
     """
     code = console.FAILED
+    freed_memory.share()
     _IS_OF_A_COMMAND.set()
 
     def end() -> None:

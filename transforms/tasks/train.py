@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from transforms import freed_memory
 from transforms.digests import digest
 from transforms.errors import PixdexError
 from transforms.index import canaries
@@ -128,7 +127,6 @@ def assemble_index(run: Run) -> None:
     (last,) = run.markers("move2", [0], TensorsMarker)
     task_digest = digest(last.tensors.checksum, last.digest)
     if run.marker("train", 0, TrainMarker, task_digest) is None:
-        freed_memory.give_back()  # of tasks before: this one takes the most
         samples, encoder = files_of(run, "sample"), run.request.encoder
         key, count = key_of(run)
         run.marker("parents", 0, TensorsMarker, _parents_digest(run, key, samples))

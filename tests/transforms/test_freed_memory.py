@@ -1,0 +1,58 @@
+"""Memory that a thread freed is the next thread's, in a process that shares it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from transforms import freed_memory
+
+glibc = pytest.mark.skipif(freed_memory._SET is None, reason="only glibc keeps what was freed")
+
+MIB = 1 << 20
+TAKEN_BY_TURNS = """
+import os, threading
+from transforms import freed_memory
+
+def held():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def behind_a_thread():
+    thread = threading.Thread(target=lambda: bytearray(b"1") * (64 << 20))
+    thread.start()
+    thread.join()
+    return held()
+
+freed_memory.share()
+print(held(), behind_a_thread(), behind_a_thread())
+"""
+
+
+def held(**variables: str) -> list[int]:
+    """Bytes that a process holds before, between and behind two threads, each of which takes 64 MiB and frees them."""
+    environment = {name: value for name, value in os.environ.items() if name not in freed_memory._CHOSEN}
+    ended = subprocess.run(
+        [sys.executable, "-c", TAKEN_BY_TURNS], env=environment | variables, capture_output=True, text=True, check=True
+    )
+    return [int(word) for word in ended.stdout.split()]
+
+
+@glibc
+def test_what_a_thread_freed_another_takes() -> None:
+    before, between, behind = held()
+    assert between - before > 48 * MIB and behind - between < 16 * MIB
+
+
+@glibc
+def test_whoever_says_how_memory_is_kept_is_heard() -> None:
+    before, between, behind = held(MALLOC_MMAP_THRESHOLD_=str(MIB))
+    assert max(between, behind) - before < 16 * MIB
+
+
+def test_where_there_is_no_such_library_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freed_memory, "_SET", None)
+    monkeypatch.setattr(freed_memory, "_TRIM", None)
+    freed_memory.share()
+    freed_memory.give_back()
