@@ -35,6 +35,7 @@ from transforms.index.training.figures import (
 from transforms.index.training.filling import settle
 from transforms.index.training.rotation import principal_directions, principal_rotation
 from transforms.index.training.routing import Router
+from transforms.index.training.rows import Rows
 from transforms.index.training.scalar_ranges import train_ranges
 from transforms.index.vector_transforms import behind_transforms
 
@@ -43,7 +44,6 @@ _LENGTH_ROWS = 4096
 _FEW_PARENTS = 128
 """Clusters up to which k-means has one thread: several would mostly wait for each other."""
 
-_HARDLY_MORE = 1.05
 _ABOUT_ONE = 0.01
 """By how much normalised vectors differ from length one, at the most: as float16 rounds them."""
 
@@ -94,22 +94,21 @@ def train_parents(
     parents, spherical = parents_of(key.nlist), metric == "ip"
     copies = Copies.found(np.arange(len(pilot)) if ids is None else ids, pilot, key.nlist, part)
     with limited(workers):
-        _train_transforms(index, _some(pilot, ROTATION_ROWS, seed))
-        distinct = copies.first_of_each(pilot)
-        chosen = behind_transforms(index, _some(distinct, PILOT_PER_PARENT * parents, seed))
+        _train_transforms(index, Rows(pilot).some(ROTATION_ROWS, seed))
+        chosen = copies.first_of_each(pilot).some(PILOT_PER_PARENT * parents, seed).behind(index)
     # Of several threads at so little most of the time is spent in waiting.
     with limited(1):
-        head = _head(_some(chosen, HEAD_ROWS, seed), centred=not spherical)
+        head = _head(Rows(chosen).some(HEAD_ROWS, seed), centred=not spherical)
     with limited(workers if parents > _FEW_PARENTS else 1):
         centroids = kmeans(chosen, min(parents, len(chosen)), spherical=spherical, seed=seed)
     return Router(index, centroids, spherical, copies, head)
 
 
-def _head(vectors: NDArray[np.float32], *, centred: bool) -> NDArray[np.float32] | None:
+def _head(rows: Rows, *, centred: bool) -> NDArray[np.float32] | None:
     """The directions by which rows of a cell are clustered, float32 `(d, 128)`; None where there are hardly more."""
-    if vectors.shape[1] < 2 * HEAD_COMPONENTS:
+    if rows.dim < 2 * HEAD_COMPONENTS:
         return None
-    _, directions = principal_directions(vectors, centred=centred)
+    _, directions = principal_directions(rows, centred=centred)
     return np.ascontiguousarray(directions[:, :HEAD_COMPONENTS], np.float32)
 
 
@@ -144,11 +143,11 @@ def assemble(
     """
     inner: Any = faiss.downcast_index(faiss.extract_index_ivf(router.index))  # what it has depends on the key
     with limited(workers):
-        chosen = _some(router.copies.first_of_each(pilot), _rows_for_codes(inner), seed)
-        vectors = behind_transforms(router.index, chosen)
+        distinct = router.copies.first_of_each(pilot)
+        chosen = distinct.some(_rows_for_codes(inner), seed)
+        vectors = chosen.behind(router.index)
         if len(router.copies):
-            known = behind_transforms(router.index, router.copies.first_of_each(pilot))
-            centroids = settle(centroids, known, spherical=router.spherical)
+            centroids = settle(centroids, distinct.behind(router.index), spherical=router.spherical)
     with limited(workers if inner.nlist > _FEW_PARENTS**2 else 1):
         assigner = _regroup(centroids, spherical=router.spherical, seed=seed)
         if router.spherical:
@@ -162,7 +161,7 @@ def assemble(
     with limited(workers):
         unseen = behind_transforms(router.index, held_out) if len(held_out) else vectors
         # Equal rows would outvote the others, and agree always.
-        asked = router.copies.first_of_each(unseen)
+        asked = router.copies.first_of_each(unseen).copied()
         audited = audit(assigner, asked, inner.nprobe) if inner.nlist > LISTS_ASSIGNED_FLAT else None
     residual = 0.0
     if not _stores_vectors(inner):
@@ -190,38 +189,38 @@ def _assign(assigner: TwoLevelAssigner, vectors: NDArray[np.float32], probes: in
         return np.concatenate(list(pool.map(lambda part: assigner.assign(part, probes), parts)))
 
 
-def _train_transforms(index: faiss.Index, vectors: NDArray[np.float32]) -> None:
-    """Trains the transforms in turn, each on the vectors behind those before it."""
+def _train_transforms(index: faiss.Index, rows: Rows) -> None:
+    """Trains the transforms in turn, each on the rows behind those before it."""
     steps = index.chain.size() if isinstance(index, faiss.IndexPreTransform) else 0
     for number in range(steps):
         transform: Any = faiss.downcast_VectorTransform(index.chain.at(number))
         if isinstance(transform, faiss.OPQMatrix) and transform.d_out <= transform.d_in:
             rotation = principal_rotation(
-                vectors, transform.d_out, transform.M, centred=index.metric_type != _METRICS["ip"]
+                rows, transform.d_out, transform.M, centred=index.metric_type != _METRICS["ip"]
             )
             faiss.copy_array_to_vector(rotation.reshape(-1), transform.A)
             transform.is_trained = transform.is_orthonormal = True
         elif isinstance(transform, faiss.PCAMatrix):
-            _train_components(transform, vectors, centred=index.metric_type != _METRICS["ip"])
+            _train_components(transform, rows, centred=index.metric_type != _METRICS["ip"])
         elif not transform.is_trained:
-            transform.train(vectors)
+            transform.train(rows.copied())
         if number + 1 < steps:
-            vectors = transform.apply(vectors)
+            rows = Rows(transform.apply(rows.copied()))
 
 
-def _train_components(transform: Any, vectors: NDArray[np.float32], *, centred: bool) -> None:
+def _train_components(transform: Any, rows: Rows, *, centred: bool) -> None:
     """Trains a principal component analysis: faiss's, or one about zero.
 
     faiss takes the mean from every vector, which leaves distances as they are and changes inner products: these keep
     what points along the mean, and there `b` is zero.
     """
     if centred:
-        transform.train(vectors)
+        transform.train(rows.copied())
     else:
-        variances, directions = principal_directions(vectors, centred=False)
+        variances, directions = principal_directions(rows, centred=False)
         faiss.copy_array_to_vector(np.ascontiguousarray(directions.T, np.float32).reshape(-1), transform.PCAMat)
         # faiss's are sums, not means, over the vectors; whitened vectors are so much shorter.
-        faiss.copy_array_to_vector((len(vectors) * variances).astype(np.float32), transform.eigenvalues)
+        faiss.copy_array_to_vector((len(rows) * variances).astype(np.float32), transform.eigenvalues)
         faiss.copy_array_to_vector(np.zeros(transform.d_in, np.float32), transform.mean)
         transform.is_trained = True
     # Whitening divides by the root of these, and what does not vary, but for rounding, has no size to bring to one.
@@ -237,23 +236,20 @@ def _train_components(transform: Any, vectors: NDArray[np.float32], *, centred: 
 def _regroup(centroids: NDArray[np.float32], *, spherical: bool, seed: int) -> TwoLevelAssigner:
     """Orders centroids cell by cell, under parents that are clustered from the centroids themselves."""
     cells = parents_of(len(centroids))
-    chosen = _some(centroids, PILOT_PER_PARENT * cells, seed)
-    parents = kmeans(chosen, cells, spherical=spherical, seed=seed)
+    chosen = Rows(centroids).some(PILOT_PER_PARENT * cells, seed)
+    parents = kmeans(chosen.copied(), cells, spherical=spherical, seed=seed)
     cell = nearest(centroids, parents, spherical=spherical)
     bounds = np.append(0, np.cumsum(np.bincount(cell, minlength=cells)))
     return TwoLevelAssigner(parents, centroids[np.argsort(cell, kind="stable")], bounds, spherical)
 
 
-def _length(router: Router, rows: NDArray[np.float32], vectors: NDArray[np.float32]) -> np.float32:
+def _length(router: Router, rows: Rows, vectors: NDArray[np.float32]) -> np.float32:
     """How long centroids are made that have length one: about as long as `vectors`, which are `rows` transformed.
 
     A product is the largest with the same centroid, however long all of them are; but what is coded is the difference
     to it. A power of two, so that no centroid is rounded; 1 for vectors of length one.
     """
-    before, behind = (
-        float(np.sqrt(np.einsum("ij,ij->", some, some, dtype=np.float64) / max(len(some), 1)))
-        for some in (rows, vectors)
-    )
+    before, behind = math.sqrt(rows.square()), math.sqrt(Rows(vectors).square())
     if not behind or (router.bounded and abs(before - 1) < _ABOUT_ONE):
         return np.float32(1)
     return np.float32(2.0 ** round(math.log2(behind)))
@@ -320,10 +316,3 @@ def _residual(inner: Any, vectors: NDArray[np.float32], lists: NDArray[np.int64]
         inner.decode_vectors(len(rows), faiss.swig_ptr(codes), faiss.swig_ptr(assigned), faiss.swig_ptr(decoded))
     error, norm = (float(np.einsum("ij,ij->", part, part, dtype=np.float64)) for part in (rows - decoded, rows))
     return error / norm if norm else 0.0
-
-
-def _some(vectors: NDArray[np.float32], wanted: int, seed: int) -> NDArray[np.float32]:
-    """Returns `wanted` of the rows, in their order; all of them, uncopied, where these are hardly more."""
-    if len(vectors) <= _HARDLY_MORE * wanted:
-        return vectors
-    return vectors[np.sort(np.random.default_rng(seed % (1 << 32)).choice(len(vectors), wanted, replace=False))]

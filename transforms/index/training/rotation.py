@@ -7,17 +7,17 @@ it is optimal, costs one eigendecomposition, and iterations after it seldom win 
 import numpy as np
 from numpy.typing import NDArray
 
-_CENTRED_AT_ONCE = 4096
+from transforms.index.training.rows import Rows
 
 _SMALLEST = 1e-12
 """Variance below which a direction is taken as empty, relative to the largest."""
 
 
-def principal_rotation(sample: NDArray[np.float32], dim: int, subspaces: int, *, centred: bool) -> NDArray[np.float32]:
+def principal_rotation(sample: Rows, dim: int, subspaces: int, *, centred: bool) -> NDArray[np.float32]:
     """Returns orthonormal rows, float32 `(dim, d)`: the `dim` directions of largest variance, dealt out to subspaces.
 
     Args:
-        sample: float32 `(n, d)`.
+        sample: n rows of d components.
         dim: components to keep, at most d and a multiple of `subspaces`.
         subspaces: of the product quantizer; consecutive runs of `dim / subspaces` rows.
         centred: whether variance is about the mean, as distances take it, or about zero, as inner products do: queries
@@ -32,20 +32,19 @@ def principal_rotation(sample: NDArray[np.float32], dim: int, subspaces: int, *,
     return np.ascontiguousarray(kept.T, np.float32)
 
 
-def principal_directions(
-    sample: NDArray[np.float32], *, centred: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def principal_directions(sample: Rows, *, centred: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns variances, float64 `(d,)`, the largest first, and their directions, float64 `(d, d)`, a column each.
 
     `sample` and `centred` are those of `principal_rotation`.
     """
-    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32) if centred else None
-    covariance = np.zeros((sample.shape[1], sample.shape[1]))
-    for start in range(0, len(sample), _CENTRED_AT_ONCE):  # no second copy of the sample
-        rows = sample[start : start + _CENTRED_AT_ONCE]
-        if mean is not None:
-            rows = rows - mean
-        covariance += rows.T @ rows
+    mean, covariance = np.zeros(sample.dim), np.zeros((sample.dim, sample.dim))
+    if centred:
+        for rows in sample.blocks():
+            mean += rows.sum(axis=0, dtype=np.float64) / len(sample)
+    middle = mean.astype(np.float32)
+    for rows in sample.blocks():
+        apart = rows - middle if centred else rows
+        covariance += apart.T @ apart
     covariance /= max(len(sample), 1)
     variances, directions = np.linalg.eigh(covariance)
     # The sign of an eigenvector is arbitrary; this one does not depend on the LAPACK at hand.

@@ -123,7 +123,7 @@ def test_fewer_rows_that_differ_than_lists_leave_lists_that_no_search_looks_into
 
 def test_codebooks_are_trained_on_rows_that_differ(tmp_path: Path) -> None:
     vectors = with_a_tile(4000, 8, 0.9, "l2")
-    differing = Copies.found(np.arange(4000), vectors).first_of_each(vectors)
+    differing = Copies.found(np.arange(4000), vectors).first_of_each(vectors).copied()
     rest = vectors[1:][(vectors[1:] != vectors[0]).any(axis=1)]
     errors = []
     for sample in (vectors, differing):
@@ -172,7 +172,7 @@ def test_a_row_stands_for_its_copies_and_weighs_as_much() -> None:
     assert copies.are_distinct(ids, vectors).tolist() == [True, True, False, True, False, False]
     weights = copies.weights(ids)
     assert weights is not None and weights.tolist() == [3, 1, 1, 2, 1, 1]
-    assert copies.first_of_each(vectors).tolist() == [[1, 2], [3, 4], [0, 5]]
+    assert copies.first_of_each(vectors).copied().tolist() == [[1, 2], [3, 4], [0, 5]]
     assert Copies.of(copies.tensors).tensors.keys() == copies.tensors.keys()
 
 
@@ -187,7 +187,7 @@ def test_without_copies_nothing_is_kept_of_them() -> None:
     vectors = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     copies = Copies.found(np.arange(50), vectors)
     assert (len(copies), copies.tensors, copies.weights(np.arange(50))) == (0, {}, None)
-    assert copies.first_of_each(vectors) is vectors
+    assert copies.first_of_each(vectors).copied() is vectors
     assert len(Copies.of({})) == 0
 
 
