@@ -60,7 +60,9 @@ class Scorer:
         found = np.empty(len(rows), np.float32)
         for first in range(0, len(rows), _PAIRS_IN_CACHE):
             some = slice(first, first + _PAIRS_IN_CACHE)
-            np.einsum("ij,ij->i", vectors[rows[some]], self.centroids[lists[some]], out=found[some])
+            # `take` lets other threads go on, but copies all of an array that lies askew in a mapped file.
+            sides = vectors.take(rows[some], axis=0), self.centroids[lists[some]]
+            np.einsum("ij,ij->i", *sides, out=found[some])
         if self.bias is not None:
             found -= self.bias[lists]
         return found

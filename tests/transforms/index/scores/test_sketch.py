@@ -41,7 +41,9 @@ def exact_scores(vectors: NDArray[np.float32], lists: NDArray[np.float32], *, sp
     components=st.sampled_from([1, 8, 32]),
     spherical=st.booleans(),
 )
-def test_no_score_is_above_its_bound(seed: int, decay: float, size: float, components: int, *, spherical: bool) -> None:
+def test_no_score_is_above_its_bound_or_too_far_below_it(
+    seed: int, decay: float, size: float, components: int, *, spherical: bool
+) -> None:
     lists, vectors = drawn(seed, NLIST, decay), np.float32(size) * drawn(seed + 1, 200, decay)
     vectors[:50] = lists[:50]  # of equal directions the bound is the score itself
     scorer = Scorer(lists, spherical)
@@ -49,6 +51,9 @@ def test_no_score_is_above_its_bound(seed: int, decay: float, size: float, compo
     bounds = sketch.bounds(sketch.of(vectors), np.empty((200, NLIST), np.float32))
     over = exact_scores(vectors, lists, spherical=spherical) - bounds
     assert (over <= scorer.rounding(vectors)[:, None]).all()
+    highest = bounds.argmax(axis=1)
+    under = -over[np.arange(200), highest] - sketch.slack(sketch.of(vectors), highest)
+    assert (under <= scorer.rounding(vectors)).all()
 
 
 @costly
