@@ -201,8 +201,11 @@ def _training(load: Workload) -> Iterator[TaskMemory]:
     rows = Term("a group of cells", group * a_row, f"{group:,} vectors x {a_row:,} bytes")
     summed = min(group, lists)
     sums = Term("sums", 2 * 4 * summed * inner, f"2 copies of {summed:,} lists x {inner} dimensions x 4 bytes")
+    coded = load.coded
     kept = Term(
-        "the pilot", 4 * load.pilot * (load.dim + inner), f"{load.pilot:,} vectors x ({load.dim} + {inner}) x 4 bytes"
+        "the pilot",
+        4 * (load.pilot * load.dim + coded * inner),
+        f"({load.pilot:,} vectors x {load.dim} + {coded:,} x {inner}) x 4 bytes",
     )
     index = (_centroids(load, _INDEX_COPIES), *_graph(load, _READ_COPIES), kept, *_watching(load))
     yield TaskMemory("train", "finding the parents", 1, (pilot,))

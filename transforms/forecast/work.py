@@ -146,7 +146,7 @@ def _parents(load: Workload) -> StageCost:
     """`transforms.index.training.assemble.train_parents`."""
     pilot, dim, inner = load.pilot, load.dim, load.inner
     some = min(pilot, PILOT_PER_PARENT * load.cells)
-    works: tuple[Work, ...] = (*_pilot(some, load), *_kmeans("parents", some, load))
+    works: tuple[Work, ...] = (*_pilot(load), *_kmeans("parents", some, load))
     if load.key.transforms:
         rotated = min(pilot, figures.ROTATION_ROWS)
         rotation = 2 * rotated * dim**2 + _EIGEN_FLOPS * dim**3
@@ -220,9 +220,9 @@ def _move(stage: Stage) -> Callable[[Workload], StageCost]:
 def _train(load: Workload) -> StageCost:
     """`transforms.index.training.assemble.assemble`, `transforms.index.canaries.make`."""
     lists, inner, match = load.key.nlist, load.inner, _PRODUCT_QUANTIZER.match(load.key.storage)
-    some = min(load.pilot, figures.codebook_rows(inner // int(match[1])) if match else figures.CODE_ROWS)
+    some = load.coded
     works = [
-        *_pilot(some, load),
+        *_pilot(load),
         *([_transform(some, load)] if load.key.transforms else []),
         *_kmeans("parents of lists", min(lists, PILOT_PER_PARENT * load.cells), load),
         Work("index written", load.centroids, formula(4, lists, inner), "write_bytes"),
@@ -311,11 +311,10 @@ def _take(what: str, rows: int, dim: int) -> Work:
     return Work(f"{what} read", 2 * rows * dim, f"{formula(rows, dim, 2)} bytes", "take_bytes")
 
 
-def _pilot(chosen: int, load: Workload) -> tuple[Work, Work]:
-    """The pilot, read at once, and those of its rows that something is trained on: all of it is memory that is new."""
-    copied = 4 * (load.pilot + chosen) * load.dim
-    text = f"4 x ({load.pilot:,} + {chosen:,}) x {load.dim}"
-    return _take("pilot", load.pilot, load.dim), Work("pilot copied", copied, text, "take_bytes")
+def _pilot(load: Workload) -> tuple[Work, Work]:
+    """The pilot, read at once into memory that is new; rows of it that something is trained on are taken in blocks."""
+    copied = Work("pilot copied", 4 * load.pilot * load.dim, formula(4, load.pilot, load.dim), "take_bytes")
+    return _take("pilot", load.pilot, load.dim), copied
 
 
 def _transform(rows: int, load: Workload) -> Work:

@@ -21,11 +21,13 @@ from transforms.index.training.figures import (
     CANARY_QUERIES,
     CANARY_ROWS,
     CELL_ITERATIONS,
+    CODE_ROWS,
     GRAPH_EFFORT,
     GROUP_ROWS,
     LISTS_ASSIGNED_FLAT,
     PASSES,
     Shares,
+    codebook_rows,
     parents_of,
     sample_shares,
 )
@@ -250,6 +252,12 @@ class Workload:
         match = _PRODUCT_QUANTIZER.match(self.key.storage)
         books = 4 * (1 << int(match[2] or 8)) * self.inner if match else 0
         return self.transforms + self.centroids + graph_bytes(self.key) + books
+
+    @property
+    def coded(self) -> int:
+        """Rows that codes are trained on."""
+        match = _PRODUCT_QUANTIZER.match(self.key.storage)
+        return min(self.pilot, codebook_rows(self.inner // int(match[1])) if match else CODE_ROWS)
 
     @property
     def transforms(self) -> int:

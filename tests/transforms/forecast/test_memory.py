@@ -44,7 +44,7 @@ def test_workers_without_the_memory_for_it_are_refused_with_the_arithmetic() -> 
     with pytest.raises(UsageError) as refused:
         memory.check_worker_memory(LARGE, 8 * GIB)
     message = str(refused.value)
-    assert message.startswith("train with OPQ64_256,IVF4194304,PQ64 (ip) needs 22.1 GiB a worker (writing the index)")
+    assert message.startswith("train with OPQ64_256,IVF4194304,PQ64 (ip) needs 21.6 GiB a worker (writing the index)")
     assert "5 copies of 4,194,304 lists x 256 dimensions x 4 bytes = 20.0 GiB" in message
     assert message.endswith("--worker-memory is 8.0 GiB: fewer lists, fewer dimensions (OPQm_d), or larger workers")
     assert "\n" not in message
