@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from transforms.forecast.rates import A_CORE, RateName
+from transforms.forecast.work import flat_components
 from transforms.forecast.workload import (
     ENTRY_COMPONENTS,
     OWN_SHARD_BYTES,
-    PRODUCT_COMPONENTS,
     SCORE_COMPONENTS,
     THREADS_A_TASK,
     graph_made,
@@ -136,7 +136,7 @@ def _measurements(folder: Path, threads: int) -> dict[RateName, tuple[float, Cal
         ),
         "flat_flops": _side_by_side(
             threads,
-            2 * _BATCH * _FLAT_LISTS * (_INNER + PRODUCT_COMPONENTS),
+            2 * _BATCH * _FLAT_LISTS * flat_components(_INNER),
             lambda: flat.assign(narrow[:_BATCH]),
         ),
         "grouped_flops": _side_by_side(

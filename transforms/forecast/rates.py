@@ -48,7 +48,7 @@ ASSUMED: Final[frozenset[RateName]] = frozenset({"shuffle_bytes"})
 """Rates that nothing measures, here or anywhere: a minute of shuffling would say what the runner is known for."""
 
 
-COUNTING: Final = 3
+COUNTING: Final = 4
 """Which formulas count the operations of `forecast.work`: rates of other formulas are no rates of these."""
 
 
@@ -129,23 +129,23 @@ DEFAULT: Final = Rates(
     check_bytes=8e9,
     scan_bytes=4e9,
     read_bytes=0.9e9,
-    matrix_flops=75e9,
-    kmeans_flops=65e9,
+    matrix_flops=80e9,
+    kmeans_flops=30e9,
     flat_flops=100e9,
     grouped_flops=55e9,
     codebook_flops=22e9,
-    encode_flops=85e9,
-    link_flops=30e9,
-    list_bytes=0.28e9,
-    take_bytes=0.22e9,
-    merge_bytes=0.65e9,
+    encode_flops=80e9,
+    link_flops=33e9,
+    list_bytes=0.33e9,
+    take_bytes=0.15e9,
+    merge_bytes=0.8e9,
     write_bytes=0.4e9,
     shuffle_bytes=60e6,
-    stage_seconds=0.06,
+    stage_seconds=0.05,
     marker_seconds=0.002,
     file_seconds=0.0001,
-    graph_seconds=2.5,
-    start_seconds=1.5,
+    graph_seconds=2.3,
+    start_seconds=1.2,
     counting=COUNTING,
 )
 """Of one machine of today, between what calibrations of a good and of a bad hour gave: another is a small factor away,

@@ -23,7 +23,7 @@ _OVERDUE: Final = 0.15
 _FAR_OFF: Final = 2.0
 """Times what is usual."""
 
-_ENOUGH: Final = 0.05
+_ENOUGH: Final = 0.2
 """Share of a part after which its own rate is all that counts."""
 
 _PACES: Final = (0.5, 3.0)
@@ -175,7 +175,7 @@ def _late_of(part: Part) -> tuple[float, float] | None:
 def left_of(part: Part, pace: float) -> float | None:
     """Returns the seconds that a part still takes; None where nobody can say.
 
-    The more of it was seen, the less a forecast of it counts, and from a twentieth on only what was seen does.
+    The more of it was seen, the less a forecast of it counts, and from a fifth on only what was seen does.
     """
     if part.share == 1.0:
         return 0.0

@@ -83,10 +83,10 @@ def said(trace: Trace, expected: Callable[[], Ahead] = of_a_usual_machine) -> li
 
 
 MEASURED = (
-    Trace.of("1.26 .52 .10 .05 .03 1.46 .76 1.07 1.48 1.48 .07 .93 .08 4.15 25.52 .04 .08 1.11 .17"),
-    Trace.of(".62 .79 .04 .02 .01 .73 .48 .52 1.27 .97 .06 .76 .04 1.79 9.76 .02 .03 .40 .11"),
+    Trace.of(".62 .30 .04 .02 .01 .66 1.91 .67 1.49 .76 .08 1.04 .07 2.77 15.55 .01 .06 .34 .17"),
+    Trace.of(".25 .14 .02 .01 .01 .28 .31 .28 .86 .50 .03 .44 .02 .87 5.29 .01 .02 .34 .05"),
 )
-"""On two cores that four other processes kept busy; and on two with nothing else to do, vectors not in memory yet."""
+"""On two cores that four other processes kept busy; and on two with nothing else to do."""
 
 FREED = Trace((*MEASURED[0].seconds[:13], 5.0, 12.0, *MEASURED[0].seconds[15:]))
 """Made up: as if most of the other work had ended while codes were trained."""
