@@ -12,7 +12,8 @@ glibc = pytest.mark.skipif(freed_memory._SET is None, reason="only glibc keeps w
 
 MIB = 1 << 20
 TAKEN_BY_TURNS = """
-import os, threading
+import os, sys, threading
+from pipelines.terminal import process
 from transforms import freed_memory
 
 def held():
@@ -25,23 +26,34 @@ def behind_a_thread():
     thread.join()
     return held()
 
+def main():
+    print(held(), behind_a_thread(), behind_a_thread())
+    return 0
+
+if sys.argv[1] == "command":
+    process.run(main)
 freed_memory.share()
-print(held(), behind_a_thread(), behind_a_thread())
+main()
 """
 
 
-def held(**variables: str) -> list[int]:
+def held(way: str = "itself", **variables: str) -> list[int]:
     """Bytes that a process holds before, between and behind two threads, each of which takes 64 MiB and frees them."""
     environment = {name: value for name, value in os.environ.items() if name not in freed_memory._CHOSEN}
     ended = subprocess.run(
-        [sys.executable, "-c", TAKEN_BY_TURNS], env=environment | variables, capture_output=True, text=True, check=True
+        [sys.executable, "-c", TAKEN_BY_TURNS, way],
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [int(word) for word in ended.stdout.split()]
 
 
 @glibc
-def test_what_a_thread_freed_another_takes() -> None:
-    before, between, behind = held()
+@pytest.mark.parametrize("way", ["itself", "command"])
+def test_what_a_thread_freed_another_takes(way: str) -> None:
+    before, between, behind = held(way)
     assert between - before > 48 * MIB and behind - between < 16 * MIB
 
 

@@ -148,8 +148,9 @@ DEFAULT: Final = Rates(
     start_seconds=1.2,
     counting=COUNTING,
 )
-"""Of one machine of today, between what calibrations of a good and of a bad hour gave: another is a small factor away,
-`pixdex plan --calibrate` measures it."""
+"""Of one machine of today, between what calibrations of a good and of a bad hour gave; `kmeans_flops` and `take_bytes`,
+which measure half and a quarter as long there, are what first builds took, whose memory is new. Another machine is a
+small factor away, `pixdex plan --calibrate` measures it."""
 
 
 def file() -> Path:

@@ -24,7 +24,7 @@ _FAR_OFF: Final = 2.0
 """Times what is usual."""
 
 _ENOUGH: Final = 0.2
-"""Share of a part after which its own rate is all that counts."""
+"""Share of a part after which its own rate is all that counts: a first task also opens what all of them use."""
 
 _PACES: Final = (0.5, 3.0)
 """What was seen for few seconds says no less, and no more, of other parts: what a part takes beside its work, and a

@@ -18,6 +18,7 @@ from transforms.index.index_key import IndexKey
 from transforms.index.threads import each_with_one_thread, limited, limited_here
 from transforms.index.trained import AssignmentAudit
 from transforms.index.training.audit import audit
+from transforms.index.training.chosen_rows import ChosenRows
 from transforms.index.training.clustering import kmeans, nearest
 from transforms.index.training.codebooks import train_codebooks
 from transforms.index.training.copies import Copies
@@ -35,7 +36,6 @@ from transforms.index.training.figures import (
 from transforms.index.training.filling import settle
 from transforms.index.training.rotation import principal_directions, principal_rotation
 from transforms.index.training.routing import Router
-from transforms.index.training.rows import Rows
 from transforms.index.training.scalar_ranges import train_ranges
 from transforms.index.vector_transforms import behind_transforms
 
@@ -94,17 +94,17 @@ def train_parents(
     parents, spherical = parents_of(key.nlist), metric == "ip"
     copies = Copies.found(np.arange(len(pilot)) if ids is None else ids, pilot, key.nlist, part)
     with limited(workers):
-        _train_transforms(index, Rows(pilot).some(ROTATION_ROWS, seed))
+        _train_transforms(index, ChosenRows(pilot).some(ROTATION_ROWS, seed))
         chosen = copies.first_of_each(pilot).some(PILOT_PER_PARENT * parents, seed).behind(index)
     # Of several threads at so little most of the time is spent in waiting.
     with limited(1):
-        head = _head(Rows(chosen).some(HEAD_ROWS, seed), centred=not spherical)
+        head = _head(ChosenRows(chosen).some(HEAD_ROWS, seed), centred=not spherical)
     with limited(workers if parents > _FEW_PARENTS else 1):
         centroids = kmeans(chosen, min(parents, len(chosen)), spherical=spherical, seed=seed)
     return Router(index, centroids, spherical, copies, head)
 
 
-def _head(rows: Rows, *, centred: bool) -> NDArray[np.float32] | None:
+def _head(rows: ChosenRows, *, centred: bool) -> NDArray[np.float32] | None:
     """The directions by which rows of a cell are clustered, float32 `(d, 128)`; None where there are hardly more."""
     if rows.dim < 2 * HEAD_COMPONENTS:
         return None
@@ -189,7 +189,7 @@ def _assign(assigner: TwoLevelAssigner, vectors: NDArray[np.float32], probes: in
         return np.concatenate(list(pool.map(lambda part: assigner.assign(part, probes), parts)))
 
 
-def _train_transforms(index: faiss.Index, rows: Rows) -> None:
+def _train_transforms(index: faiss.Index, rows: ChosenRows) -> None:
     """Trains the transforms in turn, each on the rows behind those before it."""
     steps = index.chain.size() if isinstance(index, faiss.IndexPreTransform) else 0
     for number in range(steps):
@@ -205,10 +205,10 @@ def _train_transforms(index: faiss.Index, rows: Rows) -> None:
         elif not transform.is_trained:
             transform.train(rows.copied())
         if number + 1 < steps:
-            rows = Rows(transform.apply(rows.copied()))
+            rows = ChosenRows(transform.apply(rows.copied()))
 
 
-def _train_components(transform: Any, rows: Rows, *, centred: bool) -> None:
+def _train_components(transform: Any, rows: ChosenRows, *, centred: bool) -> None:
     """Trains a principal component analysis: faiss's, or one about zero.
 
     faiss takes the mean from every vector, which leaves distances as they are and changes inner products: these keep
@@ -236,20 +236,20 @@ def _train_components(transform: Any, rows: Rows, *, centred: bool) -> None:
 def _regroup(centroids: NDArray[np.float32], *, spherical: bool, seed: int) -> TwoLevelAssigner:
     """Orders centroids cell by cell, under parents that are clustered from the centroids themselves."""
     cells = parents_of(len(centroids))
-    chosen = Rows(centroids).some(PILOT_PER_PARENT * cells, seed)
+    chosen = ChosenRows(centroids).some(PILOT_PER_PARENT * cells, seed)
     parents = kmeans(chosen.copied(), cells, spherical=spherical, seed=seed)
     cell = nearest(centroids, parents, spherical=spherical)
     bounds = np.append(0, np.cumsum(np.bincount(cell, minlength=cells)))
     return TwoLevelAssigner(parents, centroids[np.argsort(cell, kind="stable")], bounds, spherical)
 
 
-def _length(router: Router, rows: Rows, vectors: NDArray[np.float32]) -> np.float32:
+def _length(router: Router, rows: ChosenRows, vectors: NDArray[np.float32]) -> np.float32:
     """How long centroids are made that have length one: about as long as `vectors`, which are `rows` transformed.
 
     A product is the largest with the same centroid, however long all of them are; but what is coded is the difference
     to it. A power of two, so that no centroid is rounded; 1 for vectors of length one.
     """
-    before, behind = math.sqrt(rows.square()), math.sqrt(Rows(vectors).square())
+    before, behind = math.sqrt(rows.mean_square()), math.sqrt(ChosenRows(vectors).mean_square())
     if not behind or (router.bounded and abs(before - 1) < _ABOUT_ONE):
         return np.float32(1)
     return np.float32(2.0 ** round(math.log2(behind)))

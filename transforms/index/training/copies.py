@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from transforms.index.training.rows import Rows
+from transforms.index.training.chosen_rows import ChosenRows
 
 CROWD_ROWS: Final = 16
 """Rows that are a crowd, at least; more where a list has more."""
@@ -117,12 +117,12 @@ class Copies:
         distinct: NDArray[np.bool_] = (self.hashes[place] != names) | (self.ids[place] == ids)
         return distinct
 
-    def first_of_each(self, vectors: NDArray[np.float32]) -> Rows:
+    def first_of_each(self, vectors: NDArray[np.float32]) -> ChosenRows:
         """Returns the rows of vectors, float32 `(n, d)`, of equal ones the first: all where there are no copies."""
         if not len(self):
-            return Rows(vectors)
+            return ChosenRows(vectors)
         names = _names(vectors, self.crowds, float(self.scale[0]))
-        return Rows(vectors, np.sort(np.unique(names, return_index=True)[1]))
+        return ChosenRows(vectors, np.sort(np.unique(names, return_index=True)[1]))
 
     def weights(self, ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Returns for how many rows of the sample each row stands, int64 `(n,)`; None where there are no copies."""

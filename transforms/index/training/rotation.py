@@ -7,13 +7,13 @@ it is optimal, costs one eigendecomposition, and iterations after it seldom win 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.index.training.rows import Rows
+from transforms.index.training.chosen_rows import ChosenRows
 
 _SMALLEST = 1e-12
 """Variance below which a direction is taken as empty, relative to the largest."""
 
 
-def principal_rotation(sample: Rows, dim: int, subspaces: int, *, centred: bool) -> NDArray[np.float32]:
+def principal_rotation(sample: ChosenRows, dim: int, subspaces: int, *, centred: bool) -> NDArray[np.float32]:
     """Returns orthonormal rows, float32 `(dim, d)`: the `dim` directions of largest variance, dealt out to subspaces.
 
     Args:
@@ -32,7 +32,7 @@ def principal_rotation(sample: Rows, dim: int, subspaces: int, *, centred: bool)
     return np.ascontiguousarray(kept.T, np.float32)
 
 
-def principal_directions(sample: Rows, *, centred: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def principal_directions(sample: ChosenRows, *, centred: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns variances, float64 `(d,)`, the largest first, and their directions, float64 `(d, d)`, a column each.
 
     `sample` and `centred` are those of `principal_rotation`.

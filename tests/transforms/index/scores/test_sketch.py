@@ -10,7 +10,7 @@ from tests.examples import costly
 from transforms.index import assignment
 from transforms.index.assignment import FlatAssigner
 from transforms.index.scores.scorer import Scorer
-from transforms.index.scores.sketch import Finalists, Sketch, chosen_sketch
+from transforms.index.scores.sketch import Finalists, Sketch, chosen_sketch, sketches
 
 D, NLIST = 96, 300
 
@@ -26,6 +26,11 @@ def drawn(seed: int, rows: int, decay: float) -> NDArray[np.float32]:
 def turned(lists: NDArray[np.float32]) -> NDArray[np.float64]:
     _, basis = np.linalg.eigh((lists.T @ lists).astype(np.float64))
     return np.asarray(basis[:, ::-1])
+
+
+def sketch_of(scorer: Scorer, basis: NDArray[np.float64], components: int) -> Sketch:
+    (sketch,) = sketches(scorer, basis, [components])
+    return sketch
 
 
 def exact_scores(vectors: NDArray[np.float32], lists: NDArray[np.float32], *, spherical: bool) -> NDArray[np.float64]:
@@ -47,13 +52,23 @@ def test_no_score_is_above_its_bound_or_too_far_below_it(
     lists, vectors = drawn(seed, NLIST, decay), np.float32(size) * drawn(seed + 1, 200, decay)
     vectors[:50] = lists[:50]  # of equal directions the bound is the score itself
     scorer = Scorer(lists, spherical)
-    sketch = Sketch(scorer, turned(lists), components)
+    sketch = sketch_of(scorer, turned(lists), components)
     bounds = sketch.bounds(sketch.of(vectors), np.empty((200, NLIST), np.float32))
     over = exact_scores(vectors, lists, spherical=spherical) - bounds
     assert (over <= scorer.rounding(vectors)[:, None]).all()
     highest = bounds.argmax(axis=1)
     under = -over[np.arange(200), highest] - sketch.slack(sketch.of(vectors), highest)
     assert (under <= scorer.rounding(vectors)).all()
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+def test_sketches_that_are_made_together_are_those_that_are_made_alone(*, spherical: bool) -> None:
+    lists, vectors, sizes = drawn(1, 2500, 0.9), drawn(2, 10, 0.9), (1, 8, 32, D - 1)
+    scorer, basis, room = Scorer(lists, spherical), turned(lists), np.empty((10, 2500), np.float32)
+    for size, sketch in zip(sizes, sketches(scorer, basis, sizes), strict=True):
+        alone = sketch_of(scorer, basis, size)
+        found, expected = (one.bounds(one.of(vectors), room).copy() for one in (sketch, alone))
+        np.testing.assert_array_equal(found, expected)
 
 
 @costly
@@ -64,7 +79,7 @@ def test_what_is_sure_is_the_exactly_nearest(seed: int, decay: float, *, spheric
     lists[200:] += np.float32(1e-3) * drawn(seed + 2, NLIST - 200, decay)
     scorer = Scorer(lists, spherical)
     finalists = Finalists(scorer, vectors)
-    finalists.look(Sketch(scorer, turned(lists), 32))
+    finalists.look(sketch_of(scorer, turned(lists), 32))
     found, sure = finalists.decide()
     scores = exact_scores(vectors, lists, spherical=spherical)
     np.testing.assert_array_equal(found[sure], scores.argmax(axis=1)[sure])
@@ -76,7 +91,7 @@ def test_what_is_sure_is_the_exactly_nearest(seed: int, decay: float, *, spheric
 def test_rows_with_many_lists_left_are_not_sure() -> None:
     scorer = Scorer(drawn(1, NLIST, 1.0), True)
     finalists = Finalists(scorer, drawn(2, 100, 1.0))
-    finalists.look(Sketch(scorer, np.eye(D), 1))
+    finalists.look(sketch_of(scorer, np.eye(D), 1))
     assert (finalists.left > 64).all()
     assert not finalists.decide()[1].any()
 
@@ -115,7 +130,7 @@ def test_vectors_too_long_for_float32_are_left_open() -> None:
     scorer = Scorer(drawn(10, NLIST, 0.9), True)
     finalists = Finalists(scorer, drawn(11, 100, 0.9) * np.float32(1e25))
     with np.errstate(over="ignore", invalid="ignore"):
-        finalists.look(Sketch(scorer, turned(scorer.centroids), 32))
+        finalists.look(sketch_of(scorer, turned(scorer.centroids), 32))
     assert not finalists.decide()[1].any()
 
 
@@ -124,7 +139,7 @@ def test_vectors_whose_squares_are_too_small_for_float32_are_never_sure(size: fl
     lists, vectors = drawn(0, NLIST, 0.97), np.float32(size) * drawn(1, 500, 1.0)
     scorer = Scorer(lists, spherical=True)
     finalists = Finalists(scorer, vectors)
-    finalists.look(Sketch(scorer, turned(lists), 32))
+    finalists.look(sketch_of(scorer, turned(lists), 32))
     found, sure = finalists.decide()
     exact = exact_scores(vectors, lists, spherical=True).argmax(axis=1)
     assert (found == exact)[sure].all()
@@ -136,7 +151,7 @@ def test_lists_that_come_in_near_pairs_are_no_longer_sketched_after_two_tries(mo
     vectors, chosen = drawn(1, 4096, 0.9), []
 
     def noted(scorer: Scorer, rows: NDArray[np.float32]) -> Sketch | None:
-        chosen.append(Sketch(scorer, turned(lists), 32))
+        chosen.append(sketch_of(scorer, turned(lists), 32))
         return chosen[-1]
 
     monkeypatch.setattr(assignment, "chosen_sketch", noted)

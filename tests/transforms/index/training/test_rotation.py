@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transforms.index.training.chosen_rows import ChosenRows
 from transforms.index.training.rotation import allocate, principal_rotation
-from transforms.index.training.rows import Rows
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 2**32 - 1))
@@ -30,7 +30,7 @@ def test_rows_are_orthonormal_and_span_the_directions_of_largest_variance() -> N
     axes = np.linalg.qr(generator.standard_normal((8, 8)))[0].astype(np.float32)
     latent = generator.standard_normal((5000, 8)).astype(np.float32) * scales
     sample = (latent @ axes.T + 3).astype(np.float32)
-    rotation = principal_rotation(Rows(sample), 4, 2, centred=True)
+    rotation = principal_rotation(ChosenRows(sample), 4, 2, centred=True)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(4), atol=1e-5)
     kept = np.linalg.norm(rotation @ axes[:, :4], ord="fro") ** 2
     assert kept > 3.99
@@ -38,14 +38,16 @@ def test_rows_are_orthonormal_and_span_the_directions_of_largest_variance() -> N
 
 def test_a_sample_smaller_than_its_dimension_works() -> None:
     sample = np.random.default_rng(0).standard_normal((5, 16)).astype(np.float32)
-    rotation = principal_rotation(Rows(sample), 8, 4, centred=True)
+    rotation = principal_rotation(ChosenRows(sample), 8, 4, centred=True)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(8), atol=1e-5)
 
 
 def test_the_mean_is_a_direction_to_keep_only_about_zero() -> None:
     sample = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
     sample[:, 5] = 9 + 0.01 * sample[:, 5]
-    kept = [np.linalg.norm(principal_rotation(Rows(sample), 4, 2, centred=centred)[:, 5]) for centred in (False, True)]
+    kept = [
+        np.linalg.norm(principal_rotation(ChosenRows(sample), 4, 2, centred=centred)[:, 5]) for centred in (False, True)
+    ]
 
     assert kept[0] > 0.99
     assert kept[1] < 0.1

@@ -15,7 +15,7 @@ _HARDLY_MORE: Final = 1.05
 
 
 @dataclass(frozen=True)
-class Rows:
+class ChosenRows:
     """Some rows of `vectors`, float32 `(n, d)`: those with these `numbers`, int64 ascending; None: all of them."""
 
     vectors: NDArray[np.float32]
@@ -58,7 +58,7 @@ class Rows:
             start += len(block)
         return found
 
-    def square(self) -> float:
+    def mean_square(self) -> float:
         """Returns the mean of their squared lengths; 0 where there is none."""
         total = sum(float(np.einsum("ij,ij->", block, block, dtype=np.float64)) for block in self.blocks())
         return total / max(len(self), 1)
