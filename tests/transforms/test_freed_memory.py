@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -39,7 +40,7 @@ main()
 
 def held(way: str = "itself", **variables: str) -> list[int]:
     """Bytes that a process holds before, between and behind two threads, each of which takes 64 MiB and frees them."""
-    environment = {name: value for name, value in os.environ.items() if name not in freed_memory._CHOSEN}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(freed_memory._CHOSEN)}
     ended = subprocess.run(
         [sys.executable, "-c", TAKEN_BY_TURNS, way],
         env=environment | variables,
@@ -61,6 +62,34 @@ def test_what_a_thread_freed_another_takes(way: str) -> None:
 def test_whoever_says_how_memory_is_kept_is_heard() -> None:
     before, between, behind = held(MALLOC_MMAP_THRESHOLD_=str(MIB))
     assert max(between, behind) - before < 16 * MIB
+
+
+def said_with(monkeypatch: pytest.MonkeyPatch, accepted: Callable[[int, int], bool]) -> list[tuple[int, int]]:
+    said = []
+
+    def tell(option: int, value: int) -> int:
+        said.append((option, value))
+        return int(accepted(option, value))
+
+    monkeypatch.setattr(freed_memory, "_SET", tell)
+    freed_memory.share()
+    return said
+
+
+@pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"])
+def test_any_variable_of_the_library_is_left_to_speak_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "99")
+    assert said_with(monkeypatch, lambda *_: True) == []
+
+
+def test_a_library_that_keeps_less_keeps_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(freed_memory._CHOSEN)]:
+        monkeypatch.delenv(name)
+    threshold = freed_memory._MMAP_THRESHOLD
+    said = said_with(monkeypatch, lambda option, value: option != threshold or value <= 32 * MIB)
+    assert [value for option, value in said if option == threshold] == [256 * MIB, 32 * MIB] and len(said) == 4
+    refused = said_with(monkeypatch, lambda option, _: option != threshold)
+    assert [option for option, _ in refused] == [threshold, threshold]
 
 
 def test_where_there_is_no_such_library_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

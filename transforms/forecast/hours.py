@@ -7,7 +7,7 @@ from transforms.forecast.memory import TaskMemory
 from transforms.forecast.rates import Rates
 from transforms.forecast.work import StageCost, stage_costs
 from transforms.forecast.workload import Machines, Workload
-from transforms.runs.run import Stage
+from transforms.runs.run import STAGES, Stage
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _encoding(cost: StageCost, load: Workload, machines: Machines, items_per_sec
 
 _MEMORY_OF = {
     "sample": "sample",
-    **dict.fromkeys(("parents", "route", "cells", "pass1", "move1", "pass2", "move2", "train"), "train"),
+    **dict.fromkeys(STAGES[STAGES.index("parents") : STAGES.index("add")], "train"),
     "add": "add",
     "tier": "merge",
     "merge": "merge",

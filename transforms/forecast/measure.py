@@ -17,16 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from transforms.forecast.operations import ENTRY_COMPONENTS, SCORE_COMPONENTS, graph_made, kmeans_in_cells
 from transforms.forecast.rates import A_CORE, RateName
 from transforms.forecast.work import flat_components
-from transforms.forecast.workload import (
-    ENTRY_COMPONENTS,
-    OWN_SHARD_BYTES,
-    SCORE_COMPONENTS,
-    THREADS_A_TASK,
-    graph_made,
-    kmeans_in_cells,
-)
+from transforms.forecast.workload import OWN_SHARD_BYTES, THREADS_A_TASK
 from transforms.index.assignment import FlatAssigner, TwoLevelAssigner
 from transforms.index.lists.merge import merge_range
 from transforms.index.lists.reader import ListFile

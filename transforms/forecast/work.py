@@ -9,18 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from transforms.forecast.rates import RateName, Rates
-from transforms.forecast.workload import (
-    COLUMN_BYTES,
+from transforms.forecast.operations import (
+    BOUND_COMPONENTS,
     ENTRY_COMPONENTS,
     PRODUCT_COMPONENTS,
     SCORE_COMPONENTS,
-    Machines,
-    Workload,
     formula,
     graph_made,
     kmeans_in_cells,
 )
+from transforms.forecast.rates import RateName, Rates
+from transforms.forecast.workload import COLUMN_BYTES, Machines, Workload
 from transforms.generations import key_tables
 from transforms.index.training import figures
 from transforms.index.training.figures import ITERATIONS, PILOT_PER_PARENT
@@ -46,9 +45,6 @@ seconds."""
 _FIRST_LOOKS: Final = 2
 """Of the first batch that canary queries are compared with the nearest distances are found, and then looked at as those
 of later ones are: by one thread."""
-
-_BOUND_COMPONENTS: Final = 56
-"""Like `PRODUCT_COMPONENTS`, of the bound of a list, whose product has a quarter of the components."""
 
 _FEW_COMPONENTS: Final = 16
 """Sub-vectors of fewer are encoded one by one, of more in matrix products (`transforms.index.encode`)."""
@@ -344,7 +340,7 @@ def flat_components(inner: int) -> int:
     With 256, assigning picture embeddings took as long as products of 296, and clustered vectors as those of 120.
     """
     whole = inner + PRODUCT_COMPONENTS
-    return round(math.sqrt(whole * min(whole, inner // 4 + _BOUND_COMPONENTS)))
+    return round(math.sqrt(whole * min(whole, inner // 4 + BOUND_COMPONENTS)))
 
 
 def _scored(what: str, rows: int, lists: int, inner: int, rate: RateName, times: int = 1) -> Work:

@@ -20,9 +20,7 @@ from transforms.index.training.figures import (
     CANARY_NEIGHBOURS,
     CANARY_QUERIES,
     CANARY_ROWS,
-    CELL_ITERATIONS,
     CODE_ROWS,
-    GRAPH_EFFORT,
     GROUP_ROWS,
     LISTS_ASSIGNED_FLAT,
     PASSES,
@@ -54,23 +52,6 @@ GROUPS_OF_A_LIST: Final = 3.25
 ASSUMED_PROBES: Final = 16
 """Cells that two-level assignment looks into. The audit of the training decides it: of 16,384 lists it took 8 for a
 million vectors of 512 components, brought to 256, and 24 for ten million of 128."""
-
-SCORE_COMPONENTS: Final = 80
-"""A score of a vector and a list among a few takes as long as so many components more: one thread took 3.2, 4.7 and
-7.7 ns for 64, 128 and 256 components, for what is done with a score does not depend on them."""
-
-PRODUCT_COMPONENTS: Final = 40
-"""The same of a product of a batch with many centroids, as flat assignment and k-means have it: one thread took 2.6,
-4.4, 6.8 and 12.5 ns a score of 64, 128, 256 and 512 components."""
-
-MOVED_LISTS: Final = 30
-"""K-means in a cell takes a row as long as so many lists more, for centroids are moved: 120 ns in 128 components."""
-
-LINK_COMPONENTS: Final = 200
-"""A look at a node of a graph takes as long as so many components more: it may lie anywhere in the memory."""
-
-ENTRY_COMPONENTS: Final = 12
-"""The same of a sub-vector and an entry of a codebook: .33, .36 and .42 ns for 1, 2 and 4 components."""
 
 THREADS_A_TASK: Final = 4
 """Threads of a request that names none, where there are as many cores."""
@@ -371,29 +352,3 @@ class Machines:
     def is_one_process(self) -> bool:
         """Whether a command does it all by itself, and no graph of Beam is made."""
         return self.slots == 1
-
-
-def formula(*factors: float) -> str:
-    """Writes a product with its factors, ones left out.
-
-    >>> formula(2, 1_000_000, 1, 512)
-    '2 x 1,000,000 x 512'
-    """
-    return " x ".join(f"{factor:,}" for factor in factors if factor != 1) or "1"
-
-
-def kmeans_in_cells(rows: int, lists: int, components: int) -> tuple[float, str]:
-    """Operations of k-means on rows of which each is in a cell of so many lists, and their formula."""
-    factors = 2 * rows, lists + MOVED_LISTS, components + PRODUCT_COMPONENTS, CELL_ITERATIONS
-    text = f"2 x {rows:,} x ({lists:,} + {MOVED_LISTS}) x ({components} + {PRODUCT_COMPONENTS}) x {factors[3]}"
-    return math.prod(factors), text
-
-
-def graph_made(nodes: int, links: int, components: int) -> tuple[float, str]:
-    """Operations of an HNSW graph of so many links while it is made, and their formula.
-
-    A node is compared with about its width, times its links, others.
-    """
-    looks = GRAPH_EFFORT * links
-    text = f"2 x {nodes:,} x {looks:,} x ({components} + {LINK_COMPONENTS})"
-    return 2 * nodes * looks * (components + LINK_COMPONENTS), text

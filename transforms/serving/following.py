@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
+from transforms import freed_memory
 from transforms.generations import published
 from transforms.generations.manifest import Generation
 from transforms.serving.opened import How, Opened, problem_of
@@ -99,4 +100,5 @@ class Following:
 
     def _follow(self) -> None:
         while not self._is_ended.wait(self._seconds):
-            self.look()
+            if self.look():
+                freed_memory.give_back()  # what the generation before had

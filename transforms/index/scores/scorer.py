@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 _ROUNDING: Final = 1e-5
 """Bound of the error of a float32 product, over the norms of its sides; a hundred times what is seen at 1,000 d."""
 
+_LEAST_NORM: Final = 1e-15
+"""Norms below it are taken in float64: in float32 their squares lose digits, and become zero."""
+
+_LEAST_ROUNDING: Final = float(np.finfo(np.float32).tiny)
+"""Products so small lose digits."""
+
 _PAIRS_IN_CACHE: Final = 1024
 
 Rows = slice | NDArray[np.int64]
@@ -41,7 +47,7 @@ class Scorer:
         self.centroids = centroids
         squares = np.einsum("ij,ij->i", centroids, centroids)
         self.bias = None if spherical else 0.5 * squares
-        self.longest = float(np.sqrt(squares.max()))
+        self.longest = float(_norms(centroids).max())
 
     def scores(
         self, vectors: NDArray[np.float32], start: int, stop: int, room: Room | None = None
@@ -69,9 +75,9 @@ class Scorer:
 
     def rounding(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """By how much scores of each vector may be off, at the most: float32 `(n,)`."""
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        norms = _norms(vectors)
         bound: NDArray[np.float32] = norms if self.bias is None else norms + np.float32(0.5 * self.longest)
-        return bound * np.float32(_ROUNDING * self.longest)
+        return bound * np.float32(_ROUNDING * self.longest) + np.float32(_LEAST_ROUNDING)
 
     def wide_scores(self, vectors: NDArray[np.float64], lists: NDArray[np.int64]) -> NDArray[np.float64]:
         """The same as `scores` in float64, `(n, k)`, for some lists."""
@@ -89,3 +95,12 @@ class Scorer:
         if self.bias is not None:
             products -= 0.5 * (centroids * centroids).sum(axis=1)
         return products
+
+
+def _norms(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    small = np.flatnonzero(norms < _LEAST_NORM)
+    if len(small):
+        some = vectors[small]
+        norms[small] = np.sqrt(np.einsum("ij,ij->i", some, some, dtype=np.float64))
+    return norms

@@ -182,20 +182,24 @@ def chosen_sketch(scorer: Scorer, vectors: NDArray[np.float32]) -> Sketch | None
     """
     nlist, dim = scorer.centroids.shape
     widest = min(dim // 2, _SKETCH_BYTES // (4 * nlist) - 2)
-    if dim > _MOST_COMPONENTS or widest < _STEP:
+    found, least = None, nlist * (dim + _PASSES_OF_SCORES)
+
+    def cost_of_bounds(components: int) -> int:
+        return int(nlist * (components + _PASSES_OF_BOUNDS) + dim * components)
+
+    sizes = [size for size in range(_STEP, widest + 1, max(_STEP, dim // _STEPS)) if cost_of_bounds(size) < least]
+    if dim > _MOST_COMPONENTS or not sizes:
         return None
     some = vectors[:: -(-len(vectors) // max(_LEAST_TRIED, min(_TRIED_ROWS, _TRIED_BOUNDS // nlist)))]
-    found, least = None, nlist * (dim + _PASSES_OF_SCORES)
-    sizes = range(_STEP, widest + 1, max(_STEP, dim // _STEPS))
     for components, sketch in zip(sizes, sketches(scorer, _directions(scorer.centroids), sizes), strict=True):
-        bounds_cost = nlist * (components + _PASSES_OF_BOUNDS) + dim * components
-        if bounds_cost >= least:
+        cost = cost_of_bounds(components)
+        if cost >= least:
             break
         finalists = Finalists(scorer, some)
         finalists.look(sketch)
         left = finalists.left
         few = left <= _MOST_PAIRS
-        cost = bounds_cost + _PASSES_OF_LEFT * nlist * (left > 0).mean() + _PAIR_COST * dim * (left * few).mean()
+        cost += _PASSES_OF_LEFT * nlist * (left > 0).mean() + _PAIR_COST * dim * (left * few).mean()
         cost += _AMONG_ALL * (~few).mean() * nlist * (dim + _PASSES_OF_SCORES)
         if cost < least:
             found, least = sketch, cost

@@ -22,7 +22,7 @@ _LOOKS: Final = 3
 _ROWS_A_LIST: Final = 4
 """Rows that tell whether a list is empty, for each list."""
 
-_LARGE: Final = 1.8
+_LARGE: Final = 1.75
 """A list is split in as many parts as it has so many times its share of the rows.
 
 What it costs to have lists alike: of 300,000 clustered vectors in 4,096 lists the imbalance was 1.99 with none divided,

@@ -31,6 +31,9 @@ _PARTS = 3
 _READERS: Final = 8
 """Files that are asked for sizes at once."""
 
+_BLOCK_ROWS: Final = 16_384
+"""Vectors that are made of their codes at once."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
@@ -119,19 +122,20 @@ def read_parts(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Reads parts of the stored sample: ids int64 `(n,)` ascending, and vectors float32 `(n, dim)` in their order.
 
-    Memory: the vectors, and the codes of one file; the vectors twice where ids of files are mixed. `workers` threads
-    convert them.
+    Memory: the vectors, and the codes of a part of one file; the vectors twice where their ids are mixed.
+    `workers` threads convert them.
     """
     with ThreadPoolExecutor(_READERS) as pool:
         sizes = list(pool.map(lambda file: _rows_of(store, file, parts), files))
     ids, vectors = np.empty(sum(sizes), np.int64), np.empty((sum(sizes), dim), np.float32)
     start = 0
-    for file, size in zip(files, sizes, strict=True):
-        with opened_lists(store, file) as lists:
-            _, codes, some_ids = lists.read(parts).unpack()
-        ids[start : start + size] = some_ids
-        vectors[start : start + size] = from_codes(codes, dim, workers)
-        start += size
+    for file, part in itertools.product(files, parts):
+        some_ids, codes = read_part(store, file, part)
+        ids[start : start + len(codes)] = some_ids
+        for first in range(0, len(codes), _BLOCK_ROWS):
+            block = codes[first : first + _BLOCK_ROWS]
+            vectors[start : start + len(block)] = from_codes(block, dim, workers)
+            start += len(block)
     if (np.diff(ids) < 0).any():  # their order must not tell how they were cut into blocks
         order = np.argsort(ids)
         ids, vectors = ids[order], vectors[order]

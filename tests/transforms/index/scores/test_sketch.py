@@ -88,6 +88,32 @@ def test_what_is_sure_is_the_exactly_nearest(seed: int, decay: float, *, spheric
     assert not (sure & equal).any()
 
 
+@pytest.mark.parametrize("spherical", [True, False])
+def test_lists_that_differ_by_less_than_rounding_are_not_told_apart_by_bounds(*, spherical: bool) -> None:
+    plane = turned(drawn(0, NLIST, 1.0))[:, :8].T.astype(np.float32)
+    lists = np.random.default_rng(1).standard_normal((NLIST, 8)).astype(np.float32) @ plane
+    lists[NLIST // 2 :] = lists[: NLIST // 2] * np.float32(1 + 2e-7)
+    vectors = np.random.default_rng(2).standard_normal((3000, 8)).astype(np.float32) @ plane
+    scorer = Scorer(lists, spherical)
+    finalists = Finalists(scorer, vectors)
+    finalists.look(sketch_of(scorer, turned(lists), 32))
+    found, sure = finalists.decide()
+    exact = exact_scores(vectors, lists, spherical=spherical).argmax(axis=1)
+    assert (found == exact)[sure].all()
+    assert sure.mean() < 0.1
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+@pytest.mark.parametrize(("length", "size"), [(1e-24, 1.0), (1e-28, 1.0), (1.0, 1e-25), (1e-20, 1e-20)])
+def test_of_any_length_the_nearest_is_found(length: float, size: float, *, spherical: bool) -> None:
+    lists, vectors = np.float32(length) * drawn(0, NLIST, 0.97), np.float32(size) * drawn(1, 500, 0.97)
+    lists[NLIST // 2 :] = lists[: NLIST // 2] * np.float32(1 + 2e-7)
+    found = FlatAssigner(lists, spherical=spherical).assign(vectors)
+    scores = exact_scores(vectors, lists, spherical=spherical)
+    rows = np.arange(500)
+    assert (scores[rows, found] == scores.max(axis=1)).all()
+
+
 def test_rows_with_many_lists_left_are_not_sure() -> None:
     scorer = Scorer(drawn(1, NLIST, 1.0), True)
     finalists = Finalists(scorer, drawn(2, 100, 1.0))

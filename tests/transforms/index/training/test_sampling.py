@@ -1,5 +1,6 @@
 """The sample is the same however work is bundled, uniform, and never the first rows."""
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from transforms.index.training.sampling import (
     read_part,
     read_parts,
 )
-from transforms.index.training.vector_codes import from_codes, to_codes
+from transforms.index.training.vector_codes import from_codes, to_codes, write_vectors
 from transforms.markers import ShardMarker
 from transforms.records import EncoderSettings, FileReference, row_ids
 from transforms.shards import files as shards
@@ -192,3 +193,19 @@ def test_normalised_vectors_are_stored_as_float16(store: Store) -> None:
     assert np.array_equal(from_codes(to_codes(vectors_of(0, 9), half=False), 5), vectors_of(0, 9))
     assert to_codes(np.empty((0, 5), np.float32), half=True).shape == (0, 10)
     assert from_codes(np.empty((0, 10), np.uint8), 5).shape == (0, 5)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_part_of_one_file_is_read_into_its_vectors_and_no_other_array_of_them(store: Store, *, half: bool) -> None:
+    vectors = np.ones((100_000, 64), np.float32)
+    codes, ids = to_codes(vectors, half=half), np.arange(len(vectors))
+    with store.scratch() as scratch:
+        with (scratch / "s.ivf").open("wb") as out:
+            seal = write_vectors(out, list_nos=np.zeros_like(ids), codes=codes, ids=ids, nlist=3)
+        file = store.upload(scratch / "s.ivf", "sample", "block-0", f"xxh3:{seal.checksum}")
+    tracemalloc.start()
+    found = read_parts(store, [file], range(1), 64)[1]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found == vectors).all()
+    assert peak < vectors.nbytes + codes.nbytes + vectors.nbytes // 3
