@@ -14,6 +14,7 @@ glibc = pytest.mark.skipif(freed_memory._SET is None, reason="only glibc keeps w
 MIB = 1 << 20
 TAKEN_BY_TURNS = """
 import os, sys, threading
+from types import SimpleNamespace
 from pipelines.terminal import process
 from transforms import freed_memory
 
@@ -27,12 +28,19 @@ def behind_a_thread():
     thread.join()
     return held()
 
-def main():
-    print(held(), behind_a_thread(), behind_a_thread())
+def main(argv=()):
+    print(held(), behind_a_thread(), behind_a_thread(), file=said, flush=True)
     return 0
 
+said = os.fdopen(os.dup(1), "w")  # a worker's own standard output is its pool's
 if sys.argv[1] == "command":
     process.run(main)
+if sys.argv[1] == "worker":
+    from pipelines.running import worker
+    for name in ("apache_beam", "apache_beam.runners", "apache_beam.runners.worker"):
+        sys.modules[name] = SimpleNamespace(sdk_worker_main=SimpleNamespace(main=main))
+    worker.main()
+    sys.exit()
 freed_memory.share()
 main()
 """
@@ -41,18 +49,24 @@ main()
 def held(way: str = "itself", **variables: str) -> list[int]:
     """Bytes that a process holds before, between and behind two threads, each of which takes 64 MiB and frees them."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(freed_memory._CHOSEN)}
-    ended = subprocess.run(
-        [sys.executable, "-c", TAKEN_BY_TURNS, way],
-        env=environment | variables,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [int(word) for word in ended.stdout.split()]
+    life_line, end = os.pipe()
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", TAKEN_BY_TURNS, way],
+            env=environment | variables,
+            stdin=life_line,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        os.close(life_line)
+        os.close(end)
+    return [int(word) for word in ended.stdout.removeprefix("ready").split()]
 
 
 @glibc
-@pytest.mark.parametrize("way", ["itself", "command"])
+@pytest.mark.parametrize("way", ["itself", "command", "worker"])
 def test_what_a_thread_freed_another_takes(way: str) -> None:
     before, between, behind = held(way)
     assert between - before > 48 * MIB and behind - between < 16 * MIB

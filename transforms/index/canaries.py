@@ -1,6 +1,6 @@
 """Canary queries: do searches still find in the trained index what they found when it was trained?
 
-They are asked within a *universe*: the rows whose seeded hash of the id lies under a threshold, 32,768 or all where
+They are asked within a *universe*: the rows whose seeded hash of the id lies under a threshold, 16,384 or all where
 there are fewer. What a search finds there depends on the lists probed and on the codes of these rows, and on no other
 row; so an index of the universe alone, in memory, has the recall that the whole index has within it, at a cost that
 does not grow with the collection. Rows that are added join the universe by the same hash; dead ones leave it.

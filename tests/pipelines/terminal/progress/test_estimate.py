@@ -121,6 +121,11 @@ def test_of_what_was_there_before_nothing_is_learned() -> None:
     assert estimate.speed([Part(10, spent=0, before=1.0, share=1.0)]) == 1
 
 
+def test_from_a_fifth_of_a_part_on_only_its_own_rate_counts() -> None:
+    assert estimate.left_of(Part(10, spent=10, share=0.1, left=90), 1.0) == pytest.approx((90 + 9) / 2)
+    assert estimate.left_of(Part(10, spent=20, share=0.2, left=80), 1.0) == 80
+
+
 def test_a_task_of_which_nothing_is_seen_is_never_said_to_be_done() -> None:
     begun = [estimate.left_of(Part(10, spent=spent, share=0.0), 1.0) for spent in (0.0, 4.0, 10.0, 60.0)]
     assert begun == [10, 6, 1.5, 9]
