@@ -12,8 +12,10 @@ from pipelines import build
 from tests.end_to_end.builds import TINY, generation_of, rows_of
 from tests.tiers import mostly_gate
 from transforms.generations.manifest import Generation
+from transforms.index.assignment import padded
 from transforms.index.index_key import IndexKey, code_size
 from transforms.search.searcher import Searcher
+from transforms.shards.vectors import BATCH_ROWS
 from transforms.storage.store import Store
 
 ROWS = 400
@@ -57,10 +59,20 @@ def stored(root: Path) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
 
 def in_memory(root: Path, generation: Generation, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Any:
-    """One faiss index over the stored vectors, trained alike, made by faiss alone, that probes every list."""
+    """One faiss index over the stored vectors, trained alike, made by faiss alone, that probes every list.
+
+    Its transforms are given a batch, as ours are: a product of another shape rounds otherwise, and where a component is
+    between two codes the other one is a step away, which no tolerance of scores allows for.
+    """
     index = faiss.read_index(str(root / generation.trained.index.path))
-    index.add_with_ids(vectors, ids)
-    faiss.extract_index_ivf(index).nprobe = generation.trained.nlist
+    inner, behind = faiss.extract_index_ivf(index), padded(vectors, BATCH_ROWS)
+    if isinstance(index, faiss.IndexPreTransform):
+        chain: Any = index.chain  # a std::vector, not the list that faiss's stubs say
+        for step in range(chain.size()):
+            behind = chain.at(step).apply(behind)
+    inner.add_with_ids(behind[: len(vectors)], ids)
+    inner.nprobe = generation.trained.nlist
+    index.ntotal = inner.ntotal
     return index
 
 
