@@ -29,7 +29,9 @@ def behind_a_thread():
     return held()
 
 def main(argv=()):
-    print(held(), behind_a_thread(), behind_a_thread(), file=said, flush=True)
+    seen = held(), behind_a_thread(), behind_a_thread()
+    freed_memory.give_back()
+    print(*seen, held(), file=said, flush=True)
     return 0
 
 said = os.fdopen(os.dup(1), "w")  # a worker's own standard output is its pool's
@@ -47,7 +49,7 @@ main()
 
 
 def held(way: str = "itself", **variables: str) -> list[int]:
-    """Bytes that a process holds before, between and behind two threads, each of which takes 64 MiB and frees them."""
+    """Bytes that a process holds before, between and behind two threads of 64 MiB each, and once it gave them back."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(freed_memory._CHOSEN)}
     life_line, end = os.pipe()
     try:
@@ -68,13 +70,14 @@ def held(way: str = "itself", **variables: str) -> list[int]:
 @glibc
 @pytest.mark.parametrize("way", ["itself", "command", "worker"])
 def test_what_a_thread_freed_another_takes(way: str) -> None:
-    before, between, behind = held(way)
+    before, between, behind, given_back = held(way)
     assert between - before > 48 * MIB and behind - between < 16 * MIB
+    assert behind - given_back > 48 * MIB
 
 
 @glibc
 def test_whoever_says_how_memory_is_kept_is_heard() -> None:
-    before, between, behind = held(MALLOC_MMAP_THRESHOLD_=str(MIB))
+    before, between, behind, _ = held(MALLOC_MMAP_THRESHOLD_=str(MIB))
     assert max(between, behind) - before < 16 * MIB
 
 
